@@ -1,0 +1,57 @@
+"""The errors of lab_core: one tree, data as attributes, every one pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LabError(Exception):
+    """The root of every error that lab raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with a config message.
+
+    Attributes:
+        key: the config item, dotted for a nested one; empty when it is the message as a whole.
+        message: a sentence: what was wrong, what was expected, and what to do.
+    """
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(LabError):
+    """A config class, or a message to it, is wrong: all that is wrong, at once."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(tuple(violations))
+        self.violations = tuple(violations)
+
+    def __str__(self) -> str:
+        return "\n".join(str(v) for v in self.violations)
+
+
+class TrackerError(LabError):
+    """A value that cannot be tracked, or an indicator declared twice in different ways."""
+
+
+class CheckpointError(LabError):
+    """A checkpoint is missing, damaged, or of another model."""
+
+
+class RunNotFound(LabError):
+    """There is no run with this id where runs are kept."""
+
+
+class DataError(LabError):
+    """A data set is missing or not what it should be."""
+
+
+class SettingsError(LabError):
+    """A settings file or an environment variable is wrong."""
