@@ -1,0 +1,57 @@
+"""What the service refuses, and why. One interceptor maps these to a status."""
+
+from __future__ import annotations
+
+from lab_core.errors import LabError
+
+
+class ServiceError(LabError):
+    """The root of every error that a caller of the service can cause."""
+
+
+class NotFound(ServiceError):
+    """Something that the caller named does not exist.
+
+    Attributes:
+        resource: "run", "experiment", "checkpoint" or "artifact".
+        name: what the caller called it.
+    """
+
+    def __init__(self, resource: str, name: str, hint: str = "") -> None:
+        super().__init__(resource, name, hint)
+        self.resource, self.name, self.hint = resource, name, hint
+
+    def __str__(self) -> str:
+        sentence = f"there is no {self.resource} {self.name!r}"
+        return f"{sentence}; {self.hint}" if self.hint else sentence
+
+
+class InvalidState(ServiceError):
+    """The run is not in a state in which this can be done to it."""
+
+
+class AlreadyExists(ServiceError):
+    """The idempotency key was used for another request."""
+
+
+class QueueFull(ServiceError):
+    """As many runs wait as may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the queue is full: {self.limit} runs wait already; try again when one has started"
+
+
+class Unavailable(ServiceError):
+    """The server cannot do this now, but will: it starts, or it stops."""
+
+
+class StoreError(LabError):
+    """The store could not write or read: a full disk, a damaged file."""
+
+
+class LaunchError(LabError):
+    """A trainer process could not be started."""

@@ -1,0 +1,128 @@
+"""A run: what was asked for, and what became of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lab_core.configs import PlainValue
+
+
+class RunState(enum.Enum):
+    """The states of a run, DESIGN section 3."""
+
+    CREATED = "CREATED"
+    QUEUED = "QUEUED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    COMPLETED = "COMPLETED"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when no more events follow, unless somebody resumes the run."""
+        return self in _TERMINAL
+
+    @property
+    def has_process(self) -> bool:
+        """True when the run has a slot, and a trainer process or soon one."""
+        return self in _WITH_PROCESS
+
+
+_TERMINAL = frozenset({RunState.COMPLETED, RunState.STOPPED, RunState.FAILED})
+_WITH_PROCESS = frozenset({RunState.STARTING, RunState.RUNNING, RunState.STOPPING})
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is to be executed; see RunOptions in run.proto."""
+
+    priority: int = 0
+    device: str = ""
+    max_runtime_s: float = 0.0
+    max_retries: int | None = None
+    writers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunParent:
+    """The checkpoint of another run that a run continues."""
+
+    run_id: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a client asked for, as it is kept."""
+
+    experiment: str
+    overrides: Mapping[str, PlainValue] = field(default_factory=dict)
+    run_order: tuple[tuple[str, ...], ...] = ()
+    models: tuple[str, ...] = ()
+    options: RunOptions = RunOptions()
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    parent: RunParent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerProcess:
+    """A process, so named that a reused pid is not mistaken for it.
+
+    Attributes:
+        pid: the process id, also the id of its session and process group.
+        start_ticks: field 22 of /proc/PID/stat, in clock ticks after boot.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the server knows it: one row of the store. Times are nanoseconds since 1970 UTC, 0 for never.
+
+    Attributes:
+        request: what was asked for; name, tags and notes may be changed later.
+        attempt: the number of the current try, from 1; 0 before the first.
+        num_retries: how many tries followed the death of a trainer.
+        queue_key: orders the queue within a priority; 0 when it does not wait.
+        spool_offset: bytes of the current attempt's spool that are in the log.
+        process: the trainer, while there is or may be one.
+        is_stop_requested: somebody asked it to stop; a retry must not undo that.
+        has_resumed: the current attempt continues an earlier one of the same run.
+    """
+
+    id: str
+    request: RunRequest
+    owner: str = ""
+    state: RunState = RunState.CREATED
+    reason: str = ""
+    attempt: int = 0
+    num_retries: int = 0
+    step: int = 0
+    total_steps: int = 0
+    steps_per_second: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    slot: str = ""
+    queue_key: int = 0
+    create_time_ns: int = 0
+    start_time_ns: int = 0
+    end_time_ns: int = 0
+    last_seq: int = 0
+    spool_offset: int = 0
+    process: TrainerProcess | None = None
+    checkpoint_step: int | None = None
+    config_hash: str = ""
+    is_stop_requested: bool = False
+    has_resumed: bool = False
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return self.request.experiment
