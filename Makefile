@@ -39,9 +39,9 @@ lint: $(VENV)/.dev ## Check style, types, protos and the Dockerfile.
 	$(BIN)/hadolint Dockerfile
 
 protos: $(VENV)/.dev ## Generate the Python modules of protos/.
-	cd protos && ../$(BIN)/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy=../$(BIN)/protoc-gen-mypy \
+	cd protos && $(abspath $(BIN))/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy=$(abspath $(BIN))/protoc-gen-mypy \
 	  --python_out=. --mypy_out=quiet:. lab_rpc/v1/*.proto
-	cd protos && ../$(BIN)/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc \
+	cd protos && $(abspath $(BIN))/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy_grpc=$(abspath $(BIN))/protoc-gen-mypy_grpc \
 	  --grpc_python_out=. --mypy_grpc_out=quiet:. lab_rpc/v1/training_service.proto
 
 clean: ## Remove what make made.
