@@ -29,7 +29,14 @@ def test_make_protos_changes_nothing(tmp_path: Path) -> None:
 
     subprocess.run(
         # The stamp is claimed, so that make generates and does not install.
-        ["make", "protos", f"VENV={bin_folder.parent}", f"BIN={bin_folder}", "-o", f"{bin_folder.parent}/.dev"],
+        [
+            "make",
+            "protos",
+            f"VENV={bin_folder.parent}",
+            f"BIN={bin_folder}",
+            "-o",
+            f"{bin_folder.parent}/.dev",
+        ],
         cwd=tmp_path,
         check=True,
         capture_output=True,

@@ -1,0 +1,116 @@
+"""Train MNIST through a server of its own: start it, watch a run, read its gauges, stop it.
+
+python examples/demo.py [--epochs N] [--home DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lab_client
+
+READY = re.compile(r"lab-server ready grpc=(?P<grpc>\S+) http=(?P<http>\S+)")
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the demo's server listens."""
+
+    grpc: str
+    http: str
+
+
+@contextmanager
+def server(home: Path) -> Iterator[Server]:
+    """Run a server on free ports; when left, it and its trainers are gone."""
+    command = [
+        *(sys.executable, "-m", "lab_server.cli", "serve"),
+        *("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--home", str(home)),
+        *("--on-shutdown", "stop"),
+    ]
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "server.log").open("ab") as log:
+        # A session of its own: Ctrl-C in the terminal reaches this script alone, which then ends it in order.
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        )
+    try:
+        assert process.stdout is not None
+        ready = READY.match(process.stdout.readline())
+        if ready is None:
+            raise SystemExit(f"the server did not start; see {home / 'server.log'}")
+        yield Server(ready["grpc"], ready["http"])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def run_series(http: str) -> list[str]:
+    """Return the samples of runs on the server's /metrics page."""
+    with urllib.request.urlopen(f"http://{http}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+    return [line for line in lines if line.startswith(("lab_run_metric{", "lab_run_step"))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--home", type=Path, default=Path(".demo"), help="where the runs are kept")
+    arguments = parser.parse_args()
+
+    print("Starting lab-server ...", flush=True)
+    with (
+        server(arguments.home.resolve()) as address,
+        lab_client.Client(address.grpc) as client,
+    ):
+        print(f"  grpc {address.grpc}   metrics http://{address.http}/metrics")
+        print("Importing torch, once for all runs to come ...", flush=True)
+        client.experiment("mnist")
+
+        begin = time.perf_counter()
+        configs = {
+            "dataset": "mnist_5k",
+            "epochs": arguments.epochs,
+            "learning_rate": 0.05,
+            "momentum": 0.9,
+        }
+        run = client.create("mnist", configs, name="demo").start()
+        print(f"Run {run.id}: mnist {configs}", flush=True)
+
+        scraped: list[str] = []
+        accuracy = 0.0
+        with run.progress() as progress:
+            for point in run.metrics():
+                progress.update(point)
+                if "accuracy" in point.values:
+                    accuracy = point.values["accuracy"]
+                    test_loss = point.values["test_loss"]
+                    progress.print(
+                        f"step {point.step:5d}   test loss {test_loss:.4f}   accuracy {accuracy:.4f}"
+                    )
+                    scraped = run_series(address.http) or scraped
+        state = run.wait()
+        duration_s = time.perf_counter() - begin
+
+        print("\nFrom /metrics, while it trained:")
+        for line in scraped:
+            print(f"  {line}")
+        print(f"\n{state}: accuracy {accuracy:.4f} on 1,000 test digits after {duration_s:.1f} s")
+        print(f"Its files: {run.folder}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted; the server and the run were stopped.") from None
