@@ -1,0 +1,58 @@
+"""Configs: declare them in a class, override them by a message, compute them when they are read.
+
+Imports neither torch nor numpy: a server plans with this package alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab_core.configs._base import BaseConfigs
+from lab_core.configs._items import Item
+from lab_core.configs._plain import PlainValue
+from lab_core.configs._plan import Plan, PlanItem, config_hash, plan
+from lab_core.configs._report import ListingRow, computed, hyperparams, listing, to_yaml_data
+from lab_core.configs._resolve import calculate, check
+from lab_core.configs._schema import Aggregate, Group, Schema, SchemaItem
+from lab_core.errors import ConfigError, Violation
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "Aggregate",
+    "BaseConfigs",
+    "ConfigError",
+    "Group",
+    "Item",
+    "ListingRow",
+    "Plan",
+    "PlanItem",
+    "PlainValue",
+    "Schema",
+    "SchemaItem",
+    "Violation",
+    "calculate",
+    "check",
+    "computed",
+    "config_hash",
+    "hyperparams",
+    "listing",
+    "plan",
+    "schema",
+    "to_yaml_data",
+]
+
+
+def schema(configs_class: type[BaseConfigs]) -> Schema:
+    """Return everything about a config class as plain data, with the docs beside its declarations."""
+    import inspect
+
+    from lab_core.configs._docs import all_docs
+    from lab_core.configs._spec import spec_of
+
+    found = spec_of(configs_class).schema
+    return found.with_docs(
+        inspect.cleandoc(configs_class.__dict__.get("__doc__") or ""),
+        all_docs(configs_class, found.keys()),
+    )

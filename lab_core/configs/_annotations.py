@@ -1,0 +1,167 @@
+"""What an annotation says: the plain type, its constraints, the class behind it."""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import pathlib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab_core.configs._constraints import read_metadata
+from lab_core.configs._plain import PlainValue, is_plain, to_plain
+
+MISSING: Any = object()
+"""No annotation, or one that cannot be evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeInfo:
+    """An annotation, understood.
+
+    Attributes:
+        text: the plain type; `object` when a message cannot set it.
+        constraints: bounds and choices as plain data.
+        convert: makes the annotated type of a plain value: a list into a tuple, a name into an enum.
+        cls: the class behind an `object`, to check and to build.
+    """
+
+    text: str
+    constraints: Mapping[str, PlainValue] = field(default_factory=dict)
+    convert: Callable[[Any], Any] | None = None
+    cls: type | None = None
+
+
+_OBJECT = TypeInfo("object")
+_ATOMS: dict[object, TypeInfo] = {
+    bool: TypeInfo("bool"),
+    int: TypeInfo("int"),
+    float: TypeInfo("float"),
+    str: TypeInfo("str"),
+    None: TypeInfo("None"),
+    type(None): TypeInfo("None"),
+    Any: TypeInfo("any"),
+    list: TypeInfo("list[any]"),
+    tuple: TypeInfo("list[any]", convert=tuple),
+    collections.abc.Sequence: TypeInfo("list[any]"),
+    object: _OBJECT,
+}
+
+
+def evaluate(
+    annotation: object, global_scope: Mapping[str, Any], local_scope: Mapping[str, Any]
+) -> Any:
+    """Return the annotation with its strings evaluated, or MISSING when that cannot be done."""
+    if annotation is None or isinstance(annotation, type):
+        return annotation
+    probe = types.SimpleNamespace(__annotations__={"item": annotation})
+    try:
+        hints = typing.get_type_hints(
+            probe, typing.cast(dict[str, Any], global_scope), local_scope, include_extras=True
+        )
+        return hints["item"]
+    except Exception:
+        # names only known to type checkers, forward references, syntax: all the user's business
+        return MISSING
+
+
+def understand(annotation: Any) -> TypeInfo:
+    """Return what an evaluated annotation says."""
+    try:
+        if annotation in _ATOMS:
+            return _ATOMS[annotation]
+    except TypeError:  # an unhashable annotation
+        return _OBJECT
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin is typing.Annotated:
+        inner = understand(arguments[0])
+        constraints = {**inner.constraints, **read_metadata(arguments[1:])}
+        return TypeInfo(inner.text, constraints, inner.convert, inner.cls)
+    if origin is typing.Literal:
+        return _literal(arguments)
+    if origin in (typing.Union, types.UnionType):
+        return _union(arguments)
+    if origin in (list, collections.abc.Sequence):
+        return _list(arguments[0], None)
+    if origin is tuple:
+        return _tuple(arguments)
+    if origin is typing.Final:
+        return understand(arguments[0])
+    supertype = getattr(annotation, "__supertype__", None)  # a NewType
+    if supertype is not None:
+        return understand(supertype)
+    return _class(origin if isinstance(origin, type) else annotation)
+
+
+def infer(value: object) -> TypeInfo:
+    """Return the type of an item that has no annotation, from its value."""
+    if isinstance(value, bool):
+        return _ATOMS[bool]
+    for kind in (int, float, str):
+        if type(value) is kind:
+            return _ATOMS[kind]
+    if value is None:
+        return _ATOMS[Any]
+    if isinstance(value, list | tuple) and is_plain(value):
+        inner = {infer(v).text for v in value}
+        text = f"list[{inner.pop() if len(inner) == 1 else 'any'}]"
+        return TypeInfo(text, convert=tuple if isinstance(value, tuple) else None)
+    return _OBJECT
+
+
+def _literal(values: tuple[Any, ...]) -> TypeInfo:
+    if not all(is_plain(v) for v in values):
+        return _OBJECT
+    text = " | ".join(dict.fromkeys(infer(v).text if v is not None else "None" for v in values))
+    return TypeInfo(text, {"choices": [to_plain(v) for v in values]})
+
+
+def _union(members: tuple[Any, ...]) -> TypeInfo:
+    infos = [understand(m) for m in members]
+    if any(info.text == "object" for info in infos):
+        # `Model | None`: the class is there to check against, never to build
+        return _OBJECT
+    constraints: dict[str, PlainValue] = {}
+    for info in infos:
+        constraints.update(info.constraints)
+    if "choices" in constraints and any(i.text == "None" for i in infos):
+        constraints["choices"] = [*typing.cast(list[PlainValue], constraints["choices"]), None]
+    converts = [i.convert for i in infos if i.convert]
+    convert = converts[0] if len(converts) == 1 else None
+    return TypeInfo(
+        " | ".join(dict.fromkeys(info.text for info in infos)),
+        constraints,
+        (lambda v: v if v is None else convert(v)) if convert else None,
+    )
+
+
+def _list(element: Any, convert: Callable[[Any], Any] | None) -> TypeInfo:
+    inner = understand(element)
+    if inner.text == "object":
+        return TypeInfo("object", cls=tuple if convert else list)
+    return TypeInfo(f"list[{inner.text}]", convert=convert)
+
+
+def _tuple(elements: tuple[Any, ...]) -> TypeInfo:
+    if len(elements) == 2 and elements[1] is Ellipsis:
+        return _list(elements[0], tuple)
+    inner = [understand(e).text for e in elements]
+    if not inner or "object" in inner:
+        return TypeInfo("object", cls=tuple)
+    text = f"list[{' | '.join(dict.fromkeys(inner))}]"
+    return TypeInfo(text, {"min_length": len(inner), "max_length": len(inner)}, tuple)
+
+
+def _class(cls: Any) -> TypeInfo:
+    if not isinstance(cls, type):
+        return _OBJECT
+    if issubclass(cls, enum.Enum):
+        names: list[PlainValue] = list(cls.__members__)
+        return TypeInfo("str", {"choices": names}, cls.__getitem__, cls)
+    if issubclass(cls, pathlib.PurePath):
+        return TypeInfo("str", convert=cls, cls=cls)
+    return TypeInfo("object", cls=cls)

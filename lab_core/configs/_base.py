@@ -1,0 +1,171 @@
+"""BaseConfigs: declare items in a class, register how they are computed, read them lazily."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, TypeVar
+
+from lab_core.configs._declarations import Declarations, Option, read_class, registered
+from lab_core.configs._items import ItemAttribute, key_of
+from lab_core.configs._state import State
+from lab_core.configs._suggest import did_you_mean
+from lab_core.errors import ConfigError, Violation
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RESERVED = frozenset({"aggregate", "calc", "check", "set_hyperparams"})
+
+
+class _ConfigsMeta(type):
+    """Turns the public attributes of a class into items, also when they are assigned later."""
+
+    _lab_own: Declarations
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
+    ) -> _ConfigsMeta:
+        cls = super().__new__(mcs, name, bases, namespace, **kwargs)
+        # annotations are evaluated late, where the class was written: also in a function
+        frame = sys._getframe(1)
+        own = read_class(cls, frame.f_globals)
+        if "<locals>" in cls.__qualname__:
+            own.local_scope = {**frame.f_locals, name: cls}
+        type.__setattr__(cls, "_lab_own", own)
+        if bases:
+            taken = _RESERVED.intersection(own.names())
+            if taken:
+                first = sorted(taken)[0]
+                raise ConfigError(
+                    [Violation(first, f"{first!r} is a method of every config class; rename it")]
+                )
+            for base in cls.__mro__[1:]:
+                # a plain mixin declares items too
+                if not isinstance(base, _ConfigsMeta) and base is not object:
+                    cls._install(read_class(base).names())
+            cls._install(own.names())
+        registered()
+        return cls
+
+    def _install(cls, names: Any) -> None:
+        for name in names:
+            type.__setattr__(cls, name, ItemAttribute(name))
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name.startswith("_") or callable(value) and not isinstance(value, type):
+            type.__setattr__(cls, name, value)
+            return
+        cls._lab_own.values[name] = value
+        cls._install([name])
+        registered()
+
+
+class BaseConfigs(metaclass=_ConfigsMeta):
+    """The base of every config class.
+
+    Annotated or assigned public attributes are items. `Configs.item` is the item, for `calc` and its
+    like; `conf.item` is its value, computed when it is first read and the same from then on.
+
+    Example:
+        >>> class Configs(BaseConfigs):
+        ...     epochs: int = 10
+        ...     steps: int
+        >>> @Configs.calc(Configs.steps)
+        ... def steps(c: Configs) -> int:
+        ...     return c.epochs * 100
+        >>> Configs().steps
+        1000
+    """
+
+    _lab_prefix: str
+
+    @property
+    def _lab_state(self) -> State:
+        """The state, made on first use: a subclass need not call `super().__init__()`."""
+        attributes = vars(self)
+        state = attributes.get("_lab_own_state")
+        if state is None:
+            from lab_core.configs._spec import spec_of
+
+            state = State(spec_of(type(self)), self)
+            attributes["_lab_own_state"] = state
+        return state  # type: ignore[no-any-return]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and not isinstance(_find(type(self), name), ItemAttribute):
+            known = self._lab_state.spec.top_names(self._lab_prefix)
+            raise ConfigError(
+                [Violation(name, f"unknown config {name!r}{did_you_mean(name, known)}")]
+            )
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{' ' + self._lab_prefix[:-1] if self._lab_prefix else ''}>"
+
+    @classmethod
+    def calc(cls, name: object = None, option: str | None = None) -> Callable[[F], F]:
+        """Register the decorated function as an option of an item.
+
+        Args:
+            name: the item (`Configs.model`), its name, or a list of them for a function that returns
+                several results; by default the item is named as the function is.
+            option: the option's name; by default the function's. The first option of the nearest
+                class is the default.
+        """
+        if isinstance(name, FunctionType):  # `@Configs.calc` without parentheses
+            return cls.calc()(name)  # type: ignore[return-value]
+
+        def register(function: F) -> F:
+            given = name if name is not None else function.__name__
+            many = isinstance(given, Sequence) and not isinstance(given, str)
+            keys = tuple(key_of(item) for item in (given if many else [given]))
+            made = Option(option or function.__name__, function, keys)
+            for key in keys:
+                cls._lab_own.options.setdefault(key, {})[made.name] = made
+                cls._lab_declare(key)
+            registered()
+            return function
+
+        return register
+
+    @classmethod
+    def set_hyperparams(cls, *items: Any, is_hyperparam: bool = True) -> None:
+        """Mark items as hyper-parameters, or as never being one."""
+        for item in items:
+            cls._lab_own.hyperparams[key_of(item)] = is_hyperparam
+        registered()
+
+    @classmethod
+    def aggregate(cls, item: Any, option: str, *choices: tuple[Any, Any]) -> None:
+        """Let one option of an item choose for other items: each choice is an item and its option."""
+        chosen = tuple((key_of(target), value) for target, value in choices)
+        cls._lab_own.aggregates.setdefault(key_of(item), {})[option] = chosen
+        cls._lab_declare(key_of(item))
+        registered()
+
+    @classmethod
+    def check(cls, function: F) -> F:
+        """Register a check across items: it raises ValueError with a sentence when they do not fit.
+
+        It may read plain items only, so that it can run before anything is built.
+        """
+        cls._lab_own.checks[function.__name__] = function
+        registered()
+        return function
+
+    @classmethod
+    def _lab_declare(cls, key: str) -> None:
+        if "." not in key and not isinstance(_find(cls, key), ItemAttribute):
+            cls._install([key])
+
+
+BaseConfigs._lab_prefix = ""
+
+
+def _find(cls: type, name: str) -> object:
+    """Return the attribute as it stands in a class's body, without calling a descriptor."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            return vars(base)[name]
+    return None

@@ -1,0 +1,70 @@
+"""Items that build themselves: a class whose constructor takes nothing, or the configs."""
+
+from __future__ import annotations
+
+import inspect
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab_core.configs._base import BaseConfigs
+
+_NAMES = frozenset({"c", "cfg", "conf", "config", "configs"})
+
+
+class Build(Enum):
+    """What the constructor is given."""
+
+    WITH_NOTHING = "nothing"
+    WITH_CONFIGS = "configs"
+
+
+def how_to_build(cls: type | None) -> Build | None:
+    """Return how an item of this class builds itself, or None if it cannot."""
+    if cls is None or cls.__module__ == "builtins" or inspect.isabstract(cls) or issubclass(cls, Enum):
+        return None
+    if getattr(cls, "_is_protocol", False):
+        return None
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):  # a class of C that does not say
+        return None
+    parameters = list(signature.parameters.values())
+    own = vars(cls).get("__init__") or vars(cls).get("__new__")
+    if own is not None and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None  # it says nothing about what it needs: torch.nn.Module
+    needed = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(needed) == 1:
+        is_positional = needed[0].kind in (needed[0].POSITIONAL_ONLY, needed[0].POSITIONAL_OR_KEYWORD)
+        return Build.WITH_CONFIGS if is_positional and _takes_configs(needed[0]) else None
+    if needed:
+        return None
+    first = next(iter(parameters), None)
+    if first is not None and first.default is not first.empty and _is_configs(first.annotation):
+        return Build.WITH_CONFIGS
+    return Build.WITH_NOTHING
+
+
+def _takes_configs(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if annotation is parameter.empty or annotation is Any:
+        return True
+    return _is_configs(annotation) or (isinstance(annotation, str) and parameter.name in _NAMES)
+
+
+def _is_configs(annotation: object) -> bool:
+    from lab_core.configs._base import BaseConfigs
+
+    if isinstance(annotation, str):
+        # not evaluated: it may name a class that is only known to type checkers
+        return annotation.strip("'\"").rpartition(".")[2].endswith("Configs")
+    return isinstance(annotation, type) and issubclass(annotation, BaseConfigs)
+
+
+def build(cls: Any, how: Build, configs: BaseConfigs) -> Any:
+    """Build it."""
+    return cls(configs) if how is Build.WITH_CONFIGS else cls()

@@ -1,0 +1,75 @@
+"""Checks across items, run on values that nothing heavy was built for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from lab_core.configs._plain import is_plain
+from lab_core.configs._spec import Spec
+from lab_core.configs._state import State
+from lab_core.errors import ConfigError, Violation
+
+
+class _Unready(Exception):
+    """A check reads an item that is wrong already."""
+
+
+class _NotPlain(Exception):
+    """A check reads an item that is not plain data."""
+
+
+class _ScratchState(State):
+    """The values of a trial instance: only plain items can be read by the check itself."""
+
+    broken: Collection[str] = ()
+    seen: dict[str, None]
+
+    def read(self, key: str) -> Any:
+        if key in self.broken:
+            raise _Unready
+        source = self.spec.sources[key]
+        if source.nested is not None:
+            return super().read(key)
+        if source.info.text == "object" and source.info.cls is not None:
+            raise _NotPlain(key)
+        self.seen[key] = None
+        value = super().read(key)
+        converted = source.info.convert is not None
+        if not converted and not is_plain(value):
+            raise _NotPlain(key)
+        return value
+
+
+def run_checks(
+    spec: Spec, overrides: Mapping[str, Any], assigned: Mapping[str, Any], broken: Collection[str]
+) -> list[Violation]:
+    """Run every check on a trial instance; those that read a broken item are passed over."""
+    problems: list[Violation] = []
+    if not spec.checks:
+        return problems
+    root = spec.cls.__new__(spec.cls)
+    state = _ScratchState(spec, root)
+    state.broken = broken
+    state.seen = {}
+    state.assigned.update(assigned)
+    state.override(overrides)
+    vars(root)["_lab_own_state"] = state
+    for name, prefix, function in spec.checks:
+        state.seen = {}
+        try:
+            function(state.view(prefix))
+        except _Unready:
+            continue
+        except _NotPlain as error:
+            sentence = f"the check {name!r} may only read plain items, and {error} is not one"
+            problems.append(Violation(str(error), sentence))
+        except ConfigError as error:
+            problems += error.violations
+        except ValueError as error:
+            problems.append(Violation(", ".join(state.seen), str(error) or f"{name} failed"))
+        except Exception as error:
+            # a bug in the check, but it is the message that met it
+            sentence = f"the check {name!r} failed with {type(error).__name__}: {error}"
+            problems.append(Violation(", ".join(state.seen), sentence))
+    return problems

@@ -1,0 +1,101 @@
+"""Where an item's value comes from: the order of precedence, in one place.
+
+override > assignment on the instance > class value > aggregate > first option > built by itself
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lab_core.configs._schema import Aggregate, Schema, SchemaItem
+from lab_core.errors import ConfigError, Violation
+
+Source = Literal["override", "assigned", "default", "aggregate", "option", "built", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where one item's value comes from.
+
+    Attributes:
+        source: which rule decided.
+        option: the option chosen, if it is one.
+        value: the value, where `has_value`; for a default it is the schema's.
+        has_value: the value is known without computing anything.
+        aggregate: the aggregate that decided.
+    """
+
+    source: Source
+    option: str | None = None
+    value: Any = None
+    has_value: bool = False
+    aggregate: Aggregate | None = None
+
+
+class Chooser:
+    """Chooses for the items of a schema, each when it is asked for."""
+
+    def __init__(
+        self, schema: Schema, overrides: Mapping[str, Any], assigned: Mapping[str, Any]
+    ) -> None:
+        self._items = schema.by_key
+        self._overrides = overrides
+        self._assigned = assigned
+        self._chosen: dict[str, Choice] = {}
+        self._pending: list[str] = []
+        self._by_target: dict[str, list[Aggregate]] = {}
+        for aggregate in reversed(schema.aggregates):  # the nearest class stands last
+            for target, _ in aggregate.choices:
+                self._by_target.setdefault(target, []).append(aggregate)
+
+    def choose(self, key: str) -> Choice:
+        """Return the choice for an item.
+
+        Raises:
+            ConfigError: If aggregates choose for each other in a circle.
+        """
+        choice = self._chosen.get(key)
+        if choice is None:
+            choice = self._chosen[key] = self._decide(self._items[key])
+        return choice
+
+    def _decide(self, item: SchemaItem) -> Choice:
+        key = item.key
+        if key in self._overrides:
+            return self._given(item, self._overrides[key], "override")
+        if key in self._assigned:
+            return self._given(item, self._assigned[key], "assigned")
+        if item.has_default:
+            return self._given(item, item.default, "default")
+        if key in self._by_target:
+            choice = self._from_aggregates(item)
+            if choice is not None:
+                return choice
+        if item.options:
+            return self._given(item, item.options[0], "option")
+        return Choice("missing" if item.required else "built")
+
+    def _given(
+        self, item: SchemaItem, value: Any, source: Source, aggregate: Aggregate | None = None
+    ) -> Choice:
+        if isinstance(value, str) and value in item.options:
+            # an aggregate's name that is no function's stands for itself
+            is_function = value in item.functions
+            return Choice(source, value, None if is_function else value, not is_function, aggregate)
+        return Choice(source, None, value, True, aggregate)
+
+    def _from_aggregates(self, item: SchemaItem) -> Choice | None:
+        if item.key in self._pending:
+            chain = " -> ".join([*self._pending[self._pending.index(item.key) :], item.key])
+            raise ConfigError([Violation(item.key, f"aggregates choose in a circle: {chain}")])
+        self._pending.append(item.key)
+        try:
+            for aggregate in self._by_target[item.key]:
+                if self.choose(aggregate.key).option == aggregate.option:
+                    value = dict(aggregate.choices)[item.key]
+                    return self._given(item, value, "aggregate", aggregate)
+        finally:
+            self._pending.pop()
+        return None

@@ -1,0 +1,79 @@
+"""Constraints of an item as plain data: read from annotations, checked, put into sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lab_core.configs._plain import PlainValue, is_plain, to_plain
+from lab_core.configs._suggest import did_you_mean
+
+_BOUNDS = {
+    "ge": ("at least", lambda value, bound: value >= bound),
+    "gt": ("greater than", lambda value, bound: value > bound),
+    "le": ("at most", lambda value, bound: value <= bound),
+    "lt": ("less than", lambda value, bound: value < bound),
+    "multiple_of": ("a multiple of", lambda value, bound: value % bound == 0),
+}
+_NAMES = (*_BOUNDS, "min_length", "max_length")
+
+
+def read_metadata(metadata: Iterable[object]) -> dict[str, PlainValue]:
+    """Return what `Annotated` says in the words of annotated_types; the rest is not ours."""
+    found: dict[str, PlainValue] = {}
+    for mark in metadata:
+        # Interval and Len are groups of other marks
+        if getattr(mark, "__is_annotated_types_grouped_metadata__", False):
+            found.update(read_metadata(mark))  # type: ignore[call-overload]
+            continue
+        if type(mark).__module__.partition(".")[0] != "annotated_types":
+            continue
+        for name in _NAMES:
+            bound = getattr(mark, name, None)
+            if bound is not None and is_plain(bound):
+                found[name] = to_plain(bound)
+    return found
+
+
+def broken(constraints: Mapping[str, PlainValue], value: object) -> str | None:
+    """Return what the value should have been ("must be at least 1"), or None if it is fine."""
+    if not constraints or (value is None and None not in _choices(constraints)):
+        return None
+    for name, bound in constraints.items():
+        if name == "choices":
+            wrong = _not_chosen(_choices(constraints), value)
+            if wrong:
+                return wrong
+        elif name in _BOUNDS and isinstance(value, int | float):
+            words, holds = _BOUNDS[name]
+            if not holds(value, bound):
+                return f"must be {words} {bound}, got {value!r}"
+        elif name in ("min_length", "max_length") and isinstance(value, str | list | tuple):
+            wrong = _wrong_length(name, bound, len(value))
+            if wrong:
+                return f"{wrong}: {value!r}"
+    return None
+
+
+def _choices(constraints: Mapping[str, PlainValue]) -> list[Any]:
+    choices = constraints.get("choices", [])
+    return choices if isinstance(choices, list) else []
+
+
+def _not_chosen(choices: list[Any], value: object) -> str | None:
+    # 1 == True == 1.0, but they are different values of a config
+    if any(type(c) is type(value) and c == value for c in choices):
+        return None
+    names = [c for c in choices if isinstance(c, str)]
+    hint = did_you_mean(value, names) if isinstance(value, str) and names else ""
+    listed = ", ".join(repr(c) for c in choices)
+    return f"must be one of {listed}, got {value!r}{hint if 'mean' in hint else ''}"
+
+
+def _wrong_length(name: str, bound: PlainValue, length: int) -> str | None:
+    assert isinstance(bound, int)
+    if name == "min_length" and length < bound:
+        return f"must have a length of at least {bound}, got {length}"
+    if name == "max_length" and length > bound:
+        return f"must have a length of at most {bound}, got {length}"
+    return None

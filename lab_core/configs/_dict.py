@@ -1,0 +1,44 @@
+"""Configs from a plain dict: every entry is an item and a hyper-parameter."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping
+from typing import Any
+
+from lab_core.configs._base import BaseConfigs
+from lab_core.errors import ConfigError, Violation
+
+
+def configs_from_dict(values: Mapping[str, Any]) -> BaseConfigs:
+    """Return an instance whose items are the dict's entries; a dict inside becomes nested configs.
+
+    Raises:
+        ConfigError: If a key is not a name that an attribute can have.
+    """
+    cls = _class_of(values, "Configs", "")
+    cls.set_hyperparams(*cls._lab_own.values)
+    return cls()
+
+
+def _class_of(values: Mapping[str, Any], name: str, prefix: str) -> type[BaseConfigs]:
+    wrong = [
+        Violation(f"{prefix}{key}", f"{key!r} cannot name a config: it is no public identifier")
+        for key in values
+        if not isinstance(key, str)
+        or not key.isidentifier()
+        or keyword.iskeyword(key)
+        or key.startswith("_")
+    ]
+    if wrong:
+        raise ConfigError(wrong)
+    cls: type[BaseConfigs] = type(BaseConfigs)(name, (BaseConfigs,), {"__module__": __name__})
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            inner = _class_of(value, key.title(), f"{prefix}{key}.")
+            inner.set_hyperparams(*inner._lab_own.values)
+            value = inner()
+        # not in the class body: a function there would be a method
+        cls._lab_own.values[key] = value
+        cls._lab_declare(key)
+    return cls

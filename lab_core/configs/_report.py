@@ -1,0 +1,151 @@
+"""What a config instance has become: rows to print, data to save, hyper-parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lab_core.configs._annotations import MISSING
+from lab_core.configs._base import BaseConfigs
+from lab_core.configs._choices import Choice
+from lab_core.configs._plain import PlainValue, is_plain, to_plain
+from lab_core.configs._plan import config_hash, is_hyperparam, origin_of
+from lab_core.configs._state import State
+
+_MAX_TEXT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class ListingRow:
+    """One line of the `Configs:` listing.
+
+    Attributes:
+        key: of the item.
+        value: as text, shortened; "" when it was never computed and nothing is known of it.
+        option: the option chosen.
+        other_options: those that were not.
+        is_hyperparam: to be marked.
+        is_used: its value was given or read; the others are dimmed, and stand last.
+        origin: as in a plan.
+    """
+
+    key: str
+    value: str
+    option: str | None
+    other_options: tuple[str, ...]
+    is_hyperparam: bool
+    is_used: bool
+    origin: str
+
+    def __str__(self) -> str:
+        mark = "*" if self.is_hyperparam else " "
+        value = f" = {self.value}" if self.value else ""
+        option = f"  {self.option}" if self.option else ""
+        others = f"  [{', '.join(self.other_options)}]" if self.other_options else ""
+        return f"{mark}{self.key}{value}{option}{others}"
+
+
+def listing(conf: BaseConfigs) -> list[ListingRow]:
+    """Return the rows of the `Configs:` listing: what was used first, the rest last."""
+    state = conf._lab_state
+    rows = []
+    for item in state.spec.schema.items:
+        if item.is_nested:
+            continue
+        choice = state.choice(item.key)
+        value = _known_value(state, item.key, choice)
+        rows.append(
+            ListingRow(
+                key=item.key,
+                value="" if value is MISSING else _text(value),
+                option=choice.option,
+                other_options=tuple(o for o in item.options if o != choice.option),
+                is_hyperparam=is_hyperparam(item, state.given()),
+                is_used=item.key in state.values or choice.source in ("override", "assigned"),
+                origin=origin_of(item, choice),
+            )
+        )
+    return sorted(rows, key=lambda row: not row.is_used)
+
+
+def to_yaml_data(conf: BaseConfigs) -> dict[str, Any]:
+    """Return everything about the configs as plain data: values, origins, and who read whom."""
+    state = conf._lab_state
+    items: dict[str, dict[str, Any]] = {}
+    resolved: list[tuple[str, PlainValue, str | None]] = []
+    for item in state.spec.schema.items:
+        choice = state.choice(item.key)
+        value = _known_value(state, item.key, choice)
+        planned = choice.value if choice.has_value and is_plain(choice.value) else None
+        resolved.append((item.key, to_plain(planned), choice.option))
+        if item.is_nested:
+            continue
+        entry: dict[str, Any] = {
+            "value": to_plain(value) if value is not MISSING and is_plain(value) else None,
+            "origin": origin_of(item, choice),
+            "type": item.type,
+        }
+        if value is not MISSING and not is_plain(value):
+            entry["text"] = _text(value)
+        if choice.option is not None:
+            entry["option"] = choice.option
+        if item.options:
+            entry["options"] = list(item.options)
+        entry["hyperparam"] = is_hyperparam(item, state.given())
+        entry["used"] = item.key in state.values
+        if state.reads.get(item.key):
+            entry["reads"] = list(state.reads[item.key])
+        items[item.key] = entry
+    return {
+        "configs": state.spec.schema.name,
+        "hash": config_hash(resolved, state.run_order),
+        "run_order": list(state.run_order),
+        "items": items,
+    }
+
+
+def hyperparams(conf: BaseConfigs) -> dict[str, PlainValue]:
+    """Return the hyper-parameters as plain values: the option's name for what an option computes."""
+    state = conf._lab_state
+    found: dict[str, PlainValue] = {}
+    for item in state.spec.schema.items:
+        if item.is_nested or not is_hyperparam(item, state.given()):
+            continue
+        choice = state.choice(item.key)
+        value = _known_value(state, item.key, choice)
+        if value is not MISSING and is_plain(value):
+            found[item.key] = to_plain(value)
+        elif choice.option is not None:
+            found[item.key] = choice.option
+        elif value is not MISSING:
+            found[item.key] = _text(value)
+    return found
+
+
+def computed(conf: BaseConfigs) -> dict[str, Any]:
+    """Return the values that were read or computed so far, by key."""
+    return dict(conf._lab_state.values)
+
+
+def _known_value(state: State, key: str, choice: Choice) -> Any:
+    """Return the value without computing anything, or MISSING."""
+    if key in state.values:
+        return state.values[key]
+    if choice.source == "default" and choice.value is None and choice.option is None:
+        return state.spec.sources[key].raw
+    return choice.value if choice.has_value else MISSING
+
+
+def _text(value: object) -> str:
+    """Return a value as one short line."""
+    if is_plain(value):
+        text = repr(value)
+    else:
+        name = type(value).__name__
+        try:
+            text = repr(value)
+        except Exception:  # a user's __repr__ must not end a run
+            text = f"<{name}>"
+        if "\n" in text or len(text) > _MAX_TEXT or " at 0x" in text:
+            text = f"<{name}>"
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."

@@ -1,0 +1,149 @@
+"""Resolve a config class for a run: take the overrides, check everything, compute the run order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from lab_core.configs._base import BaseConfigs
+from lab_core.configs._checks import run_checks
+from lab_core.configs._choices import Chooser
+from lab_core.configs._dict import configs_from_dict
+from lab_core.configs._spec import Spec, spec_of
+from lab_core.configs._validate import (
+    aggregate_problems,
+    clean_run_order,
+    clean_values,
+    default_problems,
+    half_overridden,
+    missing_in_run_order,
+)
+from lab_core.errors import ConfigError, Violation
+
+C = TypeVar("C", bound=BaseConfigs)
+RunOrder = Sequence[str | Sequence[str]]
+
+
+@overload
+def calculate(
+    configs: C | type[C],
+    overrides: Mapping[str, Any] | None = None,
+    run_order: RunOrder | None = None,
+    *,
+    coerce_strings: bool = False,
+) -> C: ...
+@overload
+def calculate(
+    configs: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    run_order: RunOrder | None = None,
+    *,
+    coerce_strings: bool = False,
+) -> BaseConfigs: ...
+def calculate(
+    configs: BaseConfigs | type[BaseConfigs] | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    run_order: RunOrder | None = None,
+    *,
+    coerce_strings: bool = False,
+) -> BaseConfigs:
+    """Return the config instance with the overrides taken, checked, and the run order computed.
+
+    Args:
+        configs: an instance, a class, or a plain dict of values.
+        overrides: values by key, dotted or in nested dicts; from code also objects.
+        run_order: items to compute, in this order; run targets in it are only looked up.
+        coerce_strings: read strings as a command line means them.
+
+    Raises:
+        ConfigError: With all that is wrong at once, before anything is computed; also when what the
+            run order needs has a cycle or a missing value.
+    """
+    if isinstance(configs, Mapping):
+        conf = configs_from_dict(configs)
+    else:
+        conf = configs() if isinstance(configs, type) else configs
+    state = conf._lab_state
+    spec = state.spec
+    given = flatten(spec, overrides or {})
+    late = [p for p in map(state.after_read, given) if p is not None]
+    clean, order, problems = _validate(spec, given, state.assigned, run_order, coerce_strings)
+    if late or problems:
+        raise ConfigError([*late, *problems])
+    state.override(clean)
+    state.run_order = order
+    for name in order:
+        if name in spec.sources:
+            state.read(name)
+    return conf
+
+
+def check(
+    configs_class: type[BaseConfigs],
+    overrides: Mapping[str, Any] | None = None,
+    run_order: RunOrder | None = None,
+    *,
+    coerce_strings: bool = False,
+) -> tuple[Violation, ...]:
+    """Return all that is wrong with a config message, the class's own checks included.
+
+    Builds nothing heavy: only the plain items that checks read are computed.
+    """
+    try:
+        spec = spec_of(configs_class)
+    except ConfigError as error:
+        return error.violations
+    given = flatten(spec, overrides or {})
+    _, _, problems = _validate(spec, given, {}, run_order, coerce_strings)
+    return tuple(problems)
+
+
+def _validate(
+    spec: Spec,
+    given: Mapping[str, Any],
+    assigned: Mapping[str, Any],
+    run_order: RunOrder | None,
+    coerce_strings: bool,
+) -> tuple[dict[str, Any], tuple[str, ...], list[Violation]]:
+    schema = spec.schema
+
+    def accept_object(key: str, value: Any) -> bool:
+        info = spec.sources[key].info
+        if info.cls is None or spec.sources[key].nested is not None:
+            return info.text == "object" and not isinstance(value, str)
+        try:
+            return isinstance(value, info.cls)
+        except TypeError:  # a protocol that cannot be checked
+            return True
+
+    clean, problems = clean_values(
+        schema, given, coerce_strings=coerce_strings, accept_object=accept_object
+    )
+    standing = {k: v for k, v in assigned.items() if k not in given}
+    cleaned_assigned, wrong = clean_values(schema, standing, accept_object=accept_object)
+    problems += wrong
+    order, wrong = clean_run_order(schema, run_order)
+    chooser = Chooser(schema, clean, cleaned_assigned)
+    everything = {**assigned, **given}
+    problems += wrong
+    problems += default_problems(schema, everything)
+    problems += aggregate_problems(schema, chooser)
+    broken = {p.key for p in problems}
+    if not problems:
+        problems += half_overridden(schema, chooser, everything)
+        problems += missing_in_run_order(schema, chooser, order)
+    problems += run_checks(spec, clean, cleaned_assigned, broken)
+    return clean, order, problems
+
+
+def flatten(spec: Spec, overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return overrides with dotted keys, also those that came as dicts for nested configs."""
+    flat: dict[str, Any] = {}
+    for name, value in overrides.items():
+        key = f"{prefix}{name}"
+        source = spec.sources.get(key)
+        if isinstance(value, Mapping) and source is not None and source.nested is not None:
+            flat.update(flatten(spec, value, f"{key}."))
+        else:
+            flat[key] = value
+    return flat

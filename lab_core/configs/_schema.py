@@ -1,0 +1,162 @@
+"""The schema: everything about a config class as plain data, for whoever cannot import it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+from lab_core.configs._plain import PlainValue
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaItem:
+    """One item of a config class.
+
+    Attributes:
+        key: its name; dotted in a nested config class.
+        type: a short text: `int`, `float | None`, `list[str]`, `any`; `object` if only code can set it.
+        default: the class's value where that is plain, or the option that the class's value names.
+        has_default: the class gives a value, which may be one that is not plain.
+        options: what can be chosen by name, the default first.
+        functions: those of the options that compute it; the others are aggregates.
+        doc: the comment or docstring beside the declaration.
+        constraints: of ge, gt, le, lt, multiple_of, min_length, max_length, choices.
+        is_hyperparam: marked as one.
+        never_hyperparam: marked as none, also when it is overridden.
+        required: nothing computes it: a run that needs it must be given it.
+        is_nested: a nested config class, whose items have keys of their own.
+    """
+
+    key: str
+    type: str = "object"
+    default: PlainValue = None
+    has_default: bool = False
+    options: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+    doc: str = ""
+    constraints: Mapping[str, PlainValue] = field(default_factory=dict)
+    is_hyperparam: bool = False
+    never_hyperparam: bool = False
+    required: bool = False
+    is_nested: bool = False
+
+    @property
+    def has_plain_default(self) -> bool:
+        """Say whether the class's value can be told as plain data."""
+        return self.has_default and (self.default is not None or self.type != "object")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Items that one option computes together."""
+
+    option: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """An option of one item that chooses for other items."""
+
+    key: str
+    option: str
+    choices: tuple[tuple[str, PlainValue], ...]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A config class as plain data.
+
+    Attributes:
+        name: of the class.
+        doc: its docstring.
+        items: in the order of declaration, those of base classes first.
+        run_targets: its methods that take nothing but `self`.
+        default_run_order: what a run does when it is not told.
+        groups: items computed together; none of them can be set alone.
+        aggregates: options that choose for several items.
+    """
+
+    name: str = ""
+    doc: str = ""
+    items: tuple[SchemaItem, ...] = ()
+    run_targets: tuple[str, ...] = ()
+    default_run_order: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
+
+    @cached_property
+    def by_key(self) -> dict[str, SchemaItem]:
+        """The items by key."""
+        return {item.key: item for item in self.items}
+
+    def keys(self) -> list[str]:
+        """Return the keys of all items, in order."""
+        return list(self.by_key)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, ready for `json.dumps`."""
+        return {
+            "name": self.name,
+            "doc": self.doc,
+            "items": [_item_to_json(item) for item in self.items],
+            "run_targets": list(self.run_targets),
+            "default_run_order": list(self.default_run_order),
+            "groups": [{"option": g.option, "keys": list(g.keys)} for g in self.groups],
+            "aggregates": [
+                {"key": a.key, "option": a.option, "choices": [list(c) for c in a.choices]}
+                for a in self.aggregates
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Schema:
+        """Return the schema that `to_json` wrote."""
+        return cls(
+            name=data["name"],
+            doc=data["doc"],
+            items=tuple(
+                SchemaItem(
+                    **{
+                        **item,
+                        "options": tuple(item.get("options", ())),
+                        "functions": tuple(item.get("functions", ())),
+                    }
+                )
+                for item in data["items"]
+            ),
+            run_targets=tuple(data["run_targets"]),
+            default_run_order=tuple(data["default_run_order"]),
+            groups=tuple(Group(g["option"], tuple(g["keys"])) for g in data["groups"]),
+            aggregates=tuple(
+                Aggregate(a["key"], a["option"], tuple((k, v) for k, v in a["choices"]))
+                for a in data["aggregates"]
+            ),
+        )
+
+    def with_docs(self, doc: str, docs: Mapping[str, str]) -> Schema:
+        """Return the same schema with its docs filled in."""
+        items = tuple(replace(i, doc=docs[i.key]) if i.key in docs else i for i in self.items)
+        return replace(self, doc=doc, items=items)
+
+
+_SPECIAL = ("key", "options", "functions", "constraints")
+_PLAIN_FIELDS = [f for f in fields(SchemaItem) if f.name not in _SPECIAL]
+
+
+def _item_to_json(item: SchemaItem) -> dict[str, Any]:
+    """Return the item without the fields that say nothing."""
+    data: dict[str, Any] = {"key": item.key}
+    for spec in _PLAIN_FIELDS:
+        value = getattr(item, spec.name)
+        if value != spec.default or type(value) is not type(spec.default):
+            data[spec.name] = value
+    if item.options:
+        data["options"] = list(item.options)
+    if item.functions:
+        data["functions"] = list(item.functions)
+    if item.constraints:
+        data["constraints"] = dict(item.constraints)
+    return data

@@ -1,0 +1,281 @@
+"""The lazy values of one config instance and of those nested in it.
+
+Owner: the thread that computes, which holds the lock meanwhile; a value once computed is read without
+it. The lock has no time limit: computing an item takes as long as the user's function takes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lab_core.configs._annotations import MISSING
+from lab_core.configs._build import build
+from lab_core.configs._choices import Choice, Chooser
+from lab_core.configs._spec import BoundOption, Source, Spec
+from lab_core.errors import ConfigError, Violation
+
+if TYPE_CHECKING:
+    from lab_core.configs._base import BaseConfigs
+
+
+class _Frame:
+    """One computation in progress, and what it has read so far."""
+
+    __slots__ = ("keys", "reads", "state")
+
+    def __init__(self, state: State, keys: tuple[str, ...]) -> None:
+        self.state = state
+        self.keys = keys
+        self.reads: dict[str, None] = {}
+
+
+class _Stack(threading.local):
+    """The computations in progress in this thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.frames: list[_Frame] = []
+
+
+_stack = _Stack()
+
+
+class State:
+    """What one config instance was given, has computed, and read on the way.
+
+    Attributes:
+        overrides: given to `calculate`; checked.
+        assigned: given by assignment on the instance.
+        values: what was computed or read; frozen.
+        reads: for each computed item, the items that its computation read.
+        run_order: as last calculated.
+    """
+
+    def __init__(self, spec: Spec, root: BaseConfigs) -> None:
+        self.spec = spec
+        self.overrides: dict[str, Any] = {}
+        self.assigned: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
+        self.reads: dict[str, tuple[str, ...]] = {}
+        self.run_order: tuple[str, ...] = ()
+        self._views: dict[str, BaseConfigs] = {"": root}
+        self._chooser: Chooser | None = None
+        self._readers: dict[str, str] = {}
+        self._lock = threading.RLock()  # guards computing: a function runs once, in one thread
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> State:
+        raise TypeError("a config instance cannot be copied; make another one")
+
+    def given(self) -> dict[str, Any]:
+        """Return what was assigned or overridden, by key."""
+        return {**self.assigned, **self.overrides}
+
+    def choice(self, key: str) -> Choice:
+        """Return where an item's value comes from."""
+        if self._chooser is None:
+            self._chooser = Chooser(self.spec.schema, self.overrides, self.assigned)
+        return self._chooser.choose(key)
+
+    def assign(self, key: str, value: Any) -> None:
+        """Take an assignment on the instance.
+
+        Raises:
+            ConfigError: If the item was read before.
+        """
+        self._refuse_after_read(key)
+        self.assigned[key] = value
+        self._chooser = None
+
+    def override(self, overrides: Mapping[str, Any]) -> None:
+        """Take overrides, which were validated."""
+        self.overrides.update(overrides)
+        self._chooser = None
+
+    def after_read(self, key: str) -> Violation | None:
+        """Return what is wrong with setting an item now, if anything is."""
+        if key not in self.values:
+            return None
+        reader = self._readers.get(key)
+        by = f" by {reader!r}" if reader else ""
+        return Violation(
+            key, f"{key!r} was read already{by} and is fixed from then on; set it before that"
+        )
+
+    def _refuse_after_read(self, key: str) -> None:
+        problem = self.after_read(key)
+        if problem is not None:
+            raise ConfigError([problem])
+
+    def read(self, key: str) -> Any:
+        """Return an item's value, computing it the first time, and note who asked."""
+        frames = _stack.frames
+        if frames and frames[-1].state is self:
+            frames[-1].reads[key] = None
+        value = self.values.get(key, MISSING)
+        if value is MISSING:
+            with self._lock:
+                value = self.values.get(key, MISSING)
+                if value is MISSING:
+                    value = self._compute(key)
+        if frames and key not in self._readers:
+            self._readers[key] = frames[-1].keys[0]
+        return value
+
+    def view(self, prefix: str) -> BaseConfigs:
+        """Return the configs under a prefix."""
+        if prefix in self._views:
+            return self._views[prefix]
+        nested: BaseConfigs = self.read(prefix[:-1])
+        return nested
+
+    def _compute(self, key: str) -> Any:
+        self._refuse_cycle(key)
+        source = self.spec.sources[key]
+        choice = self.choice(key)
+        if choice.source == "missing":
+            raise ConfigError([Violation(key, self._missing_sentence(key))])
+        bound = source.options.get(choice.option) if choice.option is not None else None
+        if choice.has_value or bound is None:
+            value = self._without_function(key, source, choice)
+            if source.nested is not None:
+                value = self._adopt(key, source, value)
+            self.values[key] = value
+        else:
+            self._call(key, bound)
+        return self.values[key]
+
+    def _without_function(self, key: str, source: Source, choice: Choice) -> Any:
+        if choice.source == "built":
+            if source.nested is not None:
+                return source.nested()
+            assert source.build is not None
+            frame = _Frame(self, (key,))
+            with _Computing(frame):
+                value = build(source.info.cls, source.build, self.view(source.prefix))
+            self.reads[key] = tuple(frame.reads)
+            return value
+        if choice.source == "aggregate" and choice.aggregate is not None:
+            value = self.spec.aggregate_values[choice.aggregate.key, choice.aggregate.option, key]
+        elif choice.source == "default":
+            # the schema's default is as the type has it: 1 is 1.0 under float
+            is_raw = choice.value is None or (choice.option is None and source.info.text == "object")
+            value = source.raw if is_raw else choice.value
+        else:
+            value = choice.value
+        if source.nested is not None and not isinstance(value, source.nested):
+            return source.nested() if choice.source == "default" else value
+        return self._converted(source, value)
+
+    def _converted(self, source: Source, value: Any) -> Any:
+        convert, cls = source.info.convert, source.info.cls
+        if convert is not None and value is not None and not (cls and isinstance(value, cls)):
+            return convert(value)
+        return list(value) if type(value) is list else value  # instances never share a list
+
+    def _call(self, key: str, bound: BoundOption) -> None:
+        """Call an option's function, and keep what it returns for every item that it is for."""
+        mine = tuple(k for k in bound.keys if self._is_chosen(k, bound))
+        frame = _Frame(self, (key, *(k for k in mine if k != key)))
+        function = bound.option.function
+        with _Computing(frame):
+            view = self.view(bound.prefix)
+            result = function(view) if _takes_configs(function) else function()
+        reads = tuple(frame.reads)
+        if len(bound.keys) == 1:
+            results = [result]
+        else:
+            results = self._several(bound, result)
+        for target, value in zip(bound.keys, results, strict=True):
+            if target in mine:
+                source = self.spec.sources[target]
+                self.values[target] = (
+                    self._adopt(target, source, value) if source.nested is not None else value
+                )
+                self.reads[target] = reads
+
+    def _is_chosen(self, key: str, bound: BoundOption) -> bool:
+        choice = self.choice(key)
+        chosen = self.spec.sources[key].options.get(choice.option or "")
+        return chosen is not None and chosen.option is bound.option and not choice.has_value
+
+    def _several(self, bound: BoundOption, result: Any) -> list[Any]:
+        expected = len(bound.keys)
+        if not isinstance(result, tuple | list) or len(result) != expected:
+            got = f"{len(result)}" if isinstance(result, tuple | list) else repr(type(result).__name__)
+            names = ", ".join(bound.keys)
+            sentence = f"{bound.option.name!r} computes {names}, so it must return {expected} values, got {got}"
+            raise ConfigError([Violation(bound.keys[0], sentence)])
+        return list(result)
+
+    def _adopt(self, key: str, source: Source, value: Any) -> Any:
+        """Make a nested config instance part of this one."""
+        assert source.nested is not None
+        if not isinstance(value, source.nested):
+            return value
+        prefix = key + "."
+        own = value._lab_state
+        if own is self:
+            return value
+        if own.values:
+            read = ", ".join(own.values)
+            raise ConfigError([Violation(key, f"{key!r} was read before it was handed over: {read}")])
+        if type(value) is not source.nested:
+            self._respecify(key, type(value))
+        for name, given in own.given().items():
+            self._refuse_after_read(prefix + name)
+            self.assigned.setdefault(prefix + name, given)
+        attributes = vars(value)
+        attributes["_lab_own_state"] = self
+        attributes["_lab_prefix"] = prefix
+        self._views[prefix] = value
+        self._chooser = None
+        return value
+
+    def _respecify(self, key: str, cls: type[BaseConfigs]) -> None:
+        """Take over the items of a subclass of the nested class that was declared."""
+        from lab_core.configs._spec import respecified
+
+        self.spec = respecified(self.spec, key, cls)
+
+    def _refuse_cycle(self, key: str) -> None:
+        frames = [f for f in _stack.frames if f.state is self]
+        for i, frame in enumerate(frames):
+            if key in frame.keys:
+                chain = " -> ".join([key, *(f.keys[0] for f in frames[i + 1 :]), key])
+                raise ConfigError([Violation(key, f"{key!r} needs itself: {chain}")])
+
+    def _missing_sentence(self, key: str) -> str:
+        frames = [f.keys[0] for f in _stack.frames if f.state is self]
+        needed = f", which {frames[-1]!r} needs," if frames else ""
+        return f"{key!r}{needed} has no value: give it one, or register a function with calc()"
+
+
+class _Computing:
+    """Puts a computation on the stack, and takes it off on every path."""
+
+    __slots__ = ("_frame",)
+
+    def __init__(self, frame: _Frame) -> None:
+        self._frame = frame
+
+    def __enter__(self) -> None:
+        _stack.frames.append(self._frame)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        _stack.frames.pop()
+        if error is not None and not isinstance(error, ConfigError):
+            error.add_note(f"while computing the config {self._frame.keys[0]!r}")
+
+
+def _takes_configs(function: Any) -> bool:
+    """Say whether an option's function wants the configs; a function of no parameters does not."""
+    code = getattr(function, "__code__", None)
+    if code is not None and not hasattr(function, "__wrapped__"):
+        return bool(code.co_argcount or code.co_flags & 0x04)
+    import inspect
+
+    try:
+        return bool(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return True

@@ -1,0 +1,21 @@
+"""Sentences that say what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_MAX_LISTED = 12
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?", or "; there is ..." when nothing known is near."""
+    import difflib  # only mistakes pay for it
+
+    known = list(known)
+    near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
+    if near:
+        return f"; did you mean {' or '.join(repr(name) for name in near)}?"
+    if not known:
+        return ""
+    listed = ", ".join(repr(name) for name in known[:_MAX_LISTED])
+    return f"; there is {listed}{', ...' if len(known) > _MAX_LISTED else ''}"

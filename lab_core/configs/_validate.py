@@ -1,0 +1,194 @@
+"""What is wrong with the values given to a config class: everything, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from lab_core.configs._choices import Chooser
+from lab_core.configs._constraints import broken
+from lab_core.configs._plain import Misfit, describe, fit, is_settable, parse_type
+from lab_core.configs._schema import Schema, SchemaItem
+from lab_core.configs._suggest import did_you_mean
+from lab_core.errors import ConfigError, Violation
+
+AcceptObject = Callable[[str, Any], bool]
+"""Says whether a value that is not plain will do for an item."""
+
+
+def _no_objects(key: str, value: Any) -> bool:
+    return False
+
+
+def clean_values(
+    schema: Schema,
+    given: Mapping[str, Any],
+    *,
+    coerce_strings: bool = False,
+    accept_object: AcceptObject = _no_objects,
+) -> tuple[dict[str, Any], list[Violation]]:
+    """Return the given values as their items' types have them, and what is wrong with the others."""
+    clean: dict[str, Any] = {}
+    problems: list[Violation] = []
+    for key, value in given.items():
+        item = schema.by_key.get(key)
+        if item is None:
+            hint = did_you_mean(str(key), schema.keys())
+            problems.append(Violation(str(key), f"unknown config {key!r}{hint}"))
+            continue
+        try:
+            clean[key] = _clean(item, value, coerce_strings, accept_object)
+        except _Refused as refused:
+            problems.append(Violation(key, str(refused)))
+    return clean, problems
+
+
+class _Refused(Exception):
+    """The sentence about a value."""
+
+
+def _clean(item: SchemaItem, value: Any, coerce_strings: bool, accept: AcceptObject) -> Any:
+    if isinstance(value, str) and item.options:
+        return _clean_string(item, value, coerce_strings)
+    if not is_settable(item.type):
+        if accept(item.key, value):
+            return value
+        raise _Refused(_not_settable(item, value))
+    try:
+        fitted = fit(parse_type(item.type), value, coerce_strings)
+    except Misfit:
+        if accept(item.key, value):
+            return value
+        expected = describe(parse_type(item.type))
+        hint = f" (or one of its options: {', '.join(item.options)})" if item.options else ""
+        raise _Refused(f"{item.key} must be {expected}{hint}, got {value!r}") from None
+    problem = broken(item.constraints, fitted)
+    if problem:
+        raise _Refused(f"{item.key} {problem}")
+    return fitted
+
+
+def _clean_string(item: SchemaItem, value: str, coerce_strings: bool) -> Any:
+    """A string for an item with options is one of them, or on a command line its plain value."""
+    if value in item.options:
+        return value
+    if coerce_strings and is_settable(item.type):
+        try:
+            fitted = fit(parse_type(item.type), value, coerce_strings=True)
+        except Misfit:
+            fitted = value
+        if not isinstance(fitted, str):
+            problem = broken(item.constraints, fitted)
+            if problem:
+                raise _Refused(f"{item.key} {problem}")
+            return fitted
+    hint = did_you_mean(value, item.options)
+    raise _Refused(f"unknown option {value!r} for {item.key!r}{hint}")
+
+
+def _not_settable(item: SchemaItem, value: Any) -> str:
+    if item.options:
+        choices = ", ".join(repr(o) for o in item.options)
+        return f"{item.key} must be one of its options {choices}, got {value!r}"
+    if item.is_nested:
+        return f"{item.key} is a group of configs; set one of them, like {item.key + '.name'!r}"
+    return f"{item.key} is made by the experiment's code, and cannot be {value!r}"
+
+
+def default_problems(schema: Schema, replaced: Iterable[str]) -> list[Violation]:
+    """Return what is wrong with the class's own values, but for those that something replaces."""
+    replaced = set(replaced)
+    problems = []
+    for item in schema.items:
+        default = item.default
+        if default is None or item.key in replaced:
+            continue
+        if isinstance(default, str) and default in item.options:
+            continue
+        if isinstance(default, str) and item.options:
+            hint = did_you_mean(default, item.options)
+            sentence = f"the class sets {item.key!r} to the unknown option {default!r}{hint}"
+            problems.append(Violation(item.key, sentence))
+        elif item.type != "object":
+            problem = _default_problem(item)
+            if problem:
+                problems.append(Violation(item.key, problem))
+    return problems
+
+
+def _default_problem(item: SchemaItem) -> str | None:
+    try:
+        fit(parse_type(item.type), item.default)
+    except Misfit:
+        hint = ", and it has no options" if isinstance(item.default, str) else ""
+        expected = describe(parse_type(item.type))
+        return f"{item.key} must be {expected}, but the class sets it to {item.default!r}{hint}"
+    problem = broken(item.constraints, item.default)
+    return f"{item.key} {problem}, set by the class" if problem else None
+
+
+def half_overridden(schema: Schema, chooser: Chooser, given: Mapping[str, Any]) -> list[Violation]:
+    """Return the items that were set while what is computed with them was not."""
+    problems = []
+    for group in schema.groups:
+        computed, replaced = [], []
+        for key in group.keys:
+            choice = chooser.choose(key)
+            if choice.option == group.option and not choice.has_value:
+                computed.append(key)
+            elif key in given:
+                replaced.append(key)
+        if computed:
+            problems += [
+                Violation(
+                    key,
+                    f"{key!r} is set, but {group.option!r} still computes it together with "
+                    f"{', '.join(repr(k) for k in computed)}; set all of them, or none",
+                )
+                for key in replaced
+            ]
+    return problems
+
+
+def clean_run_order(
+    schema: Schema, run_order: Sequence[str | Sequence[str]] | None
+) -> tuple[tuple[str, ...], list[Violation]]:
+    """Return the run order without its inner lists, and what is wrong with it."""
+    if run_order is None:
+        return schema.default_run_order, []
+    names: list[str] = []
+    for entry in [run_order] if isinstance(run_order, str) else run_order:
+        names += [entry] if isinstance(entry, str) else list(entry)
+    known = [*schema.keys(), *schema.run_targets]
+    problems = [
+        Violation("run_order", f"unknown name {name!r} in the run order{did_you_mean(name, known)}")
+        for name in names
+        if name not in known
+    ]
+    return tuple(names), problems
+
+
+def missing_in_run_order(
+    schema: Schema, chooser: Chooser, run_order: Sequence[str]
+) -> list[Violation]:
+    """Return the items that the run order names and that nothing gives a value."""
+    return [
+        Violation(name, f"{name!r}, which the run order names, has no value; give it one")
+        for name in run_order
+        if name in schema.by_key and chooser.choose(name).source == "missing"
+    ]
+
+
+def aggregate_problems(schema: Schema, chooser: Chooser) -> list[Violation]:
+    """Return what aggregates choose wrongly: unknown options, and circles."""
+    problems: list[Violation] = []
+    for item in schema.items:
+        try:
+            choice = chooser.choose(item.key)
+        except ConfigError as error:
+            problems += [v for v in error.violations if v not in problems]
+            continue
+        if choice.source == "aggregate" and isinstance(choice.value, str) and choice.option is None:
+            _, wrong = clean_values(schema, {item.key: choice.value})
+            problems += wrong
+    return problems
