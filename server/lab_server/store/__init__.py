@@ -8,5 +8,6 @@ from lab_server.store.base import (
     StoredEvent,
     Submission,
 )
+from lab_server.store.sql import SqlStore
 
-__all__ = ["NewEvent", "RunPage", "RunQuery", "Store", "StoredEvent", "Submission"]
+__all__ = ["NewEvent", "RunPage", "RunQuery", "SqlStore", "Store", "StoredEvent", "Submission"]

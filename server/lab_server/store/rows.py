@@ -1,0 +1,122 @@
+"""A Run as a row of the table runs, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
+
+_FACTS = (
+    "reason",
+    "attempt",
+    "num_retries",
+    "total_steps",
+    "steps_per_second",
+    "slot",
+    "start_time_ns",
+    "end_time_ns",
+    "spool_offset",
+    "checkpoint_step",
+    "config_hash",
+    "is_stop_requested",
+    "has_resumed",
+)
+
+
+def row_of(run: Run) -> dict[str, Any]:
+    """Return the columns of a run."""
+    facts: dict[str, Any] = {name: getattr(run, name) for name in _FACTS}
+    if run.process is not None:
+        facts["process"] = [run.process.pid, run.process.start_ticks]
+    return {
+        "id": run.id,
+        "experiment": run.experiment,
+        "name": run.request.name,
+        "owner": run.owner,
+        "state": run.state.value,
+        "tags": json.dumps(run.request.tags),
+        "metrics": _metrics_json(run.metrics),
+        "step": run.step,
+        "priority": run.request.options.priority,
+        "queue_key": run.queue_key,
+        "create_time_ns": run.create_time_ns,
+        "last_seq": run.last_seq,
+        "request": _request_json(run.request),
+        "facts": json.dumps(facts),
+    }
+
+
+def run_of(row: Mapping[str, Any]) -> Run:
+    """Return the run of a row."""
+    facts = json.loads(row["facts"])
+    process = facts.pop("process", None)
+    metrics = json.loads(row["metrics"])
+    return Run(
+        id=row["id"],
+        request=_request_of(row),
+        owner=row["owner"],
+        state=RunState(row["state"]),
+        step=row["step"],
+        metrics={
+            name: math.nan if value is None else float(value) for name, value in metrics.items()
+        },
+        queue_key=row["queue_key"],
+        create_time_ns=row["create_time_ns"],
+        last_seq=row["last_seq"],
+        process=TrainerProcess(*process) if process else None,
+        **facts,
+    )
+
+
+def _metrics_json(metrics: Mapping[str, float]) -> str:
+    # strict JSON, which SQLite's json_each reads: it has no NaN, and 9e999 is infinite to all readers
+    return f"{{{','.join(f'{json.dumps(name)}:{_number(v)}' for name, v in metrics.items())}}}"
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(float(value))
+    if math.isnan(value):
+        return "null"
+    return "9e999" if value > 0 else "-9e999"
+
+
+def _request_json(request: RunRequest) -> str:
+    options, parent = request.options, request.parent
+    return json.dumps(
+        {
+            "overrides": dict(request.overrides),
+            "run_order": request.run_order,
+            "models": request.models,
+            "device": options.device,
+            "max_runtime_s": options.max_runtime_s,
+            "max_retries": options.max_retries,
+            "writers": options.writers,
+            "notes": request.notes,
+            "parent": [parent.run_id, parent.step] if parent else None,
+        }
+    )
+
+
+def _request_of(row: Mapping[str, Any]) -> RunRequest:
+    data = json.loads(row["request"])
+    return RunRequest(
+        experiment=row["experiment"],
+        overrides=data["overrides"],
+        run_order=tuple(tuple(group) for group in data["run_order"]),
+        models=tuple(data["models"]),
+        options=RunOptions(
+            priority=row["priority"],
+            device=data["device"],
+            max_runtime_s=data["max_runtime_s"],
+            max_retries=data["max_retries"],
+            writers=tuple(data["writers"]),
+        ),
+        name=row["name"],
+        tags=tuple(json.loads(row["tags"])),
+        notes=data["notes"],
+        parent=RunParent(*data["parent"]) if data["parent"] else None,
+    )

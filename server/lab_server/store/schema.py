@@ -1,0 +1,73 @@
+"""The tables of a SqlStore."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION: Final = 1
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # what lists filter and order by
+    Column("experiment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # a JSON list
+    Column("metrics", Text, nullable=False),  # a JSON object; NaN is null
+    Column("step", BigInteger, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("queue_key", BigInteger, nullable=False),
+    Column("create_time_ns", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    # the rest, as JSON
+    Column("request", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Index("runs_by_create_time", "create_time_ns", "id"),
+    Index("runs_by_state", "state"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    UniqueConstraint("run_id", "seq"),
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Index("submissions_by_run", "run_id"),
+)
+
+facts = Table(
+    "store_facts",
+    metadata,
+    # "schema_version", and "last_position": the highest one that was ever given to an event
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)

@@ -1,0 +1,405 @@
+"""The store in a SQL database: SQLite in WAL mode.
+
+Owners: the thread of `GroupWriter` has the only connection that writes, and the next position; reads
+have connections of their own, in a few threads, and see what is committed.
+
+Every commit is synced (`synchronous=FULL`): a watcher elsewhere outlives a power loss of this machine,
+so an event that was sent must not come again with another seq. Group commit pays for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, event, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from lab_server import events as codec
+from lab_server.errors import AlreadyExists, NotFound, StoreError
+from lab_server.runs import Run, RunState
+from lab_server.store import schema
+from lab_server.store.base import NewEvent, RunPage, RunQuery, StoredEvent, Submission
+from lab_server.store.listing import page_query, token_of
+from lab_server.store.rows import row_of, run_of
+from lab_server.store.writer import GroupWriter
+
+T = TypeVar("T")
+
+_NUM_READERS: Final = 4
+_LOCK_WAIT_S: Final = 5.0
+_LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
+
+_runs, _events, _submissions, _facts = schema.runs, schema.events, schema.submissions, schema.facts
+_EVENT_COLUMNS: Final = (
+    _events.c.position,
+    _events.c.run_id,
+    _events.c.seq,
+    _events.c.kind,
+    _events.c.payload,
+)
+_UPDATE_RUN: Final = (
+    _runs.update()
+    .where(_runs.c.id == sa.bindparam("row_id"), _runs.c.last_seq == sa.bindparam("row_last_seq"))
+    .values({column.name: sa.bindparam(column.name) for column in _runs.c if column.name != "id"})
+)
+_INSERT_EVENTS: Final = _events.insert()
+
+
+class SqlStore:
+    """Runs and events in a SQLite file; a second server on the same file is refused.
+
+    Args:
+        url: such as "sqlite:////var/lib/lab/lab.db".
+
+    Raises:
+        StoreError: If the file cannot be opened, is no store, or is another server's.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url)
+        if self._url.get_backend_name() != "sqlite" or not self._url.database:
+            raise StoreError(
+                f"a store is a SQLite file, such as sqlite:////var/lib/lab.db, not {url!r}"
+            )
+        self._lock_fd = _lock(self._url.database + ".lock")
+        try:
+            self._write_engine = self._engine(is_writer=True)
+            self._next_position = self._prepare()
+            self._read_engine = self._engine(is_writer=False)
+        except DBAPIError as error:
+            os.close(self._lock_fd)
+            raise _store_error(error) from error
+        except StoreError:
+            os.close(self._lock_fd)
+            raise
+        self._writer = GroupWriter(self._write_engine)
+        self._readers = ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="store-reader")
+
+    # ---- writing
+
+    async def create(self, run: Run, submission: Submission | None) -> Run:
+        """See Store."""
+
+        def work(connection: Connection) -> Run:
+            if submission is not None:
+                known = _submission(connection, submission.key)
+                if known is not None:
+                    _check_fingerprint(submission, known[0])
+                    return _get(connection, known[1])
+            connection.execute(_runs.insert(), row_of(run))
+            _add_submission(connection, submission, run.id)
+            return run
+
+        return await self._write(work)
+
+    async def commit(
+        self, run: Run, events: Sequence[NewEvent] = (), submission: Submission | None = None
+    ) -> tuple[StoredEvent, ...]:
+        """See Store."""
+        row = row_of(run)
+        row["row_id"] = row.pop("id")
+        row["row_last_seq"] = run.last_seq - len(events)
+        seqs = range(run.last_seq - len(events) + 1, run.last_seq + 1)
+        if [new.seq for new in events] != list(seqs):
+            raise StoreError(
+                f"the events of run {run.id} do not end in its last seq, {run.last_seq}"
+            )
+        payloads = [codec.with_seq(new.payload, new.seq) for new in events]
+
+        def work(connection: Connection) -> tuple[StoredEvent, ...]:
+            if connection.execute(_UPDATE_RUN, row).rowcount != 1:
+                last_seq = _get(connection, run.id).last_seq
+                raise StoreError(
+                    f"run {run.id} has {last_seq} events, so its next cannot be {run.last_seq}"
+                    " and the ones before; somebody else wrote them"
+                )
+            _add_submission(connection, submission, run.id)
+            first = self._next_position
+            self._next_position += len(events)
+            stored = tuple(
+                StoredEvent(first + index, run.id, new.seq, new.kind, payload)
+                for index, (new, payload) in enumerate(zip(events, payloads, strict=True))
+            )
+            if stored:
+                connection.execute(_INSERT_EVENTS, [_event_row(event) for event in stored])
+            return stored
+
+        return await self._write(work)
+
+    async def delete(self, run_id: str) -> None:
+        """See Store."""
+
+        def work(connection: Connection) -> None:
+            # its positions must not be given again to other events
+            _set_fact(connection, "last_position", self._next_position - 1)
+            connection.execute(_events.delete().where(_events.c.run_id == run_id))
+            connection.execute(_submissions.delete().where(_submissions.c.run_id == run_id))
+            if connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount == 0:
+                raise NotFound("run", run_id)
+
+        await self._write(work)
+
+    # ---- reading
+
+    async def submission(self, key: str) -> tuple[Submission, str] | None:
+        """See Store."""
+        return await self._read(lambda connection: _submission(connection, key))
+
+    async def get(self, run_id: str) -> Run:
+        """See Store."""
+        return await self._read(lambda connection: _get(connection, run_id))
+
+    async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
+        """See Store."""
+        # a range, not LIKE: that ignores case, knows wildcards and uses no index
+        is_match = (_runs.c.id >= prefix) & (sa.func.substr(_runs.c.id, 1, len(prefix)) == prefix)
+        query = select(_runs.c.id).where(is_match).order_by(_runs.c.id).limit(limit)
+        return await self._read(lambda connection: tuple(connection.execute(query).scalars()))
+
+    async def list(self, query: RunQuery) -> RunPage:
+        """See Store; raises ConfigError for an order or a token that there is not."""
+        statement = page_query(query)
+
+        def work(connection: Connection) -> RunPage:
+            rows = connection.execute(statement).all()
+            page = rows[: query.limit]
+            has_more = len(rows) > len(page)
+            return RunPage(
+                tuple(run_of(row._mapping) for row in page),
+                token_of(page[-1]) if has_more and page else "",
+            )
+
+        return await self._read(work)
+
+    async def unfinished(self) -> tuple[Run, ...]:
+        """See Store."""
+        query = (
+            select(_runs)
+            .where(_runs.c.state.in_(_LIVE_STATES))
+            .order_by(_runs.c.priority.desc(), _runs.c.queue_key, _runs.c.id)
+        )
+        return await self._read(
+            lambda connection: tuple(run_of(row) for row in connection.execute(query).mappings())
+        )
+
+    async def counts(self) -> dict[RunState, int]:
+        """See Store."""
+        query = select(_runs.c.state, sa.func.count()).group_by(_runs.c.state)
+        rows = await self._read(lambda connection: connection.execute(query).all())
+        return dict.fromkeys(RunState, 0) | {RunState(state): number for state, number in rows}
+
+    async def events(
+        self, run_id: str, after_seq: int, max_bytes: int, kinds: frozenset[str] = frozenset()
+    ) -> tuple[StoredEvent, ...]:
+        """See Store."""
+        query = (
+            select(*_EVENT_COLUMNS)
+            .where(_events.c.run_id == run_id, _events.c.seq > after_seq)
+            .order_by(_events.c.seq)
+        )
+        return await self._read(
+            lambda connection: _read_events(connection, query, kinds, max_bytes)
+        )
+
+    async def events_across(
+        self, after_position: int, max_bytes: int, kinds: frozenset[str] = frozenset()
+    ) -> tuple[StoredEvent, ...]:
+        """See Store."""
+        query = (
+            select(*_EVENT_COLUMNS)
+            .where(_events.c.position > after_position)
+            .order_by(_events.c.position)
+        )
+        return await self._read(
+            lambda connection: _read_events(connection, query, kinds, max_bytes)
+        )
+
+    async def last_position(self) -> int:
+        """See Store."""
+        return await self._read(_last_position)
+
+    async def close(self) -> None:
+        """See Store; closing twice is fine."""
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """Close from a thread that may wait."""
+        self._writer.close()
+        self._readers.shutdown()
+        self._read_engine.dispose()
+        self._write_engine.dispose()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    # ---- the database
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return await asyncio.wrap_future(self._writer.submit(work))
+        except DBAPIError as error:
+            raise _store_error(error) from error
+        except RuntimeError as error:
+            raise StoreError(str(error)) from error
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        def read() -> T:
+            with self._read_engine.connect() as connection:
+                return work(connection)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        except DBAPIError as error:
+            raise _store_error(error) from error
+        except RuntimeError as error:
+            raise StoreError("the store is closed") from error
+
+    def _engine(self, *, is_writer: bool) -> sa.Engine:
+        engine = sa.create_engine(
+            self._url,
+            poolclass=QueuePool,
+            pool_size=1 if is_writer else _NUM_READERS,
+            max_overflow=0,
+            connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 10.0},
+        )
+
+        @event.listens_for(engine, "connect")
+        def on_connect(connection: Any, _record: Any) -> None:
+            pragmas = ["foreign_keys=ON"] if is_writer else ["query_only=ON"]
+            if is_writer:
+                pragmas = ["journal_mode=WAL", "synchronous=FULL", *pragmas]
+                pragmas += [f"journal_size_limit={64 << 20}"]
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def on_begin(connection: Connection) -> None:
+            # the driver's own transactions begin too late to be read-consistent
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+        return engine
+
+    def _prepare(self) -> int:
+        with self._write_engine.begin() as connection:
+            schema.metadata.create_all(connection)
+            version = connection.execute(
+                select(_facts.c.value).where(_facts.c.name == "schema_version")
+            ).scalar()
+            if version is None:
+                _set_fact(connection, "schema_version", schema.SCHEMA_VERSION)
+            elif version != schema.SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self._url.database} has schema {version}, this server knows"
+                    f" {schema.SCHEMA_VERSION}; use the version of lab-train that wrote it"
+                )
+            return _last_position(connection) + 1
+
+
+def _lock(path: str) -> int:
+    """Take the lock of the file; a server that was just killed may hold it a moment longer."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"the store cannot be opened: {error}") from error
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                folder = os.path.dirname(path)
+                raise StoreError(
+                    f"another server uses {folder}; stop it, or use another home"
+                ) from error
+            time.sleep(0.02)
+        else:
+            return fd
+
+
+def _store_error(error: DBAPIError) -> StoreError:
+    text = str(error.orig)
+    if "is full" in text:
+        return StoreError("the disk of the server is full: free some space, then try again")
+    return StoreError(f"the store failed: {text}")
+
+
+def _get(connection: Connection, run_id: str) -> Run:
+    row = connection.execute(select(_runs).where(_runs.c.id == run_id)).mappings().first()
+    if row is None:
+        raise NotFound("run", run_id)
+    return run_of(row)
+
+
+def _submission(connection: Connection, key: str) -> tuple[Submission, str] | None:
+    row = connection.execute(select(_submissions).where(_submissions.c.key == key)).first()
+    return (Submission(row.key, row.fingerprint), row.run_id) if row else None
+
+
+def _check_fingerprint(submission: Submission, known: Submission) -> None:
+    if known.fingerprint != submission.fingerprint:
+        raise AlreadyExists(
+            f"the idempotency key {submission.key!r} was used for another request; use a new key"
+        )
+
+
+def _add_submission(connection: Connection, submission: Submission | None, run_id: str) -> None:
+    if submission is None:
+        return
+    known = _submission(connection, submission.key)
+    if known is not None:
+        _check_fingerprint(submission, known[0])
+        return
+    connection.execute(
+        _submissions.insert(),
+        {"key": submission.key, "fingerprint": submission.fingerprint, "run_id": run_id},
+    )
+
+
+def _set_fact(connection: Connection, name: str, value: int) -> None:
+    connection.execute(_facts.delete().where(_facts.c.name == name))
+    connection.execute(_facts.insert(), {"name": name, "value": value})
+
+
+def _last_position(connection: Connection) -> int:
+    newest = connection.execute(select(sa.func.max(_events.c.position))).scalar()
+    given = connection.execute(
+        select(_facts.c.value).where(_facts.c.name == "last_position")
+    ).scalar()
+    return max(newest or 0, given or 0)
+
+
+def _event_row(event: StoredEvent) -> dict[str, Any]:
+    return {
+        "position": event.position,
+        "run_id": event.run_id,
+        "seq": event.seq,
+        "kind": event.kind,
+        "payload": event.payload,
+    }
+
+
+def _read_events(
+    connection: Connection, query: sa.Select[Any], kinds: Iterable[str], max_bytes: int
+) -> tuple[StoredEvent, ...]:
+    if kinds:
+        query = query.where(_events.c.kind.in_(kinds))
+    found: list[StoredEvent] = []
+    num_bytes = 0
+    # rows come one by one from SQLite: no limit is needed beside the bytes
+    with connection.execute(query) as rows:
+        for row in rows:
+            stored = StoredEvent(*row)
+            num_bytes += len(stored.payload)
+            if found and num_bytes > max_bytes:
+                break
+            found.append(stored)
+    return tuple(found)
