@@ -1,0 +1,67 @@
+"""Lines on the console that do not disturb its progress bars: `logger.log("ready", Text.success)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab_core.logger.sink import sink
+from lab_core.logger.styles import Part, Style
+
+Text = Style
+styles = Style
+
+__all__ = ["Style", "Text", "inspect", "log", "styles"]
+
+_MAX_ITEMS = 20
+
+
+def log(message: str | Part | Sequence[Part] = "", style: Style = Style.none, *more: Part) -> None:
+    """Write one line: a text with a style, or parts that each may have one.
+
+    Example:
+        >>> log([("accuracy: ", Text.key), ("97%", Text.value)])
+        accuracy: 97%
+    """
+    if isinstance(message, str):
+        parts: list[Part] = [(message, style)]
+    elif isinstance(message, tuple) and len(message) == 2 and isinstance(message[1], Style):
+        parts = [message]
+    else:
+        parts = [part for part in message if part]
+    sink().print([*parts, *more])
+
+
+def inspect(*values: Any, **named: Any) -> None:
+    """Show what values are: items of mappings and sequences, shape and type of arrays and tensors."""
+    for value in values:
+        for line in _lines(value):
+            sink().print(line)
+    width = max((len(name) for name in named), default=0)
+    for name, value in named.items():
+        sink().print([(f"{name:>{width}}", Style.key), ": ", (_summary(value), Style.value)])
+
+
+def _lines(value: Any) -> list[list[Part]]:
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        items = [(str(i), item) for i, item in enumerate(value)]
+    else:
+        return [[(_summary(value), Style.value)]]
+    width = max((len(key) for key, _ in items[:_MAX_ITEMS]), default=0)
+    lines: list[list[Part]] = [
+        [(f"{key:>{width}}", Style.key), ": ", (_summary(item), Style.value)]
+        for key, item in items[:_MAX_ITEMS]
+    ]
+    if len(items) > _MAX_ITEMS:
+        lines.append([(f"... {len(items) - _MAX_ITEMS} more of {len(items)}", Style.subtle)])
+    return lines
+
+
+def _summary(value: Any) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"{type(value).__name__} {list(shape)} {dtype}"
+    text = repr(value) if not isinstance(value, str) else value
+    return text if len(text) <= 200 else text[:197] + "..."

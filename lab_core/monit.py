@@ -1,0 +1,186 @@
+"""What goes on, and how far it is: sections and progress, on the console that logger writes to too.
+
+Sections are a stack for each thread. A section that was left by an exception is closed with it;
+one that was merely forgotten is closed with the section around it, and never refused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from lab_core.errors import LabError
+from lab_core.logger.sink import Bar, Sink, sink
+from lab_core.logger.styles import Part, Style
+from lab_core.tracker import settle
+from lab_core.tracker.steps import activity
+
+__all__ = ["enum", "fail", "iterate", "progress", "section"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _Section:
+    name: str
+    bar: Bar
+    sink: Sink
+    total: float | None
+    is_silent: bool
+    is_timed: bool
+    is_failed: bool = False
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.open: list[_Section] = []
+
+
+_stack = _Stack()
+
+
+@contextmanager
+def section(
+    name: str,
+    *,
+    is_silent: bool = False,
+    is_timed: bool = True,
+    total_steps: float = 1.0,
+) -> Iterator[None]:
+    """Show that something goes on, then that it is done, or has failed, and how long it took.
+
+    Args:
+        name: what goes on.
+        is_silent: show nothing.
+        is_timed: show how long it took.
+        total_steps: what `progress` counts up to.
+    """
+    this = _open(name, total_steps, is_silent=is_silent, is_timed=is_timed)
+    this.bar.total = None  # a bar comes with the first progress
+    try:
+        yield
+    except BaseException:
+        this.is_failed = True
+        raise
+    finally:
+        _close(this, "[FAIL]" if this.is_failed else "[DONE]")
+
+
+def progress(fraction: float) -> None:
+    """Say how far the innermost section is: of 1, or of its `total_steps`."""
+    this = _innermost("progress")
+    this.bar.done, this.bar.total = float(fraction), this.total
+    activity()
+    this.sink.refresh()
+
+
+def fail() -> None:
+    """Say that the innermost section has failed; the code in it goes on."""
+    _innermost("fail").is_failed = True
+
+
+@overload
+def iterate(name: str, iterable: int, total_steps: int | None = None, *, is_silent: bool = False, is_timed: bool = True) -> Iterator[int]: ...  # fmt: skip
+@overload
+def iterate(name: str, iterable: Iterable[T], total_steps: int | None = None, *, is_silent: bool = False, is_timed: bool = True) -> Iterator[T]: ...  # fmt: skip
+def iterate(
+    name: str,
+    iterable: Iterable[Any] | int,
+    total_steps: int | None = None,
+    *,
+    is_silent: bool = False,
+    is_timed: bool = True,
+) -> Iterator[Any]:
+    """Yield the items and show how far it is. A number stands for its range.
+
+    Args:
+        name: what goes on.
+        iterable: what to go through.
+        total_steps: how many items there are, where `iterable` has no length.
+        is_silent: show nothing.
+        is_timed: show how long it took.
+    """
+    items = range(iterable) if isinstance(iterable, int) else iterable
+    numbered = _numbered(name, items, total_steps, is_silent=is_silent, is_timed=is_timed)
+    return (item for _, item in numbered)
+
+
+def enum(
+    name: str, iterable: Iterable[T], *, is_silent: bool = False, is_timed: bool = True
+) -> Iterator[tuple[int, T]]:
+    """Yield (number, item), and show how far it is.
+
+    A loader that goes on in the middle of its data says where, by `start_index`: numbers begin there.
+    """
+    return _numbered(name, iterable, None, is_silent=is_silent, is_timed=is_timed)
+
+
+def _numbered(
+    name: str, iterable: Iterable[T], total: int | None, *, is_silent: bool, is_timed: bool
+) -> Iterator[tuple[int, T]]:
+    if total is None:
+        try:
+            total = len(iterable)  # type: ignore[arg-type]
+        except TypeError:
+            total = None
+    items = iter(iterable)
+    start = int(getattr(iterable, "start_index", 0) or 0)
+    this = _open(name, total, is_silent=is_silent, is_timed=is_timed)
+    bar = this.bar
+    bar.done = bar.start_done = start
+    outcome = "[FAIL]"
+    try:
+        for number, item in enumerate(items, start):
+            yield number, item
+            # The body is done: what it measured and did not save belongs to the step of now.
+            settle()
+            activity()
+            bar.done = number + 1
+            this.sink.refresh()
+        outcome = "[DONE]"
+    except GeneratorExit:
+        outcome = "[LEFT]"  # by a break or an exception in the body: a generator cannot tell which
+        raise
+    finally:
+        _close(this, outcome)
+
+
+def _open(name: str, total: float | None, *, is_silent: bool, is_timed: bool) -> _Section:
+    is_silent = is_silent or any(s.is_silent for s in _stack.open)
+    bar = Bar(name, total, depth=len(_stack.open))
+    this = _Section(name, bar, sink(), total, is_silent, is_timed)
+    _stack.open.append(this)
+    if not is_silent:
+        this.sink.add_bar(bar)
+    return this
+
+
+def _close(this: _Section, outcome: str) -> None:
+    if this not in _stack.open:
+        return  # the section around it has closed it
+    while _stack.open[-1] is not this:
+        forgotten = _stack.open.pop()
+        forgotten.sink.remove_bar(forgotten.bar)
+    _stack.open.pop()
+    if this.is_silent:
+        return
+    bar = this.bar
+    this.sink.remove_bar(bar)
+    parts: list[Part] = ["  " * bar.depth + this.name, "..."]
+    if outcome == "[LEFT]" and this.total:
+        parts.append(f" {bar.done:,.0f}/{this.total:,.0f} ")
+    style = {"[DONE]": Style.success, "[FAIL]": Style.danger}.get(outcome, Style.warning)
+    parts.append((outcome, style))
+    if this.is_timed:
+        parts.append((f"\t{(time.monotonic() - bar.start_s) * 1e3:,.2f}ms", Style.meta))
+    this.sink.print(parts)
+
+
+def _innermost(what: str) -> _Section:
+    if not _stack.open:
+        raise LabError(f"monit.{what}() outside of a section: open one with monit.section(name)")
+    return _stack.open[-1]

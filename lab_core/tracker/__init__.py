@@ -1,0 +1,130 @@
+"""Track what a run measures: `tracker.add(loss=loss)`, `tracker.save()`.
+
+The functions act on the current run's `Tracker`; each run has its own. Outside of a run values are
+checked and the last ones remembered, and nothing is written or shown.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from lab_core.tracker.indicators import Indicator, Kind
+from lab_core.tracker.tracker import Tracker
+
+__all__ = [
+    "Indicator",
+    "Kind",
+    "Tracker",
+    "add",
+    "current",
+    "flush",
+    "last_values",
+    "namespace",
+    "new_line",
+    "reset",
+    "save",
+    "set_current",
+    "set_histogram",
+    "set_image",
+    "set_indexed_scalar",
+    "set_queue",
+    "set_scalar",
+    "set_text",
+    "settle",
+]
+
+_current = Tracker()
+
+
+def current() -> Tracker:
+    """Return the tracker that the functions of this module act on."""
+    return _current
+
+
+def set_current(tracker: Tracker | None) -> Tracker:
+    """Make `tracker` the current one, or a fresh one without writers; return it."""
+    global _current
+    _current = tracker if tracker is not None else Tracker()
+    return _current
+
+
+def set_scalar(name: str, is_print: bool = False) -> None:
+    """Declare a scalar: at each save, the mean of what was added since the last one."""
+    _current.declare(Kind.SCALAR, name, None, is_print)
+
+
+def set_queue(name: str, queue_size: int = 10, is_print: bool = False) -> None:
+    """Declare a queue: at each save with new values, the last `queue_size` ones and their mean."""
+    _current.declare(Kind.QUEUE, name, queue_size, is_print)
+
+
+def set_histogram(name: str, queue_size: int | None = None, is_print: bool = False) -> None:
+    """Declare a histogram of what was added since the last save, or of the last `queue_size` values."""
+    _current.declare(Kind.HISTOGRAM, name, queue_size, is_print)
+
+
+def set_indexed_scalar(name: str) -> None:
+    """Declare an indexed scalar: a value for each index, e.g. the loss of each sample."""
+    _current.declare(Kind.INDEXED, name)
+
+
+def set_image(name: str) -> None:
+    """Declare images: arrays or tensors HW, CHW, HWC, or batches of them; floats are 0 to 1."""
+    _current.declare(Kind.IMAGE, name)
+
+
+def set_text(name: str, is_print: bool = False) -> None:
+    """Declare a text."""
+    _current.declare(Kind.TEXT, name, None, is_print)
+
+
+def add(*args: Any, **named: Any) -> None:
+    """Add values: `add(loss=x)`, `add("loss", x)` or `add({"loss": x})`.
+
+    Numbers, arrays and tensors alike; a tensor on a GPU stays there until it is written, and nothing
+    waits for it.
+
+    Raises:
+        TrackerError: If one of them cannot be tracked; then none is added.
+    """
+    _current.add(*args, **named)
+
+
+def save(*args: Any, step: int | None = None, **named: Any) -> None:
+    """Write what was added since the last save, and what is given: `save([step], ...)`.
+
+    Raises:
+        TrackerError: If the step is none, or a value cannot be tracked.
+    """
+    _current.save(*args, step=step, **named)
+
+
+def namespace(name: str) -> AbstractContextManager[None]:
+    """Put `name.` before every name that is used inside; namespaces nest."""
+    return _current.namespace(name)
+
+
+def settle() -> None:
+    """Note that an iteration ends: what it added and did not save stands at the step of now."""
+    _current.settle()
+
+
+def new_line() -> None:
+    """Let the console keep what it shows now, and go on below."""
+    _current.new_line()
+
+
+def last_values() -> dict[str, float]:
+    """Return the last saved value of every scalar."""
+    return _current.last_values()
+
+
+def flush(timeout_s: float = 10.0) -> bool:
+    """Wait until everything saved is written; return whether it was in time."""
+    return _current.flush(timeout_s)
+
+
+def reset() -> None:
+    """Forget every declaration and every value that is not saved."""
+    _current.reset()

@@ -1,0 +1,391 @@
+"""The tracker object: takes values on the training thread, and hands them to writers off it.
+
+What the training thread pays for is here: `add` checks and keeps, `save` appends one record to a
+list. Everything else happens in the worker's thread. `_lock` guards what was added and not saved;
+`_taking` guards the aggregator and its windows.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from lab_core.errors import TrackerError
+from lab_core.tracker import steps
+from lab_core.tracker import values as held
+from lab_core.tracker.aggregate import Aggregator, Entry, Record
+from lab_core.tracker.indicators import Indicator, Kind, Registry
+from lab_core.tracker.worker import Worker
+from lab_core.writers.base import HparamValue, Writer
+from lab_core.writers.multi import MultiWriter
+
+_log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.05
+CLOSE_TIMEOUT_S = 10.0
+_MAX_BACKLOG = 100_000
+
+_HOLDERS: Mapping[Kind, Callable[[str, object], list[Any]]] = {
+    Kind.SCALAR: held.numbers,
+    Kind.QUEUE: held.numbers,
+    Kind.HISTOGRAM: held.numbers,
+    Kind.INDEXED: held.indexed,
+    Kind.TEXT: held.texts,
+    Kind.IMAGE: held.images,
+}
+
+# Of all trackers: a namespace belongs to the code that opened it, not to a thread or a tracker.
+_prefix: ContextVar[str] = ContextVar("lab_tracker_namespace", default="")
+
+
+class Tracker:
+    """Keeps what a run measures, and hands it to writers in batches from a thread of its own.
+
+    Without writers it needs no thread: it checks what it is given, and remembers the last values.
+
+    Args:
+        writers: who gets the batches.
+        interval_s: the time between two batches; the first comes at once.
+        get_step: what `save()` without a step takes; the loop's global step unless given.
+        on_failure: called, once for each writer, with its name and its first error.
+
+    Example:
+        >>> tracker = Tracker()
+        >>> tracker.add(loss=0.5)
+        >>> tracker.save(1)
+        >>> tracker.last_values()
+        {'loss': 0.5}
+    """
+
+    def __init__(
+        self,
+        writers: Sequence[Writer] = (),
+        *,
+        interval_s: float = INTERVAL_S,
+        get_step: Callable[[], int] = steps.global_step,
+        on_failure: Callable[[str, BaseException], None] | None = None,
+    ) -> None:
+        self._writer = MultiWriter(writers, on_failure)
+        self._get_step = get_step
+        self._lock = threading.Lock()
+        self._taking = threading.Lock()
+        self._hparams: Mapping[str, HparamValue] = {}
+        self._end: tuple[str, Mapping[str, float]] | None = None
+        self._records: deque[Record] = deque()
+        self._truncate_after: int | None = None
+        self._worker: Worker | None = None
+        self._is_begun = False
+        self._is_closed = False
+        self._is_line_due = False
+        self._interval_s = interval_s
+        self._set_fresh()
+
+    def reset(self) -> None:
+        """Forget every declaration and every value that is not saved; writers keep what they have."""
+        with self._lock, self._taking:
+            self._aggregator.take(self._pop_records())
+            unwritten = self._aggregator
+            self._set_fresh()
+            self._aggregator.inherit(unwritten)
+
+    def _set_fresh(self) -> None:
+        self._registry = Registry()
+        self._pending: dict[str, Entry] = {}
+        self._numeric: set[str] = set()
+        self._aggregator = Aggregator(self._registry)
+
+    # -- what is tracked ---------------------------------------------------------------------------
+
+    def declare(
+        self, kind: Kind, name: str, window: int | None = None, is_print: bool = False
+    ) -> None:
+        """Say what `name`, or every name that the pattern `name` matches, is.
+
+        Raises:
+            TrackerError: If it is already something else.
+        """
+        with self._lock:
+            full = _prefix.get() + name if isinstance(name, str) and name else name
+            self._registry.declare(Indicator(full, kind, window, is_print))
+
+    def add(self, *args: Any, **named: Any) -> None:
+        """Add values: `add(loss=x)`, `add("loss", x)` or `add({"loss": x})`.
+
+        Raises:
+            TrackerError: If one of them cannot be tracked; then none is added.
+        """
+        values = _named_values(args, named) if args else named
+        numeric = self._numeric
+        for name, value in values.items():
+            if type(value) is not float or name not in numeric:
+                entries = self._check(values)
+                break
+        else:
+            if not _prefix.get():
+                with self._lock:
+                    pending = self._pending
+                    for name, value in values.items():
+                        entry = pending.get(name)
+                        if entry is None:
+                            pending[name] = [None, value]
+                        else:
+                            entry[0] = None
+                            entry.append(value)
+                return
+            entries = self._check(values)
+        with self._lock:
+            self._keep(entries)
+
+    def save(self, *args: Any, step: int | None = None, **named: Any) -> None:
+        """Write what was added since the last save, and what is given: `save([step], ...)`.
+
+        Everything stands at `step`; without one, at the global step, or, for what is left from an
+        earlier iteration, at the global step at the end of that one.
+
+        Raises:
+            TrackerError: If the step is none, or a value cannot be tracked.
+        """
+        if args and not isinstance(args[0], (str, Mapping)):
+            if step is not None:
+                raise TrackerError(f"save got two steps, {args[0]!r} and {step!r}")
+            step, args = args[0], args[1:]
+            if step is None:
+                raise TrackerError("save got None for a step; leave it out for the global step")
+        is_given = step is not None
+        at = _checked_step(step) if is_given else self._get_step()
+        if args or named:
+            self.add(*args, **named)
+        now = time.time()
+        with self._lock:
+            pending = self._pending
+            if pending:
+                self._pending = {}
+                if is_given:
+                    for entry in pending.values():
+                        entry[0] = None
+                self._records.append((at, now, pending))
+        steps.activity()
+        worker = self._worker
+        if worker is None:
+            if not self._writer.writers:
+                self._take()
+        elif worker.is_idle:
+            worker.notify()
+        elif len(self._records) > _MAX_BACKLOG:
+            # Slower than lost, and sooner than out of memory: the writers cannot follow.
+            worker.flush(1.0)
+
+    def settle(self) -> None:
+        """Note that an iteration ends: what it added and did not save stands at the step of now."""
+        if self._pending:
+            at = self._get_step()
+            with self._lock:
+                for entry in self._pending.values():
+                    if entry[0] is None:
+                        entry[0] = at
+
+    def new_line(self) -> None:
+        """Let the console keep the values of now as a line, once they are there."""
+        self._is_line_due = True
+        if self._worker is not None:
+            self._worker.notify()
+
+    @contextmanager
+    def namespace(self, name: str) -> Iterator[None]:
+        """Put `name.` before every name that is used inside; namespaces nest."""
+        if not isinstance(name, str) or not name:
+            raise TrackerError(f"a namespace's name is a text, not {name!r}")
+        token = _prefix.set(f"{_prefix.get()}{name}.")
+        try:
+            yield
+        finally:
+            _prefix.reset(token)
+
+    # -- a run's life ------------------------------------------------------------------------------
+
+    def start(self, hparams: Mapping[str, HparamValue] | None = None) -> None:
+        """Start writing; what was saved before is written first. Again is fine."""
+        if self._worker is not None or self._is_closed:
+            return
+        self._hparams = dict(hparams or {})
+        if not self._writer.writers:
+            return
+        worker = Worker(self._write, lambda: bool(self._records), self._finish, self._interval_s)
+        worker.start()
+        self._worker = worker
+        worker.notify()
+
+    def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
+        """Wait until the writers have all that was saved; return whether it was in time."""
+        worker = self._worker
+        return worker.flush(timeout_s) if worker is not None else not self._records
+
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S, status: str = "completed") -> bool:
+        """Save what is left, let the writers finish; return whether they did in time."""
+        if self._is_closed:
+            return True
+        if self._pending:
+            self.save()
+        self._is_closed = True
+        worker, self._worker = self._worker, None
+        if worker is None:
+            self._take()
+            return True
+        self._end = (status, {})
+        is_in_time = worker.close(timeout_s)
+        if not is_in_time:
+            names = ", ".join(w.name for w in self._writer.writers)
+            _log.warning(
+                "the writers (%s) did not finish in %g s and are left behind", names, timeout_s
+            )
+        return is_in_time
+
+    def truncate(self, after_step: int) -> None:
+        """Let writers that keep history forget what lies after a step. Before `start`."""
+        self._truncate_after = after_step
+
+    # -- what is known -----------------------------------------------------------------------------
+
+    @property
+    def writers(self) -> tuple[Writer, ...]:
+        """Who gets the batches."""
+        return self._writer.writers
+
+    def last_values(self) -> dict[str, float]:
+        """Return the last saved value of every scalar."""
+        self._take()
+        with self._taking:
+            return self._aggregator.last_values()
+
+    def indicators(self) -> dict[str, dict[str, Any]]:
+        """Return what is declared and what was used, as plain data for `indicators.yaml`."""
+        with self._lock:
+            return {
+                name: {"kind": i.kind.value, "window": i.window, "is_print": i.is_print}
+                for name, i in sorted(self._registry.listing().items())
+            }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return windows, and values that are added and not saved, as plain data for a checkpoint."""
+        self._take()
+        with self._lock, self._taking:
+            return {
+                "windows": {name: list(w) for name, w in self._aggregator.windows.items()},
+                "pending": held.to_plain(self._pending),
+                "last": self._aggregator.last_values(),
+            }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned; what is declared must be declared again."""
+        with self._lock, self._taking:
+            self._aggregator.restore(state["windows"], state["last"])
+            self._pending = held.from_plain(state["pending"])
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _check(self, values: Mapping[str, Any]) -> dict[str, Entry]:
+        """Return the values as entries under their full names, having changed nothing that shows."""
+        prefix = _prefix.get()
+        entries: dict[str, Entry] = {}
+        numeric = []
+        for name, value in values.items():
+            if not isinstance(name, str) or not name:
+                raise TrackerError(f"an indicator's name is a text, not {name!r}")
+            full = prefix + name
+            kind = self._registry.peek(full).kind
+            entries[full] = [None, *_HOLDERS[kind](full, value)]
+            if kind.is_numeric:
+                numeric.append(full)
+        self._numeric.update(numeric)
+        return entries
+
+    def _keep(self, entries: dict[str, Entry]) -> None:
+        pending = self._pending
+        for name, entry in entries.items():
+            self._registry.resolve(name)
+            known = pending.get(name)
+            if known is None:
+                pending[name] = entry
+            else:
+                known[0] = None
+                known.extend(entry[1:])
+
+    def _pop_records(self) -> list[Record]:
+        records = self._records
+        return [records.popleft() for _ in range(len(records))]
+
+    def _take(self) -> None:
+        """Move saved records into the batch under construction. From any thread."""
+        with self._taking:
+            records = self._pop_records()
+            if records:
+                self._aggregator.take(records)
+            if not self._writer.writers:
+                self._aggregator.batch()
+
+    def _begin(self) -> None:
+        self._is_begun = True
+        if self._truncate_after is not None:
+            self._writer.truncate(self._truncate_after)
+        self._writer.write_hparams(self._hparams)
+
+    def _write(self) -> bool:
+        """Write all that was saved. In the worker's thread."""
+        if not self._is_begun:
+            self._begin()
+        # Read before the records: a line shows at least what was saved when it was asked for.
+        is_line_due, self._is_line_due = self._is_line_due, False
+        try:
+            with self._taking:
+                self._aggregator.take(self._pop_records())
+                batch = self._aggregator.batch()
+        except Exception:  # a device that failed, say: the training itself will say so better
+            _log.exception("values that were tracked are lost")
+            return True
+        if batch is not None:
+            self._writer.write(batch)
+        if is_line_due:
+            self._writer.new_line()
+        return batch is not None
+
+    def _finish(self) -> None:
+        status, _ = self._end or ("completed", {})
+        self._writer.write_end(status, self._aggregator.last_values())
+        self._writer.close()
+
+
+def _named_values(args: tuple[Any, ...], named: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what `add("loss", x)` or `add({"loss": x})` says, and the keywords, as one mapping."""
+    if len(args) == 1 and isinstance(args[0], Mapping):
+        given: Mapping[str, Any] = args[0]
+    elif len(args) == 2 and isinstance(args[0], str):
+        given = {args[0]: args[1]}
+    else:
+        shown = ", ".join(type(a).__name__ for a in args)
+        raise TrackerError(
+            f'add takes add(loss=x), add("loss", x) or add({{"loss": x}}); got ({shown})'
+        )
+    twice = sorted(given.keys() & named.keys(), key=str)
+    if twice:
+        raise TrackerError(f"{twice[0]!r} is given twice")
+    return {**given, **named} if named else given
+
+
+def _checked_step(step: object) -> int:
+    wanted = TrackerError(f"a step is a whole number, got {step!r}")
+    if isinstance(step, bool):
+        raise wanted
+    try:
+        at = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        raise wanted from None
+    if not 0 <= at < 2**63:
+        raise TrackerError(f"a step is at least 0 and below 2^63, got {at}")
+    return at

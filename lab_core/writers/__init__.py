@@ -1,0 +1,71 @@
+"""Writers keep metrics, or show them: console, sqlite, tensorboard, or one of your own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab_core.errors import SettingsError
+from lab_core.writers.base import (
+    Batch,
+    HistogramPoint,
+    HparamsWriter,
+    HparamValue,
+    ImagePoint,
+    IndexedPoint,
+    ScalarColumn,
+    ScalarGroup,
+    TextPoint,
+    TruncatingWriter,
+    Writer,
+)
+from lab_core.writers.console import ConsoleWriter
+from lab_core.writers.multi import MultiWriter
+from lab_core.writers.sqlite import SqliteWriter
+from lab_core.writers.tensorboard import TensorboardWriter
+
+__all__ = [
+    "NAMES",
+    "Batch",
+    "ConsoleWriter",
+    "HistogramPoint",
+    "HparamValue",
+    "HparamsWriter",
+    "ImagePoint",
+    "IndexedPoint",
+    "MultiWriter",
+    "ScalarColumn",
+    "ScalarGroup",
+    "SqliteWriter",
+    "TensorboardWriter",
+    "TextPoint",
+    "TruncatingWriter",
+    "Writer",
+    "create",
+]
+
+NAMES = ("console", "sqlite", "tensorboard")
+
+
+def create(wanted: Iterable[str | Writer], folder: Path) -> list[Writer]:
+    """Return the writers of a run: those named, for its folder, and those given as they are.
+
+    Raises:
+        SettingsError: If there is no writer of a name.
+    """
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    return [_create(item, folder) if isinstance(item, str) else item for item in wanted]
+
+
+def _create(name: str, folder: Path) -> Writer:
+    if name == "console":
+        return ConsoleWriter()
+    if name == "sqlite":
+        return SqliteWriter(folder / "sqlite.db")
+    if name == "tensorboard":
+        return TensorboardWriter(folder / "tensorboard")
+    close = difflib.get_close_matches(name, NAMES, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(NAMES)}"
+    raise SettingsError(f"unknown writer {name!r}; {hint}")

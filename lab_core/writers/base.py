@@ -1,0 +1,165 @@
+"""What a writer is given, and what it must be: the seam between the tracker and everything that keeps metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+HparamValue = bool | int | float | str | list[object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarColumn:
+    """The points of one metric in a batch: three lists of one length.
+
+    Columns measured at the same steps share the very same `steps` and `times` lists.
+
+    Attributes:
+        name: the full name, dotted by namespaces.
+        steps: the global step at which each value was measured.
+        values: float64, NaN and infinities included.
+        times: when each was saved, in seconds since 1970.
+        is_print: whether the console shows it.
+    """
+
+    name: str
+    steps: list[int]
+    values: list[float]
+    times: list[float]
+    is_print: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramPoint:
+    """How the values of one indicator were spread at one step.
+
+    Attributes:
+        edges: len(counts) + 1 rising bounds of the bins, over the finite values.
+        counts: how many values fell in each bin.
+        num: of all values, finite or not.
+        total: sum of the finite values.
+        sum_squares: of the finite values.
+        num_nan, num_inf: how many values were not finite.
+    """
+
+    name: str
+    step: int
+    time: float
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    num: int
+    total: float
+    sum_squares: float
+    num_nan: int = 0
+    num_inf: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPoint:
+    """The values of an indexed scalar at one step: one for each index, e.g. each sample's loss."""
+
+    name: str
+    step: int
+    time: float
+    indices: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPoint:
+    """A text at one step."""
+
+    name: str
+    step: int
+    time: float
+    text: str
+    is_print: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePoint:
+    """Images at one step, each uint8 [height, width, channels] with 1, 3 or 4 channels."""
+
+    name: str
+    step: int
+    time: float
+    images_HWC: tuple[npt.NDArray[np.uint8], ...]  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarGroup:
+    """Scalars that were measured at the same steps: a table with a row for each step."""
+
+    steps: list[int]
+    times: list[float]
+    columns: tuple[ScalarColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was measured since the batch before: never empty."""
+
+    columns: tuple[ScalarColumn, ...] = ()
+    histograms: tuple[HistogramPoint, ...] = ()
+    indexed: tuple[IndexedPoint, ...] = ()
+    texts: tuple[TextPoint, ...] = ()
+    images: tuple[ImagePoint, ...] = ()
+
+    def groups(self) -> Iterator[ScalarGroup]:
+        """Yield the columns, those with the same steps and times together."""
+        together: dict[tuple[int, int], list[ScalarColumn]] = {}
+        for column in self.columns:
+            together.setdefault((id(column.steps), id(column.times)), []).append(column)
+        for columns in together.values():
+            yield ScalarGroup(columns[0].steps, columns[0].times, tuple(columns))
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Keeps or shows metrics. Called from one thread of the tracker's own, never the training's.
+
+    What it raises is reported once and never reaches the training; it is called again with the next
+    batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """What reports call it: `"sqlite"`."""
+
+    def write(self, batch: Batch) -> None:
+        """Take a batch. When it returns, the batch is where it belongs: there is no flush."""
+
+    def close(self) -> None:
+        """Let go of everything. Called once, from the same thread as `write`."""
+
+
+@runtime_checkable
+class HparamsWriter(Protocol):
+    """A writer that also wants to know the run's hyper-parameters, and how the run ended."""
+
+    def write_hparams(self, hparams: Mapping[str, HparamValue]) -> None:
+        """Take the hyper-parameters, before the first batch."""
+
+    def write_end(self, status: str, final_metrics: Mapping[str, float]) -> None:
+        """Take the status (`completed`, `stopped`, `failed`) and every scalar's last value."""
+
+
+@runtime_checkable
+class TruncatingWriter(Protocol):
+    """A writer that keeps history, and can forget its end when a run goes on from a checkpoint."""
+
+    def truncate(self, after_step: int) -> None:
+        """Forget every point at a step greater than `after_step`."""
+
+
+@runtime_checkable
+class LineWriter(Protocol):
+    """A writer that shows the values of now, and can keep them as a line."""
+
+    def new_line(self) -> None:
+        """Keep what is shown, and go on below."""

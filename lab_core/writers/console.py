@@ -1,0 +1,109 @@
+"""Metrics on the console: a bar with the time left on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lab_core.logger.sink import Bar, Mode, Sink, sink
+from lab_core.logger.styles import Part, Style
+from lab_core.writers.base import Batch
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+
+
+class ConsoleWriter:
+    """Shows the indicators that are to be printed.
+
+    On a terminal and in a notebook, one bar with the last values; `new_line` keeps them as a line.
+    Elsewhere lines: the first at once, then ever more seldom, and those that `new_line` asks for.
+
+    Args:
+        total_steps: returns the step at which the run will be done, or None.
+        console: where to show them; the process's console unless given.
+    """
+
+    name = "console"
+
+    def __init__(
+        self,
+        total_steps: Callable[[], int | None] | None = None,
+        console: Sink | None = None,
+    ) -> None:
+        self._total_steps = total_steps or _loop_total
+        self._sink = console or sink()
+        self._is_plain = self._sink.mode is Mode.PLAIN
+        self._values: dict[str, float] = {}
+        self._step = 0
+        self._bar: Bar | None = None
+        self._shown: tuple[int, dict[str, float]] | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._next_line_s = 0.0
+
+    def write(self, batch: Batch) -> None:
+        """Take the last values, and show them when it is time."""
+        for column in batch.columns:
+            self._step = max(self._step, column.steps[-1])
+            if column.is_print:
+                self._values[column.name] = column.values[-1]
+        for text in batch.texts:
+            if text.is_print:
+                self._sink.print(
+                    [(f"{text.step:>8,}: ", Style.subtle), (text.name, Style.key), f" {text.text}"]
+                )
+        if self._is_plain:
+            now = time.monotonic()
+            if now >= self._next_line_s and self._values:
+                self._next_line_s = now + self._pause_s
+                self._pause_s = min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
+                self.new_line()
+        else:
+            self._show_bar()
+
+    def new_line(self) -> None:
+        """Keep the values of now as a line, unless the last line says just that."""
+        state = (self._step, dict(self._values))
+        if self._values and state != self._shown:
+            self._shown = state
+            self._sink.print(line(self._step, self._values))
+
+    def close(self) -> None:
+        """Keep the last values as a line, and take the bar away."""
+        self.new_line()
+        if self._bar is not None:
+            self._sink.remove_bar(self._bar)
+            self._bar = None
+
+    def _show_bar(self) -> None:
+        bar = self._bar
+        if bar is None:
+            bar = self._bar = Bar("", start_done=self._step)
+            self._sink.add_bar(bar)
+        bar.total = self._total_steps()
+        bar.done = self._step
+        bar.detail = "  ".join(f"{name} {number(value)}" for name, value in self._values.items())
+        self._sink.refresh()
+
+
+def line(step: int, values: dict[str, float]) -> list[Part]:
+    """Return a line that tells the values at a step."""
+    parts: list[Part] = [(f"{step:>8,}: ", Style.subtle)]
+    for name, value in values.items():
+        parts += [(name, Style.key), " ", (number(value), Style.value), "  "]
+    return parts[:-1]
+
+
+def number(value: float) -> str:
+    """Return a number as a person reads it: five digits that count; NaN and infinities as they are."""
+    if value != value or value in (float("inf"), float("-inf")):
+        return str(value)
+    if value == int(value) and abs(value) < 1e9:
+        return f"{int(value):,}"
+    return f"{value:.4e}" if abs(value) < 1e-4 or abs(value) >= 1e9 else f"{value:,.5g}"
+
+
+def _loop_total() -> int | None:
+    from lab_core import loop
+
+    return loop.total_steps()

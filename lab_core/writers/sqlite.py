@@ -1,0 +1,108 @@
+"""Metrics in a SQLite file, which can be read while the run goes on.
+
+SQLite stores NaN as NULL: a NULL value of a point is a NaN. A step that is written again replaces
+what was there, so that a run which goes on from a checkpoint has no point twice.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from pathlib import Path
+
+from lab_core.writers.base import Batch
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS scalars (
+    indicator TEXT NOT NULL, step INTEGER NOT NULL, value REAL, time REAL NOT NULL,
+    PRIMARY KEY (indicator, step)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS indexed_scalars (
+    indicator TEXT NOT NULL, step INTEGER NOT NULL, idx INTEGER NOT NULL, value REAL,
+    PRIMARY KEY (indicator, step, idx)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS histograms (
+    indicator TEXT NOT NULL, step INTEGER NOT NULL, time REAL NOT NULL,
+    edges TEXT NOT NULL, counts TEXT NOT NULL,
+    num INTEGER NOT NULL, num_nan INTEGER NOT NULL, num_inf INTEGER NOT NULL,
+    PRIMARY KEY (indicator, step)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS texts (
+    indicator TEXT NOT NULL, step INTEGER NOT NULL, text TEXT NOT NULL, time REAL NOT NULL,
+    PRIMARY KEY (indicator, step)) WITHOUT ROWID;
+"""
+_TABLES = ("scalars", "indexed_scalars", "histograms", "texts")
+
+
+class SqliteWriter:
+    """Writes `scalars(indicator, step, value, time)`, `indexed_scalars(indicator, step, idx, value)`,
+    `histograms` and `texts`; images are for other writers.
+
+    May be called from any thread. `_lock` guards the connection.
+
+    Args:
+        path: the file; made, with its folder, at the first write.
+    """
+
+    name = "sqlite"
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch in one transaction."""
+        with self._lock, self._open() as db:
+            for column in batch.columns:
+                rows = zip(
+                    [column.name] * len(column.steps),
+                    column.steps,
+                    column.values,
+                    column.times,
+                    strict=True,
+                )
+                db.executemany("INSERT OR REPLACE INTO scalars VALUES (?, ?, ?, ?)", rows)
+            for point in batch.indexed:
+                db.executemany(
+                    "INSERT OR REPLACE INTO indexed_scalars VALUES (?, ?, ?, ?)",
+                    [
+                        (point.name, point.step, i, v)
+                        for i, v in zip(point.indices, point.values, strict=True)
+                    ],
+                )
+            if batch.histograms:
+                db.executemany(
+                    "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (h.name, h.step, h.time, json.dumps(h.edges), json.dumps(h.counts), h.num, h.num_nan, h.num_inf)
+                        for h in batch.histograms
+                    ],
+                )  # fmt: skip
+            if batch.texts:
+                db.executemany(
+                    "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
+                    [(t.name, t.step, t.text, t.time) for t in batch.texts],
+                )
+
+    def truncate(self, after_step: int) -> None:
+        """Delete every point after a step."""
+        with self._lock, self._open() as db:
+            for table in _TABLES:
+                db.execute(f"DELETE FROM {table} WHERE step > ?", (after_step,))  # noqa: S608
+
+    def close(self) -> None:
+        """Close the file; what the log of SQLite holds goes into it."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=5.0, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # A crash of the machine may cost the last moments, never the file.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_SCHEMA)
+            self._connection = connection
+        return self._connection

@@ -1,0 +1,83 @@
+"""Metrics for TensorBoard: event files of its own messages, written in batches."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab_core.writers.base import Batch, HparamValue
+
+if TYPE_CHECKING:
+    from lab_core.writers.records import RecordFile
+
+_counter = itertools.count()  # two files of one process in one second differ by it
+
+
+class TensorboardWriter:
+    """Writes scalars, histograms, images, texts and hyper-parameters for TensorBoard.
+
+    Scalars are float32 there, as TensorBoard has them. An indexed scalar becomes a histogram.
+
+    Args:
+        folder: where the event file goes; made at the first write.
+    """
+
+    name = "tensorboard"
+
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+        self._file: RecordFile | None = None
+        self._purge_step: int | None = None
+
+    def write(self, batch: Batch) -> None:
+        """Append a batch as events."""
+        from lab_core.writers import events
+
+        self._append(events.of_batch(batch))
+
+    def write_hparams(self, hparams: Mapping[str, HparamValue]) -> None:
+        """Write the hyper-parameters, as the start of a session of the HPARAMS tab."""
+        from lab_core.writers import events
+
+        if hparams:
+            self._append([events.session_start(hparams)])
+
+    def write_end(self, status: str, final_metrics: Mapping[str, float]) -> None:
+        """Write the end of the session; the tab takes every scalar's last value by itself."""
+        from lab_core.writers import events
+
+        if self._file is not None:
+            self._append([events.session_end(status)])
+
+    def truncate(self, after_step: int) -> None:
+        """Let TensorBoard forget what this folder's earlier files have after a step."""
+        self._purge_step = after_step + 1
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _append(self, records: Sequence[bytes]) -> None:
+        if self._file is None:
+            self._file = self._create()
+        self._file.append(records)
+
+    def _create(self) -> RecordFile:
+        from lab_core.writers import events
+        from lab_core.writers.records import RecordFile
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        name = f"events.out.tfevents.{now:010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_counter)}"
+        file = RecordFile(self._folder / name)
+        file.append([events.version(now)])
+        if self._purge_step is not None:
+            file.append([events.restart(self._purge_step)])
+        return file
