@@ -29,14 +29,14 @@ MAX_LOG_BYTES: Final = 256 << 10
 MAX_LINE_CHARS: Final = 16 << 10
 MAX_TEXT_CHARS: Final = 256 << 10
 
-STATES: Final[Mapping[RunState, event_pb2.RunState]] = {
+STATES: Final[Mapping[RunState, event_pb2.RunState.ValueType]] = {
     state: event_pb2.RunState.Value(f"RUN_STATE_{state.value}") for state in RunState
 }
 """Our states to those of the wire."""
 
 _STATES_OF_WIRE: Final = {wire: state for state, wire in STATES.items()}
 
-_LOG_LEVELS: Final[Mapping[str, event_pb2.LogLevel]] = {
+_LOG_LEVELS: Final[Mapping[str, event_pb2.LogLevel.ValueType]] = {
     "": event_pb2.LOG_LEVEL_UNSPECIFIED,
     "DEBUG": event_pb2.LOG_LEVEL_DEBUG,
     "INFO": event_pb2.LOG_LEVEL_INFO,
@@ -44,7 +44,7 @@ _LOG_LEVELS: Final[Mapping[str, event_pb2.LogLevel]] = {
     "ERROR": event_pb2.LOG_LEVEL_ERROR,
 }
 
-_ORIGINS: Final[Mapping[str, config_pb2.ValueOrigin]] = {
+_ORIGINS: Final[Mapping[str, config_pb2.ValueOrigin.ValueType]] = {
     "default": config_pb2.VALUE_ORIGIN_DEFAULT,
     "override": config_pb2.VALUE_ORIGIN_OVERRIDE,
     "option": config_pb2.VALUE_ORIGIN_OPTION,

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import RowMapping
+
 from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
 
 _FACTS = (
@@ -49,7 +51,7 @@ def row_of(run: Run) -> dict[str, Any]:
     }
 
 
-def run_of(row: Mapping[str, Any]) -> Run:
+def run_of(row: RowMapping) -> Run:
     """Return the run of a row."""
     facts = json.loads(row["facts"])
     process = facts.pop("process", None)
@@ -101,7 +103,7 @@ def _request_json(request: RunRequest) -> str:
     )
 
 
-def _request_of(row: Mapping[str, Any]) -> RunRequest:
+def _request_of(row: RowMapping) -> RunRequest:
     data = json.loads(row["request"])
     return RunRequest(
         experiment=row["experiment"],
