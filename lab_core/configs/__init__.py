@@ -5,7 +5,7 @@ Imports neither torch nor numpy: a server plans with this package alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lab_core.configs._base import BaseConfigs
 from lab_core.configs._items import Item
@@ -16,9 +16,6 @@ from lab_core.configs._resolve import calculate, check
 from lab_core.configs._schema import Aggregate, Group, Schema, SchemaItem
 from lab_core.errors import ConfigError, Violation
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
     "Aggregate",
     "BaseConfigs",
@@ -26,9 +23,9 @@ __all__ = [
     "Group",
     "Item",
     "ListingRow",
+    "PlainValue",
     "Plan",
     "PlanItem",
-    "PlainValue",
     "Schema",
     "SchemaItem",
     "Violation",
@@ -38,10 +35,21 @@ __all__ = [
     "config_hash",
     "hyperparams",
     "listing",
+    "option",
     "plan",
     "schema",
     "to_yaml_data",
 ]
+
+
+def option(name: str) -> Any:
+    """Return an option's name, typed so that a checker takes it as the value of any item.
+
+    Example:
+        >>> class Configs(BaseConfigs):
+        ...     loop_step: int = option("steps_of_an_epoch")
+    """
+    return name
 
 
 def schema(configs_class: type[BaseConfigs]) -> Schema:

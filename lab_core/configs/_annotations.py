@@ -123,8 +123,7 @@ def _literal(values: tuple[Any, ...]) -> TypeInfo:
 def _union(members: tuple[Any, ...]) -> TypeInfo:
     infos = [understand(m) for m in members]
     if any(info.text == "object" for info in infos):
-        # `Model | None`: the class is there to check against, never to build
-        return _OBJECT
+        return TypeInfo("object | None") if any(i.text == "None" for i in infos) else _OBJECT
     constraints: dict[str, PlainValue] = {}
     for info in infos:
         constraints.update(info.constraints)

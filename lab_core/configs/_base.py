@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lab_core.configs._declarations import Declarations, Option, read_class, registered
 from lab_core.configs._items import ItemAttribute, key_of
@@ -52,13 +52,15 @@ class _ConfigsMeta(type):
         for name in names:
             type.__setattr__(cls, name, ItemAttribute(name))
 
-    def __setattr__(cls, name: str, value: Any) -> None:
-        if name.startswith("_") or callable(value) and not isinstance(value, type):
-            type.__setattr__(cls, name, value)
-            return
-        cls._lab_own.values[name] = value
-        cls._install([name])
-        registered()
+    if not TYPE_CHECKING:  # with it, type checkers would let every attribute be set
+
+        def __setattr__(cls, name: str, value: Any) -> None:
+            if name.startswith("_") or hasattr(type(value), "__get__"):
+                type.__setattr__(cls, name, value)
+                return
+            cls._lab_own.values[name] = value
+            cls._install([name])
+            registered()
 
 
 class BaseConfigs(metaclass=_ConfigsMeta):
@@ -90,15 +92,20 @@ class BaseConfigs(metaclass=_ConfigsMeta):
 
             state = State(spec_of(type(self)), self)
             attributes["_lab_own_state"] = state
-        return state  # type: ignore[no-any-return]
+        return state
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and not isinstance(_find(type(self), name), ItemAttribute):
-            known = self._lab_state.spec.top_names(self._lab_prefix)
-            raise ConfigError(
-                [Violation(name, f"unknown config {name!r}{did_you_mean(name, known)}")]
-            )
-        object.__setattr__(self, name, value)
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_") and not isinstance(_find(type(self), name), ItemAttribute):
+                known = self._lab_state.spec.top_names(self._lab_prefix)
+                hint = did_you_mean(name, known)
+                raise ConfigError([Violation(name, f"unknown config {name!r}{hint}")])
+            object.__setattr__(self, name, value)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return the same instance: a copied model still belongs to its configs."""
+        return self
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{' ' + self._lab_prefix[:-1] if self._lab_prefix else ''}>"
@@ -114,12 +121,12 @@ class BaseConfigs(metaclass=_ConfigsMeta):
                 class is the default.
         """
         if isinstance(name, FunctionType):  # `@Configs.calc` without parentheses
-            return cls.calc()(name)  # type: ignore[return-value]
+            return cls.calc()(name)
 
         def register(function: F) -> F:
             given = name if name is not None else function.__name__
-            many = isinstance(given, Sequence) and not isinstance(given, str)
-            keys = tuple(key_of(item) for item in (given if many else [given]))
+            many = given if isinstance(given, list | tuple) else [given]
+            keys = tuple(key_of(item) for item in many)
             made = Option(option or function.__name__, function, keys)
             for key in keys:
                 cls._lab_own.options.setdefault(key, {})[made.name] = made

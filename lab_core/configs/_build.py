@@ -6,6 +6,8 @@ import inspect
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from lab_core.configs._annotations import MISSING, evaluate
+
 if TYPE_CHECKING:
     from lab_core.configs._base import BaseConfigs
 
@@ -21,15 +23,23 @@ class Build(Enum):
 
 def how_to_build(cls: type | None) -> Build | None:
     """Return how an item of this class builds itself, or None if it cannot."""
-    if cls is None or cls.__module__ == "builtins" or inspect.isabstract(cls) or issubclass(cls, Enum):
+    if (
+        cls is None
+        or cls.__module__ == "builtins"
+        or inspect.isabstract(cls)
+        or issubclass(cls, Enum)
+    ):
         return None
     if getattr(cls, "_is_protocol", False):
         return None
     try:
         signature = inspect.signature(cls)
+        scope = getattr(vars(cls).get("__init__"), "__globals__", {})
     except (TypeError, ValueError):  # a class of C that does not say
         return None
-    parameters = list(signature.parameters.values())
+    parameters = [
+        p.replace(annotation=_evaluated(p.annotation, scope)) for p in signature.parameters.values()
+    ]
     own = vars(cls).get("__init__") or vars(cls).get("__new__")
     if own is not None and any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None  # it says nothing about what it needs: torch.nn.Module
@@ -39,7 +49,10 @@ def how_to_build(cls: type | None) -> Build | None:
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if len(needed) == 1:
-        is_positional = needed[0].kind in (needed[0].POSITIONAL_ONLY, needed[0].POSITIONAL_OR_KEYWORD)
+        is_positional = needed[0].kind in (
+            needed[0].POSITIONAL_ONLY,
+            needed[0].POSITIONAL_OR_KEYWORD,
+        )
         return Build.WITH_CONFIGS if is_positional and _takes_configs(needed[0]) else None
     if needed:
         return None
@@ -49,10 +62,18 @@ def how_to_build(cls: type | None) -> Build | None:
     return Build.WITH_NOTHING
 
 
+def _evaluated(annotation: Any, scope: dict[str, Any]) -> Any:
+    """Return the annotation; one that only type checkers can evaluate stays a string."""
+    if not isinstance(annotation, str):
+        return annotation
+    found = evaluate(annotation, scope, {})
+    return annotation if found is MISSING else found
+
+
 def _takes_configs(parameter: inspect.Parameter) -> bool:
     annotation = parameter.annotation
     if annotation is parameter.empty or annotation is Any:
-        return True
+        return parameter.name in _NAMES
     return _is_configs(annotation) or (isinstance(annotation, str) and parameter.name in _NAMES)
 
 

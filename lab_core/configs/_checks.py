@@ -40,6 +40,17 @@ class _ScratchState(State):
             raise _NotPlain(key)
         return value
 
+    def leaves(self) -> str:
+        """Return the keys that what was read comes from in the end: those that can be set."""
+        pending, found = list(self.seen), dict[str, None]()
+        while pending:
+            key = pending.pop(0)
+            if self.reads.get(key):
+                pending[:0] = self.reads[key]
+            else:
+                found[key] = None
+        return ", ".join(found)
+
 
 def run_checks(
     spec: Spec, overrides: Mapping[str, Any], assigned: Mapping[str, Any], broken: Collection[str]
@@ -67,9 +78,9 @@ def run_checks(
         except ConfigError as error:
             problems += error.violations
         except ValueError as error:
-            problems.append(Violation(", ".join(state.seen), str(error) or f"{name} failed"))
+            problems.append(Violation(state.leaves(), str(error) or f"{name} failed"))
         except Exception as error:
             # a bug in the check, but it is the message that met it
             sentence = f"the check {name!r} failed with {type(error).__name__}: {error}"
-            problems.append(Violation(", ".join(state.seen), sentence))
+            problems.append(Violation(state.leaves(), sentence))
     return problems

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from lab_core.configs._plain import PlainValue, is_plain, to_plain
 from lab_core.configs._suggest import did_you_mean
 
-_BOUNDS = {
+_BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least", lambda value, bound: value >= bound),
     "gt": ("greater than", lambda value, bound: value > bound),
     "le": ("at most", lambda value, bound: value <= bound),
@@ -24,7 +24,7 @@ def read_metadata(metadata: Iterable[object]) -> dict[str, PlainValue]:
     for mark in metadata:
         # Interval and Len are groups of other marks
         if getattr(mark, "__is_annotated_types_grouped_metadata__", False):
-            found.update(read_metadata(mark))  # type: ignore[call-overload]
+            found.update(read_metadata(cast(Iterable[object], mark)))
             continue
         if type(mark).__module__.partition(".")[0] != "annotated_types":
             continue

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import sys
-import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-# a method, a property, a class: part of the class, not an item
-_NOT_VALUES = (types.FunctionType, classmethod, staticmethod, property, types.MemberDescriptorType)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +74,9 @@ def read_class(cls: type, global_scope: Mapping[str, Any] | None = None) -> Decl
         if name.startswith("_"):
             continue
         if name not in found.annotations and (
-            isinstance(value, _NOT_VALUES) or _is_inner_class(value, cls) or _is_class_var_name(cls, name)
+            hasattr(type(value), "__get__")
+            or _is_inner_class(value, cls)
+            or _is_class_var_name(cls, name)
         ):
             shadows.add(name)
         else:

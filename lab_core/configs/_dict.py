@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import keyword
+import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from lab_core.configs._base import BaseConfigs
 from lab_core.errors import ConfigError, Violation
@@ -17,7 +18,6 @@ def configs_from_dict(values: Mapping[str, Any]) -> BaseConfigs:
         ConfigError: If a key is not a name that an attribute can have.
     """
     cls = _class_of(values, "Configs", "")
-    cls.set_hyperparams(*cls._lab_own.values)
     return cls()
 
 
@@ -32,12 +32,12 @@ def _class_of(values: Mapping[str, Any], name: str, prefix: str) -> type[BaseCon
     ]
     if wrong:
         raise ConfigError(wrong)
-    cls: type[BaseConfigs] = type(BaseConfigs)(name, (BaseConfigs,), {"__module__": __name__})
+    cls = cast(type[BaseConfigs], types.new_class(name, (BaseConfigs,)))
     for key, value in values.items():
         if isinstance(value, Mapping):
-            inner = _class_of(value, key.title(), f"{prefix}{key}.")
-            inner.set_hyperparams(*inner._lab_own.values)
-            value = inner()
+            value = _class_of(value, key.title(), f"{prefix}{key}.")()
+        else:
+            cls.set_hyperparams(key)
         # not in the class body: a function there would be a method
         cls._lab_own.values[key] = value
         cls._lab_declare(key)

@@ -72,7 +72,9 @@ def _comment_above(lines: list[str], node: ast.stmt) -> str:
 
 def _is_directive(comment: str) -> bool:
     """Say whether a comment speaks to a tool."""
-    return comment.lstrip("# ").startswith(("noqa", "type:", "pyright:", "mypy:", "fmt:", "pragma:"))
+    return comment.lstrip("# ").startswith(
+        ("noqa", "type:", "pyright:", "mypy:", "fmt:", "pragma:")
+    )
 
 
 def all_docs(cls: type[BaseConfigs], keys: list[str]) -> dict[str, str]:
@@ -82,7 +84,9 @@ def all_docs(cls: type[BaseConfigs], keys: list[str]) -> dict[str, str]:
     sources = spec_of(cls).sources
     docs: dict[str, str] = {}
     for base in cls.__mro__:
-        for name, doc in item_docs(base).items() if base.__module__ != __package__ + "._base" else ():
+        for name, doc in (
+            item_docs(base).items() if base.__module__ != __package__ + "._base" else ()
+        ):
             docs.setdefault(name, doc)
     for key, source in sources.items():
         if source.nested is not None and "." not in key:
@@ -91,5 +95,7 @@ def all_docs(cls: type[BaseConfigs], keys: list[str]) -> dict[str, str]:
     for key, source in sources.items():
         if key not in docs and source.options:
             function = next(iter(source.options.values())).option.function
-            docs[key] = inspect.cleandoc(getattr(function, "__doc__", None) or "").partition("\n\n")[0]
+            docs[key] = inspect.cleandoc(getattr(function, "__doc__", None) or "").partition(
+                "\n\n"
+            )[0]
     return {key: doc for key, doc in docs.items() if doc and key in sources}

@@ -91,6 +91,11 @@ def is_settable(type_text: str) -> bool:
     return any(atom.name != "object" for atom in parse_type(type_text))
 
 
+def accepts_none(type_text: str) -> bool:
+    """Say whether None is of this type."""
+    return any(atom.name in ("None", "any") for atom in parse_type(type_text))
+
+
 def fit(atoms: tuple[Atom, ...], value: object, coerce_strings: bool = False) -> PlainValue:
     """Return the value as the type has it: an int becomes a float under `float`.
 

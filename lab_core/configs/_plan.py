@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -153,7 +153,7 @@ def origin_of(item: SchemaItem, choice: Choice) -> Origin:
     return "computed"
 
 
-def is_hyperparam(item: SchemaItem, given: Mapping[str, Any]) -> bool:
+def is_hyperparam(item: SchemaItem, given: Container[str]) -> bool:
     """Say whether an item is a hyper-parameter: marked, or given and not marked as none."""
     return item.is_hyperparam or (item.key in given and not item.never_hyperparam)
 

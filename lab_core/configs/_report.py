@@ -10,6 +10,7 @@ from lab_core.configs._base import BaseConfigs
 from lab_core.configs._choices import Choice
 from lab_core.configs._plain import PlainValue, is_plain, to_plain
 from lab_core.configs._plan import config_hash, is_hyperparam, origin_of
+from lab_core.configs._schema import SchemaItem
 from lab_core.configs._state import State
 
 _MAX_TEXT = 80
@@ -50,7 +51,7 @@ def listing(conf: BaseConfigs) -> list[ListingRow]:
     state = conf._lab_state
     rows = []
     for item in state.spec.schema.items:
-        if item.is_nested:
+        if item.is_nested and not item.options:
             continue
         choice = state.choice(item.key)
         value = _known_value(state, item.key, choice)
@@ -60,7 +61,7 @@ def listing(conf: BaseConfigs) -> list[ListingRow]:
                 value="" if value is MISSING else _text(value),
                 option=choice.option,
                 other_options=tuple(o for o in item.options if o != choice.option),
-                is_hyperparam=is_hyperparam(item, state.given()),
+                is_hyperparam=_is_hyperparam(state, item, choice),
                 is_used=item.key in state.values or choice.source in ("override", "assigned"),
                 origin=origin_of(item, choice),
             )
@@ -78,7 +79,7 @@ def to_yaml_data(conf: BaseConfigs) -> dict[str, Any]:
         value = _known_value(state, item.key, choice)
         planned = choice.value if choice.has_value and is_plain(choice.value) else None
         resolved.append((item.key, to_plain(planned), choice.option))
-        if item.is_nested:
+        if item.is_nested and not item.options:
             continue
         entry: dict[str, Any] = {
             "value": to_plain(value) if value is not MISSING and is_plain(value) else None,
@@ -91,7 +92,7 @@ def to_yaml_data(conf: BaseConfigs) -> dict[str, Any]:
             entry["option"] = choice.option
         if item.options:
             entry["options"] = list(item.options)
-        entry["hyperparam"] = is_hyperparam(item, state.given())
+        entry["hyperparam"] = _is_hyperparam(state, item, choice)
         entry["used"] = item.key in state.values
         if state.reads.get(item.key):
             entry["reads"] = list(state.reads[item.key])
@@ -109,9 +110,9 @@ def hyperparams(conf: BaseConfigs) -> dict[str, PlainValue]:
     state = conf._lab_state
     found: dict[str, PlainValue] = {}
     for item in state.spec.schema.items:
-        if item.is_nested or not is_hyperparam(item, state.given()):
-            continue
         choice = state.choice(item.key)
+        if not _is_hyperparam(state, item, choice):
+            continue
         value = _known_value(state, item.key, choice)
         if value is not MISSING and is_plain(value):
             found[item.key] = to_plain(value)
@@ -125,6 +126,14 @@ def hyperparams(conf: BaseConfigs) -> dict[str, PlainValue]:
 def computed(conf: BaseConfigs) -> dict[str, Any]:
     """Return the values that were read or computed so far, by key."""
     return dict(conf._lab_state.values)
+
+
+def _is_hyperparam(state: State, item: SchemaItem, choice: Choice) -> bool:
+    """Say whether an item is a hyper-parameter; an object that code assigned is none."""
+    given = choice.source in ("override", "assigned")
+    if given and choice.has_value and not is_plain(choice.value) and not item.is_hyperparam:
+        return False
+    return is_hyperparam(item, (item.key,) if given else ())
 
 
 def _known_value(state: State, key: str, choice: Choice) -> Any:

@@ -66,10 +66,11 @@ def calculate(
     state = conf._lab_state
     spec = state.spec
     given = flatten(spec, overrides or {})
-    late = [p for p in map(state.after_read, given) if p is not None]
     clean, order, problems = _validate(spec, given, state.assigned, run_order, coerce_strings)
-    if late or problems:
-        raise ConfigError([*late, *problems])
+    late = [state.after_read(k) for k, v in clean.items() if not state.is_overridden(k, v)]
+    problems += [p for p in late if p is not None]
+    if problems:
+        raise ConfigError(problems)
     state.override(clean)
     state.run_order = order
     for name in order:
@@ -110,7 +111,7 @@ def _validate(
     def accept_object(key: str, value: Any) -> bool:
         info = spec.sources[key].info
         if info.cls is None or spec.sources[key].nested is not None:
-            return info.text == "object" and not isinstance(value, str)
+            return info.text.startswith("object") and not isinstance(value, str)
         try:
             return isinstance(value, info.cls)
         except TypeError:  # a protocol that cannot be checked

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from lab_core.configs._plain import PlainValue
+from lab_core.configs._plain import PlainValue, accepts_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class SchemaItem:
     @property
     def has_plain_default(self) -> bool:
         """Say whether the class's value can be told as plain data."""
-        return self.has_default and (self.default is not None or self.type != "object")
+        return self.has_default and (self.default is not None or accepts_none(self.type))
 
 
 @dataclass(frozen=True, slots=True)

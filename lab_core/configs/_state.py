@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lab_core.configs._annotations import MISSING
 from lab_core.configs._build import build
 from lab_core.configs._choices import Choice, Chooser
-from lab_core.configs._spec import BoundOption, Source, Spec
+from lab_core.configs._spec import BoundOption, Source, Spec, merged
 from lab_core.errors import ConfigError, Violation
 
 if TYPE_CHECKING:
@@ -64,8 +64,16 @@ class State:
         self._readers: dict[str, str] = {}
         self._lock = threading.RLock()  # guards computing: a function runs once, in one thread
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> State:
-        raise TypeError("a config instance cannot be copied; make another one")
+    def __getstate__(self) -> dict[str, Any]:
+        left_behind = ("spec", "_chooser", "_lock")
+        kept = {k: v for k, v in vars(self).items() if k not in left_behind}
+        return {**kept, "_cls": self.spec.cls, "_substitutes": self.spec.substitutes}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        self.spec = merged(kept.pop("_cls"), kept.pop("_substitutes"))
+        self._chooser = None
+        self._lock = threading.RLock()
+        vars(self).update(kept)
 
     def given(self) -> dict[str, Any]:
         """Return what was assigned or overridden, by key."""
@@ -91,6 +99,10 @@ class State:
         """Take overrides, which were validated."""
         self.overrides.update(overrides)
         self._chooser = None
+
+    def is_overridden(self, key: str, value: Any) -> bool:
+        """Say whether an item has this very override already."""
+        return key in self.overrides and self.overrides[key] == value
 
     def after_read(self, key: str) -> Violation | None:
         """Return what is wrong with setting an item now, if anything is."""
@@ -159,7 +171,9 @@ class State:
             value = self.spec.aggregate_values[choice.aggregate.key, choice.aggregate.option, key]
         elif choice.source == "default":
             # the schema's default is as the type has it: 1 is 1.0 under float
-            is_raw = choice.value is None or (choice.option is None and source.info.text == "object")
+            is_raw = choice.value is None or (
+                choice.option is None and source.info.text == "object"
+            )
             value = source.raw if is_raw else choice.value
         else:
             value = choice.value
@@ -182,10 +196,7 @@ class State:
             view = self.view(bound.prefix)
             result = function(view) if _takes_configs(function) else function()
         reads = tuple(frame.reads)
-        if len(bound.keys) == 1:
-            results = [result]
-        else:
-            results = self._several(bound, result)
+        results = [result] if len(bound.keys) == 1 else self._several(bound, result)
         for target, value in zip(bound.keys, results, strict=True):
             if target in mine:
                 source = self.spec.sources[target]
@@ -202,7 +213,11 @@ class State:
     def _several(self, bound: BoundOption, result: Any) -> list[Any]:
         expected = len(bound.keys)
         if not isinstance(result, tuple | list) or len(result) != expected:
-            got = f"{len(result)}" if isinstance(result, tuple | list) else repr(type(result).__name__)
+            got = (
+                f"{len(result)}"
+                if isinstance(result, tuple | list)
+                else repr(type(result).__name__)
+            )
             names = ", ".join(bound.keys)
             sentence = f"{bound.option.name!r} computes {names}, so it must return {expected} values, got {got}"
             raise ConfigError([Violation(bound.keys[0], sentence)])
@@ -219,7 +234,9 @@ class State:
             return value
         if own.values:
             read = ", ".join(own.values)
-            raise ConfigError([Violation(key, f"{key!r} was read before it was handed over: {read}")])
+            raise ConfigError(
+                [Violation(key, f"{key!r} was read before it was handed over: {read}")]
+            )
         if type(value) is not source.nested:
             self._respecify(key, type(value))
         for name, given in own.given().items():
@@ -234,9 +251,7 @@ class State:
 
     def _respecify(self, key: str, cls: type[BaseConfigs]) -> None:
         """Take over the items of a subclass of the nested class that was declared."""
-        from lab_core.configs._spec import respecified
-
-        self.spec = respecified(self.spec, key, cls)
+        self.spec = merged(self.spec.cls, {**self.spec.substitutes, key: cls})
 
     def _refuse_cycle(self, key: str) -> None:
         frames = [f for f in _stack.frames if f.state is self]

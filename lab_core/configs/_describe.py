@@ -1,0 +1,119 @@
+"""Describe a merged config class as its schema."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import pathlib
+from typing import TYPE_CHECKING
+
+from lab_core.configs._annotations import MISSING
+from lab_core.configs._declarations import Option
+from lab_core.configs._merge import Merge
+from lab_core.configs._plain import (
+    Misfit,
+    PlainValue,
+    accepts_none,
+    fit,
+    is_plain,
+    parse_type,
+    to_plain,
+)
+from lab_core.configs._schema import Aggregate, Group, Schema, SchemaItem
+from lab_core.configs._spec import Source
+
+if TYPE_CHECKING:
+    from lab_core.configs._base import BaseConfigs
+
+
+def describe(merge: Merge) -> Schema:
+    """Return the schema of a merged class, without docs: they take reading its source."""
+    targets, default_order = _run_targets(merge.cls, merge.sources)
+    return Schema(
+        name=merge.cls.__name__,
+        items=tuple(_schema_item(merge, key, s) for key, s in merge.sources.items()),
+        run_targets=targets,
+        default_run_order=default_order,
+        groups=_groups(merge),
+        aggregates=tuple(
+            Aggregate(
+                key,
+                option,
+                tuple((k, to_plain(v) if is_plain(v) else None) for k, v in choices),
+            )
+            for (key, option), choices in merge.aggregates.items()
+        ),
+    )
+
+
+def _schema_item(merge: Merge, key: str, source: Source) -> SchemaItem:
+    names = [*source.options, *(o for k, o in merge.aggregates if k == key)]
+    default = _plain_default(source, names)
+    if isinstance(default, str) and default in names:
+        names.remove(default)
+        names.insert(0, default)
+    is_given = source.raw is not MISSING or source.nested is not None
+    type_text = source.info.text
+    if source.raw is None:
+        type_text = _with_none(type_text)  # `x: int = None` means it
+    mark = merge.hyperparams.get(key)
+    return SchemaItem(
+        key=key,
+        type=type_text,
+        default=default,
+        has_default=source.raw is not MISSING,
+        options=tuple(dict.fromkeys(names)),
+        functions=tuple(source.options),
+        constraints=source.info.constraints,
+        is_hyperparam=mark is True,
+        never_hyperparam=mark is False,
+        required=not is_given and not names and source.build is None,
+        is_nested=source.nested is not None,
+    )
+
+
+def _groups(merge: Merge) -> tuple[Group, ...]:
+    groups: dict[tuple[str, Option], list[str]] = {}
+    for key, source in merge.sources.items():
+        for bound in source.options.values():
+            if len(bound.option.targets) > 1:
+                groups.setdefault((bound.prefix, bound.option), []).append(key)
+    return tuple(
+        Group(option.name, tuple(keys)) for (_, option), keys in groups.items() if len(keys) > 1
+    )
+
+
+def _plain_default(source: Source, names: list[str]) -> PlainValue:
+    """Return the class's value as a message would carry it; None also for what no message can."""
+    raw = source.raw
+    if isinstance(raw, str) and raw in names:
+        return raw
+    if isinstance(raw, enum.Enum):
+        return raw.name
+    if isinstance(raw, pathlib.PurePath):
+        return str(raw)
+    if raw is MISSING or not is_plain(raw):
+        return None
+    try:
+        return fit(parse_type(source.info.text), raw)
+    except Misfit:
+        return to_plain(raw)  # said so when the config is planned
+
+
+def _with_none(type_text: str) -> str:
+    return type_text if accepts_none(type_text) else f"{type_text} | None"
+
+
+def _run_targets(
+    cls: type[BaseConfigs], sources: dict[str, Source]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    targets = []
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if name.startswith("_") or name in sources or name in targets:
+                continue
+            if inspect.isfunction(value) and len(inspect.signature(value).parameters) == 1:
+                targets.append(name)
+    order = ["set_seed"] if "set_seed" in sources else []
+    order += ["main"] if "main" in sources else ["run"] if "run" in targets else []
+    return tuple(targets), tuple(order)

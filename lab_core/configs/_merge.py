@@ -1,0 +1,176 @@
+"""Merge a config class with its bases, along its MRO, and with the config classes nested in it."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lab_core.configs._annotations import MISSING, TypeInfo, evaluate, infer, understand
+from lab_core.configs._build import how_to_build
+from lab_core.configs._declarations import Declarations, read_class
+from lab_core.configs._spec import BoundOption, Source
+from lab_core.errors import ConfigError, Violation
+
+if TYPE_CHECKING:
+    from lab_core.configs._base import BaseConfigs
+
+_MAX_DEPTH = 8
+
+
+@dataclass(slots=True, eq=False)
+class Merge:
+    """Merges one class; nested ones are merged first and taken over under their prefix."""
+
+    cls: type[BaseConfigs]
+    depth: int = 0
+    substitutes: dict[str, type[BaseConfigs]] = field(default_factory=dict)
+    is_final: bool = True  # no annotation waits for a name that is not defined yet
+    sources: dict[str, Source] = field(default_factory=dict)
+    aggregates: dict[tuple[str, str], tuple[tuple[str, Any], ...]] = field(default_factory=dict)
+    hyperparams: dict[str, bool] = field(default_factory=dict)
+    checks: list[tuple[str, str, Callable[[Any], object]]] = field(default_factory=list)
+
+    def run(self) -> None:
+        if self.depth > _MAX_DEPTH:
+            raise ConfigError([Violation("", f"{self.cls.__name__} is nested in itself")])
+        layers = list(_layers(self.cls))
+        for name in self._names(layers):
+            self._declare(name, layers)
+        self._register(layers)
+        self._infer_from_functions(layers)
+        for key, source in self.sources.items():
+            if source.raw is MISSING and not source.options and source.nested is None:
+                source.build = how_to_build(source.info.cls) if "." not in key else source.build
+
+    def _names(self, layers: list[Declarations]) -> list[str]:
+        names = dict.fromkeys(
+            name for own in reversed(layers) for name in own.names() if "." not in name
+        )
+        return [name for name in names if not _is_shadowed(name, layers)]
+
+    def _declare(self, name: str, layers: list[Declarations]) -> None:
+        raw = next((own.values[name] for own in layers if name in own.values), MISSING)
+        info = None
+        for own in layers:
+            if name in own.annotations:
+                found = evaluate(own.annotations[name], own.global_scope, own.local_scope)
+                if found is MISSING:
+                    self.is_final = False
+                elif found is not typing.Final:
+                    info = understand(found)
+                    break
+        if info is None:
+            info = TypeInfo("object") if raw is MISSING else infer(raw)
+        nested = self.substitutes.get(name) or _nested_class(info, raw)
+        self.sources[name] = Source(info, "", raw, nested=nested)
+        if nested is not None:
+            self._take_over(name, nested, raw)
+
+    def _infer_from_functions(self, layers: list[Declarations]) -> None:
+        """Take the type of what only functions describe from the first one's return annotation."""
+        annotated = {name for own in layers for name in own.annotations}
+        for key, source in self.sources.items():
+            if not source.options or key in annotated or "." in key:
+                continue
+            names_option = isinstance(source.raw, str) and source.raw in source.options
+            if source.raw is not MISSING and not names_option:
+                continue
+            first = next(iter(source.options.values()))
+            bound = source.options[source.raw] if names_option else first
+            function = bound.option.function
+            returns = getattr(function, "__annotations__", {}).get("return", MISSING)
+            scope = getattr(function, "__globals__", {})
+            found = MISSING if returns is MISSING else evaluate(returns, scope, {})
+            is_one = found is not MISSING and len(bound.option.targets) == 1
+            source.info = understand(found) if is_one else TypeInfo("object")
+
+    def _take_over(self, name: str, nested: type[BaseConfigs], raw: Any) -> None:
+        prefix = name + "."
+        deeper = {
+            k.removeprefix(prefix): c for k, c in self.substitutes.items() if k.startswith(prefix)
+        }
+        inner = Merge(nested, self.depth + 1, deeper)
+        inner.run()
+        self.is_final = self.is_final and inner.is_final
+        given = raw._lab_state.given() if isinstance(raw, nested) else {}
+        for key, source in inner.sources.items():
+            options = {
+                n: BoundOption(b.option, prefix + b.prefix) for n, b in source.options.items()
+            }
+            self.sources[prefix + key] = Source(
+                source.info,
+                prefix + source.prefix,
+                given.get(key, source.raw),
+                options,
+                source.build,
+                source.nested,
+            )
+        for (key, option), choices in inner.aggregates.items():
+            self.aggregates[prefix + key, option] = tuple((prefix + k, v) for k, v in choices)
+        self.hyperparams.update({prefix + k: v for k, v in inner.hyperparams.items()})
+        self.checks += [(n, prefix + p, f) for n, p, f in inner.checks]
+
+    def _register(self, layers: list[Declarations]) -> None:
+        problems = []
+        for own in reversed(layers):  # the nearest class comes last, and to the front
+            for key, options in own.options.items():
+                if key not in self.sources:
+                    problems.append(_unknown_target(self.cls, key))
+                    continue
+                source = self.sources[key]
+                bound = {name: BoundOption(option, "") for name, option in options.items()}
+                source.options = {
+                    **bound,
+                    **{n: o for n, o in source.options.items() if n not in bound},
+                }
+            for key, aggregates in own.aggregates.items():
+                for option, choices in aggregates.items():
+                    self.aggregates[key, option] = choices
+                    for target, _ in choices:
+                        if target not in self.sources:
+                            problems.append(_unknown_target(self.cls, target))
+            for key, mark in own.hyperparams.items():
+                if key not in self.sources:
+                    problems.append(_unknown_target(self.cls, key))
+                self.hyperparams[key] = mark
+        if problems:
+            raise ConfigError(problems)
+        named = {f.__name__: f for own in reversed(layers) for f in own.checks.values()}
+        self.checks += [(name, "", function) for name, function in named.items()]
+
+
+def _layers(cls: type) -> Iterator[Declarations]:
+    """Yield what each class of the MRO declares, the nearest first."""
+    from lab_core.configs._base import BaseConfigs
+
+    for base in cls.__mro__:
+        if base in (object, BaseConfigs) or base.__module__ == "typing":
+            continue
+        own = vars(base).get("_lab_own")
+        yield own if own is not None else read_class(base)
+
+
+def _is_shadowed(name: str, layers: list[Declarations]) -> bool:
+    """Say whether a nearer class made a method of the item."""
+    for own in layers:
+        if name in own.shadows:
+            return True
+        if name in own.annotations or name in own.values or name in own.options:
+            return False
+    return False
+
+
+def _nested_class(info: TypeInfo, raw: Any) -> type[BaseConfigs] | None:
+    from lab_core.configs._base import BaseConfigs
+
+    if isinstance(raw, BaseConfigs):
+        return type(raw)
+    if raw is MISSING and info.cls is not None and issubclass(info.cls, BaseConfigs):
+        return info.cls
+    return None
+
+
+def _unknown_target(cls: type, key: str) -> Violation:
+    return Violation(key, f"{cls.__name__} registers something for {key!r}, which it does not have")
