@@ -133,6 +133,7 @@ def _numbered(
     bar = this.bar
     bar.done = bar.start_done = start
     outcome = "[FAIL]"
+    settle()  # what was measured before the first item does not belong to its step
     try:
         for number, item in enumerate(items, start):
             yield number, item

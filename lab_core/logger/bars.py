@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol, TextIO
@@ -78,9 +79,9 @@ class NotebookBars:
             self._handle = None
 
     def _display(self, text: str) -> None:
-        from IPython import display as ipython
-
-        shown: Any = ipython.HTML(
+        # untyped, and there where there is a notebook
+        ipython: Any = importlib.import_module("IPython.display")
+        shown = ipython.HTML(
             f"<div style='font-family:monospace;white-space:pre-wrap'>{text}</div>"
         )
         if self._handle is None:

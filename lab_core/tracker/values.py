@@ -70,14 +70,14 @@ def _pairs(name: str, value: object) -> list[Any]:
         indices, values = (_plain_sequence(part) for part in value)
         if len(indices) != len(values):
             raise wanted
-        pairs = list(zip(indices, values, strict=True))
+        pairs: list[tuple[Any, Any]] = list(zip(indices, values, strict=True))
     elif isinstance(value, list) and all(
         isinstance(p, (tuple, list)) and len(p) == 2 for p in value
     ):
         pairs = [(p[0], p[1]) for p in value]
     else:
         raise wanted
-    out = []
+    out: list[Any] = []
     for index, number in pairs:
         try:
             plain_index = operator.index(index)

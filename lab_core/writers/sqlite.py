@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
-from lab_core.writers.base import Batch
+from lab_core.writers.base import Batch, ScalarColumn
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scalars (
@@ -30,6 +32,11 @@ CREATE TABLE IF NOT EXISTS texts (
     PRIMARY KEY (indicator, step)) WITHOUT ROWID;
 """
 _TABLES = ("scalars", "indexed_scalars", "histograms", "texts")
+
+
+_ROWS = 32  # in one statement: half the time of one row each; more gains nothing
+_INSERT_SCALAR = "INSERT OR REPLACE INTO scalars VALUES (?, ?, ?, ?)"
+_INSERT_SCALARS = _INSERT_SCALAR + ", (?, ?, ?, ?)" * (_ROWS - 1)
 
 
 class SqliteWriter:
@@ -52,15 +59,7 @@ class SqliteWriter:
     def write(self, batch: Batch) -> None:
         """Write a batch in one transaction."""
         with self._lock, self._open() as db:
-            for column in batch.columns:
-                rows = zip(
-                    [column.name] * len(column.steps),
-                    column.steps,
-                    column.values,
-                    column.times,
-                    strict=True,
-                )
-                db.executemany("INSERT OR REPLACE INTO scalars VALUES (?, ?, ?, ?)", rows)
+            _insert_scalars(db, batch.columns)
             for point in batch.indexed:
                 db.executemany(
                     "INSERT OR REPLACE INTO indexed_scalars VALUES (?, ?, ?, ?)",
@@ -106,3 +105,15 @@ class SqliteWriter:
             connection.executescript(_SCHEMA)
             self._connection = connection
         return self._connection
+
+
+def _insert_scalars(db: sqlite3.Connection, columns: Sequence[ScalarColumn]) -> None:
+    rows = [
+        row
+        for c in columns
+        for row in zip([c.name] * len(c.steps), c.steps, c.values, c.times, strict=True)
+    ]
+    num_in_blocks = len(rows) - len(rows) % _ROWS
+    for start in range(0, num_in_blocks, _ROWS):
+        db.execute(_INSERT_SCALARS, tuple(chain.from_iterable(rows[start : start + _ROWS])))
+    db.executemany(_INSERT_SCALAR, rows[num_in_blocks:])
