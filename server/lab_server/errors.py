@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lab_core.errors import LabError
+from collections.abc import Sequence
+
+from lab_core.errors import LabError, Violation
 
 
 class ServiceError(LabError):
@@ -24,6 +26,29 @@ class NotFound(ServiceError):
     def __str__(self) -> str:
         sentence = f"there is no {self.resource} {self.name!r}"
         return f"{sentence}; {self.hint}" if self.hint else sentence
+
+
+class InvalidRequest(ServiceError):
+    """Fields of a request, other than config items, are not what they must be: all of them at once."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(tuple(violations))
+        self.violations = tuple(violations)
+
+    def __str__(self) -> str:
+        return "\n".join(str(v) for v in self.violations)
+
+
+class Unauthenticated(ServiceError):
+    """The call brought no token, or one that is not valid."""
+
+
+class PermissionDenied(ServiceError):
+    """The caller is known, and may not do this."""
+
+
+class LimitReached(ServiceError):
+    """The caller has as many of something as one may have."""
 
 
 class InvalidState(ServiceError):

@@ -41,7 +41,7 @@ async def query_metrics(
     from lab_server.series import MetricFold
 
     last_seq = (await store.get(run_id)).last_seq
-    fold = MetricFold(_matcher(names), min_step, max_step)
+    fold = MetricFold(matcher(names), min_step, max_step)
     seq = 0
     while seq < last_seq:
         events = await store.events(run_id, seq, _READ_BYTES, _KINDS)
@@ -53,7 +53,8 @@ async def query_metrics(
     return await asyncio.to_thread(fold.series, max_points)
 
 
-def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Return what tells whether a metric's name is wanted; without patterns each one is."""
     if not patterns:
         return lambda _: True
     pattern = re.compile("|".join(map(_regex, patterns)))

@@ -1,0 +1,129 @@
+"""The experiments that the server can run, as the executor described them once."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from lab_core.configs import PlainValue, Plan, Schema, plan
+from lab_core.errors import ConfigError, Violation
+from lab_server.errors import NotFound, Unavailable
+from lab_server.executors import Executor, ExperimentEntry
+
+_log = structlog.get_logger("lab_server.catalogue")
+
+
+class Catalogue:
+    """Answers what experiments there are and what a config message means to one.
+
+    It is being loaded when the server is ready already; who asks earlier waits for it, up to a bound.
+    """
+
+    def __init__(self, executor: Executor, *, wait_s: float = 60.0) -> None:
+        self._executor = executor
+        self._wait_s = wait_s
+        self._entries: asyncio.Future[Mapping[str, ExperimentEntry]] | None = None
+
+    async def load(self) -> None:
+        """Let the executor describe the experiments; on failure every later question says so."""
+        future = self._future()
+        try:
+            entries = await self._executor.describe()
+        except Exception as error:
+            _log.exception("the catalogue could not be loaded")
+            if not future.done():
+                future.set_exception(Unavailable(f"the experiments could not be loaded: {error}"))
+                future.exception()  # nobody may ask; that is no error of its own
+            return
+        for entry in entries:
+            if entry.error:
+                _log.warning(
+                    "an experiment cannot be run", experiment=entry.name, error=entry.error
+                )
+        if not future.done():
+            future.set_result({entry.name: entry for entry in sorted(entries, key=_name)})
+        _log.info("catalogue loaded", experiments=[entry.name for entry in entries])
+
+    @property
+    def is_loaded(self) -> bool:
+        """True when questions are answered at once."""
+        future = self._entries
+        return future is not None and future.done() and future.exception() is None
+
+    async def entries(self) -> Sequence[ExperimentEntry]:
+        """Return every experiment, by name.
+
+        Raises:
+            Unavailable: If they are not loaded in time.
+        """
+        return tuple((await self._loaded()).values())
+
+    async def get(self, name: str) -> ExperimentEntry:
+        """Return an experiment.
+
+        Raises:
+            NotFound: If there is none of this name.
+        """
+        entries = await self._loaded()
+        try:
+            return entries[name]
+        except KeyError:
+            close = difflib.get_close_matches(name[:100], entries, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else f"there are {', '.join(entries) or 'none'}"
+            )
+            raise NotFound("experiment", name[:200], hint) from None
+
+    async def schema(self, name: str) -> Schema:
+        """Return an experiment's schema.
+
+        Raises:
+            NotFound: If there is none of this name.
+            ConfigError: If its module cannot be imported.
+        """
+        entry = await self.get(name)
+        if entry.schema is None:
+            raise ConfigError([Violation("", f"experiment {name!r} cannot be run: {entry.error}")])
+        return entry.schema
+
+    async def plan(
+        self,
+        experiment: str,
+        overrides: Mapping[str, PlainValue],
+        run_order: Sequence[Sequence[str]] = (),
+    ) -> Plan:
+        """Return what a config message resolves to, checked by the experiment's own checks too.
+
+        Raises:
+            NotFound: If there is no such experiment.
+            ConfigError: With everything that is wrong.
+        """
+        schema = await self.schema(experiment)
+        resolved = plan(schema, overrides, [list(group) for group in run_order] or None)
+        violations = await self._executor.check(experiment, overrides)
+        if violations:
+            raise ConfigError(violations)
+        return resolved
+
+    async def _loaded(self) -> Mapping[str, ExperimentEntry]:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                return await asyncio.shield(self._future())
+        except TimeoutError:
+            raise Unavailable(
+                "the experiments are still being loaded; try again in a few seconds"
+            ) from None
+
+    def _future(self) -> asyncio.Future[Mapping[str, ExperimentEntry]]:
+        if self._entries is None:
+            self._entries = asyncio.get_running_loop().create_future()
+        return self._entries
+
+
+def _name(entry: ExperimentEntry) -> str:
+    return entry.name

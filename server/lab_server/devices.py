@@ -1,0 +1,81 @@
+"""Gauges of the machine's GPUs, through NVML where there is a driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+_LABELS = ("device",)
+
+
+def default_slots() -> str:
+    """Return a slot for every GPU that a trainer would see, or one on the CPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        num_gpus = len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    else:
+        num_gpus = 0
+        with contextlib.suppress(Exception):  # as in `Devices.open`
+            import pynvml
+
+            pynvml.nvmlInit()
+            num_gpus = pynvml.nvmlDeviceGetCount()
+    return ",".join(f"cuda:{index}" for index in range(num_gpus)) or "cpu:1"
+
+
+class Devices:
+    """Reads NVML, which needs neither torch nor a CUDA context; no driver, no series."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._handles: list[Any] = []
+
+    def open(self) -> None:
+        """Load the driver's library, if there is one; takes up to a second on some machines."""
+        with contextlib.suppress(Exception):  # NVML's own errors, an absent or foreign library
+            import pynvml
+
+            pynvml.nvmlInit()
+            self._handles = [
+                pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())
+            ]
+            self._nvml = pynvml
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families, empty ones on a machine without GPUs."""
+        families = [
+            GaugeMetricFamily(name, text, labels=_LABELS)
+            for name, text in (
+                ("lab_device_utilization_ratio", "Part of the time in which the GPU computed."),
+                ("lab_device_memory_used_bytes", "Memory of the GPU that is in use."),
+                ("lab_device_memory_size_bytes", "Memory of the GPU."),
+                ("lab_device_temperature_celsius", "Temperature of the GPU."),
+                ("lab_device_power_watts", "Power that the GPU draws."),
+            )
+        ]
+        for index, handle in enumerate(self._handles):
+            for family, value in zip(families, self._read(handle), strict=True):
+                if value is not None:
+                    family.add_metric((f"cuda:{index}",), value)
+        yield from families
+
+    def _read(self, handle: Any) -> list[float | None]:
+        nvml = self._nvml
+        readers = (
+            lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+            lambda: float(nvml.nvmlDeviceGetMemoryInfo(handle).used),
+            lambda: float(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+            lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+        )
+        values: list[float | None] = []
+        for read in readers:
+            try:
+                values.append(read())
+            except nvml.NVMLError:  # not every GPU tells everything
+                values.append(None)
+        return values

@@ -1,0 +1,118 @@
+"""/metrics for Prometheus, /healthz and /readyz for whoever keeps the server alive."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from lab_core.errors import LabError
+from lab_server.addresses import Address
+from lab_server.errors import Unauthenticated
+from lab_server.exporter import Exporter
+from lab_server.health import Health
+
+Authorize = Callable[[str], Awaitable[None]]
+
+
+class Http:
+    """The HTTP server; /healthz says that it runs, /readyz that it takes runs."""
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        health: Health,
+        *,
+        handshake_s: float,
+        tls: ssl.SSLContext | None = None,
+        authorize: Authorize | None = None,
+    ) -> None:
+        """Make the server.
+
+        Args:
+            handshake_s: seconds a new connection gets to send a request.
+            authorize: raises Unauthenticated for an Authorization header that may not read /metrics;
+                None lets everybody.
+        """
+        self._exporter = exporter
+        self._health = health
+        self._handshake_s = handshake_s
+        self._tls = tls
+        self._authorize = authorize
+        app = web.Application(middlewares=[self._note_request], client_max_size=4096)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=1
+        )
+        self._silent: set[web.RequestHandler] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, address: Address) -> Address:
+        """Listen, and return the address with its real port.
+
+        Raises:
+            OSError: If it cannot be bound.
+        """
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._connection, address.host, address.port, ssl=self._tls
+        )
+        bound: socket.socket = self._server.sockets[0]
+        return address.with_port(bound.getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening, and end the connections."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+    def _connection(self) -> asyncio.Protocol:
+        assert self._runner.server is not None
+        protocol = self._runner.server()
+        # aiohttp bounds the time between requests, not the time before the first.
+        self._silent.add(protocol)
+        asyncio.get_running_loop().call_later(self._handshake_s, self._close_if_silent, protocol)
+        return protocol
+
+    def _close_if_silent(self, protocol: web.RequestHandler) -> None:
+        if protocol in self._silent:
+            self._silent.discard(protocol)
+            if protocol.transport is not None:
+                protocol.transport.close()
+
+    @web.middleware
+    async def _note_request(
+        self,
+        request: web.Request,
+        handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        self._silent.discard(request.protocol)
+        return await handle(request)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self._authorize is not None:
+            try:
+                await self._authorize(request.headers.get("Authorization", ""))
+            except Unauthenticated as error:
+                return web.Response(
+                    status=401, text=f"{error}\n", headers={"WWW-Authenticate": "Bearer"}
+                )
+        try:
+            body, content_type = await self._exporter.scrape(request.headers.get("Accept", ""))
+        except LabError as error:
+            return web.Response(status=503, text=f"{error}\n")
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        if self._health.is_serving:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="the server starts or stops\n")

@@ -1,0 +1,69 @@
+"""The server's own log: structured lines on stderr, for people or as JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+_SECRETS = frozenset({"token", "authorization", "password", "secret", "key"})
+
+
+def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
+    """Make every logger, also those of libraries, write lines of one form.
+
+    Args:
+        log_format: "human", "json", or "auto": human on a terminal.
+        level: the least grave line that is written: "debug", "info", "warning" or "error".
+        stream: where to; stderr unless told.
+    """
+    stream = stream or sys.stderr
+    is_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hide_secrets,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer(default=str)
+        if is_json
+        else structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    tail = [structlog.processors.format_exc_info] if is_json else []
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *tail,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def hide_secrets(_logger: object, _method: str, event: Any) -> Any:
+    """Replace values whose names say that they are secret."""
+    for name in event:
+        if name.lower() in _SECRETS:
+            event[name] = "***"
+    return event

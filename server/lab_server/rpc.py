@@ -1,0 +1,38 @@
+"""The table of handlers, made from the service's descriptor: an RPC without a handler is an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+from lab_rpc.v1 import training_service_pb2
+
+SERVICE_NAME = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
+
+
+def handlers(*parts: object) -> grpc.GenericRpcHandler:
+    """Return the handlers of TrainingService, each RPC from the part that has a method of its name.
+
+    A stream's handler yields encoded messages, so that stored events are sent as the bytes they are.
+    """
+    service = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+    table: dict[str, Any] = {}
+    for method in service.methods:
+        (behavior,) = (getattr(part, method.name) for part in parts if hasattr(part, method.name))
+        make = (
+            grpc.unary_stream_rpc_method_handler
+            if method.server_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        table[method.name] = make(
+            behavior,
+            request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
+            response_serializer=None if method.server_streaming else _serialize,
+        )
+    return grpc.method_handlers_generic_handler(service.full_name, table)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
