@@ -1,0 +1,144 @@
+"""The asyncio shell: carries out operations and reads streams on a gRPC channel.
+
+A client belongs to the event loop in which it made its first call; it has no lock because nothing
+of it is touched from elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from lab_client import _channel, _operations
+from lab_client._base import BaseClient
+from lab_client._operations import Operation, Steps
+from lab_client._retry import Attempts, Reconnect
+from lab_client._status import is_transport, to_error
+from lab_client._streams import Resumable
+from lab_client._version import check_version
+from lab_client.errors import InvalidState, LabError, Unavailable
+
+T = TypeVar("T")
+
+
+class AsyncShell(BaseClient):
+    """Carries out operations and reads streams, in asyncio."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metadata = _channel.metadata(self._target)
+        self._is_closed = False
+        self._pid = os.getpid()
+        self._channel: grpc.aio.Channel | None = None
+        self._calls: dict[str, Any] = {}
+        self._is_checked = False
+
+    async def close(self) -> None:
+        """Close the connection; what streams are open end with an error."""
+        self._is_closed = True
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    def _bound(self, rpc: str) -> Any:
+        if self._pid != os.getpid():
+            raise InvalidState(
+                "an AsyncClient does not survive a fork, as its event loop does not; "
+                "make a new one in the child, or use Client"
+            )
+        if self._is_closed:
+            raise InvalidState("this client is closed; make another one")
+        call = self._calls.get(rpc)
+        if call is None:
+            if self._channel is None:
+                self._channel = _channel.open_aio_channel(self._target)
+            call = self._calls[rpc] = _channel.bind(self._channel, rpc)
+        return call
+
+    async def _check_server(self) -> None:
+        if not self._is_checked:
+            info = await self._unary(_operations.server_info())
+            check_version(info.version, self.address)
+            self._is_checked = True
+
+    async def _do(self, operation: Operation[T], timeout_s: float | None = None) -> T:
+        await self._check_server()
+        return await self._unary(operation, timeout_s)
+
+    async def _unary(self, operation: Operation[T], timeout_s: float | None = None) -> T:
+        limits = self._timeouts
+        attempts = Attempts(
+            operation.is_safe,
+            limits.timeout_s if timeout_s is None else timeout_s,
+            limits.retry_timeout_s if timeout_s is None else timeout_s,
+            time.monotonic,
+        )
+        while True:
+            try:
+                response = await self._bound(operation.rpc)(
+                    operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
+                )
+            except grpc.RpcError as error:
+                problem = to_error(error, operation.rpc, self.address)
+            except grpc.aio.UsageError:  # grpc's way to say that the channel was closed meanwhile
+                raise InvalidState("this client was closed during a call") from None
+            else:
+                return operation.parse(response)
+            await asyncio.sleep(attempts.failed(problem))
+
+    async def _do_steps(self, steps: Steps[T]) -> T:
+        try:
+            operation = next(steps)
+            while True:
+                operation = steps.send(await self._do(operation))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _read(self, stream: Resumable[T], timeout_s: float | None = None) -> AsyncIterator[T]:
+        """Yield what the stream has, through any number of reconnects."""
+        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic)
+        await self._check_server()
+        while True:
+            problem: LabError | None = None
+            call = self._open(stream, reconnect.call_timeout_s())
+            try:
+                while (response := await self._next(call)) is not grpc.aio.EOF:
+                    reconnect.progressed()
+                    for item in stream.receive(response):
+                        yield item
+                    if stream.is_enough:
+                        return
+                    reconnect.progressed()  # the caller's own time is not the server's silence
+            except grpc.RpcError as error:
+                if self._is_closed:
+                    raise InvalidState("this client was closed during a call") from None
+                problem = to_error(error, stream.rpc, self.address)
+                if not is_transport(error):
+                    raise problem from None
+            except TimeoutError:
+                problem = Unavailable("the server is silent")
+            finally:
+                call.cancel()
+            if stream.is_complete:
+                return
+            reconnect.call_timeout_s()
+            await asyncio.sleep(reconnect.interrupted(problem))
+
+    async def _next(self, call: Any) -> Any:
+        # A message that is there already costs no timer: reading it does not suspend for long.
+        async with asyncio.timeout(self._timeouts.idle_timeout_s):
+            return await call.read()
+
+    def _open(self, stream: Resumable[Any], timeout_s: float) -> Any:
+        try:
+            return self._bound(stream.rpc)(
+                stream.request(), timeout=timeout_s, metadata=self._metadata
+            )
+        except grpc.aio.UsageError:
+            raise InvalidState("this client was closed during a call") from None

@@ -1,0 +1,60 @@
+"""What the clients of both kinds have in common: where the server is, and how long to wait."""
+
+from __future__ import annotations
+
+import os
+
+from lab_client._retry import Timeouts
+from lab_client._target import Target, make_target
+
+
+class BaseClient:
+    """A server's address and credentials, and the limits on waiting.
+
+    Args:
+        address: HOST:PORT; LAB_SERVER when None, else 127.0.0.1:50051.
+        token: LAB_TOKEN when None.
+        tls: encrypt; when None, LAB_TLS says so, or else that a certificate is given.
+        ca: file of the authority to trust (PEM); LAB_CA when None, else the system's.
+        cert: file of the client's certificate (PEM), for mTLS; LAB_CERT when None.
+        key: file of its key (PEM); LAB_KEY when None.
+        timeout_s: for the answer to one call, retries included.
+        retry_timeout_s: how long a call that is safe to repeat is repeated while nobody answers.
+        reconnect_timeout_s: how long a stream may make no progress before it gives up with
+            `Unavailable`; infinity never gives up.
+        idle_timeout_s: how long a stream may be silent, without even a heartbeat, before it is
+            opened again.
+
+    Raises:
+        ConnectionSettingsError: if something of it cannot be used.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        tls: bool | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        timeout_s: float = 30.0,
+        retry_timeout_s: float = 5.0,
+        reconnect_timeout_s: float = 120.0,
+        idle_timeout_s: float = 60.0,
+    ) -> None:
+        self._target: Target = make_target(address, token=token, tls=tls, ca=ca, cert=cert, key=key)
+        self._timeouts = Timeouts(
+            timeout_s=timeout_s,
+            retry_timeout_s=retry_timeout_s,
+            reconnect_timeout_s=reconnect_timeout_s,
+            idle_timeout_s=idle_timeout_s,
+        )
+
+    @property
+    def address(self) -> str:
+        """The server's address, HOST:PORT."""
+        return self._target.address
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}>"

@@ -1,0 +1,78 @@
+"""What becomes of an event on its way to the caller: an event, a batch, points, log lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from fnmatch import translate
+
+from lab_rpc.v1 import event_pb2
+
+from lab_client import _convert as convert
+from lab_client.events import Event, Log, LogLine, Metrics, MetricsBatch, Point
+
+
+def to_events(message: event_pb2.RunEvent) -> tuple[Event]:
+    """The event itself."""
+    return (convert.event(message),)
+
+
+def to_batches(message: event_pb2.RunEvent) -> Iterator[MetricsBatch]:
+    """Metrics and truncations, by columns."""
+    kind = message.WhichOneof("kind")
+    if kind == "metrics":
+        yield MetricsBatch(message.seq, message.attempt, convert.metrics(message.metrics))
+    elif kind == "truncate":
+        after = message.truncate.after_step
+        yield MetricsBatch(message.seq, message.attempt, None, truncate_after=after)
+
+
+def to_lines(message: event_pb2.RunEvent) -> Iterator[LogLine]:
+    """Log lines, one by one."""
+    if message.HasField("log"):
+        log = convert.event(message).body
+        assert isinstance(log, Log)
+        for line in log.lines:
+            yield LogLine(log.level, line, message.attempt, message.time_unix_ns)
+
+
+class PointFold:
+    """Points, row by row, of the metrics that are wanted.
+
+    Args:
+        names: globs; empty wants all.
+        every: keep of each metric at most one value in so many steps.
+    """
+
+    def __init__(self, names: Iterable[str], every: int) -> None:
+        globs = list(names)
+        self._pattern = re.compile("|".join(translate(glob) for glob in globs)) if globs else None
+        self._every = every
+        self._next_step: dict[str, int] = {}
+
+    def __call__(self, message: event_pb2.RunEvent) -> Iterable[Point]:
+        """Return the points of an event."""
+        kind = message.WhichOneof("kind")
+        if kind == "truncate":
+            # What is measured again counts again, and is thinned as it was the first time.
+            after = message.truncate.after_step
+            self._next_step = {k: min(v, after + 1) for k, v in self._next_step.items()}
+        if kind != "metrics":
+            return ()
+        metrics = convert.metrics(message.metrics)
+        if self._pattern is not None:
+            matches = self._pattern.match
+            columns = {name: column for name, column in metrics.columns.items() if matches(name)}
+            metrics = Metrics(metrics.steps, columns)
+        if not metrics.columns:
+            return ()
+        points = metrics.points(message.attempt)
+        return points if self._every <= 1 else self._thin(points)
+
+    def _thin(self, points: Iterable[Point]) -> Iterator[Point]:
+        next_step = self._next_step
+        for step, values, attempt in points:
+            kept = {k: v for k, v in values.items() if step >= next_step.get(k, step)}
+            if kept:
+                next_step.update(dict.fromkeys(kept, step + self._every))
+                yield Point(step, kept, attempt)

@@ -1,0 +1,80 @@
+"""What the run handles of both kinds have in common: the value behind them, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab_client import _folds
+from lab_client._streams import EventStream, Fold, T, as_list
+from lab_client.errors import InvalidRequest, InvalidState, RunFailed, Violation
+from lab_client.runs import RunInfo, RunState
+
+
+class RunHandle:
+    """A run, with what the server said of it last."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self._info = info
+
+    @property
+    def info(self) -> RunInfo:
+        """The run as the server knew it when it was last asked; `refresh` asks again."""
+        return self._info
+
+    @property
+    def id(self) -> str:
+        """The run's id, unique on the server."""
+        return self._info.id
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return self._info.experiment
+
+    @property
+    def name(self) -> str:
+        """The run's name, for people."""
+        return self._info.name
+
+    def __repr__(self) -> str:
+        info = self._info
+        total = f"/{info.total_steps}" if info.total_steps else ""
+        return f"<{type(self).__name__} {info.id} {info.experiment} {info.state} step {info.step}{total}>"
+
+    def _point_fold(self, names: Iterable[str] | None, every: int) -> _folds.PointFold:
+        if every < 1:
+            raise InvalidRequest([Violation("every", f"every must be at least 1, got {every}")])
+        return _folds.PointFold(as_list(names), every)
+
+    def _event_stream(
+        self, fold: Fold[T], info: RunInfo, after_seq: int, follow: bool
+    ) -> EventStream[T] | None:
+        """Return the stream to read; None when there is nothing in it.
+
+        Args:
+            fold: makes what is yielded of an event.
+            info: the run as it is now, when not `follow` or with an `after_seq`.
+            after_seq: begin after this event.
+            follow: whether to go on with what comes.
+        """
+        until_seq = None if follow else info.last_seq
+        has_ended = info.state.is_terminal or not follow
+        if (after_seq or not follow) and has_ended and info.last_seq <= after_seq:
+            return None
+        return EventStream(self.id, after_seq, fold, until_seq)
+
+    def _must_end(self) -> bool:
+        """Whether there is an end to wait for.
+
+        Raises:
+            InvalidState: if the run was never started, so that the wait would have no end.
+        """
+        if self._info.state is RunState.CREATED:
+            raise InvalidState(f"run {self.id} was not started; call its start() before waiting")
+        return not self._info.state.is_terminal
+
+    def _ended(self, check: bool) -> RunInfo:
+        info = self._info
+        if check and info.state is not RunState.COMPLETED:
+            raise RunFailed(info.id, info.state, info.reason)
+        return info

@@ -1,0 +1,286 @@
+"""Every call of the service as a value: what is sent, how the answer reads, whether to send it twice.
+
+No I/O: `Client` and `AsyncClient` are two thin shells that carry these out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from lab_rpc.v1 import run_pb2
+from lab_rpc.v1 import training_service_pb2 as pb
+
+from lab_client import _convert as convert
+from lab_client.configs import (
+    ExperimentInfo,
+    ExperimentSchema,
+    PlainValue,
+    Plan,
+    RunOrder,
+)
+from lab_client.errors import CheckpointNotFound, InvalidRequest, Violation
+from lab_client.history import History
+from lab_client.runs import Artifact, RunInfo, RunOptions, RunPage, RunParent, RunState, ServerInfo
+
+T = TypeVar("T")
+Overrides = Mapping[str, PlainValue]
+Steps = Generator["Operation[Any]", Any, T]
+"""Several calls of which each needs the answers before it: yields them, returns what they make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """One call.
+
+    Attributes:
+        rpc: the RPC's name.
+        request: what is sent.
+        parse: reads the answer.
+        is_safe: whether it may be sent again when nobody answered: it only reads, says what
+            shall be and not what to change, or carries an idempotency key.
+    """
+
+    rpc: str
+    request: Message
+    parse: Callable[[Any], T]
+    is_safe: bool = True
+
+
+def _run(response: Any) -> RunInfo:
+    return convert.run(response.run)
+
+
+def server_info() -> Operation[ServerInfo]:
+    """Ask for the server's description."""
+    return Operation("GetServerInfo", pb.GetServerInfoRequest(), convert.server_info)
+
+
+def experiments() -> Operation[tuple[ExperimentInfo, ...]]:
+    """Ask for the experiments."""
+    return Operation(
+        "ListExperiments",
+        pb.ListExperimentsRequest(),
+        lambda response: tuple(convert.experiment(item) for item in response.experiments),
+    )
+
+
+def experiment(name: str) -> Operation[tuple[ExperimentInfo, ExperimentSchema]]:
+    """Ask for one experiment."""
+    return Operation(
+        "GetExperiment",
+        pb.GetExperimentRequest(name=name),
+        lambda response: (convert.experiment(response.experiment), convert.schema(response.schema)),
+    )
+
+
+def plan(
+    experiment: str,
+    overrides: Overrides | None,
+    run_order: RunOrder | None,
+    models: Iterable[str] | None,
+) -> Operation[Plan]:
+    """Ask what a config message resolves to."""
+    config = convert.to_config(overrides, run_order, models)
+    request = pb.PlanRunRequest(experiment=experiment, config=config)
+    return Operation("PlanRun", request, lambda response: convert.plan(response.plan))
+
+
+def create(
+    experiment: str,
+    overrides: Overrides | None,
+    *,
+    run_order: RunOrder | None,
+    models: Iterable[str] | None,
+    name: str,
+    tags: Iterable[str],
+    notes: str,
+    options: RunOptions | None,
+    parent: RunParent | None,
+    idempotency_key: str | None,
+) -> Operation[RunInfo]:
+    """Create a run; the key makes it safe to send again, so there always is one."""
+    request = pb.CreateRunRequest(
+        experiment=experiment,
+        config=convert.to_config(overrides, run_order, models),
+        options=None if options is None else convert.to_run_options(options),
+        name=name,
+        tags=_tags(tags),
+        notes=notes,
+        idempotency_key=idempotency_key or uuid4().hex,
+        parent=None
+        if parent is None
+        else run_pb2.RunParent(run_id=parent.run_id, step=parent.step),
+    )
+    return Operation("CreateRun", request, _run)
+
+
+def _tags(tags: Iterable[str]) -> list[str]:
+    return [tags] if isinstance(tags, str) else list(tags)
+
+
+def start(run_id: str, *, resume: bool) -> Operation[RunInfo]:
+    """Queue a run."""
+    request = pb.StartRunRequest(run_id=run_id, resume=resume, idempotency_key=uuid4().hex)
+    return Operation("StartRun", request, _run)
+
+
+def get(run_id: str) -> Operation[RunInfo]:
+    """Ask for a run, by its id or a prefix that only it has."""
+    return Operation("GetRun", pb.GetRunRequest(run_id=run_id), _run)
+
+
+def list_runs(
+    *,
+    experiment: str,
+    states: Iterable[RunState | str],
+    tags: Iterable[str],
+    name_contains: str,
+    order_by: str,
+    page_size: int,
+    page_token: str,
+) -> Operation[RunPage]:
+    """Ask for one page of runs."""
+    if isinstance(states, str):
+        states = [states]
+    request = pb.ListRunsRequest(
+        experiment=experiment,
+        states=[convert.to_state(state) for state in states],
+        tags=_tags(tags),
+        order_by=order_by,
+        page_size=page_size,
+        page_token=page_token,
+        name_contains=name_contains,
+    )
+    return Operation(
+        "ListRuns",
+        request,
+        lambda response: RunPage(
+            tuple(convert.run(run) for run in response.runs), response.next_page_token
+        ),
+    )
+
+
+class Pages:
+    """Which page of runs to ask for next, until there are no more or enough came.
+
+    Args:
+        limit: at most so many runs; None for all.
+    """
+
+    _LARGEST = 200
+
+    def __init__(self, limit: int | None) -> None:
+        self._left = limit
+        self.token = ""
+        self.is_over = limit is not None and limit <= 0
+
+    @property
+    def size(self) -> int:
+        """The size of the page to ask for."""
+        return self._LARGEST if self._left is None else min(self._LARGEST, self._left)
+
+    def take(self, page: RunPage) -> tuple[RunInfo, ...]:
+        """Note a page and return what of it is wanted."""
+        runs = page.runs if self._left is None else page.runs[: self._left]
+        if self._left is not None:
+            self._left -= len(runs)
+        self.token = page.next_page_token
+        self.is_over = not self.token or self._left == 0
+        return runs
+
+
+def update(
+    run_id: str, *, name: str | None, tags: Iterable[str] | None, notes: str | None
+) -> Operation[RunInfo]:
+    """Change what people wrote about a run; what is None stays."""
+    changes = {"name": name, "tags": None if tags is None else _tags(tags), "notes": notes}
+    changes = {field: value for field, value in changes.items() if value is not None}
+    if not changes:
+        raise InvalidRequest([Violation("", "nothing to change: give name=, tags= or notes=")])
+    request = pb.UpdateRunRequest(run_id=run_id, update_mask=FieldMask(paths=sorted(changes)))
+    request.MergeFrom(pb.UpdateRunRequest(**changes))  # type: ignore[arg-type]
+    return Operation("UpdateRun", request, _run)
+
+
+def delete(run_id: str) -> Operation[None]:
+    """Delete a run. Not sent twice: a second answer would be that there is no such run."""
+    request = pb.DeleteRunRequest(run_id=run_id)
+    return Operation("DeleteRun", request, lambda _: None, is_safe=False)
+
+
+def stop(run_id: str, *, checkpoint: bool, grace_s: float | None) -> Operation[RunInfo]:
+    """Ask a run to stop."""
+    request = pb.StopRunRequest(run_id=run_id, checkpoint=checkpoint, grace_s=grace_s)
+    return Operation("StopRun", request, _run)
+
+
+def query_metrics(
+    run_id: str,
+    *,
+    names: Iterable[str],
+    max_points: int,
+    min_step: int | None,
+    max_step: int | None,
+) -> Operation[History]:
+    """Ask for a run's metrics."""
+    request = pb.QueryMetricsRequest(
+        run_id=run_id,
+        names=_tags(names),
+        max_points=max_points,
+        min_step=min_step,
+        max_step=max_step,
+    )
+    return Operation(
+        "QueryMetrics", request, lambda response: convert.history(run_id, response.series)
+    )
+
+
+def artifacts(run_id: str) -> Operation[tuple[Artifact, ...]]:
+    """Ask for the files of a run."""
+    return Operation(
+        "ListArtifacts",
+        pb.ListArtifactsRequest(run_id=run_id),
+        lambda response: tuple(convert.artifact(item) for item in response.artifacts),
+    )
+
+
+def fork(
+    run_id: str,
+    step: int | None,
+    overrides: Overrides | None,
+    *,
+    name: str,
+    tags: Iterable[str] | None,
+    notes: str,
+    options: RunOptions | None,
+    start_it: bool,
+) -> Steps[RunInfo]:
+    """Create a run from another one's checkpoint, with its configs and the changes to them."""
+    parent: RunInfo = yield get(run_id)
+    if step is None:
+        step = parent.checkpoint_step
+    if step is None:
+        raise CheckpointNotFound(
+            f"run {parent.id} has no checkpoint to fork from; stop it with checkpoint=True first",
+            parent.id,
+        )
+    run: RunInfo = yield create(
+        parent.experiment,
+        {**parent.overrides, **(overrides or {})},
+        run_order=parent.run_order,
+        models=parent.models,
+        name=name or parent.name,
+        tags=parent.tags if tags is None else tags,
+        notes=notes,
+        options=options or parent.options,
+        parent=RunParent(parent.id, step),
+        idempotency_key=None,
+    )
+    if start_it:
+        run = yield start(run.id, resume=False)
+    return run

@@ -1,0 +1,161 @@
+"""How a run's progress is shown: a bar, plain lines where there is no terminal, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+from lab_client.events import Event, Metrics, Progress, StateChange, Truncate
+from lab_client.runs import RunInfo
+
+_MOST_METRICS = 4
+_LINE_INTERVAL_S = 5.0
+
+
+class ProgressView:
+    """Shows nothing, but keeps what there is to show; the other views add how.
+
+    Args:
+        info: the run as it was when the view was opened.
+    """
+
+    def __init__(self, info: RunInfo) -> None:
+        self.name = info.name or info.experiment
+        self.step = info.step
+        self.total_steps = info.total_steps
+        self.steps_per_second = info.steps_per_second
+        self.metrics: dict[str, float] = dict(info.metrics)
+        self.state = info.state
+
+    def __enter__(self) -> ProgressView:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def update(self, event: Event) -> None:
+        """Take an event in."""
+        match event.body:
+            case Metrics(steps=steps, columns=columns):
+                for name, column in columns.items():
+                    if column.values:
+                        self.metrics[name] = column.values[-1]
+                if steps:
+                    self.step = max(self.step, steps[-1])
+            case Progress(step=step, total_steps=total, steps_per_second=speed):
+                self.step = max(self.step, step)
+                self.total_steps = total or self.total_steps
+                self.steps_per_second = speed
+            case Truncate(after_step=step):
+                self.step = step
+            case StateChange(state=state):
+                self.state = state
+            case _:
+                return
+        self.show()
+
+    def show(self) -> None:
+        """Show what there is now."""
+
+    def close(self) -> None:
+        """Show the end."""
+
+
+class BarView(ProgressView):
+    """A tqdm bar, in a terminal or a notebook."""
+
+    def __init__(self, info: RunInfo) -> None:
+        super().__init__(info)
+        import warnings
+
+        from tqdm import TqdmExperimentalWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TqdmExperimentalWarning)
+            from tqdm.auto import tqdm
+
+        self._bar: Any = tqdm(
+            total=self.total_steps or None, initial=self.step, desc=self.name, unit="step"
+        )
+
+    def show(self) -> None:
+        """Move the bar; tqdm itself limits how often it draws."""
+        bar = self._bar
+        if self.total_steps and bar.total != self.total_steps:
+            bar.reset(total=self.total_steps)
+        bar.set_description_str(
+            self.name if self.state == "RUNNING" else f"{self.name} {self.state.lower()}",
+            refresh=False,
+        )
+        bar.set_postfix(important(self.metrics), refresh=False)
+        bar.update(self.step - bar.n)
+
+    def close(self) -> None:
+        """Draw the last state and leave it."""
+        self._bar.refresh()
+        self._bar.close()
+
+
+class LinesView(ProgressView):
+    """Plain lines, a few seconds apart."""
+
+    def __init__(
+        self, info: RunInfo, output: TextIO, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(info)
+        self._output = output
+        self._now = now
+        self._next_line = now() + _LINE_INTERVAL_S
+        self._told = ""
+
+    def show(self) -> None:
+        """Write a line when the state changed, or when the last line is some seconds old."""
+        if self.state != self._told or self._now() >= self._next_line:
+            self._write()
+
+    def close(self) -> None:
+        """Write the last state."""
+        self._write()
+
+    def _write(self) -> None:
+        self._told = self.state
+        self._next_line = self._now() + _LINE_INTERVAL_S
+        total = f"/{self.total_steps}" if self.total_steps else ""
+        values = "".join(f" {k}={v:.4g}" for k, v in important(self.metrics).items())
+        print(f"{self.name}: {self.state} step {self.step}{total}{values}", file=self._output)
+
+
+def important(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the few metrics that a line has room for: losses and accuracies first."""
+
+    def rank(name: str) -> tuple[int, int]:
+        lowered = name.lower()
+        kind = 0 if "loss" in lowered else 1 if "acc" in lowered else 2
+        return (kind, lowered.count("."))
+
+    chosen = sorted(metrics, key=rank)[:_MOST_METRICS]
+    return {name: metrics[name] for name in chosen}
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
+
+
+def make_view(progress: bool, info: RunInfo) -> ProgressView:
+    """Return the view that fits where the output goes; one that shows nothing when not asked to."""
+    if not progress:
+        return ProgressView(info)
+    if sys.stderr.isatty() or in_notebook():
+        return BarView(info)
+    return LinesView(info, sys.stderr)

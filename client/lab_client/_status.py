@@ -1,0 +1,133 @@
+"""The one table from a gRPC status to an error of this package.
+
+What a caller sees depends on the code, on the details that the server attaches (`BadRequest`,
+`ResourceInfo`), and for connection errors on the address.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from lab_client import errors
+from lab_client.errors import Violation
+
+_CONFIG_RPCS = frozenset({"PlanRun", "CreateRun", "GetExperiment", "StartRun"})
+_DETAILS_KEY = "grpc-status-details-bin"
+
+_NOT_FOUND: dict[str, type[errors.NotFound]] = {
+    "run": errors.RunNotFound,
+    "experiment": errors.ExperimentNotFound,
+    "artifact": errors.ArtifactNotFound,
+    "checkpoint": errors.CheckpointNotFound,
+}
+_SIMPLE: dict[grpc.StatusCode, type[errors.LabError]] = {
+    grpc.StatusCode.FAILED_PRECONDITION: errors.InvalidState,
+    grpc.StatusCode.ABORTED: errors.InvalidState,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.QueueFull,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+}
+_TRANSPORT = frozenset(
+    # What a proxy, a restarting server or a cut connection looks like in the middle of a stream.
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+)
+
+
+def is_transport(error: grpc.RpcError) -> bool:
+    """Whether a stream that ended so may be read on by asking again."""
+    code: grpc.StatusCode = error.code()
+    if code in _TRANSPORT:
+        return True
+    details = (error.details() or "").lower()
+    return code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and (
+        "rst_stream" in details or "stream removed" in details or "goaway" in details
+    )
+
+
+def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
+    """Return the error of this package that says what the status says."""
+    code: grpc.StatusCode = error.code()
+    message = error.details() or code.name.lower().replace("_", " ")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return _unavailable(message, address)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return errors.DeadlineExceeded(
+            f"{address} did not answer {rpc} in time; give more with timeout_s, "
+            "or see what is wrong with: lab doctor"
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return errors.IncompatibleServer(
+            f"what answers at {address} does not know {rpc}: it is not a lab-server, "
+            f"or an older one ({message})"
+        )
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return errors.Unauthenticated(
+            f"{message}; set LAB_TOKEN, or give token=, to one that the server accepts"
+        )
+    if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
+        kind = errors.ConfigError if rpc in _CONFIG_RPCS else errors.InvalidRequest
+        return kind(_violations(error) or [Violation("", message)])
+    if code is grpc.StatusCode.NOT_FOUND:
+        resource_type, resource_name = _resource(error)
+        return _NOT_FOUND.get(resource_type, errors.NotFound)(message, resource_name)
+    if code in _SIMPLE:
+        return _SIMPLE[code](message)
+    return errors.ServerError(message, code.name)
+
+
+def _unavailable(message: str, address: str) -> errors.LabError:
+    if "http1.x" in message.lower() or "http/1.x" in message.lower():
+        return errors.IncompatibleServer(
+            f"what answers at {address} speaks HTTP/1, not gRPC; is it the server's metrics port?"
+        )
+    lowered = message.lower()
+    if any(sign in lowered for sign in ("ssl", "certificate", "handshake", "tls")):
+        return errors.Unavailable(
+            f"no secure connection to {address}: {message}; see what is wrong with: lab doctor"
+        )
+    return errors.Unavailable(
+        f"no lab-server answers at {address} ({message}); start one with: lab-server serve, "
+        "or say where it is with LAB_SERVER"
+    )
+
+
+def _details(error: grpc.RpcError) -> list[Any]:
+    # The metadata is read here and not by grpc_status, which raises when code and details differ.
+    from google.protobuf.message import DecodeError
+    from google.rpc import status_pb2
+
+    trailing: Any = error.trailing_metadata()
+    for key, raw in trailing or ():
+        if key == _DETAILS_KEY:
+            try:
+                return list(status_pb2.Status.FromString(raw).details)
+            except DecodeError:
+                return []
+    return []
+
+
+def _violations(error: grpc.RpcError) -> list[Violation]:
+    from google.rpc import error_details_pb2
+
+    found = []
+    for detail in _details(error):
+        bad_request = error_details_pb2.BadRequest()
+        if detail.Unpack(bad_request):
+            found += [Violation(v.field, v.description) for v in bad_request.field_violations]
+    return found
+
+
+def _resource(error: grpc.RpcError) -> tuple[str, str]:
+    from google.rpc import error_details_pb2
+
+    for detail in _details(error):
+        resource = error_details_pb2.ResourceInfo()
+        if detail.Unpack(resource):
+            return resource.resource_type, resource.resource_name
+    return "", ""

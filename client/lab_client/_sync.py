@@ -1,0 +1,137 @@
+"""The blocking shell: carries out operations and reads streams on a gRPC channel.
+
+A channel belongs to the process that opened it: after a fork the child opens its own. The lock
+guards the channel and its bound calls; streams have no shared state but those.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from lab_client import _channel, _operations
+from lab_client._base import BaseClient
+from lab_client._operations import Operation, Steps
+from lab_client._retry import Attempts, Reconnect
+from lab_client._status import is_transport, to_error
+from lab_client._streams import Resumable
+from lab_client._version import check_version
+from lab_client._watchdog import Watchdog
+from lab_client.errors import InvalidState, LabError
+
+T = TypeVar("T")
+
+
+class SyncShell(BaseClient):
+    """Carries out operations and reads streams, blocking."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metadata = _channel.metadata(self._target)
+        self._is_closed = False
+        self._forget_channel()
+
+    def _forget_channel(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._calls: dict[str, Any] = {}
+        self._is_checked = False
+
+    def close(self) -> None:
+        """Close the connection; what streams are open end with an error."""
+        self._is_closed = True
+        if self._pid == os.getpid() and self._channel is not None:
+            self._channel.close()
+
+    def _bound(self, rpc: str) -> Any:
+        if self._pid != os.getpid():
+            self._forget_channel()  # forked: the parent's channel and lock are not ours
+        if self._is_closed:
+            raise InvalidState("this client is closed; make another one")
+        with self._lock:
+            call = self._calls.get(rpc)
+            if call is None:
+                if self._channel is None:
+                    self._channel = _channel.open_channel(self._target)
+                call = self._calls[rpc] = _channel.bind(self._channel, rpc)
+            return call
+
+    def _check_server(self) -> None:
+        """Once a connection, see whether the server is one that can be talked to."""
+        if not self._is_checked or self._pid != os.getpid():
+            check_version(self._unary(_operations.server_info()).version, self.address)
+            self._is_checked = True
+
+    def _do(self, operation: Operation[T], timeout_s: float | None = None) -> T:
+        self._check_server()
+        return self._unary(operation, timeout_s)
+
+    def _unary(self, operation: Operation[T], timeout_s: float | None = None) -> T:
+        limits = self._timeouts
+        attempts = Attempts(
+            operation.is_safe,
+            limits.timeout_s if timeout_s is None else timeout_s,
+            limits.retry_timeout_s if timeout_s is None else timeout_s,
+            time.monotonic,
+        )
+        while True:
+            try:
+                response = self._bound(operation.rpc)(
+                    operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
+                )
+            except grpc.RpcError as error:
+                problem = to_error(error, operation.rpc, self.address)
+            except ValueError:  # grpc's way to say that the channel was closed by another thread
+                raise InvalidState("this client was closed during a call") from None
+            else:
+                return operation.parse(response)
+            time.sleep(attempts.failed(problem))
+
+    def _do_steps(self, steps: Steps[T]) -> T:
+        try:
+            operation = next(steps)
+            while True:
+                operation = steps.send(self._do(operation))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _read(self, stream: Resumable[T], timeout_s: float | None = None) -> Iterator[T]:
+        """Yield what the stream has, through any number of reconnects."""
+        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic)
+        self._check_server()
+        while True:
+            problem: LabError | None = None
+            call = self._open(stream, reconnect.call_timeout_s())
+            try:
+                with Watchdog(call, self._timeouts.idle_timeout_s) as watchdog:
+                    for response in watchdog.responses():
+                        reconnect.progressed()
+                        yield from stream.receive(response)
+                        if stream.is_enough:
+                            return
+                        reconnect.progressed()  # the caller's own time is not the server's silence
+            except grpc.RpcError as error:
+                if self._is_closed:
+                    raise InvalidState("this client was closed during a call") from None
+                problem = to_error(error, stream.rpc, self.address)
+                if not is_transport(error):
+                    raise problem from None
+            if stream.is_complete:
+                return
+            reconnect.call_timeout_s()
+            time.sleep(reconnect.interrupted(problem))
+
+    def _open(self, stream: Resumable[Any], timeout_s: float) -> Any:
+        try:
+            return self._bound(stream.rpc)(
+                stream.request(), timeout=timeout_s, metadata=self._metadata
+            )
+        except ValueError:
+            raise InvalidState("this client was closed during a call") from None

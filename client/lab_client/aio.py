@@ -1,0 +1,254 @@
+"""The client for asyncio: the twin of `Client`, on the same operations and streams."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from lab_client import _folds, _operations, _streams
+from lab_client._async import AsyncShell
+from lab_client._download import Download
+from lab_client._operations import Overrides
+from lab_client.aio_run import AsyncRun
+from lab_client.catalogue import AsyncExperiment
+from lab_client.configs import ExperimentInfo, Plan, RunOrder
+from lab_client.events import Event, MetricsUpdate
+from lab_client.history import History
+from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+
+
+class AsyncClient(AsyncShell):
+    """A connection to a lab-server for asyncio, with the methods of `Client`.
+
+    It belongs to the event loop in which it makes its first call. Arguments and errors are those
+    of `Client`; what is an iterator there is an async iterator here.
+
+    Example:
+        >>> import asyncio
+        >>> from lab_client import AsyncClient
+        >>> async def main() -> None:
+        ...     async with AsyncClient("localhost:50051") as client:
+        ...         run = await client.create("mnist", {"epochs": 1})
+        ...         await run.start()
+        ...         async for point in run.metrics(names="train_loss"):
+        ...             print(point.step, point.values)
+        >>> asyncio.run(main())  # doctest: +SKIP
+    """
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def server_info(self) -> ServerInfo:
+        """Return what the server says of itself. See `Client.server_info`."""
+        return await self._do(_operations.server_info())
+
+    async def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
+        """Wait for a server that is starting. See `Client.wait_ready`."""
+        return await self._unary(_operations.server_info(), timeout_s)
+
+    async def experiments(self) -> tuple[ExperimentInfo, ...]:
+        """Return the experiments that the server can run. See `Client.experiments`."""
+        return await self._do(_operations.experiments())
+
+    async def experiment(self, name: str) -> AsyncExperiment:
+        """Return a handle to an experiment. See `Client.experiment`."""
+        return AsyncExperiment(self, *await self._do(_operations.experiment(name)))
+
+    async def plan(
+        self,
+        experiment: str,
+        overrides: Overrides | None = None,
+        *,
+        run_order: RunOrder | None = None,
+        models: Iterable[str] | None = None,
+    ) -> Plan:
+        """Resolve a config message and run nothing. See `Client.plan`."""
+        return await self._do(_operations.plan(experiment, overrides, run_order, models))
+
+    async def create(
+        self,
+        experiment: str,
+        overrides: Overrides | None = None,
+        *,
+        run_order: RunOrder | None = None,
+        models: Iterable[str] | None = None,
+        name: str = "",
+        tags: Iterable[str] = (),
+        notes: str = "",
+        options: RunOptions | None = None,
+        parent: RunParent | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncRun:
+        """Create a run, which does not start yet. See `Client.create`."""
+        operation = _operations.create(
+            experiment,
+            overrides,
+            run_order=run_order,
+            models=models,
+            name=name,
+            tags=tags,
+            notes=notes,
+            options=options,
+            parent=parent,
+            idempotency_key=idempotency_key,
+        )
+        return AsyncRun(self, await self._do(operation))
+
+    async def start(self, run_id: str, *, resume: bool = False) -> RunInfo:
+        """Queue a created run, or resume an ended one. See `Client.start`."""
+        return await self._do(_operations.start(run_id, resume=resume))
+
+    async def get(self, run_id: str) -> RunInfo:
+        """Return a run as it is now. See `Client.get`."""
+        return await self._do(_operations.get(run_id))
+
+    async def run(self, run_id: str) -> AsyncRun:
+        """Attach to a run, from anywhere. See `Client.run`."""
+        return AsyncRun(self, await self.get(run_id))
+
+    async def runs(
+        self,
+        *,
+        experiment: str = "",
+        states: Iterable[RunState | str] = (),
+        tags: Iterable[str] = (),
+        name_contains: str = "",
+        order_by: str = "",
+        limit: int | None = None,
+    ) -> AsyncIterator[AsyncRun]:
+        """Yield the runs for which all filters hold. See `Client.runs`."""
+        pages = _operations.Pages(limit)
+        while not pages.is_over:
+            page = await self._do(
+                _operations.list_runs(
+                    experiment=experiment,
+                    states=states,
+                    tags=tags,
+                    name_contains=name_contains,
+                    order_by=order_by,
+                    page_size=pages.size,
+                    page_token=pages.token,
+                )
+            )
+            for info in pages.take(page):
+                yield AsyncRun(self, info)
+
+    async def update(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        notes: str | None = None,
+    ) -> RunInfo:
+        """Change a run's name, tags or notes. See `Client.update`."""
+        return await self._do(_operations.update(run_id, name=name, tags=tags, notes=notes))
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, with all its files. See `Client.delete`."""
+        await self._do(_operations.delete(run_id))
+
+    async def stop(
+        self, run_id: str, *, checkpoint: bool = False, grace_s: float | None = None
+    ) -> RunInfo:
+        """Ask a run to stop. See `Client.stop`."""
+        return await self._do(_operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
+
+    async def fork(
+        self,
+        run_id: str,
+        step: int | None = None,
+        overrides: Overrides | None = None,
+        *,
+        name: str = "",
+        tags: Iterable[str] | None = None,
+        notes: str = "",
+        options: RunOptions | None = None,
+        start: bool = True,
+    ) -> AsyncRun:
+        """Start a new run from another's checkpoint. See `Client.fork`."""
+        steps = _operations.fork(
+            run_id,
+            step,
+            overrides,
+            name=name,
+            tags=tags,
+            notes=notes,
+            options=options,
+            start_it=start,
+        )
+        return AsyncRun(self, await self._do_steps(steps))
+
+    async def watch(
+        self, run_id: str, *, after_seq: int = 0, timeout_s: float | None = None
+    ) -> AsyncIterator[Event]:
+        """Yield a run's events, up to the run's end. See `Client.watch`."""
+        if after_seq:
+            info = await self.get(run_id)
+            if info.state.is_terminal and info.last_seq <= after_seq:
+                return
+        stream = _streams.EventStream(run_id, after_seq, _folds.to_events)
+        async for event in self._read(stream, timeout_s):
+            yield event
+
+    def watch_metrics(
+        self,
+        *,
+        run_ids: Iterable[str] = (),
+        experiment: str = "",
+        tags: Iterable[str] = (),
+        names: Iterable[str] = (),
+        cursor: str = "",
+        from_start: bool = False,
+    ) -> AsyncIterator[MetricsUpdate]:
+        """Yield the metrics of many runs, without end. See `Client.watch_metrics`."""
+        stream = _streams.metrics_stream(
+            run_ids=run_ids,
+            experiment=experiment,
+            tags=tags,
+            names=names,
+            cursor=cursor,
+            from_start=from_start,
+        )
+        return self._read(stream)
+
+    async def query_metrics(
+        self,
+        run_id: str,
+        names: Iterable[str] = (),
+        *,
+        max_points: int = 0,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> History:
+        """Return a run's metrics so far. See `Client.query_metrics`."""
+        return await self._do(
+            _operations.query_metrics(
+                run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
+            )
+        )
+
+    async def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
+        """Return the files of a run. See `Client.artifacts`."""
+        return await self._do(_operations.artifacts(run_id))
+
+    async def download(
+        self, run_id: str, path: str, to: str | os.PathLike[str] | None = None
+    ) -> Path:
+        """Download a file of a run. See `Client.download`."""
+        with Download(run_id, path, to) as download:
+            while not download.is_done:
+                async for _ in self._read(download):
+                    pass
+                download.finish()
+        return download.target

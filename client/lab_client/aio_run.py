@@ -1,0 +1,175 @@
+"""The handle to a run, for asyncio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab_client import _folds
+from lab_client._download import safe_relative
+from lab_client._handle import RunHandle
+from lab_client._progress import make_view
+from lab_client._streams import EventStream, Fold, T
+from lab_client.events import Event, LogLine, MetricsBatch, Point
+from lab_client.history import History
+from lab_client.runs import Artifact, RunInfo, RunState
+
+if TYPE_CHECKING:
+    from lab_client._operations import Overrides
+    from lab_client.aio import AsyncClient
+
+
+class AsyncRun(RunHandle):
+    """A run of the server, with the methods of `Run`; `await run.state` asks for the state.
+
+    Example:
+        >>> from lab_client import AsyncClient
+        >>> async def watch(run_id: str) -> None:
+        ...     async with AsyncClient() as client:
+        ...         run = await client.run(run_id)
+        ...         async for point in run.metrics(names="accuracy"):
+        ...             print(point.step, point.values["accuracy"])
+        ...         print((await run.wait()).state)
+    """
+
+    def __init__(self, client: AsyncClient, info: RunInfo) -> None:
+        super().__init__(info)
+        self._client = client
+
+    async def refresh(self) -> RunInfo:
+        """Ask the server how the run is now, and return that."""
+        self._info = await self._client.get(self.id)
+        return self._info
+
+    @property
+    def state(self) -> Awaitable[RunState]:
+        """The state, to be awaited: asked from the server unless the run had ended already."""
+        return self._state()
+
+    async def _state(self) -> RunState:
+        return self._info.state if self._info.state.is_terminal else (await self.refresh()).state
+
+    async def start(self) -> AsyncRun:
+        """Queue the run and return it. See `Run.start`."""
+        self._info = await self._client.start(self.id)
+        return self
+
+    async def resume(self) -> AsyncRun:
+        """Queue the stopped or failed run again and return it. See `Run.resume`."""
+        self._info = await self._client.start(self.id, resume=True)
+        return self
+
+    async def stop(self, *, checkpoint: bool = False, grace_s: float | None = None) -> AsyncRun:
+        """Ask the run to stop and return it. See `Run.stop`."""
+        self._info = await self._client.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
+        return self
+
+    async def fork(
+        self, step: int | None = None, overrides: Overrides | None = None, **arguments: Any
+    ) -> AsyncRun:
+        """Start a new run from a checkpoint of this one. See `Client.fork`."""
+        return await self._client.fork(self.id, step, overrides, **arguments)
+
+    async def update(
+        self,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        notes: str | None = None,
+    ) -> AsyncRun:
+        """Change the run's name, tags or notes and return it. See `Run.update`."""
+        self._info = await self._client.update(self.id, name=name, tags=tags, notes=notes)
+        return self
+
+    async def delete(self) -> None:
+        """Delete the run, which has to have ended, with all its files."""
+        await self._client.delete(self.id)
+
+    def events(
+        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+    ) -> AsyncIterator[Event]:
+        """Yield every event, up to the run's end. See `Run.events`."""
+        return self._stream(_folds.to_events, after_seq, follow, timeout_s)
+
+    def metrics(
+        self,
+        names: Iterable[str] | None = None,
+        every: int = 1,
+        *,
+        after_seq: int = 0,
+        follow: bool = True,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Point]:
+        """Yield what was measured, step by step. See `Run.metrics`."""
+        return self._stream(self._point_fold(names, every), after_seq, follow, timeout_s)
+
+    def batches(
+        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+    ) -> AsyncIterator[MetricsBatch]:
+        """Yield what was measured by columns. See `Run.batches`."""
+        return self._stream(_folds.to_batches, after_seq, follow, timeout_s)
+
+    def logs(
+        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+    ) -> AsyncIterator[LogLine]:
+        """Yield the lines that the trainer logged or printed."""
+        return self._stream(_folds.to_lines, after_seq, follow, timeout_s)
+
+    async def _stream(
+        self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None
+    ) -> AsyncIterator[T]:
+        info = self._info if follow and not after_seq else await self.refresh()
+        stream = self._event_stream(fold, info, after_seq, follow)
+        if stream is not None:
+            async for item in self._client._read(stream, timeout_s):
+                yield item
+
+    async def wait(
+        self, timeout_s: float | None = None, *, progress: bool = False, check: bool = False
+    ) -> RunInfo:
+        """Wait for the run's end and return how it is then. See `Run.wait`."""
+        await self.refresh()
+        if self._must_end():
+            with make_view(progress, self._info) as view:
+                stream = EventStream(self.id, self._info.last_seq, _folds.to_events)
+                async for event in self._client._read(stream, timeout_s):
+                    view.update(event)
+            await self.refresh()
+        return self._ended(check)
+
+    async def history(
+        self,
+        names: Iterable[str] = (),
+        *,
+        max_points: int = 0,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> History:
+        """Return the metrics so far, as columns. See `Client.query_metrics`."""
+        return await self._client.query_metrics(
+            self.id, names, max_points=max_points, min_step=min_step, max_step=max_step
+        )
+
+    async def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
+        """Draw the metrics so far and return the matplotlib figure."""
+        return (await self.history(names, max_points=max_points)).plot()
+
+    async def artifacts(self) -> tuple[Artifact, ...]:
+        """Return the files of the run."""
+        return await self._client.artifacts(self.id)
+
+    async def download(self, path: str, to: str | os.PathLike[str] | None = None) -> Path:
+        """Download a file of the run. See `Client.download`."""
+        return await self._client.download(self.id, path, to)
+
+    async def download_all(self, to: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Download all files of the run into a folder, in the same subfolders."""
+        folder = Path(to)
+        return tuple(
+            [
+                await self.download(item.path, folder / safe_relative(item.path))
+                for item in await self.artifacts()
+            ]
+        )

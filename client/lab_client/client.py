@@ -1,0 +1,365 @@
+"""The blocking client: a method for everything that the service can do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from lab_client import _folds, _operations, _streams
+from lab_client._download import Download
+from lab_client._operations import Overrides
+from lab_client._sync import SyncShell
+from lab_client.catalogue import Experiment
+from lab_client.configs import ExperimentInfo, Plan, RunOrder
+from lab_client.events import Event, MetricsUpdate
+from lab_client.history import History
+from lab_client.run import Run
+from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+
+
+class Client(SyncShell):
+    """A connection to a lab-server. Connects at the first call; threads may share it.
+
+    The arguments are those of `BaseClient`: where the server is, how to prove who asks, and how
+    long to wait. Every one of its methods raises an error of `lab_client.errors`, never another's.
+
+    Example:
+        >>> from lab_client import Client
+        >>> with Client("localhost:50051") as client:  # doctest: +SKIP
+        ...     run = client.create("mnist", {"epochs": 1}, tags=["demo"]).start()
+        ...     for point in run.metrics(names="train_loss", every=100):
+        ...         print(point.step, point.values)
+        ...     print(run.wait().state)
+    """
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def server_info(self) -> ServerInfo:
+        """Return what the server says of itself: its version, slots and queue."""
+        return self._do(_operations.server_info())
+
+    def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
+        """Wait for a server that is starting.
+
+        Raises:
+            Unavailable: if none answers within the time.
+        """
+        return self._unary(_operations.server_info(), timeout_s)
+
+    def experiments(self) -> tuple[ExperimentInfo, ...]:
+        """Return the experiments that the server can run."""
+        return self._do(_operations.experiments())
+
+    def experiment(self, name: str) -> Experiment:
+        """Return a handle to an experiment, with the schema of its configs.
+
+        Raises:
+            ExperimentNotFound: if there is none with this name.
+        """
+        return Experiment(self, *self._do(_operations.experiment(name)))
+
+    def plan(
+        self,
+        experiment: str,
+        overrides: Overrides | None = None,
+        *,
+        run_order: RunOrder | None = None,
+        models: Iterable[str] | None = None,
+    ) -> Plan:
+        """Resolve a config message and run nothing.
+
+        Raises:
+            ConfigError: if it is wrong, with all that is wrong.
+        """
+        return self._do(_operations.plan(experiment, overrides, run_order, models))
+
+    def create(
+        self,
+        experiment: str,
+        overrides: Overrides | None = None,
+        *,
+        run_order: RunOrder | None = None,
+        models: Iterable[str] | None = None,
+        name: str = "",
+        tags: Iterable[str] = (),
+        notes: str = "",
+        options: RunOptions | None = None,
+        parent: RunParent | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Create a run, which does not start yet.
+
+        Args:
+            experiment: the experiment's name.
+            overrides: values for some of its config items.
+            run_order: what to compute first; None is the experiment's own order.
+            models: config items to checkpoint; None means all models and optimizers.
+            name: for people; the experiment's name when empty.
+            tags: labels to find it by.
+            notes: free text.
+            options: priority, device and the like.
+            parent: continue from this checkpoint of another run; `fork` is simpler.
+            idempotency_key: the same key with the same request gives the same run. A new one for
+                each call when None, so that a retry of the client never creates two.
+
+        Raises:
+            ConfigError: if the configs are wrong, with all that is wrong.
+        """
+        operation = _operations.create(
+            experiment,
+            overrides,
+            run_order=run_order,
+            models=models,
+            name=name,
+            tags=tags,
+            notes=notes,
+            options=options,
+            parent=parent,
+            idempotency_key=idempotency_key,
+        )
+        return Run(self, self._do(operation))
+
+    def start(self, run_id: str, *, resume: bool = False) -> RunInfo:
+        """Queue a created run; with `resume`, a stopped or failed one, from its last checkpoint.
+
+        Raises:
+            InvalidState: if it was started before, or cannot be resumed.
+            QueueFull: if too many runs wait already.
+        """
+        return self._do(_operations.start(run_id, resume=resume))
+
+    def get(self, run_id: str) -> RunInfo:
+        """Return a run as it is now; a prefix of its id that no other run has will do.
+
+        Raises:
+            RunNotFound: if there is none.
+        """
+        return self._do(_operations.get(run_id))
+
+    def run(self, run_id: str) -> Run:
+        """Attach to a run, from anywhere; a prefix of its id that no other run has will do.
+
+        Raises:
+            RunNotFound: if there is none.
+        """
+        return Run(self, self.get(run_id))
+
+    def runs(
+        self,
+        *,
+        experiment: str = "",
+        states: Iterable[RunState | str] = (),
+        tags: Iterable[str] = (),
+        name_contains: str = "",
+        order_by: str = "",
+        limit: int | None = None,
+    ) -> Iterator[Run]:
+        """Yield the runs for which all filters hold, the newest first, page by page.
+
+        Args:
+            experiment: the experiment's name.
+            states: any of these.
+            tags: all of these.
+            name_contains: text in the run's name.
+            order_by: "create_time", "name", "state", "step" or "metrics.NAME", with " desc" behind
+                it for the largest first.
+            limit: at most so many; None for all.
+        """
+        pages = _operations.Pages(limit)
+        while not pages.is_over:
+            page = self._do(
+                _operations.list_runs(
+                    experiment=experiment,
+                    states=states,
+                    tags=tags,
+                    name_contains=name_contains,
+                    order_by=order_by,
+                    page_size=pages.size,
+                    page_token=pages.token,
+                )
+            )
+            for info in pages.take(page):
+                yield Run(self, info)
+
+    def update(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        notes: str | None = None,
+    ) -> RunInfo:
+        """Change a run's name, tags (all of them) or notes; what is None stays."""
+        return self._do(_operations.update(run_id, name=name, tags=tags, notes=notes))
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, with all its files.
+
+        Raises:
+            InvalidState: if it has not ended.
+        """
+        self._do(_operations.delete(run_id))
+
+    def stop(
+        self, run_id: str, *, checkpoint: bool = False, grace_s: float | None = None
+    ) -> RunInfo:
+        """Ask a run to stop; returns when the request is recorded.
+
+        Args:
+            run_id: the run.
+            checkpoint: write one at the step at which it stops, to resume from.
+            grace_s: after so many seconds it is ended by signals; None is the server's default.
+
+        Raises:
+            InvalidState: if it has ended already.
+        """
+        return self._do(_operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
+
+    def fork(
+        self,
+        run_id: str,
+        step: int | None = None,
+        overrides: Overrides | None = None,
+        *,
+        name: str = "",
+        tags: Iterable[str] | None = None,
+        notes: str = "",
+        options: RunOptions | None = None,
+        start: bool = True,
+    ) -> Run:
+        """Start a new run from another's checkpoint, with its configs and the changes to them.
+
+        Args:
+            run_id: the other run.
+            step: the checkpoint's step; None takes the newest.
+            overrides: the changed configs.
+            name: the other run's when empty.
+            tags: the other run's when None.
+            notes: free text.
+            options: the other run's when None.
+            start: False creates it only.
+
+        Raises:
+            CheckpointNotFound: if there is no such checkpoint.
+        """
+        steps = _operations.fork(
+            run_id,
+            step,
+            overrides,
+            name=name,
+            tags=tags,
+            notes=notes,
+            options=options,
+            start_it=start,
+        )
+        return Run(self, self._do_steps(steps))
+
+    def watch(
+        self, run_id: str, *, after_seq: int = 0, timeout_s: float | None = None
+    ) -> Iterator[Event]:
+        """Yield a run's events: the history after a seq, then live, up to the run's end.
+
+        Through any number of reconnects none is left out and none comes twice.
+
+        Raises:
+            EventGap: if the server left events out.
+            Unavailable: if there was no progress for `reconnect_timeout_s`.
+            DeadlineExceeded: if the run did not end within `timeout_s`.
+        """
+        if after_seq:
+            info = self.get(run_id)
+            if info.state.is_terminal and info.last_seq <= after_seq:
+                return
+        stream = _streams.EventStream(run_id, after_seq, _folds.to_events)
+        yield from self._read(stream, timeout_s)
+
+    def watch_metrics(
+        self,
+        *,
+        run_ids: Iterable[str] = (),
+        experiment: str = "",
+        tags: Iterable[str] = (),
+        names: Iterable[str] = (),
+        cursor: str = "",
+        from_start: bool = False,
+    ) -> Iterator[MetricsUpdate]:
+        """Yield the metrics, truncations and ends of many runs, without end: for other services.
+
+        Args:
+            run_ids: any of these runs.
+            experiment: the experiment's name.
+            tags: all of these tags.
+            names: any of these metrics, with * and ? as wildcards.
+            cursor: go on after this `MetricsUpdate.cursor`.
+            from_start: without a cursor, begin with the oldest event and not with the next one.
+        """
+        stream = _streams.metrics_stream(
+            run_ids=run_ids,
+            experiment=experiment,
+            tags=tags,
+            names=names,
+            cursor=cursor,
+            from_start=from_start,
+        )
+        return self._read(stream)
+
+    def query_metrics(
+        self,
+        run_id: str,
+        names: Iterable[str] = (),
+        *,
+        max_points: int = 0,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> History:
+        """Return a run's metrics so far; no step comes twice.
+
+        Args:
+            run_id: the run.
+            names: any of these metrics, with * and ? as wildcards; none gets all.
+            max_points: at most so many a metric, downsampled; 0 means all.
+            min_step: the first step.
+            max_step: the last step.
+        """
+        return self._do(
+            _operations.query_metrics(
+                run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
+            )
+        )
+
+    def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
+        """Return the files of a run."""
+        return self._do(_operations.artifacts(run_id))
+
+    def download(self, run_id: str, path: str, to: str | os.PathLike[str] | None = None) -> Path:
+        """Download a file of a run; what an earlier try left behind is not fetched again.
+
+        Args:
+            run_id: the run.
+            path: one that `artifacts` gave.
+            to: the file to write, or a folder to write it into; None is the working folder.
+
+        Returns:
+            The file that was written, its hash verified.
+
+        Raises:
+            ArtifactNotFound: if there is no such file.
+            DownloadError: if it cannot be written, or what came is not what the server has.
+        """
+        with Download(run_id, path, to) as download:
+            while not download.is_done:
+                for _ in self._read(download):
+                    pass
+                download.finish()
+        return download.target

@@ -1,0 +1,212 @@
+"""The errors of the client: one tree, data as attributes, the sentence to act on, every one pickles.
+
+`grpc.RpcError` never reaches the caller; `_status` is the one table that turns a status into these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "AlreadyExists",
+    "ArtifactNotFound",
+    "CheckpointNotFound",
+    "ConfigError",
+    "ConnectionSettingsError",
+    "DeadlineExceeded",
+    "DownloadError",
+    "EventGap",
+    "ExperimentNotFound",
+    "IncompatibleServer",
+    "InvalidRequest",
+    "InvalidState",
+    "LabError",
+    "MissingExtra",
+    "NotFound",
+    "PermissionDenied",
+    "QueueFull",
+    "RunFailed",
+    "RunNotFound",
+    "ServerError",
+    "Unauthenticated",
+    "Unavailable",
+    "Violation",
+]
+
+
+class LabError(Exception):
+    """The root of every error that lab_client raises on purpose.
+
+    Example:
+        >>> from lab_client import Client, LabError
+        >>> try:
+        ...     Client("localhost:1", retry_timeout_s=0).server_info()
+        ... except LabError as error:
+        ...     print(type(error).__name__)
+        Unavailable
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with a request.
+
+    Attributes:
+        key: the config item or request field; empty when it is the request as a whole.
+        message: a sentence: what was wrong, what was expected, and what to do.
+    """
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidRequest(LabError):
+    """The server refused what was sent: all that is wrong, at once, in `violations`."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(tuple(violations))
+        self.violations = tuple(violations)
+
+    def __str__(self) -> str:
+        return "\n".join(str(v) for v in self.violations)
+
+
+class ConfigError(InvalidRequest):
+    """A config message is wrong: all that is wrong, at once, in `violations`."""
+
+
+class NotFound(LabError):
+    """The server does not have what was asked for.
+
+    Attributes:
+        name: what was asked for.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message, name)
+        self.message = message
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RunNotFound(NotFound):
+    """There is no run with this id."""
+
+
+class ExperimentNotFound(NotFound):
+    """There is no experiment with this name."""
+
+
+class ArtifactNotFound(NotFound):
+    """The run has no file at this path."""
+
+
+class CheckpointNotFound(NotFound):
+    """The run has no checkpoint at this step."""
+
+
+class InvalidState(LabError):
+    """The run is not in a state in which this can be done."""
+
+
+class AlreadyExists(LabError):
+    """The idempotency key was used before, with another request."""
+
+
+class QueueFull(LabError):
+    """A limit of the server is reached: its queue, or its streams for each client."""
+
+
+class Unauthenticated(LabError):
+    """The server asks for a token, or does not accept the one that was sent."""
+
+
+class PermissionDenied(LabError):
+    """The token's role does not allow this."""
+
+
+class Unavailable(LabError):
+    """No server answers at this address, or not any more."""
+
+
+class DeadlineExceeded(LabError):
+    """There was no answer in time."""
+
+
+class IncompatibleServer(LabError):
+    """What answers there is not a lab-server, or one of another major version."""
+
+
+class ServerError(LabError):
+    """The server failed in a way that is not the caller's doing.
+
+    Attributes:
+        code: the name of the gRPC status code.
+    """
+
+    def __init__(self, message: str, code: str = "UNKNOWN") -> None:
+        super().__init__(message, code)
+        self.message = message
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
+
+
+class EventGap(LabError):
+    """The server left out events of a run, so what was read is not its whole log.
+
+    Attributes:
+        run_id: the run.
+        expected: the seq that had to come.
+        received: the seq that came.
+    """
+
+    def __init__(self, run_id: str, expected: int, received: int) -> None:
+        super().__init__(run_id, expected, received)
+        self.run_id = run_id
+        self.expected = expected
+        self.received = received
+
+    def __str__(self) -> str:
+        return (
+            f"events {self.expected} to {self.received - 1} of run {self.run_id} are missing; "
+            "read it again from its beginning, and report it if it stays so"
+        )
+
+
+class RunFailed(LabError):
+    """The run that was waited for ended in another state than COMPLETED.
+
+    Attributes:
+        run_id: the run.
+        state: the state's name.
+        reason: one sentence: why.
+    """
+
+    def __init__(self, run_id: str, state: str, reason: str) -> None:
+        super().__init__(run_id, state, reason)
+        self.run_id = run_id
+        self.state = state
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} ended {self.state}: {self.reason or 'no reason was recorded'}"
+
+
+class DownloadError(LabError):
+    """What was downloaded is not what the server has, or may not be written where it asks for."""
+
+
+class MissingExtra(LabError):
+    """Something is needed that only an extra of the package installs."""
+
+
+class ConnectionSettingsError(LabError):
+    """An address, a certificate file or an environment variable cannot be used."""

@@ -1,0 +1,203 @@
+"""The handle to a run, blocking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab_client import _folds
+from lab_client._download import safe_relative
+from lab_client._handle import RunHandle
+from lab_client._progress import make_view
+from lab_client._streams import EventStream, Fold, T
+from lab_client.events import Event, LogLine, MetricsBatch, Point
+from lab_client.history import History
+from lab_client.runs import Artifact, RunInfo, RunState
+
+if TYPE_CHECKING:
+    from lab_client._operations import Overrides
+    from lab_client.client import Client
+
+
+class Run(RunHandle):
+    """A run of the server. Nobody owns it: handles may come and go, the run goes on.
+
+    Its iterators go through any number of reconnects: nothing is left out and nothing comes twice.
+    With `follow=False` they end with what there is now.
+
+    Example:
+        >>> from lab_client import Client
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     run = client.create("mnist", {"epochs": 1}).start()
+        ...     for point in run.metrics(names="*_loss", every=50):
+        ...         print(point.step, point.values)
+        ...     print(run.history()["accuracy"].values[-1])
+    """
+
+    def __init__(self, client: Client, info: RunInfo) -> None:
+        super().__init__(info)
+        self._client = client
+
+    def refresh(self) -> RunInfo:
+        """Ask the server how the run is now, and return that."""
+        self._info = self._client.get(self.id)
+        return self._info
+
+    @property
+    def state(self) -> RunState:
+        """The state, asked from the server unless the run had ended already."""
+        return self._info.state if self._info.state.is_terminal else self.refresh().state
+
+    def start(self) -> Run:
+        """Queue the run and return it.
+
+        Raises:
+            InvalidState: if it was started before.
+            QueueFull: if too many runs wait already.
+        """
+        self._info = self._client.start(self.id)
+        return self
+
+    def resume(self) -> Run:
+        """Queue the stopped or failed run again, from its last checkpoint, and return it."""
+        self._info = self._client.start(self.id, resume=True)
+        return self
+
+    def stop(self, *, checkpoint: bool = False, grace_s: float | None = None) -> Run:
+        """Ask the run to stop and return it; `wait` tells when it has. See `Client.stop`."""
+        self._info = self._client.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
+        return self
+
+    def fork(
+        self, step: int | None = None, overrides: Overrides | None = None, **arguments: Any
+    ) -> Run:
+        """Start a new run from a checkpoint of this one. See `Client.fork`."""
+        return self._client.fork(self.id, step, overrides, **arguments)
+
+    def update(
+        self,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        notes: str | None = None,
+    ) -> Run:
+        """Change the run's name, tags (all of them) or notes and return it; what is None stays."""
+        self._info = self._client.update(self.id, name=name, tags=tags, notes=notes)
+        return self
+
+    def delete(self) -> None:
+        """Delete the run, which has to have ended, with all its files."""
+        self._client.delete(self.id)
+
+    def events(
+        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+    ) -> Iterator[Event]:
+        """Yield every event: the history after a seq, then live, up to the run's end."""
+        return self._stream(_folds.to_events, after_seq, follow, timeout_s)
+
+    def metrics(
+        self,
+        names: Iterable[str] | None = None,
+        every: int = 1,
+        *,
+        after_seq: int = 0,
+        follow: bool = True,
+        timeout_s: float | None = None,
+    ) -> Iterator[Point]:
+        """Yield what was measured, step by step: the history, then live.
+
+        A step whose metrics are saved at different times yields a point for each time. When an
+        attempt resumes from a checkpoint, the steps after it come again, with a higher `attempt`;
+        `history` never has a step twice.
+
+        Args:
+            names: globs of the wanted metrics, one or several; None wants all.
+            every: keep of each metric at most one value in so many steps.
+            after_seq: begin after this event.
+            follow: False ends with what there is now.
+            timeout_s: how long the run may take to end.
+        """
+        return self._stream(self._point_fold(names, every), after_seq, follow, timeout_s)
+
+    def batches(
+        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+    ) -> Iterator[MetricsBatch]:
+        """Yield what was measured by columns, as it was recorded: the fastest way to read a run."""
+        return self._stream(_folds.to_batches, after_seq, follow, timeout_s)
+
+    def logs(
+        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+    ) -> Iterator[LogLine]:
+        """Yield the lines that the trainer logged or printed."""
+        return self._stream(_folds.to_lines, after_seq, follow, timeout_s)
+
+    def _stream(
+        self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None
+    ) -> Iterator[T]:
+        info = self._info if follow and not after_seq else self.refresh()
+        stream = self._event_stream(fold, info, after_seq, follow)
+        if stream is not None:
+            yield from self._client._read(stream, timeout_s)
+
+    def wait(
+        self, timeout_s: float | None = None, *, progress: bool = False, check: bool = False
+    ) -> RunInfo:
+        """Wait for the run's end and return how it is then.
+
+        Args:
+            timeout_s: the longest wait; None waits as long as it takes.
+            progress: show a bar, or plain lines where there is no terminal.
+            check: raise when it ends in another state than COMPLETED.
+
+        Raises:
+            InvalidState: if the run was never started.
+            DeadlineExceeded: if it does not end in time; the run goes on.
+            RunFailed: if `check` and it did not complete.
+        """
+        self.refresh()
+        if self._must_end():
+            with make_view(progress, self._info) as view:
+                stream = EventStream(self.id, self._info.last_seq, _folds.to_events)
+                for event in self._client._read(stream, timeout_s):
+                    view.update(event)
+            self.refresh()
+        return self._ended(check)
+
+    def history(
+        self,
+        names: Iterable[str] = (),
+        *,
+        max_points: int = 0,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> History:
+        """Return the metrics so far, as columns; no step comes twice. See `Client.query_metrics`."""
+        return self._client.query_metrics(
+            self.id, names, max_points=max_points, min_step=min_step, max_step=max_step
+        )
+
+    def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
+        """Draw the metrics so far and return the matplotlib figure."""
+        return self.history(names, max_points=max_points).plot()
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Return the files of the run."""
+        return self._client.artifacts(self.id)
+
+    def download(self, path: str, to: str | os.PathLike[str] | None = None) -> Path:
+        """Download a file of the run. See `Client.download`."""
+        return self._client.download(self.id, path, to)
+
+    def download_all(self, to: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Download all files of the run into a folder, in the same subfolders."""
+        folder = Path(to)
+        return tuple(
+            self.download(item.path, folder / safe_relative(item.path)) for item in self.artifacts()
+        )
+
+    def _repr_html_(self) -> str:
+        from lab_client._notebook import run_html
+
+        return run_html(self.refresh(), self.history(max_points=100))

@@ -1,0 +1,191 @@
+"""What a run and a server are, as the server tells them: frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from lab_client.configs import PlainValue
+
+
+class RunState(StrEnum):
+    """The state of a run."""
+
+    CREATED = "CREATED"
+    QUEUED = "QUEUED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    COMPLETED = "COMPLETED"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run has ended (a stopped or failed one may still be resumed)."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({RunState.COMPLETED, RunState.STOPPED, RunState.FAILED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a run is to be executed; all of it is optional.
+
+    Attributes:
+        priority: higher runs first; equal ones in the order in which they were started.
+        device: the device it wants, "cpu" or "cuda:0"; empty takes any slot.
+        max_runtime_s: stopped after so many seconds of training; 0 means no limit.
+        max_retries: how often it is tried again after its trainer died; None is the server's default.
+        writers: which writers record it, of "sqlite" and "tensorboard"; empty means both.
+
+    Example:
+        >>> from lab_client import RunOptions
+        >>> RunOptions(priority=5, device="cuda:0").priority
+        5
+    """
+
+    priority: int = 0
+    device: str = ""
+    max_runtime_s: float = 0.0
+    max_retries: int | None = None
+    writers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunParent:
+    """Where a run continues from another one's checkpoint.
+
+    Attributes:
+        run_id: the other run.
+        step: the step of its checkpoint.
+    """
+
+    run_id: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A run as the server knew it when it was asked.
+
+    Attributes:
+        id: unique on the server, sortable by time of creation.
+        experiment: the experiment's name.
+        name: a name for people.
+        tags: labels to find it by.
+        notes: free text.
+        owner: who created it; empty on a server without tokens.
+        overrides: the config values that were asked for, by key.
+        run_order: what was asked to be computed first; empty is the experiment's own order.
+        models: config items that were asked to be checkpointed; empty means all.
+        options: how it is executed.
+        state: the state.
+        reason: one sentence: why it is in this state.
+        attempt: the number of the current try, from 1; 0 before the first.
+        step: the last global step that is recorded.
+        total_steps: the step at which it will end; 0 when not known.
+        steps_per_second: its speed; 0 when it does not train.
+        metrics: the last value of each metric.
+        queue_position: its place among the waiting runs, from 1; 0 when it does not wait.
+        slot: the slot it has; empty when it has none.
+        parent: the run and checkpoint it continues; None when it started fresh.
+        create_time: when it was created, in UTC.
+        start_time: when its first attempt started to train.
+        end_time: when it reached a terminal state.
+        last_seq: the number of events in its log.
+        checkpoint_step: the step of its newest checkpoint.
+        config_hash: runs of equal configs have equal hashes.
+        folder: its files, on the server's machine.
+    """
+
+    id: str
+    experiment: str
+    name: str
+    tags: tuple[str, ...]
+    notes: str
+    owner: str
+    overrides: Mapping[str, PlainValue]
+    run_order: tuple[tuple[str, ...], ...]
+    models: tuple[str, ...]
+    options: RunOptions
+    state: RunState
+    reason: str
+    attempt: int
+    step: int
+    total_steps: int
+    steps_per_second: float
+    metrics: Mapping[str, float]
+    queue_position: int
+    slot: str
+    parent: RunParent | None
+    create_time: datetime | None
+    start_time: datetime | None
+    end_time: datetime | None
+    last_seq: int
+    checkpoint_step: int | None
+    config_hash: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs, and how to ask for more.
+
+    Attributes:
+        runs: the runs.
+        next_page_token: empty when there are no more.
+    """
+
+    runs: tuple[RunInfo, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file in a run's folder.
+
+    Attributes:
+        path: below the run's folder, with forward slashes.
+        size_bytes: its size.
+    """
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in which one run can train.
+
+    Attributes:
+        name: such as "cpu:0" or "cuda:1".
+        run_id: the run that has it; empty when it is free.
+    """
+
+    name: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server says of itself.
+
+    Attributes:
+        version: such as "0.1.0".
+        slots: every slot.
+        queue_length: the number of runs that wait for a slot.
+        queue_limit: the largest number of runs that may wait.
+        principal: who the caller is to the server; empty on a server without tokens.
+        role: "viewer", "operator" or "admin".
+    """
+
+    version: str
+    slots: tuple[Slot, ...]
+    queue_length: int
+    queue_limit: int
+    principal: str
+    role: str
