@@ -1,0 +1,152 @@
+"""An experiment as lab has it: create, calculate configs, start.
+
+Example:
+    >>> from lab_core import experiment
+    >>> experiment.create(name="mnist", writers=set())  # doctest: +SKIP
+    >>> conf = experiment.calculate_configs(Configs(), {"epochs": 1}, ["set_seed", "main"])
+    ... # doctest: +SKIP
+    >>> with experiment.start():  # doctest: +SKIP
+    ...     conf.main()
+
+The functions act on the current ``Experiment``; ``create`` puts a fresh one in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from lab_core.checkpoints import Checkpoint
+from lab_core.configs import BaseConfigs
+from lab_core.errors import LabError
+from lab_core.experiment._experiment import Experiment, run
+from lab_core.experiment._record import RunRecord, Status, new_run_id
+from lab_core.writers.base import Writer
+
+__all__ = [
+    "Experiment",
+    "RunRecord",
+    "Status",
+    "add_pytorch_models",
+    "calculate_configs",
+    "create",
+    "current",
+    "load",
+    "new_run_id",
+    "run",
+    "save_checkpoint",
+    "save_numpy",
+    "start",
+]
+
+C = TypeVar("C", bound=BaseConfigs)
+RunOrder = Sequence[str | Sequence[str]]
+
+_current: Experiment | None = None
+
+
+def create(
+    *,
+    name: str | None = None,
+    comment: str = "",
+    writers: Iterable[str | Writer] | None = None,
+    tags: Iterable[str] | None = None,
+    **options: Any,
+) -> Experiment:
+    """Make a new run the current one: a fresh tracker, step 0; the last one is closed.
+
+    Args:
+        name: of the experiment; by default the script's.
+        comment: whatever you want to remember about the run.
+        writers: names (`sqlite`, `tensorboard`) or writers; both of those when None. The console is
+            always on.
+        tags: to find the run by.
+        options: of ``Experiment``.
+    """
+    global _current
+    if _current is not None:
+        _current.close()
+    _current = Experiment(name=name, comment=comment, writers=writers, tags=tags, **options)
+    return _current
+
+
+def current() -> Experiment:
+    """Return the current experiment.
+
+    Raises:
+        LabError: If none was created.
+    """
+    if _current is None:
+        raise LabError("there is no experiment yet: call experiment.create() first")
+    return _current
+
+
+@overload
+def calculate_configs(
+    configs: C | type[C],
+    configs_dict: Mapping[str, Any] | None = None,
+    run_order: RunOrder | None = None,
+) -> C: ...
+@overload
+def calculate_configs(
+    configs: Mapping[str, Any],
+    configs_dict: Mapping[str, Any] | None = None,
+    run_order: RunOrder | None = None,
+) -> BaseConfigs: ...
+def calculate_configs(
+    configs: Any,
+    configs_dict: Mapping[str, Any] | None = None,
+    run_order: RunOrder | None = None,
+) -> Any:
+    """Check and compute the configs of the run, and return them.
+
+    Args:
+        configs: an instance of a config class, the class, or a plain dict.
+        configs_dict: overrides by key.
+        run_order: items to compute now, in this order.
+
+    Raises:
+        ConfigError: With all that is wrong.
+    """
+    return current().calculate_configs(configs, configs_dict, run_order)
+
+
+def add_pytorch_models(models: Mapping[str, Any]) -> None:
+    """Put models, or anything with a state dict, into checkpoints under these names.
+
+    Those that are items of the configs are in them anyway.
+    """
+    current().add_pytorch_models(models)
+
+
+def start() -> Experiment:
+    """Start the run: its folder is made and what is tracked gets written.
+
+    Best as ``with experiment.start():``, so that the run's end, good or bad, is recorded at once.
+    """
+    return current().start()
+
+
+def load(run_id: str, checkpoint: int | None = None) -> None:
+    """Let the run go on from a checkpoint of another one.
+
+    Args:
+        run_id: of the other run.
+        checkpoint: the step; the newest undamaged one unless given.
+
+    Raises:
+        RunNotFound: If there is no such run.
+        CheckpointError: If it has no such checkpoint.
+    """
+    current().load(run_id, checkpoint)
+
+
+def save_checkpoint() -> Checkpoint:
+    """Save a checkpoint of the run as it stands."""
+    return current().save_checkpoint()
+
+
+def save_numpy(name: str, array: Any) -> Path:
+    """Save an array in the run's folder as ``numpy/<name>.npy`` and return the path."""
+    return current().save_numpy(name, array)

@@ -1,0 +1,388 @@
+"""One run of an experiment: its folder, its parts, its beginning and its end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from lab_core import checkpoints, lab, logger, loop, tracker
+from lab_core.checkpoints import Checkpoint, KeepBest, Retention
+from lab_core.configs import (
+    BaseConfigs,
+    calculate,
+    computed,
+    hyperparams,
+    listing,
+    to_yaml_data,
+)
+from lab_core.errors import CheckpointError, LabError, RunNotFound, SettingsError
+from lab_core.experiment._git import read_git
+from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
+from lab_core.experiment._state import Restorer, Stateful, capture, find_stateful
+from lab_core.logger import Text
+from lab_core.tracker.tracker import INTERVAL_S
+from lab_core.writers import create as create_writers
+from lab_core.writers.base import Writer
+
+C = TypeVar("C", bound=BaseConfigs)
+RunOrder = Sequence[str | Sequence[str]]
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
+_DEFAULT_WRITERS = ("sqlite", "tensorboard")
+
+
+class Experiment:
+    """A run: made, given its configs, started, ended.
+
+    Making one puts a fresh tracker and a fresh loop in place. Use it as a context manager, by
+    ``with experiment.start():``; without, it ends with the next one or with the process.
+
+    Args:
+        name: of the experiment, by default the script's; letters, digits, ``_``, ``.`` and ``-``.
+        comment: whatever is to be remembered about the run.
+        writers: names (`sqlite`, `tensorboard`) or writers; both of those when None.
+        tags: to find the run by.
+        run_id: made up unless given.
+        folder: of the run; ``<experiments path>/<name>/<run id>`` unless given.
+        console: show what goes on, and what is declared with `is_print`.
+        keep_last: how many of the newest checkpoints are kept; None keeps all.
+        keep_best: keep the checkpoint at which a metric was best, too.
+        checkpoint_interval: steps between checkpoints, inside iterations too; None for none.
+        write_interval_s: time between two batches to the writers.
+        is_git_recorded: record the state of the git repository around the script.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        comment: str = "",
+        writers: Iterable[str | Writer] | None = None,
+        tags: Iterable[str] | None = None,
+        *,
+        run_id: str | None = None,
+        folder: Path | None = None,
+        console: bool = True,
+        keep_last: int | None = 3,
+        keep_best: KeepBest | None = None,
+        checkpoint_interval: int | None = None,
+        write_interval_s: float = INTERVAL_S,
+        is_git_recorded: bool = True,
+    ) -> None:
+        script = _script()
+        name = name if name is not None else (script.stem if script else "interactive")
+        if not _NAME.fullmatch(name):
+            raise SettingsError(
+                f"an experiment's name is letters, digits, '_', '.' and '-', got {name!r}"
+            )
+        self.record = RunRecord(
+            id=run_id or new_run_id(),
+            name=name,
+            comment=comment,
+            tags=[tags] if isinstance(tags, str) else list(tags or ()),
+            script=str(script or ""),
+            pid=os.getpid(),
+        )
+        self.folder = folder or lab.get_experiments_path() / name / self.record.id
+        self.conf: BaseConfigs | None = None
+        self._is_console = console
+        self._retention = Retention(keep_last, keep_best)
+        self._checkpoint_interval = checkpoint_interval
+        self._is_git_recorded = is_git_recorded
+        self._models: dict[str, object] = {}
+        self._on_checkpoint: list[Callable[[int, Path], object]] = []
+        self._restorer: Restorer | None = None
+        self._is_continued = False
+        self._is_started = False
+        self._is_closed = False
+        self.loop = loop.Loop()
+        wanted = list(_DEFAULT_WRITERS if writers is None else _listed(writers))
+        if console and "console" not in wanted:
+            wanted.append("console")
+        self.tracker = tracker.Tracker(
+            create_writers(wanted, self.folder),
+            interval_s=write_interval_s,
+            get_step=lambda: self.loop.step,
+        )
+        loop.set_current(self.loop)
+        tracker.set_current(self.tracker)
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self.record.id
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Where the run's checkpoints are."""
+        return self.folder / "checkpoints"
+
+    # -- before the start ----------------------------------------------------------------------
+
+    def calculate_configs(
+        self,
+        configs: BaseConfigs | type[BaseConfigs] | Mapping[str, Any],
+        configs_dict: Mapping[str, Any] | None = None,
+        run_order: RunOrder | None = None,
+    ) -> Any:
+        """Check and compute the configs of the run, and return them; see ``calculate``."""
+        self.conf = calculate(configs, configs_dict, run_order)
+        return self.conf
+
+    def add_pytorch_models(self, models: Mapping[str, object]) -> None:
+        """Put models, or anything with a state dict, into checkpoints under these names.
+
+        Raises:
+            LabError: If one of them has no state dict.
+        """
+        for name, model in models.items():
+            if not isinstance(model, Stateful):
+                raise LabError(f"{name!r} has no state_dict: {type(model).__name__}")
+        self._models.update(models)
+
+    def on_checkpoint(self, callback: Callable[[int, Path], object]) -> None:
+        """Call `callback` with the step and the folder of each checkpoint, once it is durable."""
+        self._on_checkpoint.append(callback)
+
+    def load(self, run_id: str, checkpoint: int | None = None) -> None:
+        """Let the run go on from a checkpoint of another one; see ``experiment.load``."""
+        folder = _find_run(run_id)
+        self.record.parent_run = run_id
+        self._resume(folder / "checkpoints", checkpoint)
+
+    def resume(self, checkpoint: int | None = None) -> None:
+        """Let this very run, whose folder exists, go on from one of its checkpoints.
+
+        What its writers have of later steps is dropped.
+
+        Args:
+            checkpoint: the step; the newest undamaged one unless given.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        self._is_continued = True
+        self._resume(self.checkpoints_folder, checkpoint)
+
+    def _resume(self, folder: Path, step: int | None) -> None:
+        if self._is_started:
+            raise LabError("load a checkpoint before the run is started")
+        if step is None:
+            found, damaged = checkpoints.latest_good(folder)
+            for checkpoint in damaged:
+                logger.log(
+                    f"the checkpoint {checkpoint.path} is damaged and left out", Text.warning
+                )
+            if found is None:
+                raise CheckpointError(f"there is no checkpoint to go on from in {folder}")
+        else:
+            found = checkpoints.find(folder, step)
+        self._restorer = Restorer(checkpoints.load(found.path), self.loop, self.tracker)
+
+    # -- the run -------------------------------------------------------------------------------
+
+    def start(self) -> Experiment:
+        """Start the run: make its folder, restore a checkpoint, let the writers write.
+
+        Raises:
+            LabError: If it was started before.
+            CheckpointError: If the checkpoint does not fit what was computed.
+        """
+        if self._is_started or self._is_closed:
+            raise LabError(f"the run {self.run_id} was started before; create another one")
+        self._is_started = True
+        loop.set_current(self.loop)
+        tracker.set_current(self.tracker)
+        self.record.start = now()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atexit.register(self._close_at_exit)
+        try:
+            self._begin()
+        except BaseException as error:
+            self.close(error)
+            raise
+        return self
+
+    def _begin(self) -> None:
+        if self._restorer is not None:
+            self.record.start_step = self._restorer.step
+        self._record_git()
+        self.record.save(self.folder)
+        self._save_configs()
+        if self._is_console:
+            self._print_header()
+        if self._restorer is not None:
+            if self._is_continued:
+                self.tracker.truncate(self._restorer.step)
+            self._restorer.begin(self._stateful())
+            self.loop.on_arrival = self._arrive
+        self.loop.save = self.save_checkpoint
+        self.loop.save_every(self._checkpoint_interval)
+        hparams: dict[str, Any] = hyperparams(self.conf) if self.conf is not None else {}  # type: ignore[assignment] # dicts are invariant
+        self.tracker.start(hparams)
+
+    def _arrive(self) -> None:
+        assert self._restorer is not None
+        self._restorer.arrive(self._stateful())
+        self._restorer = None
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self.close(error)
+        return isinstance(error, loop.StopRun)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the run, and record how: by what raised, if anything did. Again is fine."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        atexit.unregister(self._close_at_exit)
+        self.loop.save = None
+        if not self._is_started:
+            self.tracker.close()
+            return
+        if error is None and self._restorer is not None and self._restorer.missing:
+            names = ", ".join(self._restorer.missing)
+            logger.log(f"of the checkpoint, {names} was never put back: not computed", Text.warning)
+        self.record.status = self._status(error)
+        if self.record.status is Status.FAILED and error is not None:
+            self.record.traceback = "".join(traceback.format_exception(error))
+        try:
+            self.tracker.close(status=self.record.status.value)
+            self._save_configs()
+            write_yaml(self.folder / "indicators.yaml", self.tracker.indicators())
+        finally:
+            self.record.end = now()
+            self.record.save(self.folder)
+
+    def _status(self, error: BaseException | None) -> Status:
+        if isinstance(error, loop.StopRun | KeyboardInterrupt):
+            return Status.STOPPED
+        is_clean_exit = isinstance(error, SystemExit) and error.code in (None, 0)
+        if error is not None and not is_clean_exit:
+            return Status.FAILED
+        return Status.STOPPED if self.loop.is_interrupted else Status.COMPLETED
+
+    def _close_at_exit(self) -> None:
+        """Close a run whose script did not use ``with``: by what the interpreter reported, if so."""
+        self.close(getattr(sys, "last_value", None))
+
+    # -- what it leaves ------------------------------------------------------------------------
+
+    def save_checkpoint(self) -> Checkpoint:
+        """Save a checkpoint of the run as it stands; at the same step again is fine.
+
+        Raises:
+            LabError: If the run is not in progress.
+            CheckpointError: If it cannot be written.
+        """
+        if not self._is_started or self._is_closed:
+            raise LabError("only a run in progress can be saved: call experiment.start() first")
+        # what was measured up to here is to be durable before the checkpoint is
+        self.tracker.flush()
+        states = capture(self._stateful(), self.loop, self.tracker)
+        saved = checkpoints.save(
+            self.checkpoints_folder, self.loop.step, states, self.tracker.last_values()
+        )
+        self.loop.saved()
+        self._retention.apply(self.checkpoints_folder)
+        for callback in self._on_checkpoint:
+            callback(saved.step, saved.path)
+        return saved
+
+    def save_numpy(self, name: str, array: Any) -> Path:
+        """Save an array as ``numpy/<name>.npy`` in the run's folder and return the path."""
+        import numpy as np
+
+        if not _NAME.fullmatch(name):
+            raise LabError(f"an array's name is letters, digits, '_', '.' and '-', got {name!r}")
+        path = self.folder / "numpy" / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array)
+        return path
+
+    def _stateful(self) -> dict[str, Stateful]:
+        return find_stateful(computed(self.conf) if self.conf is not None else {}, self._models)
+
+    def _record_git(self) -> None:
+        if not self._is_git_recorded:
+            return
+        script = self.record.script
+        state = read_git(Path(script).parent if script else Path.cwd())
+        if state is None:
+            return
+        self.record.commit = state.commit
+        self.record.commit_message = state.message
+        self.record.is_dirty = state.is_dirty
+        if state.is_dirty:
+            (self.folder / "source.diff").write_text(state.diff, encoding="utf-8")
+            if lab.check_repo_dirty():
+                logger.log("the git repository has uncommitted changes", Text.warning)
+
+    def _save_configs(self) -> None:
+        if self.conf is not None:
+            write_yaml(self.folder / "configs.yaml", to_yaml_data(self.conf))
+
+    def _print_header(self) -> None:
+        logger.log([(self.record.name, Text.title), f": {self.run_id}"])
+        if self.record.comment:
+            logger.log([("  ", Text.none), (self.record.comment, Text.highlight)])
+        if self.record.commit:
+            dirty = "  [dirty]" if self.record.is_dirty else ""
+            logger.log(f"  commit {self.record.commit[:7]}: {self.record.commit_message}{dirty}")
+        if self.conf is not None:
+            logger.log("Configs:", Text.heading)
+            for row in listing(self.conf):
+                style = Text.none if row.is_used else Text.subtle
+                logger.log(f"  {row}", style)
+
+
+def run(conf: BaseConfigs) -> None:
+    """Call the configs' ``main``, an item that can be called, or else their method ``run``.
+
+    Raises:
+        LabError: If they have neither.
+    """
+    for name in ("main", "run"):
+        if hasattr(type(conf), name):
+            target = getattr(conf, name)
+            if not callable(target):
+                raise LabError(f"{name!r} of {type(conf).__name__} cannot be called: {target!r}")
+            target()
+            return
+    raise LabError(f"{type(conf).__name__} has neither an item 'main' nor a method 'run'")
+
+
+def _listed(writers: Iterable[str | Writer]) -> list[str | Writer]:
+    """Return writers in an order of their own: that of a set of names changes from run to run."""
+    if isinstance(writers, str):
+        return [writers]
+    return sorted(writers, key=lambda w: (0, w) if isinstance(w, str) else (1, w.name))
+
+
+def _script() -> Path | None:
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    return Path(path).resolve() if path else None
+
+
+def _find_run(run_id: str) -> Path:
+    root = lab.get_experiments_path()
+    if _NAME.fullmatch(run_id):
+        for folder in root.glob(f"*/{run_id}"):
+            if folder.is_dir():
+                return folder
+    raise RunNotFound(f"there is no run {run_id!r} in {root}")

@@ -1,0 +1,1 @@
+"""Config classes to inherit from, as lab has them."""

@@ -1,0 +1,1 @@
+"""Config classes for PyTorch."""

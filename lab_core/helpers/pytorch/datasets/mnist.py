@@ -1,0 +1,194 @@
+"""MNIST, whole or the 5,000 digits that the package ships, resident in memory or by DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lab_core import lab
+from lab_core.errors import DataError
+from lab_core.helpers.pytorch.device import DeviceConfigs
+from lab_core.helpers.pytorch.loaders import DataSetLoader, TensorLoader
+
+__all__ = ["DigitDataset", "Digits", "MNISTConfigs", "load_mnist", "load_mnist_5k"]
+
+TRAIN_LOADER = "train_loader"
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Images of digits as they are in the files.
+
+    Attributes:
+        train_images_NHW, test_images_NHW: uint8 [N, 28, 28].
+        train_labels_N, test_labels_N: int64 [N], 0 to 9.
+    """
+
+    train_images_NHW: Tensor
+    train_labels_N: Tensor
+    test_images_NHW: Tensor
+    test_labels_N: Tensor
+
+
+class DigitDataset(Dataset[tuple[Any, int]]):
+    """Digits one by one, as torchvision's data sets give them: a PIL image, transformed, and a label."""
+
+    def __init__(
+        self, images_NHW: Tensor, labels_N: Tensor, transform: Callable[[Any], Any] | None = None
+    ) -> None:
+        self.images_NHW = images_NHW
+        self.labels_N = labels_N
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        from PIL import Image
+
+        image: Any = Image.fromarray(self.images_NHW[index].numpy())
+        if self.transform is not None:
+            image = self.transform(image)
+        return image, int(self.labels_N[index])
+
+
+def load_mnist_5k() -> Digits:
+    """Return the 4,000 and 1,000 digits that the package ships, each class in the same share."""
+    file = resources.files("lab_core.helpers.pytorch.datasets") / "mnist_5k.npz"
+    with resources.as_file(file) as path, np.load(path) as arrays:
+        return Digits(
+            train_images_NHW=torch.from_numpy(arrays["train_images"]),
+            train_labels_N=torch.from_numpy(arrays["train_labels"].astype(np.int64)),
+            test_images_NHW=torch.from_numpy(arrays["test_images"]),
+            test_labels_N=torch.from_numpy(arrays["test_labels"].astype(np.int64)),
+        )
+
+
+def load_mnist(folder: Path) -> Digits:
+    """Return the whole of MNIST, 60,000 and 10,000 digits, from a folder; downloaded when absent.
+
+    Raises:
+        DataError: If it is not there and cannot be downloaded.
+    """
+    from torchvision.datasets import MNIST
+
+    try:
+        train, test = (MNIST(str(folder), train=t, download=True) for t in (True, False))
+    except Exception as error:
+        # torchvision raises RuntimeError, URLError, OSError, struct.error, ... for one thing
+        raise DataError(
+            f"MNIST is not in {folder} and could not be downloaded ({error}); set LAB_DATA_PATH to "
+            f"the folder that has MNIST/raw, or choose the dataset 'mnist_5k', which needs no data"
+        ) from error
+    return Digits(train.data, train.targets, test.data, test.targets)
+
+
+class MNISTConfigs(DeviceConfigs):
+    """MNIST's training and validation sets, and loaders of them."""
+
+    # which digits: all of MNIST, or the 5,000 that the package ships
+    dataset: Digits
+    # mean of the grey levels, which are 0 to 1
+    image_mean: float = 0.1307
+    # standard deviation of the grey levels
+    image_std: Annotated[float, Gt(0)] = 0.3081
+    # what a data loader does with an image; resident images are normalised all the same
+    dataset_transforms: Callable[[Any], Tensor]
+    train_dataset: DigitDataset
+    valid_dataset: DigitDataset
+    # samples of a batch to train on
+    train_batch_size: Annotated[int, Ge(1)] = 64
+    # samples of a batch to validate on
+    valid_batch_size: Annotated[int, Ge(1)] = 1024
+    # train on the samples in a new order each epoch
+    train_loader_shuffle: bool = True
+    # validate on the samples in a new order each time
+    valid_loader_shuffle: bool = False
+    # the batches to train on: from images resident on the device, or from a DataLoader
+    train_loader: TensorLoader | DataSetLoader
+    # the batches to validate on: from images resident on the device, or from a DataLoader
+    valid_loader: TensorLoader | DataSetLoader
+
+
+@MNISTConfigs.calc(MNISTConfigs.dataset)
+def mnist() -> Digits:
+    return load_mnist(lab.get_data_path())
+
+
+@MNISTConfigs.calc(MNISTConfigs.dataset)
+def mnist_5k() -> Digits:
+    return load_mnist_5k()
+
+
+@MNISTConfigs.calc(MNISTConfigs.dataset_transforms)
+def normalized_tensor(c: MNISTConfigs) -> Callable[[Any], Tensor]:
+    from torchvision import transforms
+
+    normalize = transforms.Normalize((c.image_mean,), (c.image_std,))
+    compose: Callable[[Any], Tensor] = transforms.Compose([transforms.ToTensor(), normalize])
+    return compose
+
+
+@MNISTConfigs.calc(MNISTConfigs.train_dataset)
+def train_digits(c: MNISTConfigs) -> DigitDataset:
+    digits = c.dataset
+    return DigitDataset(digits.train_images_NHW, digits.train_labels_N, c.dataset_transforms)
+
+
+@MNISTConfigs.calc(MNISTConfigs.valid_dataset)
+def valid_digits(c: MNISTConfigs) -> DigitDataset:
+    digits = c.dataset
+    return DigitDataset(digits.test_images_NHW, digits.test_labels_N, c.dataset_transforms)
+
+
+@MNISTConfigs.calc(MNISTConfigs.train_loader)
+def resident_train(c: MNISTConfigs) -> TensorLoader:
+    return TensorLoader(
+        _normalized_NCHW(c, c.dataset.train_images_NHW),
+        c.dataset.train_labels_N.to(c.device),
+        batch_size=c.train_batch_size,
+        shuffle=c.train_loader_shuffle,
+        name=TRAIN_LOADER,
+    )
+
+
+@MNISTConfigs.calc(MNISTConfigs.train_loader)
+def data_loader_train(c: MNISTConfigs) -> DataSetLoader:
+    return DataSetLoader(
+        c.train_dataset,
+        batch_size=c.train_batch_size,
+        shuffle=c.train_loader_shuffle,
+        name=TRAIN_LOADER,
+    )
+
+
+@MNISTConfigs.calc(MNISTConfigs.valid_loader)
+def resident_valid(c: MNISTConfigs) -> TensorLoader:
+    return TensorLoader(
+        _normalized_NCHW(c, c.dataset.test_images_NHW),
+        c.dataset.test_labels_N.to(c.device),
+        batch_size=c.valid_batch_size,
+        shuffle=c.valid_loader_shuffle,
+    )
+
+
+@MNISTConfigs.calc(MNISTConfigs.valid_loader)
+def data_loader_valid(c: MNISTConfigs) -> DataSetLoader:
+    return DataSetLoader(
+        c.valid_dataset, batch_size=c.valid_batch_size, shuffle=c.valid_loader_shuffle
+    )
+
+
+def _normalized_NCHW(c: MNISTConfigs, images_NHW: Tensor) -> Tensor:
+    """Return what ToTensor and Normalize make of each image, all at once and on the device."""
+    images = images_NHW.to(c.device).unsqueeze(1).to(torch.float32)
+    return images.div_(255).sub_(c.image_mean).div_(c.image_std)

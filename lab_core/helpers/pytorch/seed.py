@@ -1,0 +1,29 @@
+"""One seed for every random number generator."""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge, Lt
+
+from lab_core.configs import BaseConfigs
+
+__all__ = ["SeedConfigs"]
+
+
+class SeedConfigs(BaseConfigs):
+    """`set_seed`: seeds python, numpy and torch, on the CPU and the GPUs; to be first in a run."""
+
+    # seed of every random number generator
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 5  # numpy's generator takes 32 bits
+    set_seed: None
+
+
+@SeedConfigs.calc(SeedConfigs.set_seed)
+def set_seed(c: SeedConfigs) -> None:
+    random.seed(c.seed)
+    np.random.seed(c.seed)
+    torch.manual_seed(c.seed)

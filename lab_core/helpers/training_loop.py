@@ -1,0 +1,142 @@
+"""The training loop: iterations of so many steps, with logs and checkpoints between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from lab_core import loop, tracker
+from lab_core._interrupts import catch_interrupts
+from lab_core.configs import BaseConfigs
+
+__all__ = ["TrainingLoop", "TrainingLoopConfigs"]
+
+
+class TrainingLoop:
+    """Iterate ``range(global step, loop_count, loop_step)``, yielding the step of each start.
+
+    After each iteration what was tracked and not saved is saved, and a checkpoint if one is due. The
+    first Ctrl-C finishes the iteration, saves and ends the loop; a second one aborts. A run resumed
+    from a checkpoint re-enters the iteration that was in progress.
+
+    Args:
+        loop_count: the global step at which to end.
+        loop_step: steps of one iteration.
+        is_save_models: whether to save checkpoints between iterations.
+        log_new_line_interval: steps between new lines on the console.
+        log_write_interval: steps between saves of what is tracked.
+        save_models_interval: steps between checkpoints.
+        is_loop_on_interrupt: whether Ctrl-C lets the iteration finish.
+        checkpoint_interval: steps between checkpoints inside iterations; None for none.
+    """
+
+    name = "training_loop"
+
+    def __init__(
+        self,
+        *,
+        loop_count: int,
+        loop_step: int = 1,
+        is_save_models: bool = False,
+        log_new_line_interval: int = 1,
+        log_write_interval: int = 1,
+        save_models_interval: int = 1,
+        is_loop_on_interrupt: bool = True,
+        checkpoint_interval: int | None = None,
+    ) -> None:
+        self.loop_count = loop_count
+        self.loop_step = loop_step
+        self.is_save_models = is_save_models
+        self.log_new_line_interval = log_new_line_interval
+        self.log_write_interval = log_write_interval
+        self.save_models_interval = save_models_interval
+        self.is_loop_on_interrupt = is_loop_on_interrupt
+        self.checkpoint_interval = checkpoint_interval
+        self._start = 0
+
+    def __iter__(self) -> Iterator[int]:
+        state = loop.current()
+        resumed = state.pending(self.name)
+        self._start = state.step if resumed is None else resumed["start"]
+        state.total_steps = self.loop_count
+        if self.checkpoint_interval is not None:
+            state.save_every(self.checkpoint_interval)
+        with (
+            catch_interrupts(state, enabled=self.is_loop_on_interrupt),
+            state.iterating(self),
+        ):
+            while self._start < self.loop_count and not state.is_ending:
+                state.start_iteration()
+                yield self._start
+                self._end_iteration(state)
+            state.end_loop()
+
+    def position(self, *, is_innermost: bool) -> dict[str, Any]:
+        """Return the start of the iteration to resume: past it, the global step says where."""
+        return {"start": loop.get_global_step() if is_innermost else self._start}
+
+    def is_interval(self, interval: int) -> bool:
+        """Whether a multiple of `interval` was passed since the iteration started."""
+        return loop.get_global_step() // interval > self._start // interval
+
+    def _end_iteration(self, state: loop.Loop) -> None:
+        tracker.settle()  # what was measured belongs to the step reached, not to the next start
+        state.step = max(state.step, self._start + self.loop_step)
+        if self.is_interval(self.log_write_interval):
+            tracker.save()
+        if self.is_interval(self.log_new_line_interval):
+            tracker.new_line()
+        is_saved = self.is_save_models and self.is_interval(self.save_models_interval)
+        self._start = state.step
+        if is_saved:
+            state.request_checkpoint()
+        state.boundary()
+
+
+class TrainingLoopConfigs(BaseConfigs):
+    """The training loop and what it is made of; `training_loop` is the item to iterate."""
+
+    # the global step at which the training ends
+    loop_count: Annotated[int, Ge(0)] = 10
+    # steps of one iteration
+    loop_step: Annotated[int, Ge(1)] = 1
+    # save checkpoints between iterations
+    is_save_models: bool = False
+    # steps between new lines on the console
+    log_new_line_interval: Annotated[int, Ge(1)] = 1
+    # steps between saves of what is tracked
+    log_write_interval: Annotated[int, Ge(1)] = 1
+    # steps between checkpoints, which are saved between iterations
+    save_models_interval: Annotated[int, Ge(1)] = 1
+    # let the iteration finish on Ctrl-C
+    is_loop_on_interrupt: bool = True
+    # steps between checkpoints saved inside iterations; none unless set
+    checkpoint_interval: Annotated[int, Ge(1)] | None = None
+    training_loop: TrainingLoop
+
+
+@TrainingLoopConfigs.calc(TrainingLoopConfigs.training_loop)
+def simple_training_loop(c: TrainingLoopConfigs) -> TrainingLoop:
+    return TrainingLoop(
+        loop_count=c.loop_count,
+        loop_step=c.loop_step,
+        is_save_models=c.is_save_models,
+        log_new_line_interval=c.log_new_line_interval,
+        log_write_interval=c.log_write_interval,
+        save_models_interval=c.save_models_interval,
+        is_loop_on_interrupt=c.is_loop_on_interrupt,
+        checkpoint_interval=c.checkpoint_interval,
+    )
+
+
+TrainingLoopConfigs.set_hyperparams(
+    TrainingLoopConfigs.is_save_models,
+    TrainingLoopConfigs.log_new_line_interval,
+    TrainingLoopConfigs.log_write_interval,
+    TrainingLoopConfigs.save_models_interval,
+    TrainingLoopConfigs.is_loop_on_interrupt,
+    TrainingLoopConfigs.checkpoint_interval,
+    is_hyperparam=False,
+)

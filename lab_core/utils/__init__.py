@@ -1,0 +1,1 @@
+"""What lab keeps under this name."""
