@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lab_client
+from lab_client.events import Metrics, Progress
+from tqdm.auto import tqdm
 
 READY = re.compile(r"lab-server ready grpc=(?P<grpc>\S+) http=(?P<http>\S+)")
 
@@ -88,25 +90,36 @@ def main() -> None:
         print(f"Run {run.id}: mnist {configs}", flush=True)
 
         scraped: list[str] = []
-        accuracy = 0.0
-        with run.progress() as progress:
-            for point in run.metrics():
-                progress.update(point)
-                if "accuracy" in point.values:
-                    accuracy = point.values["accuracy"]
-                    test_loss = point.values["test_loss"]
-                    progress.print(
-                        f"step {point.step:5d}   test loss {test_loss:.4f}   accuracy {accuracy:.4f}"
-                    )
-                    scraped = run_series(address.http) or scraped
-        state = run.wait()
+        values: dict[str, float] = {}
+        with tqdm(unit="step", dynamic_ncols=True) as bar:
+            for event in run.events():
+                match event.body:
+                    case Progress(total_steps=total_steps) if bar.total != total_steps:
+                        bar.total = total_steps
+                    case Metrics() as metrics:
+                        for point in metrics.points():
+                            values.update(point.values)
+                            bar.update(point.step - bar.n)
+                            if "accuracy" in point.values:
+                                tqdm.write(
+                                    f"  step {point.step:4d}   test loss {values['test_loss']:.4f}"
+                                    f"   accuracy {values['accuracy']:.4f}"
+                                )
+                                scraped = run_series(address.http) or scraped
+                        bar.set_postfix(train_loss=f"{values['train_loss']:.4f}")
+        ended = run.wait()
         duration_s = time.perf_counter() - begin
 
         print("\nFrom /metrics, while it trained:")
         for line in scraped:
             print(f"  {line}")
-        print(f"\n{state}: accuracy {accuracy:.4f} on 1,000 test digits after {duration_s:.1f} s")
-        print(f"Its files: {run.folder}")
+        print(
+            f"\n{ended.state}: accuracy {values['accuracy']:.4f} on 1,000 test digits, after"
+            f" {ended.step} steps in {duration_s:.1f} s"
+        )
+        print(f"Its files: {ended.folder}")
+        if ended.state != "COMPLETED":
+            raise SystemExit(f"the run did not complete: {ended.reason}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def test_the_wheel_holds_the_four_packages_and_their_data(dist: Path) -> None:
 
 def test_the_sdist_holds_the_tests_and_examples(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
-    names = {name.split("/", 1)[1] for name in tarfile.open(sdist).getnames() if "/" in name}
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
 
     assert {"Makefile", "Dockerfile", "protos/buf.yaml", "examples/demo.py"} <= names
     assert not any(name.startswith(".ci") for name in names)
