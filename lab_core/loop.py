@@ -34,7 +34,15 @@ __all__ = [
 
 
 class StopRun(SystemExit):  # an uncaught one ends a script quietly, as was asked for
-    """Raised between two steps when somebody asked the run to stop."""
+    """Raised between two steps when somebody asked the run to stop.
+
+    Attributes:
+        is_saved: a checkpoint of this very place was saved: the run can go on from here.
+    """
+
+    def __init__(self, is_saved: bool = False) -> None:
+        super().__init__()
+        self.is_saved = is_saved
 
 
 class Resumable(Protocol):
@@ -119,7 +127,8 @@ class Loop:
         if self._stop_with_checkpoint is not None:
             if self._stop_with_checkpoint and self.save is not None and not is_saved:
                 self.save()
-            raise StopRun
+                is_saved = True
+            raise StopRun(is_saved)
 
     def positions(self) -> dict[str, Any]:
         """Return where the iteration stands, as plain data for a checkpoint."""

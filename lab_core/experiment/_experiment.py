@@ -156,6 +156,14 @@ class Experiment:
         self.record.parent_run = run_id
         self._resume(folder / "checkpoints", checkpoint)
 
+    def load_from(self, folder: Path, step: int) -> None:
+        """Let the run go on from a checkpoint of another one, whose checkpoints are in `folder`.
+
+        Raises:
+            CheckpointError: If there is none of this step, or it is damaged.
+        """
+        self._resume(folder, step)
+
     def resume(self, checkpoint: int | None = None) -> None:
         """Let this very run, whose folder exists, go on from one of its checkpoints.
 
@@ -224,7 +232,7 @@ class Experiment:
             self.loop.on_arrival = self._arrive
         self.loop.save = self.save_checkpoint
         self.loop.save_every(self._checkpoint_interval)
-        hparams: dict[str, Any] = hyperparams(self.conf) if self.conf is not None else {}  # type: ignore[assignment] # dicts are invariant
+        hparams: dict[str, Any] = hyperparams(self.conf) if self.conf is not None else {}
         self.tracker.start(hparams)
 
     def _arrive(self) -> None:
@@ -260,10 +268,14 @@ class Experiment:
         self.record.status = self._status(error)
         if self.record.status is Status.FAILED and error is not None:
             self.record.traceback = "".join(traceback.format_exception(error))
+        indicators = self.tracker.indicators()
+        if isinstance(error, loop.StopRun) and error.is_saved:
+            # what was added and not saved is in the checkpoint, and would be there twice
+            self.tracker.reset()
         try:
             self.tracker.close(status=self.record.status.value)
             self._save_configs()
-            write_yaml(self.folder / "indicators.yaml", self.tracker.indicators())
+            write_yaml(self.folder / "indicators.yaml", indicators)
         finally:
             self.record.end = now()
             self.record.save(self.folder)
