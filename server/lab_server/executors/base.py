@@ -32,7 +32,9 @@ class LaunchSpec:
     Attributes:
         folder: the run's folder.
         num_threads: its share of the CPU's threads.
-        is_resume: go on from the newest good checkpoint in the folder, if there is one.
+        is_resume: go on from the newest good checkpoint in the folder, if there is one, and say so.
+        max_checkpoint_step: a newer checkpoint does not count. The event log says of no newer one, so it
+            may lack metrics from before it; trained again, they come again.
         parent_folder: the folder of the run whose checkpoint a fork starts from, with parent_step.
     """
 
@@ -50,6 +52,7 @@ class LaunchSpec:
     device: str
     num_threads: int
     is_resume: bool = False
+    max_checkpoint_step: int = -1
     parent_run_id: str = ""
     parent_folder: Path | None = None
     parent_step: int = 0
@@ -64,6 +67,13 @@ class ExperimentEntry:
     error: str = ""
 
 
+EXIT_DISK_FULL = 28
+"""Exit status of a trainer that could not even write why it ended; the number is ENOSPC's."""
+
+DISK_FULL = "the disk is full: it could not even write why it ended"
+"""What `Executor.wait` says of a trainer that will not fare better when it is tried again."""
+
+
 class Executor(Protocol):
     """Starts trainers and ends them."""
 
@@ -74,7 +84,9 @@ class Executor(Protocol):
     async def describe(self) -> tuple[ExperimentEntry, ...]:
         """Return the experiments; waits until their modules are imported."""
 
-    async def check(self, experiment: str, overrides: Mapping[str, PlainValue]) -> tuple[Violation, ...]:
+    async def check(
+        self, experiment: str, overrides: Mapping[str, PlainValue]
+    ) -> tuple[Violation, ...]:
         """Run the experiment's own checks on a config message, in a process that may die of it."""
 
     async def launch(self, spec: LaunchSpec) -> TrainerProcess:
@@ -87,8 +99,8 @@ class Executor(Protocol):
     async def inspect(self, spec_folder: Path, attempt: int) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, else None."""
 
-    async def wait(self, process: TrainerProcess) -> None:
-        """Return when the trainer itself has ended."""
+    async def wait(self, process: TrainerProcess) -> str:
+        """Return when the trainer itself has ended: how, in words, "" when nobody knows."""
 
     async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
         """End it and every process it started: SIGTERM, after grace_s SIGKILL; return when all are gone."""

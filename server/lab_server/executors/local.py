@@ -1,0 +1,193 @@
+"""Trainers as processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lab_core.configs import PlainValue, Schema
+from lab_core.errors import Violation
+from lab_server import processes
+from lab_server.errors import LaunchError
+from lab_server.executors.base import DISK_FULL, EXIT_DISK_FULL, ExperimentEntry, LaunchSpec, Slot
+from lab_server.executors.forkserver import ForkServerClient
+from lab_server.run_folder import RunFolder
+from lab_server.runs import TrainerProcess
+from lab_server.trainer import spec as specs
+
+_POLL_S = 0.01
+_REPORT_S = 0.5  # between a process's end and the forkserver's word on how it ended
+_KILL_S = 10.0
+
+
+class LocalExecutor:
+    """Forks trainers by a forkserver, which it starts at once, and ends them with all they started."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        *,
+        experiments: Sequence[str] = (),
+        preload: Sequence[str] | None = None,
+    ) -> None:
+        self._slots = tuple(slots)
+        self._statuses: dict[int, asyncio.Future[int]] = {}
+        self._forkserver = ForkServerClient(experiments, preload=preload, on_exit=self._on_exit)
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Every slot there is."""
+        return self._slots
+
+    @property
+    def forkserver_pid(self) -> int:
+        """The forkserver's process id."""
+        return self._forkserver.pid
+
+    async def describe(self) -> tuple[ExperimentEntry, ...]:
+        """Return the experiments; waits until their modules are imported."""
+        answer = await self._forkserver.ask("describe")
+        return tuple(
+            ExperimentEntry(
+                entry["name"],
+                None if entry["schema"] is None else Schema.from_json(entry["schema"]),
+                entry["error"],
+            )
+            for entry in answer["experiments"]
+        )
+
+    async def check(
+        self, experiment: str, overrides: Mapping[str, PlainValue]
+    ) -> tuple[Violation, ...]:
+        """Run the experiment's own checks on a config message, in a process that may die of it."""
+        try:
+            answer = await self._forkserver.ask(
+                "check", experiment=experiment, overrides=dict(overrides)
+            )
+        except LaunchError as error:
+            return (Violation("", str(error)),)
+        return tuple(Violation(key, message) for key, message in answer["violations"])
+
+    async def launch(self, spec: LaunchSpec) -> TrainerProcess:
+        """Start a trainer for an attempt; the same attempt again returns the same process.
+
+        Raises:
+            LaunchError: If no process could be started.
+        """
+        pid_file = RunFolder(spec.folder).pid_file(spec.attempt)
+        process = processes.read_pid_file(pid_file)
+        if process is not None:
+            return process
+        await self._forkserver.ask("launch", spec=specs.to_json(spec))
+        process = processes.read_pid_file(pid_file)
+        if process is None:
+            raise LaunchError(f"the trainer of {spec.run_id} could not write to {spec.folder}")
+        self._status(process.pid)
+        return process
+
+    async def inspect(self, spec_folder: Path, attempt: int) -> TrainerProcess | None:
+        """Return the attempt's trainer while any process of it lives, else None."""
+        process = processes.read_pid_file(RunFolder(spec_folder).pid_file(attempt))
+        if process is None or not await asyncio.to_thread(processes.members, process):
+            return None
+        return process
+
+    async def wait(self, process: TrainerProcess) -> str:
+        """Return when the trainer itself has ended: how, in words, "" when nobody knows."""
+        await _ended(process)
+        status = self._statuses.get(process.pid)
+        if status is None:
+            return ""
+        try:
+            return _in_words(await asyncio.wait_for(asyncio.shield(status), _REPORT_S))
+        except TimeoutError:
+            return ""
+
+    async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
+        """End it and every process it started: SIGTERM, after grace_s SIGKILL; return when all are gone.
+
+        Raises:
+            LaunchError: If a process cannot be ended, because the kernel holds it.
+        """
+        members = await asyncio.to_thread(processes.members, process)
+        if grace_s > 0 and members:
+            for member in members:
+                processes.send_signal(member, signal.SIGTERM)
+            # what the trainer leaves behind when it has ended is not waited for
+            await _first_of(_ended(process), grace_s)
+        deadline = asyncio.get_running_loop().time() + _KILL_S
+        # again, as long as there are some: between a look and the kill, one may have forked
+        while members := await asyncio.to_thread(processes.members, process):
+            for member in members:
+                processes.send_signal(member, signal.SIGKILL)
+            if asyncio.get_running_loop().time() > deadline:
+                pids = ", ".join(str(member.pid) for member in members)
+                raise LaunchError(f"the kernel does not let go of process {pids}")
+            await asyncio.sleep(_POLL_S)
+        self._statuses.pop(process.pid, None)
+
+    def usage(self, process: TrainerProcess) -> Mapping[str, Any]:
+        """Return {"cpu_seconds": float, "memory_bytes": int} of it and its children; empty when gone."""
+        members = processes.members(process)
+        if not members:
+            return {}
+        return {
+            "cpu_seconds": sum(m.cpu_ticks for m in members) / os.sysconf("SC_CLK_TCK"),
+            "memory_bytes": sum(m.num_pages for m in members) * os.sysconf("SC_PAGE_SIZE"),
+        }
+
+    async def close(self) -> None:
+        """End what belongs to the executor itself; trainers go on."""
+        await self._forkserver.close()
+
+    def _on_exit(self, pid: int, status: int) -> None:
+        # it may come before `launch` has returned
+        future = self._status(pid)
+        if not future.done():
+            future.set_result(status)
+
+    def _status(self, pid: int) -> asyncio.Future[int]:
+        return self._statuses.setdefault(pid, asyncio.get_running_loop().create_future())
+
+
+async def _ended(process: TrainerProcess) -> None:
+    """Return when a process, child or not, has ended; a pidfd becomes readable then."""
+    loop = asyncio.get_running_loop()
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:  # gone; or a kernel or sandbox without pidfds
+        while processes.is_alive(process):  # noqa: ASYNC110 - another process sets no Event
+            await asyncio.sleep(_POLL_S)
+        return
+    try:
+        if processes.is_alive(process):
+            ended = asyncio.Event()
+            loop.add_reader(fd, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                loop.remove_reader(fd)
+    finally:
+        os.close(fd)
+
+
+async def _first_of(awaitable: Any, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(awaitable, timeout_s)
+    except TimeoutError:
+        return
+
+
+def _in_words(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        hint = "; perhaps the machine ran out of memory" if number == signal.SIGKILL else ""
+        return f"it was killed by {name}{hint}"
+    if os.WEXITSTATUS(status) == EXIT_DISK_FULL:
+        return DISK_FULL
+    return f"it ended with exit status {os.WEXITSTATUS(status)}"

@@ -1,0 +1,70 @@
+"""Where things lie in a run's folder: the names that the server and its trainers share."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths below one run's folder, DESIGN section 3."""
+
+    path: Path
+
+    @property
+    def spool_folder(self) -> Path:
+        """What the attempts wrote for the server."""
+        return self.path / "spool"
+
+    @property
+    def control(self) -> Path:
+        """Commands of the server to the trainer, JSON lines."""
+        return self.path / "control"
+
+    @property
+    def log(self) -> Path:
+        """What the trainer and the experiment printed, all attempts."""
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder a step."""
+        return self.path / "checkpoints"
+
+    @property
+    def parent(self) -> Path:
+        """A run folder of its own, with the checkpoint that a fork starts from."""
+        return self.path / "parent"
+
+    def spool(self, attempt: int) -> Path:
+        """The attempt's events."""
+        return self.spool_folder / str(attempt)
+
+    def pid_file(self, attempt: int) -> Path:
+        """Which process is the attempt's trainer; written once, by that process."""
+        return self.spool_folder / f"{attempt}.pid"
+
+    def beat(self, attempt: int) -> Path:
+        """A file whose mtime says when the attempt last got on."""
+        return self.spool_folder / f"{attempt}.beat"
+
+    def reserve(self, attempt: int) -> Path:
+        """Bytes kept so that the attempt can tell of a full disk."""
+        return self.spool_folder / f"{attempt}.reserve"
+
+    def make(self) -> None:
+        """Make the folders that the server and its trainer write to."""
+        self.spool_folder.mkdir(parents=True, exist_ok=True)
+
+    def send(self, attempt: int, command: str, **arguments: object) -> None:
+        """Append a command for the attempt's trainer, for good."""
+        line = json.dumps({"attempt": attempt, "command": command, **arguments}) + "\n"
+        fd = os.open(self.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(fd, line.encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)

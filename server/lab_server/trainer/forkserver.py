@@ -1,0 +1,238 @@
+"""The process from which trainers are forked: it has imported everything, so that a run starts at once.
+
+It must stay fit to be forked: no threads, no CUDA, no gRPC. It speaks JSON lines with the server over a
+socket, ends when the server does, and leaves its trainers alone then. Orphans of trainers become its
+children (it is their subreaper).
+
+Requests `{"id", "op", ...}` are answered `{"id", ...}` or `{"id", "error"}`; when a trainer ends, it says
+`{"exit": pid, "status": wait status}`.
+
+Run by `lab_server.executors`: python -m lab_server.trainer.forkserver --fd N [--experiments SOURCE]...
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from lab_server import processes
+from lab_server.trainer import process
+from lab_server.trainer.registry import Registered, find
+from lab_server.trainer.spec import from_json
+
+_log = logging.getLogger("lab_server.forkserver")
+
+_PRELOAD = (
+    "torch",
+    "torch._dynamo",  # an optimizer's first step would import it, in every trainer
+    "torchvision",
+    "lab_core.experiment",
+    "lab_core.helpers.training_loop",
+    "lab_core.writers.sqlite",
+    "lab_core.writers.tensorboard",
+    "lab_server.trainer.train",
+)
+_CHECK_S = 30  # what an experiment's own checks may take
+_CLAIM_S = 30.0
+
+
+class ForkServer:
+    """Answers the server's requests, one after the other, until the server is gone."""
+
+    def __init__(self, server: socket.socket, experiments: dict[str, Registered]) -> None:
+        self._server = server
+        self._experiments = experiments
+        self._trainers: set[int] = set()
+        self._selector = selectors.DefaultSelector()
+        self._pending = b""
+        self._is_open = True
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+
+    def run(self) -> None:
+        """Serve; returns when the server closed its end."""
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._selector.register(self._server, selectors.EVENT_READ, self._receive)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._reap)
+        self._reap()
+        while self._is_open:
+            for key, _ in self._selector.select():
+                key.data()
+
+    def _receive(self) -> None:
+        data = self._server.recv(1 << 16)
+        if not data:
+            self._is_open = False
+            return
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            try:
+                getattr(self, f"_op_{request['op']}")(request)
+            except Exception as error:
+                traceback.print_exc()
+                self._send({"id": request["id"], "error": f"{type(error).__name__}: {error}"})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._server.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            self._is_open = False
+
+    def _op_describe(self, request: dict[str, Any]) -> None:
+        entries = [entry.to_json() for _, entry in sorted(self._experiments.items())]
+        self._send({"id": request["id"], "experiments": entries})
+
+    def _op_check(self, request: dict[str, Any]) -> None:
+        """Run an experiment's checks in a fork: they are a user's code, and may do anything."""
+        configs = self._configs(request["experiment"])
+        read_end, write_end = os.pipe()
+
+        def check() -> int:
+            from lab_core.configs import check
+
+            signal.alarm(_CHECK_S)
+            found = check(configs, request["overrides"])
+            answer = json.dumps([[violation.key, violation.message] for violation in found])
+            with open(write_end, "w") as file:
+                file.write(answer)
+            return 0
+
+        self._fork(check)
+        os.close(write_end)
+        received: list[bytes] = []
+
+        def receive() -> None:
+            data = os.read(read_end, 1 << 16)
+            if data:
+                received.append(data)
+                return
+            self._selector.unregister(read_end)
+            os.close(read_end)
+            try:
+                violations = json.loads(b"".join(received))
+            except ValueError:
+                self._send({"id": request["id"], "error": "the experiment's own checks crashed"})
+            else:
+                self._send({"id": request["id"], "violations": violations})
+
+        self._selector.register(read_end, selectors.EVENT_READ, receive)
+
+    def _op_launch(self, request: dict[str, Any]) -> None:
+        """Fork a trainer; answered as soon as it has, or has not, claimed the attempt."""
+        spec = from_json(request["spec"])
+        configs = self._configs(spec.experiment)
+        read_end, write_end = os.pipe()
+
+        def train() -> int:
+            if not process.claim(spec):
+                return 0
+            os.write(write_end, b"1")
+            os.close(write_end)
+            from lab_server.trainer.train import train
+
+            return train(spec, configs)
+
+        pid = self._fork(train)
+        os.close(write_end)
+        self._trainers.add(pid)
+        with selectors.DefaultSelector() as selector, open(read_end, "rb", buffering=0) as file:
+            selector.register(file, selectors.EVENT_READ)
+            is_claimed = bool(selector.select(_CLAIM_S)) and file.read(1) == b"1"
+        self._send({"id": request["id"], "is_claimed": is_claimed})
+
+    def _configs(self, name: str) -> Any:
+        entry = self._experiments.get(name)
+        if entry is None or entry.configs is None:
+            raise LookupError(entry.error if entry else f"there is no experiment {name!r}")
+        return entry.configs
+
+    def _fork(self, run: Callable[[], int]) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 70
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # the server must see this process's end, not that of the last trainer
+            self._selector.close()
+            self._server.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            code = run()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            _exit(code)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid in self._trainers:
+                    self._trainers.discard(pid)
+                    self._send({"exit": pid, "status": status})
+
+
+def _exit(code: int) -> NoReturn:
+    # No atexit: what is registered belongs to the forkserver.
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _preload(modules: Sequence[str]) -> None:
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            _log.exception("cannot preload %s", name)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)  # a pool of threads would not survive the fork
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Import, then serve the socket that was inherited."""
+    parser = argparse.ArgumentParser(prog="lab_server.trainer.forkserver")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--experiments", action="append", default=[])
+    parser.add_argument("--preload", default=",".join(_PRELOAD))
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = socket.socket(fileno=options.fd)
+    processes.become_subreaper()
+    _preload([name for name in options.preload.split(",") if name])
+    experiments = find(options.experiments)
+    num_threads = len(os.listdir("/proc/self/task"))
+    if num_threads > 1:
+        _log.warning("an import started %d threads; trainers will lack them", num_threads - 1)
+    gc.collect()
+    gc.freeze()  # else the first collection in a trainer would copy every page
+    ForkServer(server, experiments).run()
+
+
+if __name__ == "__main__":
+    main()

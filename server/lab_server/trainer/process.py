@@ -1,0 +1,102 @@
+"""The first acts of a trainer: to be found, to stand apart, and to write to its own log."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from lab_server import processes
+from lab_server.executors.base import LaunchSpec
+from lab_server.run_folder import RunFolder
+
+RUN_ATTEMPT = "LAB_RUN_ATTEMPT"
+"""Environment variable: "RUN_ID/ATTEMPT"."""
+
+
+def claim(spec: LaunchSpec) -> bool:
+    """Begin a session, and say in the pid file who trains; False when another process does already."""
+    os.setsid()
+    folder = RunFolder(spec.folder)
+    folder.make()
+    me = processes.identify(os.getpid())
+    assert me is not None, "/proc knows the process that reads it"
+    processes.write_marker(processes.marker(me))
+    os.environ[RUN_ATTEMPT] = f"{spec.run_id}/{spec.attempt}"
+    pid_file = folder.pid_file(spec.attempt)
+    draft = pid_file.with_name(f".{pid_file.name}-{me.pid}")
+    content = {"pid": me.pid, "start_ticks": me.start_ticks, "boot_id": processes.boot_id()}
+    draft.write_text(json.dumps(content))
+    try:
+        os.link(draft, pid_file)  # whole or not at all, and only once
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
+
+
+def redirect_output(log: Path) -> int:
+    """Send what is printed, by C code and children too, to the log; return where it begins."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(nothing)
+    offset = os.fstat(fd).st_size
+    os.close(fd)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        # not the forkserver's objects: an experiment's module may have replaced those
+        file = open(number, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+        setattr(sys, name, file)
+        setattr(sys, f"__{name}__", file)
+    return offset
+
+
+def set_signals(terminate: Callable[[], None]) -> None:
+    """Have SIGTERM call `terminate`, and leave Ctrl-C to the server in whose terminal it is pressed."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: terminate())
+
+
+def tie_children() -> None:
+    """Make descendants findable and, where they are forked by the training thread, die with it."""
+    processes.become_subreaper()
+    # The kernel sends the signal when the forking *thread* ends, so only the main one's forks get it.
+    is_main: list[bool] = [False]
+
+    def before() -> None:
+        is_main[0] = threading.current_thread() is threading.main_thread()
+
+    def after() -> None:
+        if is_main[0]:
+            processes.die_with_parent()
+
+    os.register_at_fork(before=before, after_in_child=after)
+
+
+def set_device(device: str, num_threads: int) -> None:
+    """Show the trainer its device alone, and give it its share of the threads."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if device.startswith("cuda:"):
+        index = int(device.removeprefix("cuda:"))
+        # the server's own list, if it has one, is what its numbers mean
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else str(index)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(num_threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(num_threads)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()  # as in any new process; forks would all share the forkserver's

@@ -1,0 +1,212 @@
+"""Trains one attempt of a run, start to end, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab_core import checkpoints, experiment, loop
+from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
+from lab_core.errors import CheckpointError
+from lab_core.experiment import Experiment, Status
+from lab_server import events
+from lab_server.executors.base import EXIT_DISK_FULL, LaunchSpec
+from lab_server.run_folder import RunFolder
+from lab_server.runs import RunState
+from lab_server.trainer import process
+from lab_server.trainer.outbox import Outbox, SpoolMetrics
+from lab_server.trainer.watcher import Watcher
+
+_DEFAULT_WRITERS = ("sqlite", "tensorboard")
+_WRITE_INTERVAL_S = 0.02
+_MAX_REASON_CHARS = 1000
+
+
+def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
+    """Train, telling the spool everything; return the process's exit status."""
+    folder = RunFolder(spec.folder)
+    log_offset = process.redirect_output(folder.log)
+    process.set_signals(_terminate)
+    process.tie_children()
+    process.set_device(spec.device, spec.num_threads)
+    try:
+        outbox = Outbox(folder, spec.attempt)
+    except OSError:
+        traceback.print_exc()
+        return EXIT_DISK_FULL
+    return _Attempt(spec, configs, folder, outbox, log_offset).run()
+
+
+_is_terminated = False
+
+
+def _terminate() -> None:
+    """SIGTERM, which is not how the server asks: end soon, with a checkpoint to go on from."""
+    global _is_terminated
+    _is_terminated = True
+    loop.request_stop(checkpoint=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _ResolvedItem:
+    """An item of the configs as `events.encode_config` takes it."""
+
+    key: str
+    value: PlainValue
+    origin: str
+    option: str | None
+    other_options: tuple[str, ...]
+    is_hyperparam: bool
+
+
+class _Attempt:
+    """The one attempt that this process is for."""
+
+    def __init__(
+        self,
+        spec: LaunchSpec,
+        configs: type[BaseConfigs],
+        folder: RunFolder,
+        outbox: Outbox,
+        log_offset: int,
+    ) -> None:
+        self._spec = spec
+        self._configs = configs
+        self._folder = folder
+        self._outbox = outbox
+        self._experiment = Experiment(
+            spec.experiment,
+            comment=spec.notes or spec.name,
+            writers=[*(spec.writers or _DEFAULT_WRITERS), SpoolMetrics(outbox)],
+            tags=spec.tags,
+            run_id=spec.run_id,
+            folder=spec.folder,
+            write_interval_s=_WRITE_INTERVAL_S,
+            is_git_recorded=False,  # the repository around the server is not the experiment's
+        )
+        self._watcher = Watcher(folder, outbox, log_offset=log_offset)
+
+    def run(self) -> int:
+        """Train, and leave the outcome as the last record; return the exit status."""
+        self._watcher.start()
+        error: BaseException | None = None
+        try:
+            self._train()
+        except BaseException as raised:
+            error = raised
+            # what is recorded as the end of the run, when it did not come to `with`
+            self._experiment.close(raised)
+            if not isinstance(raised, SystemExit):
+                traceback.print_exception(raised)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._watcher.stop()
+        if self._is_interrupted:
+            return 0
+        state, reason, trace = self._outcome(error)
+        return 0 if self._outbox.finish(state, reason, trace) else EXIT_DISK_FULL
+
+    @property
+    def _is_interrupted(self) -> bool:
+        """Ended by a signal that nobody of the server sent: not an outcome, to be tried again."""
+        return (
+            _is_terminated
+            and self._watcher.stop_checkpoint is None
+            and self._experiment.record.status is Status.STOPPED
+        )
+
+    def _train(self) -> None:
+        spec, run = self._spec, self._experiment
+        run.record.script = getattr(sys.modules[self._configs.__module__], "__file__", None) or ""
+        run.on_checkpoint(self._tell_checkpoint)
+        self._resume()
+        conf = run.calculate_configs(
+            self._configs, dict(spec.overrides), [list(group) for group in spec.run_order] or None
+        )
+        run.add_pytorch_models({name: getattr(conf, name) for name in spec.models})
+        with run.start():
+            self._outbox.send(
+                [
+                    events.encode_config(spec.attempt, time.time_ns(), _resolved(conf)),
+                    events.encode_state(spec.attempt, time.time_ns(), RunState.RUNNING),
+                ]
+            )
+            experiment.run(conf)
+
+    def _resume(self) -> None:
+        """Find where to go on, and say so first: readers drop what was measured later."""
+        spec, run = self._spec, self._experiment
+        damaged: list[tuple[int, CheckpointError]] = []
+        step: int | None = None
+        if spec.is_resume:
+            step = self._resume_own(damaged)
+        if step is None and spec.parent_folder is not None:
+            run.record.parent_run = spec.parent_run_id
+            run.load_from(RunFolder(spec.parent_folder).checkpoints, spec.parent_step)
+            step = spec.parent_step
+        if not spec.is_resume:
+            return
+        # nothing counts of a run that begins anew, also not what was measured at step 0
+        run.tracker.truncate(-1 if step is None else step)
+        now = time.time_ns()
+        truncate = events.encode_truncate(spec.attempt, now, step or 0)
+        told = [
+            events.encode_checkpoint(spec.attempt, now, at, damage=str(error))
+            for at, error in damaged
+        ]
+        self._outbox.send([truncate, *told])
+
+    def _resume_own(self, damaged: list[tuple[int, CheckpointError]]) -> int | None:
+        for checkpoint in reversed(checkpoints.list_checkpoints(self._folder.checkpoints)):
+            # one of step 0 says nothing; and "after step 0" would keep what was measured at 0
+            if not 0 < checkpoint.step <= self._spec.max_checkpoint_step:
+                continue
+            try:
+                self._experiment.resume(checkpoint.step)
+            except CheckpointError as error:
+                damaged.append((checkpoint.step, error))
+            else:
+                return checkpoint.step
+        return None
+
+    def _tell_checkpoint(self, step: int, path: Path) -> None:
+        size = sum(file.stat().st_size for file in path.iterdir())
+        self._outbox.send(
+            [events.encode_checkpoint(self._spec.attempt, time.time_ns(), step, size)]
+        )
+
+    def _outcome(self, error: BaseException | None) -> tuple[RunState, str, str]:
+        failure = self._outbox.failure
+        if failure is not None:
+            return RunState.FAILED, f"its events could not be written: {failure.strerror}", ""
+        status = self._experiment.record.status
+        if status is Status.COMPLETED:
+            return RunState.COMPLETED, "", ""
+        if status is Status.STOPPED:
+            return RunState.STOPPED, "", ""
+        assert error is not None, "a run fails by an error"
+        if isinstance(error, SystemExit):
+            return RunState.FAILED, f"the experiment called sys.exit({error.code!r})", ""
+        first_line = str(error).partition("\n")[0][:_MAX_REASON_CHARS]
+        name = type(error).__name__
+        trace = "".join(traceback.format_exception(error))
+        return RunState.FAILED, f"{name}: {first_line}" if first_line else name, trace
+
+
+def _resolved(conf: BaseConfigs) -> Iterator[_ResolvedItem]:
+    items: dict[str, dict[str, Any]] = to_yaml_data(conf)["items"]
+    for key, item in items.items():
+        option = item.get("option")
+        yield _ResolvedItem(
+            key,
+            item["value"],
+            item["origin"],
+            option,
+            tuple(name for name in item.get("options", ()) if name != option),
+            item["hyperparam"],
+        )

@@ -1,0 +1,153 @@
+"""A trainer's second thread: it hears the server's commands, and tells of log lines and progress."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections import deque
+
+from lab_core import loop
+from lab_server import events
+from lab_server.run_folder import RunFolder
+from lab_server.trainer.outbox import Outbox
+
+POLL_S = 0.025
+_PROGRESS_S = 1.0
+_SPEED_WINDOW = 6  # readings of progress that the speed is taken over
+_LOG_CHUNK_BYTES = 256 << 10
+_LOG_TAIL_BYTES = 4 << 20  # of what was printed last, so much is told after the end
+
+
+class Watcher:
+    """Polls `control` and `log.txt` until stopped.
+
+    It owns what it read so far; the training thread only starts and stops it.
+
+    Attributes:
+        stop_checkpoint: set once the server asked to stop: whether with a checkpoint.
+    """
+
+    def __init__(self, folder: RunFolder, outbox: Outbox, *, log_offset: int) -> None:
+        self.stop_checkpoint: bool | None = None
+        self._folder = folder
+        self._outbox = outbox
+        self._control_offset = 0
+        self._log_offset = log_offset
+        self._line = b""
+        self._step = 0
+        self._activity = -1
+        self._readings: deque[tuple[float, int]] = deque(maxlen=_SPEED_WINDOW)
+        self._is_done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lab-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell the rest of the log and the last step, and end the thread."""
+        self._is_done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # the spool is full: the outbox knows, and the run ends
+            next_progress = 0.0
+            while not self._is_done.wait(POLL_S):
+                self._hear()
+                self._tell_log(_LOG_CHUNK_BYTES)
+                if self._outbox.failure is not None:
+                    loop.request_stop(checkpoint=False)
+                now = time.monotonic()
+                if now >= next_progress:
+                    next_progress = now + _PROGRESS_S
+                    self._beat()
+                    self._tell_progress(now)
+            self._tell_rest()
+        if self._outbox.failure is not None:
+            loop.request_stop(checkpoint=False)
+
+    def _hear(self) -> None:
+        try:
+            size = self._folder.control.stat().st_size
+        except OSError:
+            return
+        if size <= self._control_offset:
+            return
+        with self._folder.control.open("rb") as file:
+            file.seek(self._control_offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._control_offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                self._obey(json.loads(line))
+            except (ValueError, AttributeError):
+                continue  # a torn line of a server that was killed; the next one says it again
+
+    def _obey(self, order: dict[str, object]) -> None:
+        if order.get("attempt") != self._outbox.attempt:
+            return
+        if order.get("command") == "stop":
+            self.stop_checkpoint = bool(order.get("checkpoint", True))
+            loop.request_stop(checkpoint=self.stop_checkpoint)
+        elif order.get("command") == "checkpoint":
+            loop.request_checkpoint()
+
+    def _tell_log(self, max_bytes: int) -> bool:
+        """Send the next lines of the log; return whether there may be more."""
+        try:
+            size = self._folder.log.stat().st_size
+        except OSError:
+            return False
+        if size <= self._log_offset:
+            return False
+        with self._folder.log.open("rb") as file:
+            data = os.pread(file.fileno(), max_bytes, self._log_offset)
+        self._log_offset += len(data)
+        lines = (self._line + data).split(b"\n")
+        self._line = lines.pop()
+        if len(self._line) > events.MAX_LINE_CHARS:
+            lines, self._line = [*lines, self._line], b""
+        self._send_lines(lines)
+        return self._log_offset < size
+
+    def _send_lines(self, lines: list[bytes]) -> None:
+        texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
+        if texts:
+            self._outbox.send(events.encode_log(self._outbox.attempt, time.time_ns(), "", texts))
+
+    def _tell_rest(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            skipped = self._folder.log.stat().st_size - _LOG_TAIL_BYTES - self._log_offset
+            if skipped > 0:
+                self._log_offset += skipped
+                self._send_lines([b"[%d bytes of log.txt are left out here]" % skipped])
+        while self._tell_log(_LOG_CHUNK_BYTES):
+            pass
+        if self._line:
+            self._send_lines([self._line])
+        self._tell_progress(time.monotonic())
+
+    def _beat(self) -> None:
+        """Touch the beat while the run shows signs of life: a hung one stops doing so."""
+        count = loop.activity_count()
+        if count != self._activity:
+            self._activity = count
+            with contextlib.suppress(OSError):
+                self._folder.beat(self._outbox.attempt).touch()
+
+    def _tell_progress(self, now: float) -> None:
+        step = loop.get_global_step()
+        self._readings.append((now, step))
+        if step == self._step:
+            return
+        self._step = step
+        began, first = self._readings[0]
+        speed = (step - first) / (now - began) if now > began else 0.0
+        payload = events.encode_progress(
+            self._outbox.attempt, time.time_ns(), step, loop.total_steps() or 0, max(speed, 0.0)
+        )
+        self._outbox.send([payload])
