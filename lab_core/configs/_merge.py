@@ -31,6 +31,7 @@ class Merge:
     aggregates: dict[tuple[str, str], tuple[tuple[str, Any], ...]] = field(default_factory=dict)
     hyperparams: dict[str, bool] = field(default_factory=dict)
     checks: list[tuple[str, str, Callable[[Any], object]]] = field(default_factory=list)
+    hidden: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         if self.depth > _MAX_DEPTH:
@@ -48,7 +49,8 @@ class Merge:
         names = dict.fromkeys(
             name for own in reversed(layers) for name in own.names() if "." not in name
         )
-        return [name for name in names if not _is_shadowed(name, layers)]
+        self.hidden = {name for name in names if _is_shadowed(name, layers)}
+        return [name for name in names if name not in self.hidden]
 
     def _declare(self, name: str, layers: list[Declarations]) -> None:
         raw = next((own.values[name] for own in layers if name in own.values), MISSING)
@@ -113,11 +115,16 @@ class Merge:
         self.checks += [(n, prefix + p, f) for n, p, f in inner.checks]
 
     def _register(self, layers: list[Declarations]) -> None:
-        problems = []
+        problems: list[Violation] = []
+
+        def is_known(key: str) -> bool:
+            if key not in self.sources and key not in self.hidden:
+                problems.append(_unknown_target(self.cls, key))
+            return key in self.sources
+
         for own in reversed(layers):  # the nearest class comes last, and to the front
             for key, options in own.options.items():
-                if key not in self.sources:
-                    problems.append(_unknown_target(self.cls, key))
+                if not is_known(key):
                     continue
                 source = self.sources[key]
                 bound = {name: BoundOption(option, "") for name, option in options.items()}
@@ -127,14 +134,10 @@ class Merge:
                 }
             for key, aggregates in own.aggregates.items():
                 for option, choices in aggregates.items():
-                    self.aggregates[key, option] = choices
-                    for target, _ in choices:
-                        if target not in self.sources:
-                            problems.append(_unknown_target(self.cls, target))
+                    self.aggregates[key, option] = tuple(c for c in choices if is_known(c[0]))
             for key, mark in own.hyperparams.items():
-                if key not in self.sources:
-                    problems.append(_unknown_target(self.cls, key))
-                self.hyperparams[key] = mark
+                if is_known(key):
+                    self.hyperparams[key] = mark
         if problems:
             raise ConfigError(problems)
         named = {f.__name__: f for own in reversed(layers) for f in own.checks.values()}

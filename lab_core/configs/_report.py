@@ -114,10 +114,12 @@ def hyperparams(conf: BaseConfigs) -> dict[str, PlainValue]:
         if not _is_hyperparam(state, item, choice):
             continue
         value = _known_value(state, item.key, choice)
-        if value is not MISSING and is_plain(value):
-            found[item.key] = to_plain(value)
-        elif choice.option is not None:
+        if choice.option is not None and (
+            choice.source in ("override", "assigned") or not is_plain(value)
+        ):
             found[item.key] = choice.option
+        elif value is not MISSING and is_plain(value):
+            found[item.key] = to_plain(value)
         elif value is not MISSING:
             found[item.key] = _text(value)
     return found

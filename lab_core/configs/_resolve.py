@@ -109,8 +109,10 @@ def _validate(
     schema = spec.schema
 
     def accept_object(key: str, value: Any) -> bool:
-        info = spec.sources[key].info
-        if info.cls is None or spec.sources[key].nested is not None:
+        info, nested = spec.sources[key].info, spec.sources[key].nested
+        if nested is not None:
+            return isinstance(value, nested)
+        if info.cls is None:
             return info.text.startswith("object") and not isinstance(value, str)
         try:
             return isinstance(value, info.cls)

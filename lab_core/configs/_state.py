@@ -6,6 +6,7 @@ it. The lock has no time limit: computing an item takes as long as the user's fu
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from lab_core.errors import ConfigError, Violation
 
 if TYPE_CHECKING:
     from lab_core.configs._base import BaseConfigs
+
+
+_NOT_NEEDED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
 
 class _Frame:
@@ -177,8 +181,10 @@ class State:
             value = source.raw if is_raw else choice.value
         else:
             value = choice.value
-        if source.nested is not None and not isinstance(value, source.nested):
-            return source.nested() if choice.source == "default" else value
+        if source.nested is not None:
+            # the class's instance stays as it is: what it was assigned are defaults of ours
+            is_default = choice.source == "default"
+            return source.nested.__new__(source.nested) if is_default else value
         return self._converted(source, value)
 
     def _converted(self, source: Source, value: Any) -> Any:
@@ -284,13 +290,9 @@ class _Computing:
 
 
 def _takes_configs(function: Any) -> bool:
-    """Say whether an option's function wants the configs; a function of no parameters does not."""
-    code = getattr(function, "__code__", None)
-    if code is not None and not hasattr(function, "__wrapped__"):
-        return bool(code.co_argcount or code.co_flags & 0x04)
-    import inspect
-
+    """Say whether an option's function wants the configs: whether it has a required parameter."""
     try:
-        return bool(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return True
+    return any(p.default is p.empty and p.kind not in _NOT_NEEDED for p in parameters)

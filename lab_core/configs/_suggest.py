@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _MAX_LISTED = 12
+_MUCH_WORSE = 0.1
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -14,6 +15,12 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
     if near:
+        matcher = difflib.SequenceMatcher(b=wrong)
+        ratios = {}
+        for name in near:
+            matcher.set_seq1(name)
+            ratios[name] = matcher.ratio()
+        near = [name for name in near if ratios[name] > ratios[near[0]] - _MUCH_WORSE]
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"
     if not known:
         return ""

@@ -186,8 +186,8 @@ def aggregate_problems(schema: Schema, chooser: Chooser) -> list[Violation]:
         try:
             choice = chooser.choose(item.key)
         except ConfigError as error:
-            problems += [v for v in error.violations if v not in problems]
-            continue
+            problems += error.violations  # once: each item of the circle would tell it again
+            break
         if choice.source == "aggregate" and isinstance(choice.value, str) and choice.option is None:
             _, wrong = clean_values(schema, {item.key: choice.value})
             problems += wrong

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import pytest
+from annotated_types import Ge, Interval, Len, MultipleOf
+
+from lab_core.configs import BaseConfigs, ConfigError, calculate, plan, schema
+
+
+class Configs(BaseConfigs):
+    flag: bool = False
+    count: Annotated[int, Ge(1)] = 10
+    rate: float = 0.1
+    name: str = ""
+    maybe: int | None = None
+    sizes: list[int] = [1]  # noqa: RUF012
+    betas: tuple[float, float] = (0.9, 0.999)
+    mode: Literal["fast", "slow"] = "fast"
+    width: Annotated[int, Interval(gt=0, le=512), MultipleOf(8)] = 8
+    words: Annotated[list[str], Len(1, 2)] = ["a"]  # noqa: RUF012
+    either: int | str = 1
+    anything: Any = None
+    model: dict[str, int]
+
+
+SCHEMA = schema(Configs)
+
+
+def planned(key: str, value: object, **options: Any) -> object:
+    return plan(SCHEMA, {key: value}, **options).by_key[key].value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("flag", True, True),
+        ("count", 3, 3),
+        ("rate", 3, 3.0),
+        ("rate", math.inf, math.inf),
+        ("name", "x", "x"),
+        ("maybe", None, None),
+        ("maybe", 3, 3),
+        ("sizes", [], []),
+        ("sizes", (1, 2), [1, 2]),
+        ("betas", [0, 1], [0.0, 1.0]),
+        ("either", "3", "3"),
+        ("anything", [1, "a", [None]], [1, "a", [None]]),
+        ("anything", True, True),
+    ],
+)
+def test_values_of_the_right_type_are_taken(key: str, value: object, expected: object) -> None:
+    found = planned(key, value)
+    assert found == expected
+    assert type(found) is type(expected)
+    assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("flag", 1, "flag must be a bool, got 1"),
+        ("count", True, "count must be an int, got True"),
+        ("count", 2.0, "count must be an int, got 2.0"),
+        ("count", "2", "count must be an int, got '2'"),
+        ("count", None, "count must be an int, got None"),
+        ("count", -3, "count must be at least 1, got -3"),
+        ("rate", "fast", "rate must be a float, got 'fast'"),
+        ("rate", False, "rate must be a float, got False"),
+        ("rate", 10**400, "rate must be a float, got 1000"),
+        ("name", 3, "name must be a string, got 3"),
+        ("maybe", "x", "maybe must be an int or None, got 'x'"),
+        ("sizes", [1, "a"], "sizes must be a list, each an int, got [1, 'a']"),
+        ("betas", [1], "betas must have a length of at least 2, got 1"),
+        ("mode", "fas", "mode must be one of 'fast', 'slow', got 'fas'; did you mean 'fast'?"),
+        ("mode", "x", "mode must be one of 'fast', 'slow', got 'x'"),
+        ("width", 0, "width must be greater than 0, got 0"),
+        ("width", 1024, "width must be at most 512, got 1024"),
+        ("width", 9, "width must be a multiple of 8, got 9"),
+        ("words", ["a", "b", "c"], "words must have a length of at most 2, got 3"),
+        ("anything", {"a": 1}, "anything must be a plain value, got {'a': 1}"),
+        ("model", 3, "model is made by the experiment's code, and cannot be 3"),
+        ("cuont", 3, "unknown config 'cuont'; did you mean 'count'?"),
+    ],
+)
+def test_wrong_values_are_refused_with_a_sentence(key: str, value: object, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned(key, value)
+    [problem] = caught.value.violations
+    assert problem.key == key
+    assert problem.message.startswith(sentence)
+
+
+def test_not_a_number_meets_no_bound() -> None:
+    class Local(BaseConfigs):
+        rate: Annotated[float, Ge(0)] = 0.0
+
+    with pytest.raises(ConfigError, match="must be at least 0, got nan"):
+        plan(schema(Local), {"rate": math.nan})
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("rate", "0.01", 0.01),
+        ("rate", "1e-3", 0.001),
+        ("rate", "3", 3.0),
+        ("count", "12", 12),
+        ("flag", "true", True),
+        ("flag", "No", False),
+        ("flag", "1", True),
+        ("name", "12", "12"),
+        ("name", "true", "true"),
+        ("maybe", "none", None),
+        ("maybe", "4", 4),
+        ("sizes", "[1,2]", [1, 2]),
+        ("sizes", "1, 2", [1, 2]),
+        ("sizes", "[]", []),
+        ("betas", "(0.9, 1)", [0.9, 1.0]),
+        ("words", "[a,'b']", ["a", "b"]),
+        ("either", "3", 3),
+        ("either", "x", "x"),
+        ("anything", "[1, {}]", "[1, {}]"),
+        ("anything", "[1, 2.5]", [1, 2.5]),
+        ("anything", "word", "word"),
+        ("mode", "slow", "slow"),
+    ],
+)
+def test_strings_of_a_command_line_are_read_by_type(key: str, text: str, expected: object) -> None:
+    found = planned(key, text, coerce_strings=True)
+    assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("count", "1.5"), ("count", "0"), ("flag", "maybe"), ("rate", ""), ("sizes", "[1,a]")],
+)
+def test_strings_that_do_not_read_are_refused(key: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key} must be "):
+        planned(key, text, coerce_strings=True)
+
+
+def test_a_command_line_may_give_an_item_with_options_a_value() -> None:
+    class Local(BaseConfigs):
+        steps: Annotated[int, Ge(1)]
+
+    Local.calc(Local.steps, "by_epoch")(lambda c: 7)
+    found = schema(Local)
+    assert plan(found, {"steps": "12"}, coerce_strings=True).by_key["steps"].value == 12
+    assert plan(found, {"steps": "by_epoch"}, coerce_strings=True).by_key["steps"].option
+    with pytest.raises(ConfigError, match="steps must be at least 1"):
+        plan(found, {"steps": "0"}, coerce_strings=True)
+    with pytest.raises(ConfigError, match="unknown option 'by_epok' for 'steps'; did you mean"):
+        plan(found, {"steps": "by_epok"}, coerce_strings=True)
+    with pytest.raises(
+        ConfigError, match=r"steps must be an int \(or one of its options: by_epoch"
+    ):
+        plan(found, {"steps": 1.5})
+
+
+def test_every_problem_of_a_message_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        calculate(Configs, {"cuont": 1, "rate": "x", "mode": "y"}, ["man"])
+    assert [v.key for v in caught.value.violations] == ["cuont", "rate", "mode", "run_order"]
+    assert str(caught.value).count("\n") == 3
+
+
+def test_code_may_override_with_objects_of_the_right_class() -> None:
+    class Model: ...
+
+    class Local(BaseConfigs):
+        model: Model
+        loose: object
+        unknown: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+    model = Model()
+    conf = calculate(Local, {"model": model, "loose": print, "unknown": 3})
+    assert conf.model is model
+    assert (conf.loose, conf.unknown) == (print, 3)
+    with pytest.raises(
+        ConfigError, match="model is made by the experiment's code, and cannot be 3"
+    ):
+        calculate(Local, {"model": 3})
+
+
+def test_numbers_of_numpy_are_taken_as_numbers() -> None:
+    np = pytest.importorskip("numpy")
+    conf = calculate(Configs, {"count": np.int64(3), "rate": np.float64(0.5)})
+    assert (type(conf.count), type(conf.rate)) == (int, float)
