@@ -1,0 +1,257 @@
+"""Every call of the service, by both clients, against the twin."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from typing import Any
+
+import grpc
+import pytest
+from lab_client import RunOptions, RunState, errors
+from lab_client.aio import AsyncClient
+from lab_client.aio_run import AsyncRun
+from lab_client.client import Client
+from lab_client.run import Run
+from lab_rpc.v1 import event_pb2, training_service_pb2
+
+from tests.client.conftest import MakeClient
+from tests.client.twin import Twin
+
+
+def test_every_rpc_has_a_method_on_both_clients(client: Any, twin: Twin, tmp_path: Any) -> None:
+    info = client.server_info()
+    assert (info.version, info.slots[0].name, info.role) == ("0.1.0", "cpu:0", "admin")
+    assert [item.name for item in client.experiments()] == ["mnist"]
+    mnist = client.experiment("mnist")
+    assert mnist.schema["epochs"].default == 10
+    assert mnist.schema["dataset"].options == ("mnist_5k", "mnist")
+    assert mnist.plan({"epochs": 2}).values == {"epochs": 2, "dataset": "mnist_5k"}
+    run = mnist.create({"epochs": 1}, tags=["a"])
+    twin.runs[run.id].files["log.txt"] = b"hello"
+    assert run.start().info.state is RunState.QUEUED
+    assert client.get(run.id).tags == ("a",)
+    assert [item.id for item in client.runs()] == [run.id]
+    assert run.update(notes="better").info.notes == "better"
+    twin.runs[run.id].train()
+    assert len(list(client.watch(run.id))) == 9
+    update = next(client.watch_metrics(from_start=True))
+    assert (update.run_id, update.experiment) == (run.id, "mnist")
+    assert run.history()["loss"].values[0] == 1.0
+    assert client.download(run.id, run.artifacts()[0].path, tmp_path).read_bytes() == b"hello"
+    with pytest.raises(errors.InvalidState):
+        run.stop()
+    run.delete()
+
+    service = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+    assert set(twin.calls) == {method.name for method in service.methods}
+
+
+@pytest.mark.parametrize(("one", "other"), [(Client, AsyncClient), (Run, AsyncRun)])
+def test_both_clients_have_the_same_methods(one: type, other: type) -> None:
+    def surface(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert surface(one) == surface(other)
+
+
+def test_values_keep_their_types_on_the_way(client: Any, twin: Twin) -> None:
+    sent = {"epochs": 1, "learning_rate": 1.0, "seed": None, "betas": [0.9, 1], "dataset": "mnist"}
+    run = client.create("mnist", {**sent, "conv1_kernal": True})
+    assert run.info.overrides == {**sent, "conv1_kernal": True}
+    assert type(run.info.overrides["epochs"]) is int
+    assert type(run.info.overrides["learning_rate"]) is float
+    assert run.info.overrides["conv1_kernal"] is True
+
+
+def test_run_options_arrive(client: Any) -> None:
+    options = RunOptions(priority=3, device="cpu", max_retries=0, writers=("sqlite",))
+    assert client.create("mnist", options=options).info.options == options
+    assert client.create("mnist").info.options == RunOptions()
+
+
+def test_all_that_is_wrong_with_a_config_arrives_at_once(client: Any) -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        client.create("mnist", {"epoch": 1, "epochs": -1})
+    assert [item.key for item in caught.value.violations] == ["epoch", "epochs"]
+    assert "unknown config 'epoch'" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [object(), 2**70, {"a": 1}, b"bytes", [1, {2}]])
+def test_a_value_that_cannot_travel_is_a_config_error(client: Any, value: Any) -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        client.plan("mnist", {"epochs": value})
+    assert caught.value.violations[0].key == "epochs"
+
+
+def test_what_is_not_there_is_a_typed_error_with_its_name(client: Any, twin: Twin) -> None:
+    with pytest.raises(errors.RunNotFound) as caught:
+        client.run("nope")
+    assert caught.value.name == "nope"
+    with pytest.raises(errors.RunNotFound):
+        list(client.watch("nope"))
+    with pytest.raises(errors.ExperimentNotFound):
+        client.experiment("nope")
+    run = twin.add_run()
+    with pytest.raises(errors.ArtifactNotFound):
+        client.download(run.message.id, "nope.txt")
+    with pytest.raises(errors.CheckpointNotFound):
+        client.fork(run.message.id)
+
+
+def test_a_run_started_twice_is_an_invalid_state(client: Any) -> None:
+    run = client.create("mnist").start()
+    with pytest.raises(errors.InvalidState, match="started before"):
+        run.start()
+
+
+def test_a_full_queue_says_so(client: Any, twin: Twin) -> None:
+    twin.queue_limit = 0
+    with pytest.raises(errors.QueueFull, match="full"):
+        client.create("mnist").start()
+
+
+def test_a_wrong_page_token_is_an_invalid_request_and_no_config_error(client: Any) -> None:
+    with pytest.raises(errors.ConfigError):
+        list(client.runs(states=["SLEEPING"]))
+    with pytest.raises(errors.InvalidRequest):
+        client.update("x")
+
+
+def test_runs_come_page_by_page_up_to_the_limit(client: Any, twin: Twin) -> None:
+    for index in range(8):
+        twin.add_run(name=f"run {index}", tags=["even" if index % 2 == 0 else "odd"])
+    assert [run.name for run in client.runs()] == [f"run {i}" for i in range(7, -1, -1)]
+    assert len(list(client.runs(limit=5))) == 5
+    assert list(client.runs(limit=0)) == []
+    assert len(list(client.runs(tags="even"))) == 4
+    assert len(list(client.runs(states="created", name_contains="run 1"))) == 1
+
+
+def test_a_lost_answer_never_creates_or_starts_a_run_twice(client: Any, twin: Twin) -> None:
+    twin.lost_answers.update({"CreateRun": 2, "StartRun": 1})
+    run = client.create("mnist").start()
+    assert list(twin.runs) == [run.id]
+    assert twin.calls["CreateRun"] == 3
+    states = [event.state.state for event in twin.runs[run.id].log]
+    assert states == [event_pb2.RUN_STATE_CREATED, event_pb2.RUN_STATE_QUEUED]
+
+
+def test_the_same_key_with_another_request_is_refused(client: Any) -> None:
+    first = client.create("mnist", {"epochs": 1}, idempotency_key="k")
+    assert client.create("mnist", {"epochs": 1}, idempotency_key="k").id == first.id
+    with pytest.raises(errors.AlreadyExists):
+        client.create("mnist", {"epochs": 2}, idempotency_key="k")
+
+
+def test_a_delete_is_not_sent_twice(client: Any, twin: Twin) -> None:
+    run = twin.add_run()
+    twin.lost_answers["DeleteRun"] = 1
+    with pytest.raises(errors.Unavailable):
+        client.delete(run.message.id)
+    assert twin.calls["DeleteRun"] == 1
+
+
+def test_what_is_safe_is_sent_again_until_somebody_answers(client: Any, twin: Twin) -> None:
+    twin.failures["ListExperiments"] = deque([grpc.StatusCode.UNAVAILABLE] * 3)
+    assert len(client.experiments()) == 1
+    assert twin.calls["ListExperiments"] == 4
+
+
+def test_what_the_server_refuses_is_not_sent_again(client: Any, twin: Twin) -> None:
+    for code, kind in [
+        (grpc.StatusCode.PERMISSION_DENIED, errors.PermissionDenied),
+        (grpc.StatusCode.INTERNAL, errors.ServerError),
+        (grpc.StatusCode.UNKNOWN, errors.ServerError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.IncompatibleServer),
+        (grpc.StatusCode.INVALID_ARGUMENT, errors.InvalidRequest),
+        (grpc.StatusCode.NOT_FOUND, errors.NotFound),
+    ]:
+        twin.calls.clear()
+        twin.failures["GetRun"] = deque([code])
+        with pytest.raises(kind):
+            client.get("x")
+        assert twin.calls["GetRun"] == 1
+
+
+def test_a_token_is_sent_and_a_missing_one_is_told(make_client: MakeClient, twin: Twin) -> None:
+    twin.token = "secret"
+    with pytest.raises(errors.Unauthenticated, match="LAB_TOKEN"):
+        make_client().server_info()
+    client = make_client(token="secret")
+    assert client.server_info().principal == "me"
+    assert "secret" not in repr(client)
+
+
+def test_a_server_of_another_major_version_is_told_apart(
+    make_client: MakeClient, twin: Twin
+) -> None:
+    twin.version = "7.0.0"
+    with pytest.raises(errors.IncompatibleServer, match=r"version 7\.0\.0"):
+        make_client().experiments()
+    twin.version = "0.9.3"
+    assert make_client().experiments()
+
+
+def test_no_server_is_unavailable_with_what_to_do(make_client: MakeClient) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refuses connections
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        client = make_client(address, retry_timeout_s=0.2)
+        with pytest.raises(errors.Unavailable, match="lab-server serve"):
+            client.experiments()
+
+
+def test_a_server_that_says_nothing_exceeds_the_deadline(make_client: MakeClient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        client = make_client(f"127.0.0.1:{mute.getsockname()[1]}", timeout_s=0.3)
+        with pytest.raises((errors.DeadlineExceeded, errors.Unavailable)):
+            client.experiments()
+
+
+def test_wait_ready_waits_for_a_server_that_is_starting(
+    make_client: MakeClient, twin: Twin
+) -> None:
+    twin.failures["GetServerInfo"] = deque([grpc.StatusCode.UNAVAILABLE] * 4)
+    client = make_client(retry_timeout_s=0)
+    assert client.wait_ready(20).version == "0.1.0"
+
+
+def test_a_closed_client_says_that_it_is_closed(make_client: MakeClient) -> None:
+    client = make_client()
+    client.server_info()
+    client.close()
+    with pytest.raises(errors.InvalidState, match="closed"):
+        client.server_info()
+
+
+def test_a_fork_starts_from_the_newest_checkpoint_with_changed_configs(
+    client: Any, twin: Twin
+) -> None:
+    parent = client.create("mnist", {"epochs": 3, "seed": 1}, tags=["a"], name="first").start()
+    twin.runs[parent.id].message.step = 40
+    parent.stop(checkpoint=True)
+    child = parent.fork(overrides={"seed": 2})
+    assert child.info.overrides == {"epochs": 3, "seed": 2}
+    assert (child.info.parent.run_id, child.info.parent.step) == (parent.id, 40)
+    assert (child.info.name, child.info.tags) == ("first", ("a",))
+    assert child.info.state is RunState.QUEUED
+    assert client.fork(parent.id, 12, start=False).info.parent.step == 12
+
+
+def test_resume_queues_a_stopped_run_again(client: Any) -> None:
+    run = client.create("mnist").start().stop()
+    assert run.info.state is RunState.STOPPED
+    assert run.resume().info.state is RunState.QUEUED
+
+
+def test_state_asks_the_server_until_the_run_has_ended(client: Any, twin: Twin) -> None:
+    run = client.create("mnist")
+    twin.runs[run.id].state(event_pb2.RUN_STATE_RUNNING)
+    assert str(run.state) == "RUNNING"
+    twin.runs[run.id].state(event_pb2.RUN_STATE_COMPLETED)
+    assert str(run.state) == "COMPLETED"
+    asked = twin.calls["GetRun"]
+    assert str(run.state) == "COMPLETED"
+    assert twin.calls["GetRun"] == asked

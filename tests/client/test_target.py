@@ -1,0 +1,82 @@
+"""Where the server is: from arguments, else from the environment, else this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_client import errors
+from lab_client._target import make_target
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVER", "TOKEN", "TLS", "CA", "CERT", "KEY"):
+        monkeypatch.delenv(f"LAB_{name}", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (None, "127.0.0.1:50051"),
+        ("", "127.0.0.1:50051"),
+        ("gpu-box", "gpu-box:50051"),
+        ("gpu-box:99", "gpu-box:99"),
+        ("http://gpu-box:99/", "gpu-box:99"),
+        ("::1", "[::1]:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("[::1]:99", "[::1]:99"),
+        ("unix:/run/lab", "unix:/run/lab"),
+    ],
+)
+def test_an_address_is_completed(address: str | None, expected: str) -> None:
+    assert make_target(address).address == expected
+
+
+@pytest.mark.parametrize("address", ["host:port", "host:0", "host:99999", ":50051", "host:"])
+def test_a_wrong_address_is_told(address: str) -> None:
+    with pytest.raises(errors.ConnectionSettingsError, match="HOST:PORT"):
+        make_target(address)
+
+
+def test_arguments_win_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca").write_bytes(b"PEM")
+    monkeypatch.setenv("LAB_SERVER", "far:1")
+    monkeypatch.setenv("LAB_TOKEN", " from-env\n")
+    monkeypatch.setenv("LAB_CA", str(tmp_path / "ca"))
+    target = make_target()
+    assert (target.address, target.token, target.ca) == ("far:1", "from-env", b"PEM")
+    assert target.is_tls
+    target = make_target("near:2", token="mine")
+    assert (target.address, target.token) == ("near:2", "mine")
+    monkeypatch.delenv("LAB_CA")
+    monkeypatch.setenv("LAB_TLS", "yes")
+    assert make_target().is_tls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"token": "a\nb"}, "token"),
+        ({"token": "schlüssel"}, "token"),
+        ({"ca": "/does/not/exist"}, "cannot read"),
+        ({"cert": "x"}, "needs both"),
+        ({"ca": "x", "tls": False}, "TLS"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(errors.ConnectionSettingsError, match=sentence):
+        make_target(**arguments)
+
+
+def test_a_wrong_flag_in_the_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_TLS", "maybe")
+    with pytest.raises(errors.ConnectionSettingsError, match="LAB_TLS"):
+        make_target()
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    assert "hidden" not in repr(make_target(token="hidden"))
