@@ -28,10 +28,10 @@ def run(loaded: Loaded) -> None:
         StoreError: If the store cannot be opened.
     """
     settings = loaded.settings
+    _make_home(settings.home)
     logs.set_up(settings.log_format, settings.log_level)
     for warning in loaded.warnings:
         _log.warning(warning)
-    _make_home(settings.home)
     asyncio.run(_serve(settings))
 
 

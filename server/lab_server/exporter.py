@@ -17,7 +17,7 @@ from lab_server.devices import Devices
 from lab_server.executors import Executor
 from lab_server.runs import Run, RunState
 from lab_server.store import Store
-from lab_server.supervisor import Supervisor
+from lab_server.supervision import Supervision
 
 # A run that tracks every parameter of a large model must not fill Prometheus.
 MAX_METRICS_OF_A_RUN = 500
@@ -34,7 +34,7 @@ class Exporter:
         self,
         registry: CollectorRegistry,
         *,
-        supervisor: Supervisor,
+        supervisor: Supervision,
         store: Store,
         executor: Executor,
         devices: Devices,
@@ -58,7 +58,7 @@ class LiveState(Collector):
     """Makes the series of runs, queue, slots, devices and disk."""
 
     def __init__(
-        self, supervisor: Supervisor, executor: Executor, devices: Devices, home: Path
+        self, supervisor: Supervision, executor: Executor, devices: Devices, home: Path
     ) -> None:
         self._supervisor = supervisor
         self._executor = executor

@@ -90,10 +90,10 @@ class Http:
     async def _note_request(
         self,
         request: web.Request,
-        handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         self._silent.discard(request.protocol)
-        return await handle(request)
+        return await handler(request)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if self._authorize is not None:

@@ -30,7 +30,7 @@ from lab_server.service import Service
 from lab_server.settings import Settings
 from lab_server.store.sql import SqlStore
 from lab_server.streams import Streams
-from lab_server.supervisor import Supervisor
+from lab_server.supervisor import Supervisor, SupervisorOptions
 
 _log = structlog.get_logger("lab_server")
 
@@ -56,17 +56,7 @@ class Server:
             store = SqlStore(f"sqlite:///{home / 'lab.db'}")
             stack.push_async_callback(store.close)
             hub = Hub(store)
-            supervisor = Supervisor(
-                store,
-                hub,
-                executor,
-                home,
-                queue_limit=settings.queue_limit,
-                max_retries=settings.max_retries,
-                max_runtime_s=settings.max_runtime_s,
-                grace_s=settings.grace_s,
-                stall_timeout_s=settings.stall_timeout_s,
-            )
+            supervisor = Supervisor(store, hub, executor, home, _supervision(settings))
             await supervisor.start_up()
             stack.push_async_callback(
                 supervisor.shut_down, stop_trainers=settings.on_shutdown == "stop"
@@ -121,6 +111,16 @@ class Server:
             loading = asyncio.create_task(_load(catalogue, health, devices))
             stack.callback(loading.cancel)
             yield cls(grpc_address, http_address)
+
+
+def _supervision(settings: Settings) -> SupervisorOptions:
+    return SupervisorOptions(
+        queue_limit=settings.queue_limit,
+        max_retries=settings.max_retries,
+        max_runtime_s=settings.max_runtime_s,
+        grace_s=settings.grace_s,
+        stall_timeout_s=settings.stall_timeout_s,
+    )
 
 
 async def _load(catalogue: Catalogue, health: Health, devices: Devices) -> None:

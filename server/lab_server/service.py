@@ -25,7 +25,7 @@ from lab_server.limits import Limits
 from lab_server.paging import Paging
 from lab_server.runs import Run
 from lab_server.store import Store
-from lab_server.supervisor import Supervisor
+from lab_server.supervision import Supervision
 
 pb = training_service_pb2
 
@@ -37,7 +37,7 @@ class Service:
         self,
         *,
         catalogue: Catalogue,
-        supervisor: Supervisor,
+        supervisor: Supervision,
         store: Store,
         paging: Paging,
         limits: Limits,

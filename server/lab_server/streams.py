@@ -15,7 +15,7 @@ from lab_server.interceptors import Context
 from lab_server.limits import Limits
 from lab_server.runs import Run
 from lab_server.store import Store, StoredEvent
-from lab_server.supervisor import Supervisor
+from lab_server.supervision import Supervision
 
 pb = training_service_pb2
 
@@ -30,7 +30,7 @@ class Streams:
     def __init__(
         self,
         *,
-        supervisor: Supervisor,
+        supervisor: Supervision,
         store: Store,
         hub: Hub,
         limits: Limits,

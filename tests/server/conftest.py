@@ -1,0 +1,127 @@
+"""A service over a real store and hub, with a supervisor that the test drives, on a real port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
+from lab_server import rpc
+from lab_server.catalogue import Catalogue
+from lab_server.devices import Devices
+from lab_server.exporter import Exporter
+from lab_server.health import Health
+from lab_server.hub import Hub
+from lab_server.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
+from lab_server.limits import Limits
+from lab_server.paging import Paging
+from lab_server.rpc_metrics import RpcMetrics
+from lab_server.runs import Run, RunState
+from lab_server.service import Service
+from lab_server.store.sql import SqlStore
+from lab_server.streams import Streams
+from prometheus_client import CollectorRegistry
+
+from tests.server.fakes import FakeExecutor, FakeSupervisor
+
+pb = training_service_pb2
+
+
+@dataclass
+class Surface:
+    """Everything that a test of the surface touches."""
+
+    executor: FakeExecutor
+    supervisor: FakeSupervisor
+    store: SqlStore
+    hub: Hub
+    service: Service
+    health: Health
+    exporter: Exporter
+    address: str
+    channel: grpc.aio.Channel
+    stub: Any
+    home: Path
+
+    async def run(self, state: RunState = RunState.CREATED, **request: Any) -> Run:
+        """Return a new run that is in a state."""
+        request = {"experiment": "mnist"} | request
+        response = await self.stub.CreateRun(pb.CreateRunRequest(**request))
+        run = await self.supervisor.get(response.run.id)
+        if state is RunState.CREATED:
+            return run
+        slot = "cpu:0" if state.has_process else ""
+        attempt = 0 if state is RunState.QUEUED else 1
+        return await self.supervisor.move(run, state, slot=slot, attempt=attempt)
+
+
+@pytest.fixture
+async def surface(tmp_path: Path) -> AsyncIterator[Surface]:
+    """Serve on a free port, with the interceptors that the real server has."""
+    async with AsyncExitStack() as stack:
+        executor = FakeExecutor()
+        store = SqlStore(f"sqlite:///{tmp_path / 'lab.db'}")
+        stack.push_async_callback(store.close)
+        hub = Hub(store, min_pause_s=0)
+        supervisor = FakeSupervisor(store, hub, executor)
+        catalogue, health = Catalogue(executor), Health()
+        registry = CollectorRegistry()
+        limits = Limits(max_streams=3, max_runs=2)
+        service = Service(
+            catalogue=catalogue,
+            supervisor=supervisor,
+            store=store,
+            paging=Paging.of_home(tmp_path),
+            limits=limits,
+            home=tmp_path,
+        )
+        streams = Streams(
+            supervisor=supervisor,
+            store=store,
+            hub=hub,
+            limits=limits,
+            home=tmp_path,
+            heartbeat_s=0.05,
+        )
+        exporter = Exporter(
+            registry,
+            supervisor=supervisor,
+            store=store,
+            executor=executor,
+            devices=Devices(),
+            home=tmp_path,
+        )
+        server = grpc.aio.server(
+            interceptors=[
+                AroundInterceptor(RpcMetrics(registry)),
+                AroundInterceptor(errors_as_statuses),
+                ParseInterceptor(),
+            ]
+        )
+        server.add_generic_rpc_handlers((rpc.handlers(service, streams),))
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        stack.callback(hub.close)
+        await catalogue.load()
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+        stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+        yield Surface(
+            executor,
+            supervisor,
+            store,
+            hub,
+            service,
+            health,
+            exporter,
+            address,
+            channel,
+            stub,
+            tmp_path,
+        )

@@ -1,0 +1,189 @@
+"""Stand-ins for the supervisor and the executor, driven by the test, over a real store and hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab_server import events
+from lab_server.errors import InvalidState, LaunchError, NotFound
+from lab_server.executors import ExperimentEntry, LaunchSpec, Slot
+from lab_server.hub import Hub
+from lab_server.runs import Run, RunRequest, RunState, TrainerProcess
+from lab_server.store import NewEvent, Store, Submission
+
+from lab_core.configs import PlainValue, Schema, SchemaItem
+from lab_core.errors import Violation
+
+MNIST = Schema(
+    name="Configs",
+    doc="A small network.\n\nMore of it.",
+    items=(
+        SchemaItem("epochs", "int", 10, True, doc="passes over the data", constraints={"ge": 1}),
+        SchemaItem("learning_rate", "float", 0.01, True, is_hyperparam=True),
+        SchemaItem(
+            "optimizer",
+            "object",
+            "sgd_optimizer",
+            True,
+            options=("sgd_optimizer", "adam_optimizer"),
+            functions=("sgd_optimizer", "adam_optimizer"),
+        ),
+        SchemaItem("label", "str", "", True),
+    ),
+    run_targets=("run",),
+    default_run_order=("run",),
+)
+
+
+class FakeExecutor:
+    """Knows one good experiment and a broken one; launches nothing."""
+
+    def __init__(
+        self, slots: Sequence[Slot] = (Slot("cpu:0", "cpu"), Slot("cuda:0", "cuda:0"))
+    ) -> None:
+        self.slots = slots
+        self.violations: tuple[Violation, ...] = ()
+        self.is_closed = False
+
+    async def describe(self) -> tuple[ExperimentEntry, ...]:
+        return (
+            ExperimentEntry("mnist", MNIST),
+            ExperimentEntry("broken", None, "No module named 'nothing'"),
+        )
+
+    async def check(
+        self, experiment: str, overrides: Mapping[str, PlainValue]
+    ) -> tuple[Violation, ...]:
+        return self.violations
+
+    async def launch(self, spec: LaunchSpec) -> TrainerProcess:
+        raise LaunchError("a fake starts nothing")
+
+    async def inspect(self, spec_folder: object, attempt: int) -> TrainerProcess | None:
+        return None
+
+    async def wait(self, process: TrainerProcess) -> str:
+        return ""
+
+    async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
+        return
+
+    def usage(self, process: TrainerProcess) -> Mapping[str, Any]:
+        return {"cpu_seconds": 1.5, "memory_bytes": 1 << 20}
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeSupervisor:
+    """Keeps the rules of a run's states, and lets the test say what trainers do."""
+
+    queue_limit = 3
+
+    def __init__(self, store: Store, hub: Hub, executor: FakeExecutor) -> None:
+        self._store, self._hub, self._executor = store, hub, executor
+        self._live: dict[str, Run] = {}
+        self._num_created = 0
+
+    def queue_length(self) -> int:
+        return sum(run.state is RunState.QUEUED for run in self._live.values())
+
+    def queue_position(self, run_id: str) -> int:
+        waiting = [r.id for r in self._live.values() if r.state is RunState.QUEUED]
+        return waiting.index(run_id) + 1 if run_id in waiting else 0
+
+    def slots(self) -> Sequence[tuple[Slot, str]]:
+        owners = {run.slot: run.id for run in self._live.values() if run.slot}
+        return [(slot, owners.get(slot.name, "")) for slot in self._executor.slots]
+
+    def live(self) -> Sequence[Run]:
+        return tuple(self._live.values())
+
+    def lag_s(self, run_id: str) -> float:
+        return 0.25
+
+    async def create(
+        self,
+        request: RunRequest,
+        *,
+        owner: str,
+        config_hash: str,
+        key: str | None,
+        fingerprint: str,
+    ) -> Run:
+        self._num_created += 1
+        run_id = f"20261123-000000-{self._num_created:06x}"
+        run = Run(run_id, request, owner, config_hash=config_hash, create_time_ns=time.time_ns())
+        submission = Submission(key, fingerprint) if key else None
+        created = await self._store.create(run, submission)
+        if created.id == run_id:
+            return await self.move(created, RunState.CREATED)
+        return await self._store.get(created.id)
+
+    async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
+        run = await self.get(run_id)
+        startable = (RunState.STOPPED, RunState.FAILED) if resume else (RunState.CREATED,)
+        if run.state not in startable:
+            raise InvalidState(f"run {run.id} is {run.state.value} and cannot be started")
+        return await self.move(run, RunState.QUEUED)
+
+    async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
+        run = await self.get(run_id)
+        if run.state.is_terminal:
+            raise InvalidState(f"run {run.id} has ended already")
+        return await self.move(run, RunState.STOPPED)
+
+    async def update(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: tuple[str, ...] | None = None,
+        notes: str | None = None,
+    ) -> Run:
+        run = await self.get(run_id)
+        given = {"name": name, "tags": tags, "notes": notes}
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        run = dataclasses.replace(run, request=dataclasses.replace(run.request, **changes))
+        await self._store.commit(run)
+        return run
+
+    async def delete(self, run_id: str) -> None:
+        run = await self.get(run_id)
+        if not run.state.is_terminal and run.state is not RunState.CREATED:
+            raise InvalidState(f"run {run.id} is {run.state.value}: stop it first")
+        await self._store.delete(run.id)
+        self._hub.forget(run.id)
+
+    async def get(self, run_id: str) -> Run:
+        if run_id in self._live:
+            return self._live[run_id]
+        ids = await self._store.ids_with_prefix(run_id)
+        if len(ids) != 1:
+            raise NotFound("run", run_id)
+        return self._live.get(ids[0]) or await self._store.get(ids[0])
+
+    async def move(self, run: Run, state: RunState, **changes: Any) -> Run:
+        """Bring a run into a state, with its event."""
+        run = dataclasses.replace(run, state=state, **changes)
+        return await self.say(run, events.encode_state(run.attempt, time.time_ns(), state))
+
+    async def say(self, run: Run, *payloads: bytes) -> Run:
+        """Append events to a run's log."""
+        new = [
+            NewEvent(run.last_seq + 1 + index, events.kind(payload), payload)
+            for index, payload in enumerate(payloads)
+        ]
+        run = dataclasses.replace(run, last_seq=run.last_seq + len(new))
+        for payload in payloads:
+            run = events.project(run, payload)
+        stored = await self._store.commit(run, new)
+        if run.state.has_process or run.state is RunState.QUEUED:
+            self._live[run.id] = run
+        else:
+            self._live.pop(run.id, None)
+        self._hub.publish(stored)
+        return run

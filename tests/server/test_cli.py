@@ -1,0 +1,84 @@
+"""The command `lab-server`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab_server.commands import app
+from lab_server.settings import names
+from typer.testing import CliRunner
+
+run = CliRunner().invoke
+
+
+def test_help_tells_every_setting() -> None:
+    text = run(app, ["serve", "--help"], env={"COLUMNS": "200"}).output
+    missing = [name for name in names() if f"--{name.replace('_', '-')}" not in text]
+    assert not missing
+
+
+def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
+    result = run(
+        app,
+        [
+            "config",
+            "--home",
+            str(tmp_path),
+            "--insecure",
+            "--experiments",
+            "a",
+            "--experiments",
+            "b",
+        ],
+        env={"LAB_QUEUE_LIMIT": "7"},
+    )
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert result.exit_code == 0
+    assert f'home = "{tmp_path}" # flag' in lines
+    assert "queue_limit = 7 # environment" in lines
+    assert "insecure = true # flag" in lines
+    assert 'experiments = ["a", "b"] # flag' in lines
+    assert "grace_s = 10.0 # default" in lines
+
+
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2() -> None:
+    result = run(app, ["serve", "--queue-limit", "many"])
+    assert result.exit_code == 2
+    assert "--queue-limit: input should be a valid integer" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_without_the_extra_one_line_says_what_to_install() -> None:
+    # As in an environment of the thin client: the packages of [server] cannot be found.
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "gone = {'torch', 'sqlalchemy'}\n"
+        "importlib.util.find_spec = lambda name: None if name in gone else find(name)\n"
+        "from lab_server.cli import main\n"
+        "assert 'typer' not in sys.modules and 'grpc' not in sys.modules\n"
+        "main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "lab-server needs sqlalchemy, torch; install them with: pip install 'lab-train[server]'"
+    ]
+
+
+def test_a_home_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    result = run(app, ["serve", "--home", str(file / "home")])
+    assert result.exit_code == 2
+    assert "cannot make the folder" in result.output
+
+
+@pytest.mark.parametrize("command", ["serve", "config"])
+def test_an_unknown_flag_is_a_usage_error(command: str) -> None:
+    assert run(app, [command, "--no-such-flag"]).exit_code == 2
