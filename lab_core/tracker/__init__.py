@@ -6,6 +6,7 @@ checked and the last ones remembered, and nothing is written or shown.
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -128,3 +129,8 @@ def flush(timeout_s: float = 10.0) -> bool:
 def reset() -> None:
     """Forget every declaration and every value that is not saved."""
     _current.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    # The thread that writes does not survive a fork, and the writers belong to the parent.
+    os.register_at_fork(after_in_child=lambda: set_current(None) and None)

@@ -76,7 +76,8 @@ class Registry:
                 f"{name!r} is already {_describe(known)} and cannot become {_describe(indicator)}; "
                 "give it another name"
             )
-        self._declared[name] = indicator
+        # A new mapping: other threads may be going through the one before.
+        self._declared = {**self._declared, name: indicator}
         # Names seen before under another declaration keep their kind, and take what is printed.
         for seen in [s for s in self._resolved if s == name or _matches(s, name)]:
             found = self._find(seen)

@@ -75,6 +75,7 @@ def images_uint8(array: Any) -> Iterator[Any]:
         array = array[None]
     if array.ndim == 3:
         array = array[None]
-    if array.shape[1] in (1, 3, 4):  # channels first, as torch has them, when both would do
+    # Channels first, as torch has them, when both would do; but four rows are likelier than RGBA.
+    if array.shape[1] in (1, 3) or array.shape[3] not in (1, 3, 4):
         array = np.moveaxis(array, 1, 3)
     yield from array

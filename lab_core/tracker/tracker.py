@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 from lab_core.errors import TrackerError
 from lab_core.tracker import steps
@@ -74,10 +74,10 @@ class Tracker:
     ) -> None:
         self._writer = MultiWriter(writers, on_failure)
         self._get_step = get_step
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may track something too
         self._taking = threading.Lock()
         self._hparams: Mapping[str, HparamValue] = {}
-        self._end: tuple[str, Mapping[str, float]] | None = None
+        self._status = "completed"
         self._records: deque[Record] = deque()
         self._truncate_after: int | None = None
         self._worker: Worker | None = None
@@ -114,6 +114,7 @@ class Tracker:
         with self._lock:
             full = _prefix.get() + name if isinstance(name, str) and name else name
             self._registry.declare(Indicator(full, kind, window, is_print))
+            self._numeric.clear()  # of names that were never kept, some may now be something else
 
     def add(self, *args: Any, **named: Any) -> None:
         """Add values: `add(loss=x)`, `add("loss", x)` or `add({"loss": x})`.
@@ -222,6 +223,13 @@ class Tracker:
         self._worker = worker
         worker.notify()
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close(status="completed" if error is None else "failed")
+
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Wait until the writers have all that was saved; return whether it was in time."""
         worker = self._worker
@@ -238,7 +246,7 @@ class Tracker:
         if worker is None:
             self._take()
             return True
-        self._end = (status, {})
+        self._status = status
         is_in_time = worker.close(timeout_s)
         if not is_in_time:
             names = ", ".join(w.name for w in self._writer.writers)
@@ -356,8 +364,7 @@ class Tracker:
         return batch is not None
 
     def _finish(self) -> None:
-        status, _ = self._end or ("completed", {})
-        self._writer.write_end(status, self._aggregator.last_values())
+        self._writer.write_end(self._status, self._aggregator.last_values())
         self._writer.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,8 +184,8 @@ def _tensor(torch: Any, name: str, value: Any, *, as_is: bool = False) -> Any:
 
 def _held_dtype(torch: Any, tensor: Any, num: int, *, as_is: bool) -> Any:
     """Return a dtype that loses nothing and that numpy knows too."""
-    if as_is and tensor.dtype == torch.uint8:
-        return torch.uint8
+    if as_is and not tensor.is_floating_point():
+        return tensor.dtype if tensor.dtype in (torch.uint8, torch.bool) else torch.int64
     narrow = tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8)
     if tensor.device.type == "mps" or (narrow and num > 1):
         return torch.float32
@@ -205,7 +206,7 @@ def fetch(held: Sequence[DeviceValue]) -> list[Any]:
     for (_, _, stream), places in groups.items():
         tensors = [held[i].tensor for i in places]
         # On the stream that made the copies: it alone knows when they are done.
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream) if stream is not None else nullcontext():
             flat = torch.cat([t.reshape(-1) for t in tensors]).cpu().numpy()
         start = 0
         for i, tensor in zip(places, tensors, strict=True):

@@ -21,6 +21,7 @@ from lab_core.writers.base import (
     Writer,
 )
 from lab_core.writers.console import ConsoleWriter
+from lab_core.writers.memory import MemoryWriter
 from lab_core.writers.multi import MultiWriter
 from lab_core.writers.sqlite import SqliteWriter
 from lab_core.writers.tensorboard import TensorboardWriter
@@ -34,6 +35,7 @@ __all__ = [
     "HparamsWriter",
     "ImagePoint",
     "IndexedPoint",
+    "MemoryWriter",
     "MultiWriter",
     "ScalarColumn",
     "ScalarGroup",
