@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import enum
-import pathlib
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -161,6 +161,8 @@ def _class(cls: Any) -> TypeInfo:
     if issubclass(cls, enum.Enum):
         names: list[PlainValue] = list(cls.__members__)
         return TypeInfo("str", {"choices": names}, cls.__getitem__, cls)
-    if issubclass(cls, pathlib.PurePath):
+    # who uses it has imported it
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None and issubclass(cls, pathlib.PurePath):
         return TypeInfo("str", convert=cls, cls=cls)
     return TypeInfo("object", cls=cls)

@@ -29,6 +29,7 @@ class Declarations:
 
     global_scope: Mapping[str, Any] = field(default_factory=dict)
     local_scope: dict[str, Any] = field(default_factory=dict)
+    evaluated: dict[str, Any] = field(default_factory=dict)
     annotations: dict[str, object] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     shadows: frozenset[str] = frozenset()

@@ -29,9 +29,14 @@ if TYPE_CHECKING:
 def describe(merge: Merge) -> Schema:
     """Return the schema of a merged class, without docs: they take reading its source."""
     targets, default_order = _run_targets(merge.cls, merge.sources)
+    aggregates: dict[str, list[str]] = {}
+    for key, option in merge.aggregates:
+        aggregates.setdefault(key, []).append(option)
     return Schema(
         name=merge.cls.__name__,
-        items=tuple(_schema_item(merge, key, s) for key, s in merge.sources.items()),
+        items=tuple(
+            _schema_item(merge, key, s, aggregates.get(key, [])) for key, s in merge.sources.items()
+        ),
         run_targets=targets,
         default_run_order=default_order,
         groups=_groups(merge),
@@ -46,8 +51,8 @@ def describe(merge: Merge) -> Schema:
     )
 
 
-def _schema_item(merge: Merge, key: str, source: Source) -> SchemaItem:
-    names = [*source.options, *(o for k, o in merge.aggregates if k == key)]
+def _schema_item(merge: Merge, key: str, source: Source, aggregates: list[str]) -> SchemaItem:
+    names = [*source.options, *aggregates]
     default = _plain_default(source, names)
     if isinstance(default, str) and default in names:
         names.remove(default)

@@ -57,7 +57,7 @@ class Merge:
         info = None
         for own in layers:
             if name in own.annotations:
-                found = evaluate(own.annotations[name], own.global_scope, own.local_scope)
+                found = _evaluated(own, own.annotations[name])
                 if found is MISSING:
                     self.is_final = False
                 elif found is not typing.Final:
@@ -99,7 +99,7 @@ class Merge:
         given = raw._lab_state.given() if isinstance(raw, nested) else {}
         for key, source in inner.sources.items():
             options = {
-                n: BoundOption(b.option, prefix + b.prefix) for n, b in source.options.items()
+                n: BoundOption.bind(b.option, prefix + b.prefix) for n, b in source.options.items()
             }
             self.sources[prefix + key] = Source(
                 source.info,
@@ -127,7 +127,7 @@ class Merge:
                 if not is_known(key):
                     continue
                 source = self.sources[key]
-                bound = {name: BoundOption(option, "") for name, option in options.items()}
+                bound = {name: BoundOption.bind(option) for name, option in options.items()}
                 source.options = {
                     **bound,
                     **{n: o for n, o in source.options.items() if n not in bound},
@@ -142,6 +142,17 @@ class Merge:
             raise ConfigError(problems)
         named = {f.__name__: f for own in reversed(layers) for f in own.checks.values()}
         self.checks += [(name, "", function) for name, function in named.items()]
+
+
+def _evaluated(own: Declarations, annotation: object) -> Any:
+    """Return the annotation evaluated; each text once, as many items share one."""
+    if not isinstance(annotation, str):
+        return evaluate(annotation, own.global_scope, own.local_scope)
+    found = own.evaluated.get(annotation, MISSING)
+    if found is MISSING:
+        found = evaluate(annotation, own.global_scope, own.local_scope)
+        own.evaluated[annotation] = found
+    return found
 
 
 def _layers(cls: type) -> Iterator[Declarations]:

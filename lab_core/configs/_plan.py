@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -162,6 +160,9 @@ def config_hash(
     resolved: Iterable[tuple[str, PlainValue, str | None]], run_order: Sequence[str]
 ) -> str:
     """Return a short hash of values and options; 1 and 1.0 are different."""
+    import hashlib  # slow to import, and most who import this module resolve nothing
+    import json
+
     items = sorted([key, value, option] for key, value, option in resolved)
     text = json.dumps([items, list(run_order)], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -21,11 +21,12 @@ class BoundOption:
 
     option: Option
     prefix: str
+    keys: tuple[str, ...]
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The full keys of what it computes."""
-        return tuple(self.prefix + target for target in self.option.targets)
+    @classmethod
+    def bind(cls, option: Option, prefix: str = "") -> BoundOption:
+        """Return the option with the full keys of what it computes."""
+        return cls(option, prefix, tuple(prefix + target for target in option.targets))
 
 
 @dataclass(slots=True, eq=False)

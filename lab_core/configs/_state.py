@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from lab_core.configs._annotations import MISSING
@@ -27,11 +28,11 @@ _NOT_NEEDED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 class _Frame:
     """One computation in progress, and what it has read so far."""
 
-    __slots__ = ("keys", "reads", "state")
+    __slots__ = ("key", "reads", "state")
 
-    def __init__(self, state: State, keys: tuple[str, ...]) -> None:
+    def __init__(self, state: State, key: str) -> None:
         self.state = state
-        self.keys = keys
+        self.key = key
         self.reads: dict[str, None] = {}
 
 
@@ -67,9 +68,10 @@ class State:
         self._chooser: Chooser | None = None
         self._readers: dict[str, str] = {}
         self._lock = threading.RLock()  # guards computing: a function runs once, in one thread
+        self._pending: dict[str, None] = {}  # what is being computed, the innermost last
 
     def __getstate__(self) -> dict[str, Any]:
-        left_behind = ("spec", "_chooser", "_lock")
+        left_behind = ("spec", "_chooser", "_lock", "_pending")
         kept = {k: v for k, v in vars(self).items() if k not in left_behind}
         return {**kept, "_cls": self.spec.cls, "_substitutes": self.spec.substitutes}
 
@@ -77,6 +79,7 @@ class State:
         self.spec = merged(kept.pop("_cls"), kept.pop("_substitutes"))
         self._chooser = None
         self._lock = threading.RLock()
+        self._pending = {}
         vars(self).update(kept)
 
     def given(self) -> dict[str, Any]:
@@ -135,7 +138,7 @@ class State:
                 if value is MISSING:
                     value = self._compute(key)
         if frames and key not in self._readers:
-            self._readers[key] = frames[-1].keys[0]
+            self._readers[key] = frames[-1].key
         return value
 
     def view(self, prefix: str) -> BaseConfigs:
@@ -146,7 +149,16 @@ class State:
         return nested
 
     def _compute(self, key: str) -> Any:
-        self._refuse_cycle(key)
+        if key in self._pending:
+            chain = " -> ".join([*list(self._pending)[list(self._pending).index(key) :], key])
+            raise ConfigError([Violation(key, f"{key!r} needs itself: {chain}")])
+        self._pending[key] = None
+        try:
+            return self._find(key)
+        finally:
+            del self._pending[key]
+
+    def _find(self, key: str) -> Any:
         source = self.spec.sources[key]
         choice = self.choice(key)
         if choice.source == "missing":
@@ -166,7 +178,7 @@ class State:
             if source.nested is not None:
                 return source.nested()
             assert source.build is not None
-            frame = _Frame(self, (key,))
+            frame = _Frame(self, key)
             with _Computing(frame):
                 value = build(source.info.cls, source.build, self.view(source.prefix))
             self.reads[key] = tuple(frame.reads)
@@ -195,20 +207,25 @@ class State:
 
     def _call(self, key: str, bound: BoundOption) -> None:
         """Call an option's function, and keep what it returns for every item that it is for."""
-        mine = tuple(k for k in bound.keys if self._is_chosen(k, bound))
-        frame = _Frame(self, (key, *(k for k in mine if k != key)))
+        is_single = len(bound.keys) == 1
+        others = [k for k in bound.keys if k != key and self._is_chosen(k, bound)]
+        self._pending.update(dict.fromkeys(others))
+        frame = _Frame(self, key)
         function = bound.option.function
-        with _Computing(frame):
-            view = self.view(bound.prefix)
-            result = function(view) if _takes_configs(function) else function()
+        try:
+            with _Computing(frame):
+                view = self.view(bound.prefix)
+                result = function(view) if _takes_configs(function) else function()
+        finally:
+            for other in others:
+                del self._pending[other]
         reads = tuple(frame.reads)
-        results = [result] if len(bound.keys) == 1 else self._several(bound, result)
+        results = [result] if is_single else self._several(bound, result)
         for target, value in zip(bound.keys, results, strict=True):
-            if target in mine:
+            if target == key or target in others:
                 source = self.spec.sources[target]
-                self.values[target] = (
-                    self._adopt(target, source, value) if source.nested is not None else value
-                )
+                is_nested = source.nested is not None
+                self.values[target] = self._adopt(target, source, value) if is_nested else value
                 self.reads[target] = reads
 
     def _is_chosen(self, key: str, bound: BoundOption) -> bool:
@@ -259,15 +276,8 @@ class State:
         """Take over the items of a subclass of the nested class that was declared."""
         self.spec = merged(self.spec.cls, {**self.spec.substitutes, key: cls})
 
-    def _refuse_cycle(self, key: str) -> None:
-        frames = [f for f in _stack.frames if f.state is self]
-        for i, frame in enumerate(frames):
-            if key in frame.keys:
-                chain = " -> ".join([key, *(f.keys[0] for f in frames[i + 1 :]), key])
-                raise ConfigError([Violation(key, f"{key!r} needs itself: {chain}")])
-
     def _missing_sentence(self, key: str) -> str:
-        frames = [f.keys[0] for f in _stack.frames if f.state is self]
+        frames = [f.key for f in _stack.frames if f.state is self]
         needed = f", which {frames[-1]!r} needs," if frames else ""
         return f"{key!r}{needed} has no value: give it one, or register a function with calc()"
 
@@ -286,11 +296,14 @@ class _Computing:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         _stack.frames.pop()
         if error is not None and not isinstance(error, ConfigError):
-            error.add_note(f"while computing the config {self._frame.keys[0]!r}")
+            error.add_note(f"while computing the config {self._frame.key!r}")
 
 
 def _takes_configs(function: Any) -> bool:
     """Say whether an option's function wants the configs: whether it has a required parameter."""
+    if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
+        code, defaults = function.__code__, function.__defaults__ or ()
+        return code.co_argcount > len(defaults) or bool(code.co_flags & inspect.CO_VARARGS)
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -314,3 +314,18 @@ def test_a_user_written_constructor_needs_no_super_call() -> None:
             self.epochs = 4
 
     assert calculate(Local).epochs == 4
+
+
+def test_a_function_of_several_items_that_reads_one_of_them_is_a_cycle() -> None:
+    class Local(BaseConfigs):
+        train: str
+        valid: str
+
+    @Local.calc([Local.train, Local.valid])
+    def split(c: Local) -> tuple[str, str]:
+        calls.append("split")
+        return c.valid, "v"
+
+    with pytest.raises(ConfigError, match="'valid' needs itself"):
+        _ = Local().train
+    assert calls == ["split"]
