@@ -74,8 +74,7 @@ class MetricFold:
             values = np.concatenate([values for _, values in chunks])
             steps, values = _last_of_each_step(steps, values)
             keep = thin(steps, values, max_points) if max_points else slice(None)
-            if len(steps):
-                found.append(Series(name, steps[keep], values[keep], len(steps)))
+            found.append(Series(name, steps[keep], values[keep], len(steps)))
         return found
 
     def _add(self, metrics: event_pb2.Metrics) -> None:
@@ -95,15 +94,14 @@ class MetricFold:
                 self._chunks.setdefault(column.name, []).append((steps[keep], values[keep]))
 
     def _truncate(self, after_step: int) -> None:
-        for name, chunks in self._chunks.items():
+        for name, chunks in list(self._chunks.items()):
             kept = [
                 (steps, values) if steps.max() <= after_step else _up_to(steps, values, after_step)
                 for steps, values in chunks
             ]
-            self._chunks[name] = [chunk for chunk in kept if len(chunk[0])] or [_NOTHING]
-
-
-_NOTHING = (np.empty(0, np.int64), np.empty(0, np.float64))
+            self._chunks[name] = [chunk for chunk in kept if len(chunk[0])]
+            if not self._chunks[name]:
+                del self._chunks[name]
 
 
 def thin(steps: Steps, values: Values, max_points: int) -> npt.NDArray[np.intp]:

@@ -12,8 +12,6 @@ from lab_server.runs import RunState
 from lab_server.store.base import RunQuery
 from lab_server.store.schema import runs
 
-METRIC_PREFIX = "metrics."
-
 
 def page_query(query: RunQuery) -> Select[Any]:
     """Return the statement: a page and one run more, with the order's value as `sort_key`.
@@ -61,9 +59,9 @@ def _sort_key(order_by: str) -> ColumnElement[Any]:
         case "state":
             order = {state.value: index for index, state in enumerate(RunState)}
             return case(order, value=runs.c.state)
-    if order_by.startswith(METRIC_PREFIX):
+    kind, _, name = order_by.partition(".")
+    if kind == "metrics" and name:
         metrics = func.json_each(runs.c.metrics).table_valued("key", "value")
-        name = order_by.removeprefix(METRIC_PREFIX)
         return select(metrics.c.value).where(metrics.c.key == name).scalar_subquery()
     choices = "create_time, name, state, step or metrics.NAME"
     message = f"runs cannot be ordered by {order_by!r}; use {choices}"

@@ -1,0 +1,189 @@
+"""The store in memory: the twin of SqlStore for tests, held to the same contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from lab_core.errors import ConfigError, Violation
+from lab_server import events as codec
+from lab_server.errors import AlreadyExists, NotFound, StoreError
+from lab_server.runs import Run, RunState
+from lab_server.store.base import NewEvent, RunPage, RunQuery, StoredEvent, Submission
+
+_STATES = list(RunState)
+
+
+class MemoryStore:
+    """Runs and events in dictionaries; gone with the process."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+        self._events: list[StoredEvent] = []
+        self._submissions: dict[str, tuple[Submission, str]] = {}
+        self._last_position = 0
+
+    async def create(self, run: Run, submission: Submission | None) -> Run:
+        """See Store."""
+        if submission is not None and submission.key in self._submissions:
+            return self._runs[self._known_run(submission)]
+        if run.id in self._runs:
+            raise StoreError(f"there is a run {run.id} already")
+        self._runs[run.id] = run
+        self._submit(submission, run.id)
+        return run
+
+    async def commit(
+        self, run: Run, events: Sequence[NewEvent] = (), submission: Submission | None = None
+    ) -> tuple[StoredEvent, ...]:
+        """See Store."""
+        first_seq = (await self.get(run.id)).last_seq + 1
+        seqs = list(range(first_seq, run.last_seq + 1))
+        if [new.seq for new in events] != seqs or run.last_seq < first_seq - 1:
+            raise StoreError(f"the events of run {run.id} do not go on at seq {first_seq}")
+        self._submit(submission, run.id)
+        self._runs[run.id] = run
+        stored = tuple(
+            StoredEvent(
+                self._last_position + index,
+                run.id,
+                new.seq,
+                new.kind,
+                codec.with_seq(new.payload, new.seq),
+            )
+            for index, new in enumerate(events, 1)
+        )
+        self._last_position += len(stored)
+        self._events += stored
+        return stored
+
+    async def submission(self, key: str) -> tuple[Submission, str] | None:
+        """See Store."""
+        return self._submissions.get(key)
+
+    async def get(self, run_id: str) -> Run:
+        """See Store."""
+        if run_id not in self._runs:
+            raise NotFound("run", run_id)
+        return self._runs[run_id]
+
+    async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(sorted(i for i in self._runs if i.startswith(prefix))[:limit])
+
+    async def list(self, query: RunQuery) -> RunPage:
+        """See Store."""
+        keys = {run.id: _sort_key(run, query.order_by) for run in self._runs.values()}
+        runs = [run for run in self._runs.values() if _is_match(run, query)]
+        runs.sort(key=lambda run: run.id, reverse=query.is_descending)
+        measured = [run for run in runs if keys[run.id] is not None]
+        measured.sort(key=lambda run: keys[run.id], reverse=query.is_descending)
+        runs = measured + [run for run in runs if keys[run.id] is None]
+        start = 0
+        if query.after:
+            ids = [run.id for run in runs]
+            try:
+                start = ids.index(json.loads(query.after)) + 1
+            except ValueError as error:
+                message = "the page token is none that this server gave"
+                raise ConfigError([Violation("page_token", message)]) from error
+        page = runs[start : start + query.limit]
+        has_more = len(runs) > start + len(page)
+        return RunPage(tuple(page), json.dumps(page[-1].id) if has_more and page else "")
+
+    async def unfinished(self) -> tuple[Run, ...]:
+        """See Store."""
+        runs = [r for r in self._runs.values() if r.state.has_process or r.state is RunState.QUEUED]
+        return tuple(sorted(runs, key=lambda r: (-r.request.options.priority, r.queue_key, r.id)))
+
+    async def counts(self) -> dict[RunState, int]:
+        """See Store."""
+        states = [run.state for run in self._runs.values()]
+        return {state: states.count(state) for state in RunState}
+
+    async def events(
+        self, run_id: str, after_seq: int, max_bytes: int, kinds: frozenset[str] = frozenset()
+    ) -> tuple[StoredEvent, ...]:
+        """See Store."""
+        events = [e for e in self._events if e.run_id == run_id and e.seq > after_seq]
+        return _up_to(events, max_bytes, kinds)
+
+    async def events_across(
+        self, after_position: int, max_bytes: int, kinds: frozenset[str] = frozenset()
+    ) -> tuple[StoredEvent, ...]:
+        """See Store."""
+        return _up_to([e for e in self._events if e.position > after_position], max_bytes, kinds)
+
+    async def last_position(self) -> int:
+        """See Store."""
+        return self._last_position
+
+    async def delete(self, run_id: str) -> None:
+        """See Store."""
+        await self.get(run_id)
+        del self._runs[run_id]
+        self._events = [e for e in self._events if e.run_id != run_id]
+        self._submissions = {k: v for k, v in self._submissions.items() if v[1] != run_id}
+
+    async def close(self) -> None:
+        """See Store."""
+
+    def _submit(self, submission: Submission | None, run_id: str) -> None:
+        if submission is None:
+            return
+        if submission.key in self._submissions:
+            self._known_run(submission)
+        else:
+            self._submissions[submission.key] = (submission, run_id)
+
+    def _known_run(self, submission: Submission) -> str:
+        known, run_id = self._submissions[submission.key]
+        if known.fingerprint != submission.fingerprint:
+            raise AlreadyExists(
+                f"the idempotency key {submission.key!r} was used for another request; use a new key"
+            )
+        return run_id
+
+
+def _is_match(run: Run, query: RunQuery) -> bool:
+    return (
+        query.experiment in ("", run.experiment)
+        and (not query.states or run.state in query.states)
+        and query.tags <= set(run.request.tags)
+        and query.name_contains in run.request.name
+        and query.owner in (None, run.owner)
+    )
+
+
+def _sort_key(run: Run, order_by: str) -> Any:
+    match order_by:
+        case "create_time":
+            return run.create_time_ns
+        case "name":
+            return run.request.name
+        case "step":
+            return run.step
+        case "state":
+            return _STATES.index(run.state)
+    kind, _, name = order_by.partition(".")
+    if kind == "metrics" and name:
+        value = run.metrics.get(name, math.nan)
+        return None if math.isnan(value) else value
+    raise ConfigError([Violation("order_by", f"runs cannot be ordered by {order_by!r}")])
+
+
+def _up_to(
+    events: Sequence[StoredEvent], max_bytes: int, kinds: frozenset[str]
+) -> tuple[StoredEvent, ...]:
+    found: list[StoredEvent] = []
+    num_bytes = 0
+    for event in events:
+        if kinds and event.kind not in kinds:
+            continue
+        num_bytes += len(event.payload)
+        if found and num_bytes > max_bytes:
+            break
+        found.append(event)
+    return tuple(found)

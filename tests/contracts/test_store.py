@@ -1,0 +1,431 @@
+"""What every store must do. A new store is added to `STORES` and is done when this passes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import pickle
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from lab_server import events
+from lab_server.errors import AlreadyExists, NotFound, StoreError
+from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
+from lab_server.store import NewEvent, RunQuery, SqlStore, Store, StoredEvent, Submission
+from lab_server.store.memory import MemoryStore
+
+from lab_core.errors import ConfigError
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "sqlite": lambda folder: SqlStore(f"sqlite:///{folder}/lab.db"),
+    "memory": lambda _: MemoryStore(),
+}
+
+
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    store = STORES[request.param](tmp_path)
+    yield store
+    await store.close()
+
+
+def a_run(run_id: str, **changes: object) -> Run:
+    request = RunRequest("mnist", name=run_id)
+    run = Run(run_id, request, create_time_ns=int("0" + re.sub(r"\D", "", run_id)))
+    return dataclasses.replace(run, **changes)  # type: ignore[arg-type]
+
+
+def some_events(first_seq: int, num: int, size: int = 20) -> list[NewEvent]:
+    return [
+        NewEvent(seq, "log", events.encode_log(1, seq, "", ["x" * size])[0])
+        for seq in range(first_seq, first_seq + num)
+    ]
+
+
+async def grow(store: Store, run: Run, new: list[NewEvent]) -> tuple[Run, tuple[StoredEvent, ...]]:
+    run = dataclasses.replace(run, last_seq=run.last_seq + len(new))
+    return run, await store.commit(run, new)
+
+
+async def ids(store: Store, query: RunQuery) -> list[str]:
+    """Return the ids of all pages, two runs a page."""
+    found: list[str] = []
+    query = dataclasses.replace(query, limit=2)
+    while True:
+        page = await store.list(query)
+        assert len(page.runs) <= 2
+        found += [run.id for run in page.runs]
+        if not page.next_after:
+            return found
+        query = dataclasses.replace(query, after=page.next_after)
+
+
+async def test_a_run_comes_back_with_every_field_as_it_was(store: Store) -> None:
+    run = Run(
+        id="20261123-1",
+        request=RunRequest(
+            experiment="mnist",
+            overrides={"i": 1, "f": 1.0, "b": True, "s": "ü\x00", "l": [1, [2.5, None]], "n": None},
+            run_order=(("set_seed",), ("a", "b")),
+            models=("model",),
+            options=RunOptions(-3, "cuda:1", 1.5, 0, ("sqlite",)),
+            name="näme",
+            tags=("a", "b c"),
+            notes="two\nlines",
+            parent=RunParent("other", 7),
+        ),
+        owner="ann",
+        state=RunState.STOPPING,
+        reason="because",
+        attempt=2,
+        num_retries=1,
+        step=2**40,
+        total_steps=3,
+        steps_per_second=0.1,
+        metrics={"loss": 0.1 + 0.2, "up": math.inf, "down": -math.inf, 'odd ".name': 5e-324},
+        slot="cuda:1#0",
+        queue_key=2**60,
+        create_time_ns=1,
+        start_time_ns=2,
+        end_time_ns=3,
+        spool_offset=2**33,
+        process=TrainerProcess(17, 12345),
+        checkpoint_step=0,
+        config_hash="ab",
+        is_stop_requested=True,
+        has_resumed=True,
+    )
+    await store.create(run, None)
+
+    found = await store.get(run.id)
+
+    assert found == run
+    assert [type(v) for v in found.request.overrides.values()] == [
+        int,
+        float,
+        bool,
+        str,
+        list,
+        type(None),
+    ]
+
+
+async def test_a_metric_that_is_nan_stays_one(store: Store) -> None:
+    await store.create(a_run("r1", metrics={"loss": math.nan}), None)
+
+    assert math.isnan((await store.get("r1")).metrics["loss"])
+
+
+async def test_an_unknown_run_is_not_found(store: Store) -> None:
+    with pytest.raises(NotFound, match="there is no run 'r1'"):
+        await store.get("r1")
+    with pytest.raises(NotFound):
+        await store.commit(a_run("r1"))
+    with pytest.raises(NotFound):
+        await store.delete("r1")
+
+
+async def test_an_id_is_used_once(store: Store) -> None:
+    await store.create(a_run("r1"), None)
+
+    with pytest.raises(StoreError):
+        await store.create(a_run("r1"), None)
+
+
+async def test_events_carry_their_seq_and_are_read_in_order(store: Store) -> None:
+    run = await store.create(a_run("r1"), None)
+    run, first = await grow(store, run, some_events(1, 3))
+    run, second = await grow(store, run, some_events(4, 2))
+
+    assert await store.events("r1", 0, 10**6) == first + second
+    assert await store.events("r1", 3, 10**6) == second
+    assert await store.events("r1", 5, 10**6) == ()
+    assert [events.decode(e.payload).seq for e in first + second] == [1, 2, 3, 4, 5]
+    assert (await store.get("r1")).last_seq == 5
+
+
+async def test_events_that_do_not_go_on_where_the_log_ends_are_refused(store: Store) -> None:
+    run = await store.create(a_run("r1"), None)
+    run, _ = await grow(store, run, some_events(1, 2))
+
+    for last_seq, new in [
+        (2, some_events(2, 1)),  # a double
+        (4, some_events(4, 1)),  # a gap
+        (4, some_events(3, 1)),  # a row ahead of its events
+        (3, []),
+        (1, []),
+        (4, [*some_events(4, 1), *some_events(3, 1)]),
+    ]:
+        with pytest.raises(StoreError):
+            await store.commit(dataclasses.replace(run, last_seq=last_seq), new)
+
+    assert len(await store.events("r1", 0, 10**6)) == 2
+
+
+async def test_a_refused_commit_changes_nothing(store: Store) -> None:
+    run = await store.create(a_run("r1"), Submission("key", "f"))
+
+    with pytest.raises(AlreadyExists):
+        await store.commit(
+            dataclasses.replace(run, last_seq=1, state=RunState.QUEUED),
+            some_events(1, 1),
+            Submission("key", "other"),
+        )
+
+    assert await store.get("r1") == run
+    assert await store.events("r1", 0, 10**6) == ()
+
+
+async def test_a_read_is_bounded_in_bytes_but_gives_at_least_one_event(store: Store) -> None:
+    run = await store.create(a_run("r1"), None)
+    await grow(store, run, some_events(1, 5, size=1000))
+
+    assert [e.seq for e in await store.events("r1", 0, 1)] == [1]
+    assert [e.seq for e in await store.events("r1", 1, 2500)] == [2, 3]
+    assert [e.seq for e in await store.events_across(0, 2500)] == [1, 2]
+
+
+async def test_events_are_read_by_kind(store: Store) -> None:
+    run = await store.create(a_run("r1"), None)
+    state = NewEvent(2, "state", events.encode_state(1, 1, RunState.RUNNING))
+    await grow(store, run, [*some_events(1, 1), state, *some_events(3, 1)])
+
+    for kinds, seqs in [({"state"}, [2]), ({"log"}, [1, 3]), ({"log", "state"}, [1, 2, 3])]:
+        assert [e.seq for e in await store.events("r1", 0, 10**6, frozenset(kinds))] == seqs
+        assert [e.seq for e in await store.events_across(0, 10**6, frozenset(kinds))] == seqs
+
+
+async def test_positions_grow_over_all_runs(store: Store) -> None:
+    one, two = await store.create(a_run("r1"), None), await store.create(a_run("r2"), None)
+    assert await store.last_position() == 0
+    one, _ = await grow(store, one, some_events(1, 2))
+    two, _ = await grow(store, two, some_events(1, 2))
+    one, _ = await grow(store, one, some_events(3, 1))
+
+    found = await store.events_across(0, 10**6)
+
+    assert [(e.run_id, e.seq) for e in found] == [
+        ("r1", 1),
+        ("r1", 2),
+        ("r2", 1),
+        ("r2", 2),
+        ("r1", 3),
+    ]
+    assert sorted({e.position for e in found}) == [e.position for e in found]
+    assert await store.last_position() == found[-1].position
+    assert await store.events_across(found[2].position, 10**6) == found[3:]
+
+
+async def test_a_position_is_not_given_twice_when_the_newest_run_is_deleted(store: Store) -> None:
+    one, two = await store.create(a_run("r1"), None), await store.create(a_run("r2"), None)
+    await grow(store, two, some_events(1, 3))
+    before = await store.last_position()
+    await store.delete("r2")
+
+    _, (event,) = await grow(store, one, some_events(1, 1))
+
+    assert event.position > before
+
+
+async def test_the_same_key_gives_the_same_run(store: Store) -> None:
+    first = await store.create(a_run("r1"), Submission("key", "f"))
+    again = await store.create(a_run("r2"), Submission("key", "f"))
+
+    assert again == first
+    assert await store.submission("key") == (Submission("key", "f"), "r1")
+    assert await store.submission("other") is None
+    with pytest.raises(NotFound):
+        await store.get("r2")
+
+
+async def test_a_key_with_another_request_is_refused_with_a_sentence(store: Store) -> None:
+    await store.create(a_run("r1"), Submission("key", "f"))
+
+    with pytest.raises(AlreadyExists, match="'key' was used for another request") as caught:
+        await store.create(a_run("r2"), Submission("key", "g"))
+
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+async def test_a_commit_can_bring_a_key(store: Store) -> None:
+    run = await store.create(a_run("r1"), None)
+    await store.commit(run, submission=Submission("start", "f"))
+    await store.commit(run, submission=Submission("start", "f"))
+
+    assert await store.submission("start") == (Submission("start", "f"), "r1")
+
+
+async def test_a_deleted_run_leaves_nothing(store: Store) -> None:
+    run = await store.create(a_run("r1"), Submission("key", "f"))
+    await store.create(a_run("r2"), None)
+    await grow(store, run, some_events(1, 2))
+    await store.delete("r1")
+
+    assert await store.events("r1", 0, 10**6) == ()
+    assert await store.submission("key") is None
+    assert await store.ids_with_prefix("r") == ("r2",)
+    assert sum((await store.counts()).values()) == 1
+    await store.create(a_run("r1"), Submission("key", "g"))
+
+
+async def test_ids_are_found_by_prefix_taken_literally(store: Store) -> None:
+    for run_id in ("ab1", "ab2", "ab3", "b1", "AB4"):
+        await store.create(a_run(run_id), None)
+
+    assert await store.ids_with_prefix("ab") == ("ab1", "ab2")
+    assert await store.ids_with_prefix("ab", limit=9) == ("ab1", "ab2", "ab3")
+    assert await store.ids_with_prefix("ab2") == ("ab2",)
+    for nothing in ("a%", "_b", "ab1\x00", "\U0010ffff", "abc"):
+        assert await store.ids_with_prefix(nothing) == ()
+
+
+async def test_runs_are_filtered(store: Store) -> None:
+    request = RunRequest("mnist", name="First one", tags=("x", "y"))
+    await store.create(a_run("r1", request=request, owner="ann"), None)
+    request = RunRequest("other", name="second", tags=("x", "%"))
+    await store.create(a_run("r2", request=request, state=RunState.RUNNING), None)
+
+    for query, expected in [
+        (RunQuery(), ["r2", "r1"]),
+        (RunQuery(experiment="mnist"), ["r1"]),
+        (RunQuery(experiment="mnis"), []),
+        (RunQuery(states=frozenset({RunState.RUNNING, RunState.FAILED})), ["r2"]),
+        (RunQuery(tags=frozenset("x")), ["r2", "r1"]),
+        (RunQuery(tags=frozenset("xy")), ["r1"]),
+        (RunQuery(tags=frozenset("%")), ["r2"]),
+        (RunQuery(tags=frozenset({"X"})), []),
+        (RunQuery(name_contains="st o"), ["r1"]),
+        (RunQuery(name_contains="first"), []),
+        (RunQuery(name_contains="%"), []),
+        (RunQuery(owner="ann"), ["r1"]),
+        (RunQuery(owner=""), ["r2"]),
+        (RunQuery(experiment="mnist", tags=frozenset("x"), owner="ann"), ["r1"]),
+    ]:
+        assert await ids(store, query) == expected, query
+
+
+@pytest.mark.parametrize(
+    ("order_by", "ascending"),
+    [
+        ("create_time", ["r1", "r2", "r3", "r4", "r5"]),
+        ("name", ["r5", "r2", "r1", "r3", "r4"]),
+        ("step", ["r1", "r2", "r5", "r4", "r3"]),
+        ("state", ["r2", "r3", "r1", "r5", "r4"]),
+    ],
+)
+async def test_pages_follow_the_order(store: Store, order_by: str, ascending: list[str]) -> None:
+    for run_id, name, step, state in [
+        ("r1", "b", 0, RunState.RUNNING),
+        ("r2", "aé", 0, RunState.CREATED),
+        ("r3", "é", 9, RunState.QUEUED),
+        ("r4", "ü", 8, RunState.FAILED),
+        ("r5", "", 7, RunState.COMPLETED),
+    ]:
+        request = RunRequest("mnist", name=name)
+        await store.create(a_run(run_id, request=request, step=step, state=state), None)
+
+    assert await ids(store, RunQuery(order_by=order_by, is_descending=False)) == ascending
+    assert await ids(store, RunQuery(order_by=order_by)) == ascending[::-1]
+
+
+async def test_runs_without_the_metric_come_last_in_either_order(store: Store) -> None:
+    for run_id, metrics in [
+        ("r1", {"acc": 0.5, "z": 1.0}),
+        ("r2", {}),
+        ("r3", {"acc": -1.0}),
+        ("r4", {"acc": math.nan}),
+        ("r5", {"acc": math.inf}),
+        ("r6", {"acc": 0.5}),
+        ("r7", {"acc": -math.inf}),
+    ]:
+        await store.create(a_run(run_id, metrics=metrics), None)
+
+    ascending = await ids(store, RunQuery(order_by="metrics.acc", is_descending=False))
+    descending = await ids(store, RunQuery(order_by="metrics.acc"))
+
+    assert ascending == ["r7", "r3", "r1", "r6", "r5", "r2", "r4"]
+    assert descending == ["r5", "r6", "r1", "r3", "r7", "r4", "r2"]
+
+
+@pytest.mark.parametrize("name", ["a.b", 'quo"te', "$", "sp ace", "'", "ü", "\\"])
+async def test_a_metric_of_any_name_orders(store: Store, name: str) -> None:
+    await store.create(a_run("r1", metrics={name: 1.0, "other": 3.0}), None)
+    await store.create(a_run("r2", metrics={name: 2.0, "other": 2.0}), None)
+
+    assert await ids(store, RunQuery(order_by=f"metrics.{name}")) == ["r2", "r1"]
+
+
+@pytest.mark.parametrize(
+    "order_by", ["", "acc", "metrics.", "id; drop table runs", "create_time desc"]
+)
+async def test_an_unknown_order_is_refused(store: Store, order_by: str) -> None:
+    await store.create(a_run("r1"), None)
+
+    with pytest.raises(ConfigError, match="cannot be ordered by") as caught:
+        await store.list(RunQuery(order_by=order_by))
+
+    assert caught.value.violations[0].key == "order_by"
+
+
+@pytest.mark.parametrize("after", ["x", "{}", "[1]", "[1,2]", '[[],"r1"]', '[1,"a",3]', "\x00"])
+async def test_a_page_token_of_somebody_else_is_refused(store: Store, after: str) -> None:
+    await store.create(a_run("r1"), None)
+
+    with pytest.raises(ConfigError, match="page token"):
+        await store.list(RunQuery(after=after))
+
+
+async def test_unfinished_runs_come_in_the_order_of_the_queue(store: Store) -> None:
+    for run_id, state, priority, queue_key in [
+        ("r1", RunState.QUEUED, 0, 3),
+        ("r2", RunState.QUEUED, 0, 1),
+        ("r3", RunState.QUEUED, 5, 9),
+        ("r4", RunState.RUNNING, 0, 2),
+        ("r5", RunState.COMPLETED, 9, 0),
+        ("r6", RunState.CREATED, 9, 0),
+    ]:
+        request = RunRequest("mnist", options=RunOptions(priority=priority))
+        await store.create(a_run(run_id, request=request, state=state, queue_key=queue_key), None)
+
+    assert [run.id for run in await store.unfinished()] == ["r3", "r2", "r4", "r1"]
+
+
+async def test_every_state_is_counted(store: Store) -> None:
+    await store.create(a_run("r1"), None)
+    await store.create(a_run("r2", state=RunState.FAILED), None)
+
+    assert await store.counts() == dict.fromkeys(RunState, 0) | {
+        RunState.CREATED: 1,
+        RunState.FAILED: 1,
+    }
+
+
+async def test_commits_of_many_runs_at_once_all_land(store: Store) -> None:
+    runs = [await store.create(a_run(f"r{index}"), None) for index in range(20)]
+
+    async def write(run: Run) -> None:
+        for seq in range(1, 11):
+            run, _ = await grow(store, run, some_events(seq, 1))
+
+    await asyncio.gather(*map(write, runs))
+
+    found = await store.events_across(0, 10**6)
+    for run in runs:
+        assert [e.seq for e in found if e.run_id == run.id] == list(range(1, 11))
+    assert len({e.position for e in found}) == 200
+
+
+async def test_one_refused_commit_does_not_fail_those_beside_it(store: Store) -> None:
+    runs = [await store.create(a_run(f"r{index}"), None) for index in range(9)]
+    commits = [
+        store.commit(dataclasses.replace(run, last_seq=1), some_events(1 if index % 3 else 2, 1))
+        for index, run in enumerate(runs)
+    ]
+
+    results = await asyncio.gather(*commits, return_exceptions=True)
+
+    assert [isinstance(result, StoreError) for result in results] == [True, False, False] * 3
+    assert len(await store.events_across(0, 10**6)) == 6

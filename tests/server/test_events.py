@@ -1,0 +1,278 @@
+"""The codec: bytes written once, which any reader of the protos understands."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from array import array
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
+from lab_server import events
+from lab_server.runs import Run, RunRequest, RunState
+
+from lab_core.configs import PlainValue
+
+RUN = Run("r1", RunRequest("mnist"))
+CLIENT_MESSAGE_BYTES = 4 << 20
+
+
+@dataclasses.dataclass
+class Column:
+    name: str
+    steps: Sequence[int]
+    values: Sequence[float]
+
+
+def points(payloads: list[bytes]) -> list[tuple[str, int, float]]:
+    """Return (name, step, value) as a reader sees them who knows nothing but the protos."""
+    found = []
+    for payload in payloads:
+        metrics = event_pb2.RunEvent.FromString(payload).metrics
+        assert list(metrics.steps) == sorted(set(metrics.steps))
+        for column in metrics.columns:
+            rows = column.rows or range(len(metrics.steps))
+            assert len(rows) == len(column.values)
+            found += [
+                (column.name, metrics.steps[r], v) for r, v in zip(rows, column.values, strict=True)
+            ]
+    return found
+
+
+def expected(columns: list[Column]) -> list[tuple[str, int, float]]:
+    return [(c.name, s, v) for c in columns for s, v in zip(c.steps, c.values, strict=True)]
+
+
+def test_every_state_has_a_name_on_the_wire() -> None:
+    assert {event_pb2.RunState.Name(wire) for wire in events.STATES.values()} == {
+        value.name
+        for value in event_pb2.DESCRIPTOR.enum_types_by_name["RunState"].values
+        if value.number
+    }
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        (events.encode_state(3, 9, RunState.FAILED, "why", "trace\nback"), "state"),
+        (events.encode_metrics(3, 9, [Column("loss", [1], [0.5])])[0], "metrics"),
+        (events.encode_log(3, 9, "WARNING", ["one", "two"])[0], "log"),
+        (events.encode_progress(3, 9, 5, 10, 2.5), "progress"),
+        (events.encode_checkpoint(3, 9, 5, 1000), "checkpoint"),
+        (events.encode_truncate(3, 9, 0), "truncate"),
+        (events.encode_config(3, 9, []), "config"),
+        (events.encode_artifact(3, 9, "a/b.txt", 7), "artifact"),
+    ],
+)
+def test_each_kind_tells_its_attempt_time_seq_and_kind(payload: bytes, kind: str) -> None:
+    event = events.decode(events.with_seq(payload, 2**40))
+
+    assert (event.seq, event.attempt, event.time_unix_ns) == (2**40, 3, 9)
+    assert event.WhichOneof("kind") == events.kind(payload) == kind
+    assert kind in events.KINDS
+
+
+def test_what_was_encoded_is_what_is_read() -> None:
+    state = events.encode_state(1, 2, RunState.FAILED, "why", "trace")
+    log = events.decode(events.encode_log(1, 2, "ERROR", ["one", ""])[0]).log
+    progress = events.decode(events.encode_progress(1, 2, 5, 10, 2.5)).progress
+    checkpoint = events.decode(events.encode_checkpoint(1, 2, 5, 100, "torn")).checkpoint
+    artifact = events.decode(events.encode_artifact(1, 2, "a/b", 7)).artifact
+
+    assert events.decode_state(state) == events.StateFact(RunState.FAILED, "why", "trace")
+    assert events.decode_state(events.encode_truncate(1, 2, 3)) is None
+    assert (log.level, list(log.lines)) == (event_pb2.LOG_LEVEL_ERROR, ["one", ""])
+    assert (progress.step, progress.total_steps, progress.steps_per_second) == (5, 10, 2.5)
+    assert (checkpoint.step, checkpoint.size_bytes, checkpoint.damage) == (5, 100, "torn")
+    assert events.decode(events.encode_truncate(1, 2, 3)).truncate.after_step == 3
+    assert (artifact.path, artifact.size_bytes) == ("a/b", 7)
+
+
+def test_the_bytes_in_a_response_are_those_that_the_trainer_wrote() -> None:
+    payloads = [events.encode_progress(1, 2, step) for step in range(3)]
+    stored = [events.with_seq(payload, seq) for seq, payload in enumerate(payloads, 1)]
+
+    response = training_service_pb2.WatchRunResponse.FromString(b"".join(map(events.frame, stored)))
+
+    assert [event.seq for event in response.events] == [1, 2, 3]
+    assert [event.progress.step for event in response.events] == [0, 1, 2]
+    assert all(new.startswith(old) for new, old in zip(stored, payloads, strict=True))
+
+
+COLUMNS = st.lists(
+    st.tuples(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5),
+        st.lists(
+            st.tuples(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)), max_size=8
+        ),
+    ),
+    max_size=4,
+).map(lambda cols: [Column(n, [s for s, _ in ps], [v for _, v in ps]) for n, ps in cols])
+
+
+@settings(deadline=None)
+@given(columns=COLUMNS)
+def test_all_points_survive_whatever_their_steps(columns: list[Column]) -> None:
+    assert points(events.encode_metrics(1, 2, columns)) == expected(columns)
+
+
+def test_metrics_measured_together_need_no_rows() -> None:
+    steps = [1, 2, 5]
+    columns = [Column("a", steps, [1.0, 2.0, 3.0]), Column("b", steps, array("d", [4, 5, 6]))]
+    (payload,) = events.encode_metrics(1, 2, columns)
+
+    metrics = events.decode(payload).metrics
+
+    assert list(metrics.steps) == steps
+    assert [list(column.rows) for column in metrics.columns] == [[], []]
+
+
+def test_nan_and_infinities_are_kept() -> None:
+    (payload,) = events.encode_metrics(
+        1, 2, [Column("a", [1, 2, 3], [math.nan, math.inf, -math.inf])]
+    )
+
+    values = events.decode(payload).metrics.columns[0].values
+
+    assert math.isnan(values[0])
+    assert list(values[1:]) == [math.inf, -math.inf]
+
+
+def test_nothing_measured_is_no_event() -> None:
+    assert events.encode_metrics(1, 2, []) == []
+    assert events.encode_metrics(1, 2, [Column("a", [], [])]) == []
+    assert events.encode_log(1, 2, "", []) == []
+
+
+@settings(max_examples=3, deadline=None)
+@given(num_steps=st.sampled_from([1, 40_000]), num_names=st.sampled_from([1, 3, 20_000]))
+def test_big_batches_are_split_below_the_size_of_a_message(num_steps: int, num_names: int) -> None:
+    if num_steps * num_names > 200_000:
+        num_names = 3
+    columns = [
+        Column(f"metric_{i}", range(num_steps), [float(i + s) for s in range(num_steps)])
+        for i in range(num_names)
+    ]
+
+    payloads = events.encode_metrics(1, 2, columns)
+
+    assert max(map(len, payloads)) < CLIENT_MESSAGE_BYTES // 4
+    assert sorted(points(payloads)) == sorted(expected(columns))
+
+
+def test_a_split_batch_keeps_the_metrics_of_a_step_together() -> None:
+    steps = list(range(60_000))
+    columns = [Column(name, steps, [0.0] * len(steps)) for name in "ab"]
+    payloads = events.encode_metrics(1, 2, columns)
+    all_steps = [set(events.decode(payload).metrics.steps) for payload in payloads]
+
+    assert len(payloads) > 1
+    assert sum(map(len, all_steps)) == len(steps)
+
+
+def test_very_long_logs_are_split_and_very_long_lines_cut() -> None:
+    payloads = events.encode_log(1, 2, "", ["x" * 50_000_000, *["y" * 1000] * 1000])
+    lines = [line for payload in payloads for line in events.decode(payload).log.lines]
+
+    assert max(map(len, payloads)) < CLIENT_MESSAGE_BYTES
+    assert lines[0].startswith("xxx")
+    assert "more characters]" in lines[0]
+    assert lines[1:] == ["y" * 1000] * 1000
+
+
+def test_text_that_is_no_unicode_is_sent_all_the_same() -> None:
+    broken = b"caf\xe9".decode("utf-8", "surrogateescape")
+
+    assert events.decode(events.encode_log(1, 2, "", [broken])[0]).log.lines == ["caf?"]
+    assert events.decode(events.encode_state(1, 2, RunState.FAILED, broken)).state.reason == "caf?"
+    (payload,) = events.encode_metrics(1, 2, [Column(broken, [1], [1.0])])
+    assert events.decode(payload).metrics.columns[0].name == "caf?"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (None, None),
+        (True, "bool_value"),
+        (1, "int_value"),
+        (1.0, "double_value"),
+        ("x", "string_value"),
+        ([1, [2.0, None]], "list_value"),
+    ],
+)
+def test_a_plain_value_keeps_its_type(value: PlainValue, kind: str | None) -> None:
+    message = events.plain_value(value)
+
+    assert message.WhichOneof("kind") == kind
+    if isinstance(value, list):
+        inner = message.list_value.values[1].list_value.values
+        assert [v.WhichOneof("kind") for v in inner] == ["double_value", None]
+
+
+def test_a_plan_item_tells_its_origin() -> None:
+    @dataclasses.dataclass
+    class Item:
+        key = "optimizer"
+        value: PlainValue = None
+        origin = "option"
+        option = "sgd"
+        other_options = ("adam",)
+        is_hyperparam = True
+
+    message = events.decode(events.encode_config(1, 2, [Item()])).config.items[0]
+
+    assert message.origin == config_pb2.VALUE_ORIGIN_OPTION
+    assert (message.key, message.option, list(message.other_options)) == (
+        "optimizer",
+        "sgd",
+        ["adam"],
+    )
+    assert not message.HasField("value")
+
+
+def test_a_kind_of_a_later_version_is_passed_over() -> None:
+    payload = b"\x10\x01" + b"\xfa\x3f\x02hi" + b"\x81\x40" + b"8" * 8 + b"\x85\x40" + b"4" * 4
+
+    assert events.kind(payload) == ""
+    assert events.project(RUN, payload) == RUN
+
+
+def test_the_row_follows_metrics_and_progress() -> None:
+    (metrics,) = events.encode_metrics(
+        1, 2, [Column("a", [1, 2], [0.5, 0.25]), Column("b", [1], [9.0])]
+    )
+    run = events.project(RUN, metrics)
+    run = events.project(run, events.encode_progress(1, 2, 4, 10, 3.5))
+    run = events.project(run, events.encode_checkpoint(1, 2, 3))
+    run = events.project(run, events.encode_checkpoint(1, 2, 2, damage="torn"))
+
+    assert run == dataclasses.replace(
+        RUN,
+        step=4,
+        metrics={"a": 0.25, "b": 9.0},
+        total_steps=10,
+        steps_per_second=3.5,
+        checkpoint_step=3,
+    )
+
+
+def test_a_truncate_takes_the_row_back_to_the_checkpoint() -> None:
+    run = dataclasses.replace(RUN, step=9, metrics={"a": 1.0}, checkpoint_step=8)
+
+    at_5 = events.project(run, events.encode_truncate(2, 3, 5))
+    anew = events.project(run, events.encode_truncate(2, 3, 0))
+
+    assert (at_5.step, at_5.checkpoint_step, at_5.metrics) == (5, 5, {"a": 1.0})
+    assert (anew.step, anew.checkpoint_step, anew.metrics) == (0, None, {})
+
+
+def test_what_does_not_concern_the_row_leaves_it_alone() -> None:
+    for payload in (
+        events.encode_state(1, 2, RunState.COMPLETED),
+        events.encode_log(1, 2, "", ["x"])[0],
+        events.encode_artifact(1, 2, "a", 1),
+    ):
+        assert events.project(RUN, payload) == RUN

@@ -1,0 +1,278 @@
+"""What only the store on disk must do: outlive kills, a full disk, and a second server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab_server import events
+from lab_server.errors import StoreError
+from lab_server.runs import Run, RunRequest, RunState
+from lab_server.store import NewEvent, SqlStore, StoredEvent
+from lab_server.store import sql as sql_store
+from sqlalchemy import Connection
+from sqlalchemy import event as sql_event
+
+RUN = Run("r1", RunRequest("mnist"))
+
+WRITER = """
+import asyncio, dataclasses, sys
+from lab_server import events
+from lab_server.runs import Run, RunRequest
+from lab_server.store import NewEvent, SqlStore
+
+async def grow(store, run_id):
+    run = await store.get(run_id)
+    while True:
+        seq = run.last_seq + 1
+        run = dataclasses.replace(run, last_seq=seq, spool_offset=seq * 10)
+        await store.commit(run, [NewEvent(seq, "log", events.encode_log(1, seq, "", ["x" * 500])[0])])
+        print(run_id, seq, flush=True)
+
+async def main():
+    store = SqlStore(sys.argv[1])
+    known = await store.ids_with_prefix("r", limit=9)
+    for run_id in {"r1", "r2", "r3"} - set(known):
+        await store.create(Run(run_id, RunRequest("mnist")), None)
+    await asyncio.gather(*(grow(store, run_id) for run_id in ("r1", "r2", "r3")))
+
+asyncio.run(main())
+"""
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder}/lab.db"
+
+
+async def grow(store: SqlStore, run: Run, size: int = 20) -> tuple[Run, StoredEvent]:
+    run = dataclasses.replace(run, last_seq=run.last_seq + 1)
+    payload = events.encode_log(
+        1, 1, "", ["x" * (size % 10_000)] + ["x" * 10_000] * (size // 10_000)
+    )
+    (event,) = await store.commit(run, [NewEvent(run.last_seq, "log", payload[0])])
+    return run, event
+
+
+def write_and_be_killed(folder: Path, num_commits: int) -> dict[str, int]:
+    """Kill a process that writes after some commits; return the last seq of each run that it told."""
+    acknowledged: dict[str, int] = {}
+    command = [sys.executable, "-c", WRITER, url_of(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(num_commits):
+            run_id, seq = process.stdout.readline().split()
+            acknowledged[run_id] = int(seq)
+        process.kill()
+    return acknowledged
+
+
+async def test_a_writer_killed_amid_commits_leaves_gap_free_logs_with_all_it_acknowledged(
+    tmp_path: Path,
+) -> None:
+    rng = random.Random(4)
+    acknowledged: dict[str, int] = {}
+    for _ in range(4):
+        acknowledged |= await asyncio.to_thread(
+            write_and_be_killed, tmp_path, rng.randrange(1, 150)
+        )
+        store = SqlStore(url_of(tmp_path))
+        for run_id, seq in acknowledged.items():
+            run = await store.get(run_id)
+            found = await store.events(run_id, 0, 10**9)
+            assert [e.seq for e in found] == list(range(1, run.last_seq + 1))
+            assert run.last_seq >= seq
+            assert run.spool_offset == run.last_seq * 10
+        await store.close()
+    check = sqlite3.connect(tmp_path / "lab.db").execute("PRAGMA integrity_check").fetchone()
+    assert check == ("ok",)
+
+
+async def test_runs_and_events_outlive_a_restart(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run, event = await grow(store, await store.create(RUN, None))
+    await store.close()
+
+    store = SqlStore(url_of(tmp_path))
+    assert await store.get("r1") == run
+    assert await store.events("r1", 0, 1000) == (event,)
+    _, later = await grow(store, run)
+    assert later.position > event.position
+    await store.close()
+
+
+async def test_the_position_of_a_deleted_run_is_not_given_again_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    store = SqlStore(url_of(tmp_path))
+    _, event = await grow(store, await store.create(RUN, None))
+    await store.delete("r1")
+    await store.close()
+
+    store = SqlStore(url_of(tmp_path))
+    assert await store.last_position() == event.position
+    _, later = await grow(store, await store.create(RUN, None))
+    assert later.position > event.position
+    await store.close()
+
+
+async def test_waiting_commits_share_a_transaction(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    runs = [await store.create(dataclasses.replace(RUN, id=f"r{i}"), None) for i in range(40)]
+    blocked, unblock = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def block(_: Connection) -> None:
+        loop.call_soon_threadsafe(blocked.set)
+        asyncio.run_coroutine_threadsafe(unblock.wait(), loop).result()
+
+    store._writer.submit(block)
+    await blocked.wait()
+    begun: list[None] = []
+    sql_event.listen(store._write_engine, "begin", lambda _: begun.append(None))
+    commits = asyncio.gather(*(grow(store, run) for run in runs))
+    await asyncio.sleep(0)
+    unblock.set()
+
+    await commits
+    assert len(begun) == 1
+    await store.close()
+
+
+async def test_a_full_disk_fails_the_commit_and_not_the_store(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run, _ = await grow(store, await store.create(RUN, None))
+    num_pages = sqlite3.connect(tmp_path / "lab.db").execute("PRAGMA page_count").fetchone()[0]
+    set_pages = "PRAGMA max_page_count={}".format
+    store._writer.submit(lambda c: c.exec_driver_sql(set_pages(num_pages + 4)).close()).result()
+
+    with pytest.raises(StoreError, match="disk of the server is full: free some space"):
+        await grow(store, run, size=200_000)
+    assert await store.get("r1") == run
+    small = dataclasses.replace(run, state=RunState.FAILED, reason="the disk is full")
+    await store.commit(small)
+
+    store._writer.submit(lambda c: c.exec_driver_sql(set_pages(10**6)).close()).result()
+    run, _ = await grow(store, small, size=200_000)
+    assert [event.seq for event in await store.events("r1", 0, 10**6)] == [1, 2]
+    await store.close()
+
+
+async def test_only_the_commits_that_have_no_room_fail(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    runs = [await store.create(dataclasses.replace(RUN, id=f"r{i}"), None) for i in range(6)]
+    num_pages = sqlite3.connect(tmp_path / "lab.db").execute("PRAGMA page_count").fetchone()[0]
+    limit = f"PRAGMA max_page_count={num_pages + 6}"
+    store._writer.submit(lambda c: c.exec_driver_sql(limit).close()).result()
+
+    sizes = [20, 200_000, 20, 20, 200_000, 20]
+    results = await asyncio.gather(
+        *(grow(store, run, size) for run, size in zip(runs, sizes, strict=True)),
+        return_exceptions=True,
+    )
+
+    assert [isinstance(r, StoreError) for r in results] == [size > 20 for size in sizes]
+    await store.close()
+
+
+async def test_a_write_that_the_system_refuses_fails_the_commit_and_not_the_store(
+    tmp_path: Path,
+) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run, _ = await grow(store, await store.create(RUN, None))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "lab.db-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10_000, hard))
+    try:
+        with pytest.raises(StoreError, match="the store failed"):
+            await grow(store, run, size=200_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert await store.get("r1") == run
+    await grow(store, run, size=200_000)
+    await store.close()
+
+
+async def test_a_second_server_on_the_same_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_store, "_LOCK_WAIT_S", 0.0)
+    store = SqlStore(url_of(tmp_path))
+    with pytest.raises(StoreError, match="another server uses"):
+        SqlStore(url_of(tmp_path))
+    await store.close()
+
+    await SqlStore(url_of(tmp_path)).close()
+
+
+async def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    await SqlStore(url_of(tmp_path)).close()
+    with sqlite3.connect(tmp_path / "lab.db") as connection:
+        connection.execute("UPDATE store_facts SET value = 99 WHERE name = 'schema_version'")
+    connection.close()
+
+    with pytest.raises(StoreError, match="has schema 99, this server knows 1"):
+        SqlStore(url_of(tmp_path))
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "postgresql://host/db"])
+def test_a_url_that_is_no_file_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="a store is a SQLite file"):
+        SqlStore(url)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lab.db").write_bytes(b"not a database at all" * 100)
+
+    with pytest.raises(StoreError, match="not a database"):
+        SqlStore(url_of(tmp_path))
+
+
+def test_a_folder_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="missing"):
+        SqlStore(url_of(tmp_path / "missing"))
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    await store.create(RUN, None)
+    await store.close()
+    await store.close()
+
+    with pytest.raises(StoreError, match="closed"):
+        await store.commit(RUN)
+    with pytest.raises(StoreError, match="closed"):
+        await store.get("r1")
+
+
+async def test_closing_writes_what_waits(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    runs = [dataclasses.replace(RUN, id=f"r{i}") for i in range(50)]
+    creations = [asyncio.ensure_future(store.create(run, None)) for run in runs]
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.gather(*creations)
+
+    store = SqlStore(url_of(tmp_path))
+    assert len(await store.ids_with_prefix("r", limit=99)) == 50
+    await store.close()
+
+
+async def test_a_caller_that_is_cancelled_does_not_undo_or_break_its_commit(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    task = asyncio.ensure_future(store.create(RUN, None))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    await store.create(dataclasses.replace(RUN, id="r2"), None)
+    assert await store.ids_with_prefix("r") == ("r1", "r2")
+    await store.close()
