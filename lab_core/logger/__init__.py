@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab_core.logger.sink import sink
+from lab_core.logger.sinks import sink
 from lab_core.logger.styles import Part, Style
 
 Text = Style

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lab_core.logger.sink import Bar, Mode, Sink, sink
+from lab_core.logger.sinks import Bar, Mode, Sink, sink
 from lab_core.logger.styles import Part, Style
 from lab_core.writers.base import Batch
 

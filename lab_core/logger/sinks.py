@@ -47,7 +47,7 @@ class Bar:
     done: float = 0.0
     detail: str = ""
     depth: int = 0
-    start_s: float = field(default_factory=time.monotonic)
+    start_s: float = field(default_factory=lambda: time.monotonic())
     start_done: float = 0.0
 
 
