@@ -59,6 +59,11 @@ class RunFolder:
         """Make the folders that the server and its trainer write to."""
         self.spool_folder.mkdir(parents=True, exist_ok=True)
 
+    def clear_spool(self) -> None:
+        """Remove what attempts that are over left for the server."""
+        for path in self.spool_folder.iterdir():
+            path.unlink(missing_ok=True)
+
     def send(self, attempt: int, command: str, **arguments: object) -> None:
         """Append a command for the attempt's trainer, for good."""
         line = json.dumps({"attempt": attempt, "command": command, **arguments}) + "\n"

@@ -91,7 +91,7 @@ class Run:
         request: what was asked for; name, tags and notes may be changed later.
         attempt: the number of the current try, from 1; 0 before the first.
         num_retries: how many tries followed the death of a trainer.
-        queue_key: orders the queue within a priority; 0 when it does not wait.
+        queue_key: orders the queue within a priority, kept for retries; 0 before a start and after the end.
         spool_offset: bytes of the current attempt's spool that are in the log.
         process: the trainer, while there is or may be one.
         is_stop_requested: somebody asked it to stop; a retry must not undo that.

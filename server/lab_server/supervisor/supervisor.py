@@ -1,0 +1,310 @@
+"""The one owner of every run that has not ended: all that is done to a run goes through here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lab_server.errors import AlreadyExists, InvalidState, NotFound
+from lab_server.executors.base import Executor, Slot
+from lab_server.hub import Hub
+from lab_server.run_folder import RunFolder
+from lab_server.runs import Run, RunParent, RunRequest, RunState
+from lab_server.store.base import Store, Submission
+from lab_server.supervisor.home import Home, new_run_id, remove
+from lab_server.supervisor.journal import Journal, finish
+from lab_server.supervisor.options import SupervisorOptions
+from lab_server.supervisor.runner import Runner
+
+
+class Supervisor:
+    """Creates, starts, stops and keeps runs. Lives in the event loop's thread.
+
+    A request goes through to its end also when its caller goes away meanwhile.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        executor: Executor,
+        home: Path,
+        options: SupervisorOptions = SupervisorOptions(),  # noqa: B008 - frozen
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._options = options
+        self._home = Home(home)
+        self._journal = Journal(store, hub)
+        self._runner = Runner(self._journal, executor, self._home, options)
+        self._last_queue_key = 0
+
+    async def start_up(self) -> None:
+        """Go on where the server before this one was: adopt, drain, try again, requeue."""
+        for grave in self._home.half_deleted():
+            with contextlib.suppress(NotFound):
+                await self._store.delete(grave.name)
+            await asyncio.to_thread(remove, grave)
+        for run in await self._store.unfinished():
+            self._last_queue_key = max(self._last_queue_key, run.queue_key)
+            await self._runner.adopt(run)
+        self._runner.dispatch()
+
+    async def shut_down(self, *, stop_trainers: bool) -> None:
+        """Let go of all runs. Trainers go on, or are interrupted; either way their runs do later."""
+        await self._runner.shut_down(stop_trainers=stop_trainers)
+
+    # ---- what there is
+
+    @property
+    def queue_limit(self) -> int:
+        """The largest number of runs that may wait."""
+        return self._options.queue_limit
+
+    def queue_length(self) -> int:
+        """Return how many runs wait."""
+        return len(self._runner.queue)
+
+    def queue_position(self, run_id: str) -> int:
+        """Return a run's place among those that wait, from 1; 0 when it does not wait."""
+        return self._runner.queue.position(run_id)
+
+    def slots(self) -> Sequence[tuple[Slot, str]]:
+        """Return every slot with the id of the run that has it, "" when it is free."""
+        return tuple(self._runner.slots)
+
+    def live(self) -> Sequence[Run]:
+        """Return the runs that wait or have a process, as they are now."""
+        return tuple(self._journal)
+
+    def lag_s(self, run_id: str) -> float:
+        """Return for how many seconds the run's spool has held something that is not in the log."""
+        return self._runner.lag_s(run_id)
+
+    async def get(self, run_id: str) -> Run:
+        """Return a run by its id, or by a prefix that only one has.
+
+        Raises:
+            NotFound: If there is none, or several.
+        """
+        run = await self._find(run_id)
+        position = self.queue_position(run.id)
+        if not position:
+            return run
+        waits = f"waits for a slot, place {position} of {self.queue_length()} in the queue"
+        return replace(run, reason=f"{run.reason}; {waits}" if run.reason else waits)
+
+    # ---- what is done to runs
+
+    async def create(
+        self,
+        request: RunRequest,
+        *,
+        owner: str,
+        config_hash: str,
+        key: str | None,
+        fingerprint: str,
+    ) -> Run:
+        """Create a run, or return the one of the same key.
+
+        Raises:
+            AlreadyExists: If the key was used for another request.
+            ConfigError: If no slot has the device that it asks for.
+            NotFound: If the run or the checkpoint that it continues does not exist.
+        """
+        submission = Submission(f"create/{owner}/{key}", fingerprint) if key else None
+        return await finish(self._create(request, owner, config_hash, submission))
+
+    async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
+        """Queue a created run; with resume, a stopped or failed one, from its last checkpoint.
+
+        Raises:
+            AlreadyExists: If the key was used for another request.
+            InvalidState: If the run is in no state for it.
+            NotFound: If there is no such run.
+            QueueFull: If as many runs wait as may.
+        """
+        run = await self._find(run_id)
+        submission = Submission(f"start/{run.id}/{key}", f"resume={resume}") if key else None
+        return await finish(self._start(run.id, resume, submission))
+
+    async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
+        """Ask a run to stop; returns when the request is recorded.
+
+        Raises:
+            InvalidState: If it has ended.
+            NotFound: If there is no such run.
+        """
+        run = await self._find(run_id)
+        reason = "stopped on request"
+        return await finish(
+            self._runner.stop(run.id, checkpoint=checkpoint, grace_s=grace_s, reason=reason)
+        )
+
+    async def update(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: tuple[str, ...] | None = None,
+        notes: str | None = None,
+    ) -> Run:
+        """Change what is not None.
+
+        Raises:
+            NotFound: If there is no such run.
+        """
+        run = await self._find(run_id)
+        async with self._journal.lock(run.id):
+            run = await self._journal.get(run.id)
+            request = replace(
+                run.request,
+                name=run.request.name if name is None else name,
+                tags=run.request.tags if tags is None else tags,
+                notes=run.request.notes if notes is None else notes,
+            )
+            return await self._journal.commit(replace(run, request=request))
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, or never was started, with its files.
+
+        Raises:
+            InvalidState: If it waits or trains.
+            NotFound: If there is no such run.
+        """
+        run = await self._find(run_id)
+        await finish(self._delete(run.id))
+
+    # ---- how
+
+    async def _find(self, run_id: str) -> Run:
+        try:
+            return await self._journal.get(run_id)
+        except NotFound:
+            ids = await self._store.ids_with_prefix(run_id) if run_id else ()
+            if len(ids) == 1:
+                return await self._journal.get(ids[0])
+            if ids:
+                hint = f"several begin so, such as {ids[0]} and {ids[1]}; say more of it"
+                raise NotFound("run", run_id, hint) from None
+            raise
+
+    def _folder(self, run: Run) -> RunFolder:
+        return self._home.run_folder(run.experiment, run.id)
+
+    async def _known(self, submission: Submission | None) -> Run | None:
+        """Return the run that was submitted with the same key before, None if none was."""
+        found = await self._store.submission(submission.key) if submission else None
+        if submission is None or found is None:
+            return None
+        before, run_id = found
+        if before.fingerprint != submission.fingerprint:
+            raise AlreadyExists("this idempotency key was used for another request; use a new one")
+        return await self._journal.get(run_id)
+
+    async def _create(
+        self, request: RunRequest, owner: str, config_hash: str, submission: Submission | None
+    ) -> Run:
+        known = await self._known(submission)
+        if known is not None:
+            return await self._note_created(known)
+        self._runner.slots.check(request.options.device)
+        run = Run(
+            id=new_run_id(),
+            request=await self._with_parent(request),
+            owner=owner,
+            create_time_ns=time.time_ns(),
+            config_hash=config_hash,
+        )
+        folder = self._folder(run)
+        await asyncio.to_thread(folder.make)
+        try:
+            if run.request.parent is not None:
+                source = self._folder(await self._journal.get(run.request.parent.run_id))
+                step = run.request.parent.step
+                await asyncio.to_thread(self._home.adopt_checkpoint, source, step, folder)
+            created = await self._store.create(run, submission)
+        except BaseException:
+            await asyncio.to_thread(remove, folder.path)
+            raise
+        if created.id != run.id:  # two requests with one key at once
+            await asyncio.to_thread(remove, folder.path)
+        return await self._note_created(created)
+
+    async def _with_parent(self, request: RunRequest) -> RunRequest:
+        if request.parent is None:
+            return request
+        parent = await self._find(request.parent.run_id)
+        if parent.experiment != request.experiment:
+            raise InvalidState(
+                f"a run of {request.experiment!r} cannot continue {parent.id}, "
+                f"which is one of {parent.experiment!r}"
+            )
+        step = request.parent.step or parent.checkpoint_step
+        if step is None:
+            raise NotFound("checkpoint", f"of run {parent.id}", "it has written none")
+        return replace(request, parent=RunParent(parent.id, step))
+
+    async def _note_created(self, run: Run) -> Run:
+        """Begin the run's log, unless it has begun: a server may be killed in between."""
+        async with self._journal.lock(run.id):
+            run = await self._journal.get(run.id)
+            if run.last_seq:
+                return run
+            return await self._journal.change_state(run, RunState.CREATED)
+
+    async def _start(self, run_id: str, resume: bool, submission: Submission | None) -> Run:
+        known = await self._known(submission)
+        if known is not None:
+            return known
+        await self._note_created(await self._journal.get(run_id))
+        async with self._journal.lock(run_id):
+            run = await self._journal.get(run_id)
+            _check_startable(run, resume)
+            self._runner.slots.check(run.request.options.device)
+            self._runner.queue.check_room()
+            self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
+            queued = replace(
+                run,
+                queue_key=self._last_queue_key,
+                num_retries=0,
+                is_stop_requested=False,
+                end_time_ns=0,
+            )
+            reason = "resumed on request" if resume else ""
+            run = await self._journal.change_state(
+                queued, RunState.QUEUED, reason, submission=submission
+            )
+            self._runner.enqueue(run)
+            return run
+
+    async def _delete(self, run_id: str) -> None:
+        async with self._journal.lock(run_id):
+            run = await self._journal.get(run_id)
+            if not run.state.is_terminal and run.state is not RunState.CREATED:
+                raise InvalidState(
+                    f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
+                )
+            grave = await asyncio.to_thread(self._home.move_away, self._folder(run))
+            await self._store.delete(run_id)
+            self._hub.forget(run_id)
+        await asyncio.to_thread(remove, grave)
+
+
+def _check_startable(run: Run, resume: bool) -> None:
+    state = run.state
+    if resume:
+        if state in (RunState.STOPPED, RunState.FAILED):
+            return
+        what = "only a stopped or failed run can be resumed"
+    else:
+        if state is RunState.CREATED:
+            return
+        what = "only a created run can be started"
+        if state in (RunState.STOPPED, RunState.FAILED):
+            what += "; to go on from its last checkpoint, resume it"
+    raise InvalidState(f"run {run.id} is {state.value}: {what}")
