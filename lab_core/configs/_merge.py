@@ -85,7 +85,8 @@ class Merge:
             returns = getattr(function, "__annotations__", {}).get("return", MISSING)
             scope = getattr(function, "__globals__", {})
             found = MISSING if returns is MISSING else evaluate(returns, scope, {})
-            is_one = found is not MISSING and len(bound.option.targets) == 1
+            # a function that returns None is there for what it does: set_seed
+            is_one = found not in (MISSING, None, type(None)) and len(bound.option.targets) == 1
             source.info = understand(found) if is_one else TypeInfo("object")
 
     def _take_over(self, name: str, nested: type[BaseConfigs], raw: Any) -> None:

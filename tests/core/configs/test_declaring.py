@@ -72,7 +72,11 @@ def test_a_function_without_a_declared_item_declares_it() -> None:
     def some_function() -> str:
         return "without configs"
 
+    @Configs.calc()
+    def set_seed() -> None: ...
+
     conf: Any = Configs()
+    assert schema(Configs).by_key["set_seed"].type == "object"
     assert (conf.seeded, conf.named) == (5, "without configs")
     assert schema(Configs).by_key["seeded"].type == "int"
 
