@@ -14,8 +14,8 @@ from lab_server.addresses import Address
 from lab_server.errors import Unauthenticated
 from lab_server.exporter import Exporter
 from lab_server.health import Health
-
-Authorize = Callable[[str], Awaitable[None]]
+from lab_server.tls import Certificates
+from lab_server.tokens import Tokens
 
 
 class Http:
@@ -27,21 +27,21 @@ class Http:
         health: Health,
         *,
         handshake_s: float,
-        tls: ssl.SSLContext | None = None,
-        authorize: Authorize | None = None,
+        certificates: Certificates | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         """Make the server.
 
         Args:
             handshake_s: seconds a new connection gets to send a request.
-            authorize: raises Unauthenticated for an Authorization header that may not read /metrics;
-                None lets everybody.
+            certificates: makes it HTTPS.
+            tokens: who may read /metrics; None lets everybody.
         """
         self._exporter = exporter
         self._health = health
         self._handshake_s = handshake_s
-        self._tls = tls
-        self._authorize = authorize
+        self._certificates = certificates
+        self._tokens = tokens
         app = web.Application(middlewares=[self._note_request], client_max_size=4096)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -61,7 +61,7 @@ class Http:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            self._connection, address.host, address.port, ssl=self._tls
+            self._connection, address.host, address.port, ssl=self._tls()
         )
         bound: socket.socket = self._server.sockets[0]
         return address.with_port(bound.getsockname()[1])
@@ -72,7 +72,11 @@ class Http:
             self._server.close()
         await self._runner.cleanup()
 
+    def _tls(self) -> ssl.SSLContext | None:
+        return self._certificates.http_context() if self._certificates else None
+
     def _connection(self) -> asyncio.Protocol:
+        self._tls()  # renews the context's certificate, if its files were
         assert self._runner.server is not None
         protocol = self._runner.server()
         # aiohttp bounds the time between requests, not the time before the first.
@@ -96,9 +100,9 @@ class Http:
         return await handler(request)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if self._authorize is not None:
+        if self._tokens is not None:
             try:
-                await self._authorize(request.headers.get("Authorization", ""))
+                self._tokens.principal(request.headers.get("Authorization", ""))
             except Unauthenticated as error:
                 return web.Response(
                     status=401, text=f"{error}\n", headers={"WWW-Authenticate": "Bearer"}

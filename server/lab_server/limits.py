@@ -6,8 +6,8 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from lab_server.auth import Principal
 from lab_server.errors import LimitReached
+from lab_server.roles import Principal
 from lab_server.runs import Run
 
 

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from lab_core.errors import SettingsError
 from lab_server import rpc
 from lab_server.addresses import Address
+from lab_server.auth import Authenticate
 from lab_server.catalogue import Catalogue
 from lab_server.devices import Devices
 from lab_server.executors import Executor
@@ -31,6 +32,8 @@ from lab_server.settings import Settings
 from lab_server.store.sql import SqlStore
 from lab_server.streams import Streams
 from lab_server.supervisor import Supervisor, SupervisorOptions
+from lab_server.tls import Certificates
+from lab_server.tokens import Tokens
 
 _log = structlog.get_logger("lab_server")
 
@@ -90,13 +93,22 @@ class Server:
                 devices=devices,
                 home=home,
             )
-            server = _grpc_server(settings, registry)
+            tokens = Tokens(settings.tokens) if settings.tokens else None
+            certificates = _certificates(settings)
+            server = _grpc_server(settings, registry, tokens)
             server.add_generic_rpc_handlers((rpc.handlers(service, streams),))
             health_pb2_grpc.add_HealthServicer_to_server(health, server)
             names = (rpc.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-            grpc_address = _bind(server, settings)
-            http = Http(exporter, health, handshake_s=settings.handshake_s)
+            grpc_address = _bind(server, settings, certificates)
+            is_local = settings.http_address.is_loopback
+            http = Http(
+                exporter,
+                health,
+                handshake_s=settings.handshake_s,
+                certificates=None if is_local else certificates,
+                tokens=None if is_local else tokens,
+            )
             http_address = await _start(http, settings.http_address)
             stack.push_async_callback(http.close)
             await server.start()
@@ -129,14 +141,30 @@ async def _load(catalogue: Catalogue, health: Health, devices: Devices) -> None:
     health.set_serving(catalogue.is_loaded)
 
 
-def _grpc_server(settings: Settings, registry: CollectorRegistry) -> grpc.aio.Server:
+def _certificates(settings: Settings) -> Certificates | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+
+def interceptors(
+    registry: CollectorRegistry, tokens: Tokens | None = None
+) -> list[grpc.aio.ServerInterceptor]:
+    """Return what surrounds every call, the outermost first."""
+    return [
+        AroundInterceptor(RpcMetrics(registry)),
+        AroundInterceptor(errors_as_statuses),
+        *([AroundInterceptor(Authenticate(tokens))] if tokens else []),
+        ParseInterceptor(),
+    ]
+
+
+def _grpc_server(
+    settings: Settings, registry: CollectorRegistry, tokens: Tokens | None
+) -> grpc.aio.Server:
     keepalive_ms = int(settings.keepalive_s * 1000)
     return grpc.aio.server(
-        interceptors=[
-            AroundInterceptor(RpcMetrics(registry)),
-            AroundInterceptor(errors_as_statuses),
-            ParseInterceptor(),
-        ],
+        interceptors=interceptors(registry, tokens),
         options=[
             # Two servers on one port would share the calls among them.
             ("grpc.so_reuseport", 0),
@@ -153,10 +181,15 @@ def _grpc_server(settings: Settings, registry: CollectorRegistry) -> grpc.aio.Se
     )
 
 
-def _bind(server: grpc.aio.Server, settings: Settings) -> Address:
+def _bind(
+    server: grpc.aio.Server, settings: Settings, certificates: Certificates | None
+) -> Address:
     address = settings.grpc_address
     try:
-        port = server.add_insecure_port(str(address))
+        if certificates is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), certificates.grpc_credentials())
     except RuntimeError:
         port = 0
     if not port:

@@ -58,6 +58,7 @@ class Streams:
         after_seq = min(request.after_seq, requests.INT64_MAX)
         with self._limits.stream(auth.current()):
             async for batch in self._hub.watch(run.id, after_seq, heartbeat_s=self._heartbeat_s):
+                auth.recheck()
                 for part in _parts(batch):
                     yield b"".join(events.frame(event.payload) for event in part)
 
@@ -72,6 +73,7 @@ class Streams:
             async for batch in self._hub.watch_all(
                 position, _WATCHED_KINDS, heartbeat_s=self._heartbeat_s
             ):
+                auth.recheck()
                 runs = await self._runs_of(batch)
                 position = batch[-1].position if batch else position
                 for part in _parts(batch):

@@ -1,0 +1,58 @@
+"""Who may call, and which RPC needs which role."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class Role(enum.IntEnum):
+    """What a caller may do; each may all that the ones before may."""
+
+    VIEWER = 1
+    """See everything."""
+    OPERATOR = 2
+    """Create runs, and change one's own."""
+    ADMIN = 3
+    """Change every run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls; without tokens everybody is the nameless admin."""
+
+    name: str
+    role: Role
+
+
+ANYBODY = Principal("", Role.ADMIN)
+
+_SERVICE = "/lab_rpc.v1.TrainingService/"
+_RPCS = {
+    Role.VIEWER: (
+        "GetServerInfo",
+        "ListExperiments",
+        "GetExperiment",
+        "PlanRun",
+        "GetRun",
+        "ListRuns",
+        "WatchRun",
+        "WatchMetrics",
+        "QueryMetrics",
+        "ListArtifacts",
+        "DownloadArtifact",
+    ),
+    # of runs that exist, one's own alone, unless one is an admin
+    Role.OPERATOR: ("CreateRun", "StartRun", "StopRun", "UpdateRun", "DeleteRun"),
+}
+
+ROLES: Mapping[str, Role | None] = {
+    **{_SERVICE + name: role for role, names in _RPCS.items() for name in names},
+    # Load balancers and probes ask without a token.
+    "/grpc.health.v1.Health/Check": None,
+    "/grpc.health.v1.Health/List": None,
+    "/grpc.health.v1.Health/Watch": None,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Role.VIEWER,
+}
+"""The least role for each method; None needs no token. What is not in here is refused."""
