@@ -19,3 +19,7 @@ def main() -> None:
     from lab_server.commands import app
 
     app(prog_name="lab-server")
+
+
+if __name__ == "__main__":
+    main()
