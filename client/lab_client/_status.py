@@ -6,14 +6,16 @@ What a caller sees depends on the code, on the details that the server attaches 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 
 from lab_client import errors
 from lab_client.errors import Violation
 
-_CONFIG_RPCS = frozenset({"PlanRun", "CreateRun", "GetExperiment", "StartRun"})
+_CONFIG_RPCS = frozenset({"PlanRun", "CreateRun"})
 _DETAILS_KEY = "grpc-status-details-bin"
 
 _NOT_FOUND: dict[str, type[errors.NotFound]] = {
@@ -55,6 +57,8 @@ def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
     code: grpc.StatusCode = error.code()
     message = error.details() or code.name.lower().replace("_", " ")
     if code is grpc.StatusCode.UNAVAILABLE:
+        if _details(error):  # a server that is there says so itself: it drains, say
+            return errors.Unavailable(f"{address}: {message}")
         return _unavailable(message, address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(
@@ -71,7 +75,9 @@ def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
             f"{message}; set LAB_TOKEN, or give token=, to one that the server accepts"
         )
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
-        kind = errors.ConfigError if rpc in _CONFIG_RPCS else errors.InvalidRequest
+        reason = _reason(error)
+        is_config = reason == "INVALID_CONFIG" or (not reason and rpc in _CONFIG_RPCS)
+        kind = errors.ConfigError if is_config else errors.InvalidRequest
         return kind(_violations(error) or [Violation("", message)])
     if code is grpc.StatusCode.NOT_FOUND:
         resource_type, resource_name = _resource(error)
@@ -99,7 +105,6 @@ def _unavailable(message: str, address: str) -> errors.LabError:
 
 def _details(error: grpc.RpcError) -> list[Any]:
     # The metadata is read here and not by grpc_status, which raises when code and details differ.
-    from google.protobuf.message import DecodeError
     from google.rpc import status_pb2
 
     trailing: Any = error.trailing_metadata()
@@ -112,22 +117,32 @@ def _details(error: grpc.RpcError) -> list[Any]:
     return []
 
 
+def _unpacked(error: grpc.RpcError, kind: type[Message]) -> Iterator[Any]:
+    for detail in _details(error):
+        message = kind()
+        if detail.Unpack(message):
+            yield message
+
+
+def _reason(error: grpc.RpcError) -> str:
+    from google.rpc import error_details_pb2
+
+    return next((info.reason for info in _unpacked(error, error_details_pb2.ErrorInfo)), "")
+
+
 def _violations(error: grpc.RpcError) -> list[Violation]:
     from google.rpc import error_details_pb2
 
-    found = []
-    for detail in _details(error):
-        bad_request = error_details_pb2.BadRequest()
-        if detail.Unpack(bad_request):
-            found += [Violation(v.field, v.description) for v in bad_request.field_violations]
-    return found
+    return [
+        Violation(violation.field, violation.description)
+        for bad_request in _unpacked(error, error_details_pb2.BadRequest)
+        for violation in bad_request.field_violations
+    ]
 
 
 def _resource(error: grpc.RpcError) -> tuple[str, str]:
     from google.rpc import error_details_pb2
 
-    for detail in _details(error):
-        resource = error_details_pb2.ResourceInfo()
-        if detail.Unpack(resource):
-            return resource.resource_type, resource.resource_name
+    for resource in _unpacked(error, error_details_pb2.ResourceInfo):
+        return resource.resource_type, resource.resource_name
     return "", ""
