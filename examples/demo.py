@@ -22,6 +22,9 @@ from lab_client.events import Metrics, Progress
 from tqdm.auto import tqdm
 
 READY = re.compile(r"lab-server ready grpc=(?P<grpc>\S+) http=(?P<http>\S+)")
+SHOWN = re.compile(
+    r'lab_run_(step|steps_per_second)\{|lab_run_metric\{.*metric="(\w+_loss|accuracy)"'
+)
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,10 @@ def server(home: Path) -> Iterator[Server]:
 
 
 def run_series(http: str) -> list[str]:
-    """Return the samples of runs on the server's /metrics page."""
+    """Return some samples of runs on the server's /metrics page."""
     with urllib.request.urlopen(f"http://{http}/metrics", timeout=5) as page:
         lines = page.read().decode().splitlines()
-    return [line for line in lines if line.startswith(("lab_run_metric{", "lab_run_step"))]
+    return [line for line in lines if SHOWN.match(line)]
 
 
 def main() -> None:
@@ -91,7 +94,7 @@ def main() -> None:
 
         scraped: list[str] = []
         values: dict[str, float] = {}
-        with tqdm(unit="step", dynamic_ncols=True) as bar:
+        with tqdm(unit="step", dynamic_ncols=True, disable=None) as bar:
             for event in run.events():
                 match event.body:
                     case Progress(total_steps=total_steps) if bar.total != total_steps:
