@@ -59,8 +59,7 @@ def section(
         is_timed: show how long it took.
         total_steps: what `progress` counts up to.
     """
-    this = _open(name, total_steps, is_silent=is_silent, is_timed=is_timed)
-    this.bar.total = None  # a bar comes with the first progress
+    this = _open(name, total_steps, is_counted=False, is_silent=is_silent, is_timed=is_timed)
     try:
         yield
     except BaseException:
@@ -129,7 +128,7 @@ def _numbered(
             total = None
     items = iter(iterable)
     start = int(getattr(iterable, "start_index", 0) or 0)
-    this = _open(name, total, is_silent=is_silent, is_timed=is_timed)
+    this = _open(name, total, is_counted=True, is_silent=is_silent, is_timed=is_timed)
     bar = this.bar
     bar.done = bar.start_done = start
     outcome = "[FAIL]"
@@ -150,9 +149,12 @@ def _numbered(
         _close(this, outcome)
 
 
-def _open(name: str, total: float | None, *, is_silent: bool, is_timed: bool) -> _Section:
+def _open(
+    name: str, total: float | None, *, is_counted: bool, is_silent: bool, is_timed: bool
+) -> _Section:
     is_silent = is_silent or any(s.is_silent for s in _stack.open)
-    bar = Bar(name, total, depth=len(_stack.open))
+    # A section gets its bar with the first progress.
+    bar = Bar(name, total if is_counted else None, depth=len(_stack.open))
     this = _Section(name, bar, sink(), total, is_silent, is_timed)
     _stack.open.append(this)
     if not is_silent:

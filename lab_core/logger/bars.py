@@ -44,7 +44,7 @@ class TerminalBars:
 
     def show(self, bars: Sequence[Bar]) -> None:
         """Show these bars as they are now."""
-        rows = Group(*[_row(bar) for bar in bars])
+        rows = Group(*[_row(bar, self._console.width) for bar in bars])
         if self._live is None:
             self._live = Live(rows, console=self._console, auto_refresh=False, transient=True)
             self._live.start(refresh=True)
@@ -120,21 +120,20 @@ def count(bar: Bar) -> str:
     return f"{bar.done / bar.total:.0%}" if bar.total else ""
 
 
-def _row(bar: Bar) -> RenderableType:
-    table = Table.grid(padding=(0, 1))
-    for _ in range(4):
-        table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    line: list[RenderableType] = [Text("  " * bar.depth + bar.text)]
+def _row(bar: Bar, width: int) -> RenderableType:
+    cells: list[RenderableType] = [Text("  " * bar.depth + bar.text)]
     if bar.total:
-        line += [
-            ProgressBar(total=bar.total, completed=bar.done, width=24),
-            Text(count(bar)),
-            Text(f"eta {eta(bar)}", style="cyan"),
-        ]
+        cells.append(
+            ProgressBar(total=bar.total, completed=bar.done, width=24 if width >= 90 else 8)
+        )
+        cells += [Text(count(bar)), Text(f"eta {eta(bar)}", style="cyan")]
     else:
-        line += [Text(count(bar) or "...")]
-    table.add_row(*line, *[Text("")] * (4 - len(line)), Text(bar.detail, style="bold"))
+        cells.append(Text(count(bar) or "..."))
+    table = Table.grid(padding=(0, 1))
+    for cell in cells:  # where it is narrow, only the metrics are cut
+        table.add_column(no_wrap=True, min_width=len(cell) if isinstance(cell, Text) else None)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_row(*cells, Text(bar.detail, style="bold"))
     return table
 
 

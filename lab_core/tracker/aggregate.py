@@ -1,7 +1,8 @@
 """From saved records to batches of columns. Runs off the training thread.
 
 A record is what `Tracker.save` put aside: (step, time, entries), where entries maps a name to
-[step or None, value, value, ...]; a step of an entry's own wins over the record's.
+[step or None, value, value, ...]; a step of an entry's own wins over the record's. A record
+without entries asks for a line on the console.
 The state, windows and last values, is guarded by the lock of the tracker that owns it.
 """
 
@@ -25,7 +26,7 @@ from lab_core.writers.base import (
 )
 
 Entry = list[Any]
-Record = tuple[int, float, dict[str, Entry]]
+Record = tuple[int, float, dict[str, Entry] | None]
 
 
 class Aggregator:
@@ -35,6 +36,7 @@ class Aggregator:
         self._registry = registry
         self.windows: dict[str, deque[float]] = {}
         self.last: dict[str, float] = {}
+        self._lines: list[tuple[int, dict[str, float]]] = []
         self._columns: dict[str, ScalarColumn] = {}
         self._histograms: list[HistogramPoint] = []
         self._indexed: list[IndexedPoint] = []
@@ -48,7 +50,7 @@ class Aggregator:
             other._histograms,
             other._indexed,
         )
-        self._texts, self._images = other._texts, other._images
+        self._texts, self._images, self._lines = other._texts, other._images, other._lines
 
     def restore(self, windows: Mapping[str, list[float]], last: Mapping[str, float]) -> None:
         """Go on from the windows and last values of a checkpoint."""
@@ -64,6 +66,9 @@ class Aggregator:
         columns, resolve = self._columns, self._registry.resolve
         scalar = Kind.SCALAR
         for step, time, entries in records:
+            if entries is None:
+                self._lines.append((step, self._printed()))
+                continue
             for name, entry in entries.items():
                 own = entry[0]
                 at = step if own is None else own
@@ -137,6 +142,15 @@ class Aggregator:
         is_empty = not (columns or batch.histograms or batch.indexed or batch.texts or batch.images)
         return None if is_empty else batch
 
+    def lines(self) -> list[tuple[int, dict[str, float]]]:
+        """Return the lines that were asked for since the last call: steps, and values then."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def _printed(self) -> dict[str, float]:
+        values = self.last_values()
+        return {name: v for name, v in values.items() if self._registry.peek(name).is_print}
+
     def last_values(self) -> dict[str, float]:
         """Return the last value of every scalar, those of the batch under construction included."""
         return self.last | {name: column.values[-1] for name, column in self._columns.items()}
@@ -163,7 +177,7 @@ def _fetch_device_values(records: list[Record]) -> None:
     places: list[tuple[Entry, int]] = []
     values: list[held.DeviceValue] = []
     for _, _, entries in records:
-        for entry in entries.values():
+        for entry in (entries or {}).values():
             for i, value in enumerate(entry):
                 if type(value) is held.DeviceValue:
                     places.append((entry, i))

@@ -83,7 +83,6 @@ class Tracker:
         self._worker: Worker | None = None
         self._is_begun = False
         self._is_closed = False
-        self._is_line_due = False
         self._interval_s = interval_s
         self._set_fresh()
 
@@ -194,7 +193,8 @@ class Tracker:
 
     def new_line(self) -> None:
         """Let the console keep the values of now as a line, once they are there."""
-        self._is_line_due = True
+        if self._writer.writers:
+            self._records.append((self._get_step(), 0.0, None))
         if self._worker is not None:
             self._worker.notify()
 
@@ -348,20 +348,18 @@ class Tracker:
         """Write all that was saved. In the worker's thread."""
         if not self._is_begun:
             self._begin()
-        # Read before the records: a line shows at least what was saved when it was asked for.
-        is_line_due, self._is_line_due = self._is_line_due, False
         try:
             with self._taking:
                 self._aggregator.take(self._pop_records())
-                batch = self._aggregator.batch()
+                batch, lines = self._aggregator.batch(), self._aggregator.lines()
         except Exception:  # a device that failed, say: the training itself will say so better
             _log.exception("values that were tracked are lost")
             return True
+        for step, values in lines:
+            self._writer.new_line(step, values)
         if batch is not None:
             self._writer.write(batch)
-        if is_line_due:
-            self._writer.new_line()
-        return batch is not None
+        return batch is not None or bool(lines)
 
     def _finish(self) -> None:
         self._writer.write_end(self._status, self._aggregator.last_values())

@@ -159,7 +159,7 @@ class TruncatingWriter(Protocol):
 
 @runtime_checkable
 class LineWriter(Protocol):
-    """A writer that shows the values of now, and can keep them as a line."""
+    """A writer that shows values as they come, and can keep some as a line."""
 
-    def new_line(self) -> None:
-        """Keep what is shown, and go on below."""
+    def new_line(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep what is to be printed, as it was at a step, and go on below."""

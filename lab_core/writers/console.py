@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lab_core.logger.sinks import Bar, Mode, Sink, sink
 from lab_core.logger.styles import Part, Style
@@ -57,20 +57,20 @@ class ConsoleWriter:
             if now >= self._next_line_s and self._values:
                 self._next_line_s = now + self._pause_s
                 self._pause_s = min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
-                self.new_line()
+                self.new_line(self._step, self._values)
         else:
             self._show_bar()
 
-    def new_line(self) -> None:
-        """Keep the values of now as a line, unless the last line says just that."""
-        state = (self._step, dict(self._values))
-        if self._values and state != self._shown:
+    def new_line(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep values as a line, unless the last line says just that."""
+        state = (step, dict(values))
+        if values and state != self._shown:
             self._shown = state
-            self._sink.print(line(self._step, self._values))
+            self._sink.print(line(step, values))
 
     def close(self) -> None:
         """Keep the last values as a line, and take the bar away."""
-        self.new_line()
+        self.new_line(self._step, self._values)
         if self._bar is not None:
             self._sink.remove_bar(self._bar)
             self._bar = None
@@ -78,7 +78,7 @@ class ConsoleWriter:
     def _show_bar(self) -> None:
         bar = self._bar
         if bar is None:
-            bar = self._bar = Bar("", start_done=self._step)
+            bar = self._bar = Bar("step", start_done=self._step)
             self._sink.add_bar(bar)
         bar.total = self._total_steps()
         bar.done = self._step
@@ -86,7 +86,7 @@ class ConsoleWriter:
         self._sink.refresh()
 
 
-def line(step: int, values: dict[str, float]) -> list[Part]:
+def line(step: int, values: Mapping[str, float]) -> list[Part]:
     """Return a line that tells the values at a step."""
     parts: list[Part] = [(f"{step:>8,}: ", Style.subtle)]
     for name, value in values.items():

@@ -59,9 +59,9 @@ class MultiWriter:
         """Let each writer that keeps history forget what came after a step."""
         self._each(lambda w: w.truncate(after_step) if isinstance(w, TruncatingWriter) else None)
 
-    def new_line(self) -> None:
-        """Let each writer that has a line keep it."""
-        self._each(lambda w: w.new_line() if isinstance(w, LineWriter) else None)
+    def new_line(self, step: int, values: Mapping[str, float]) -> None:
+        """Let each writer that shows lines keep one."""
+        self._each(lambda w: w.new_line(step, values) if isinstance(w, LineWriter) else None)
 
     def close(self) -> None:
         """Close each writer."""

@@ -55,10 +55,23 @@ def test_a_new_line_keeps_the_values_of_now_once() -> None:
     file, writer = plain()
     writer.write(batch(1, loss=0.5))
     writer.write(batch(2, loss=0.25))
-    writer.new_line()
-    writer.new_line()
+    writer.new_line(2, {"loss": 0.25})
+    writer.new_line(2, {"loss": 0.25})
     writer.close()
     assert file.getvalue().splitlines() == ["       1: loss 0.5", "       2: loss 0.25"]
+
+
+def test_a_line_shows_what_was_saved_when_it_was_asked_for() -> None:
+    file = io.StringIO()
+    current = Tracker([ConsoleWriter(console=Sink(file))], get_step=lambda: 7)
+    current.declare(Kind.SCALAR, "hidden")
+    current.save(6, loss=6.0, hidden=1.0)
+    current.save(7, loss=7.0)
+    current.new_line()
+    current.save(8, loss=8.0)
+    with current:  # only now: all of it is one batch
+        pass
+    assert file.getvalue().splitlines() == ["       7: loss 7", "       8: loss 8"]
 
 
 def test_only_what_is_to_be_printed_is_shown() -> None:
