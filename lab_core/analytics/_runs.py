@@ -1,0 +1,108 @@
+"""Several runs, to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from lab_core.analytics._extras import matplotlib_figure, pandas
+from lab_core.analytics._run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Runs(Sequence[Run]):
+    """Runs in the order in which they were started.
+
+    Args:
+        items: the runs.
+    """
+
+    def __init__(self, items: Sequence[Run]) -> None:
+        self._items = tuple(items)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run | Runs:
+        return Runs(self._items[index]) if isinstance(index, slice) else self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} runs: {', '.join(run.id for run in self._items[:3])}{', ...' * (len(self) > 3)}>"
+
+    def where(self, *, status: str | None = None, tag: str | None = None, **configs: Any) -> Runs:
+        """Return the runs with this status, tag, and these values of configs; None matches all.
+
+        Example:
+            >>> analytics.runs().where(status="completed", conv1_kernal=5)  # doctest: +SKIP
+        """
+        return Runs(
+            [
+                run
+                for run in self._items
+                if (status is None or run.record.status.value == status)
+                and (tag is None or tag in run.record.tags)
+                and all(run.configs.get(key) == value for key, value in configs.items())
+            ]
+        )
+
+    def differing(self) -> tuple[str, ...]:
+        """Return the keys of hyper-parameters in which the runs differ."""
+        keys = dict.fromkeys(key for run in self._items for key in run.hyperparams)
+        return tuple(
+            key for key in keys if len({repr(run.configs.get(key)) for run in self._items}) > 1
+        )
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return a row for each run: what it is, its hyper-parameters, its metrics' last values.
+
+        None stands where a run has no such thing. A metric that is named as a hyper-parameter, or as
+        what a run is, is in the column `last.NAME`.
+        """
+        records = [run.record for run in self._items]
+        columns: dict[str, list[Any]] = {
+            "id": [record.id for record in records],
+            "name": [record.name for record in records],
+            "status": [record.status.value for record in records],
+            "start": [record.start for record in records],
+        }
+        for key in dict.fromkeys(key for run in self._items for key in run.hyperparams):
+            # also of a run for which it is none: it has a value all the same
+            columns[key] = [run.configs.get(key) for run in self._items]
+        lasts = [run.last_values() for run in self._items]
+        for name in dict.fromkeys(name for last in lasts for name in last):
+            column = f"last.{name}" if name in columns else name
+            columns[column] = [last.get(name) for last in lasts]
+        return columns
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `columns()` as a frame with the run's id as its index.
+
+        Raises:
+            LabError: If pandas is not installed.
+        """
+        library = pandas()
+        frame: pd.DataFrame = library.DataFrame(self.columns()).set_index("id")
+        frame["start"] = library.to_datetime(
+            frame["start"], utc=True, format="ISO8601", errors="coerce"
+        )
+        return frame
+
+    def plot(self, *metrics: str) -> Figure:
+        """Draw metrics over the steps, a line for each run, labelled by what they differ in.
+
+        Args:
+            metrics: a panel for each; all when none is named.
+
+        Raises:
+            LabError: If matplotlib is not installed, or no run has such a metric.
+        """
+        from lab_core.analytics._plot import plot
+
+        return plot(matplotlib_figure(), self._items, metrics, self.differing())
