@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_types import Ge
+
 from lab_core import loop, tracker
 from lab_core.configs import BaseConfigs
 

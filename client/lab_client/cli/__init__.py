@@ -1,0 +1,20 @@
+"""The `lab` command; needs the extra [cli]."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; without the extra, say in one line what to install."""
+    try:
+        import rich  # noqa: F401
+        import typer  # noqa: F401
+    except ImportError:
+        sys.stderr.write("lab: this command needs: pip install 'lab-train[cli]'\n")
+        raise SystemExit(2) from None
+    from lab_client.cli.app import app
+
+    app(prog_name="lab")

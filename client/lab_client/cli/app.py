@@ -1,0 +1,59 @@
+"""The command's root: its options, its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab_client.cli import catalogue, compare, doctor, files, listing, running
+from lab_client.cli.context import ErrorGroup, Settings
+
+app = typer.Typer(
+    name="lab",
+    cls=ErrorGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train on a lab-server: start runs, watch them, compare them.\n\n"
+    "Exit codes: 0 done, 1 the run failed, 2 wrong usage, 3 no connection.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from lab_client import __version__
+
+        typer.echo(f"lab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    server: Annotated[
+        str | None, typer.Option("--server", "-s", envvar="LAB_SERVER", help="HOST:PORT.")
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="LAB_TOKEN", help="Who you are.", show_envvar=True, metavar="TOKEN"),
+    ] = None,
+    tls: Annotated[bool | None, typer.Option("--tls/--no-tls", help="Encrypt.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(envvar="LAB_CA", help="Authority to trust, PEM.")
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(envvar="LAB_CERT", help="Your certificate, PEM.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(envvar="LAB_KEY", help="Its key, PEM.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Keep the options for the command that follows."""
+    context.obj = Settings(server, token, tls, ca, cert, key)
+
+
+for _module in (catalogue, running, listing, compare, files, doctor):
+    _module.register(app)

@@ -1,0 +1,121 @@
+"""Arguments that several commands take: configs as KEY=VALUE, run ids, and their completion."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from lab_client import errors
+from lab_client.cli.context import Settings
+from lab_client.client import Client
+from lab_client.configs import ExperimentSchema, PlainValue
+
+_WORDS: dict[str, PlainValue] = {"true": True, "false": False, "null": None, "none": None}
+_TEXT = re.compile(r"str( \| None)?")
+
+
+def parse_overrides(
+    client: Client, experiment: str, arguments: Iterable[str]
+) -> dict[str, PlainValue]:
+    """Return configs given as KEY=VALUE, each of the type that its item asks for.
+
+    Raises:
+        ConfigError: if an argument is not KEY=VALUE.
+    """
+    arguments = list(arguments)
+    wrong = [text for text in arguments if not text.partition("=")[0] or "=" not in text]
+    if wrong:
+        raise errors.ConfigError(
+            [
+                errors.Violation(text, f"{text!r} is not KEY=VALUE, such as epochs=2")
+                for text in wrong
+            ]
+        )
+    if not arguments:
+        return {}
+    schema = client.experiment(experiment).schema
+    pairs = (text.partition("=") for text in arguments)
+    return {key: parse_value(text, schema, key) for key, _, text in pairs}
+
+
+def parse_value(text: str, schema: ExperimentSchema, key: str) -> PlainValue:
+    """Return the value that a text means for an item; the server says what is wrong with it."""
+    item = next((item for item in schema.items if item.key == key), None)
+    if item is not None and (_TEXT.fullmatch(item.type) or text in item.options):
+        return None if text.lower() in ("none", "null") and "None" in item.type else text
+    return literal(text)
+
+
+def literal(text: str) -> PlainValue:
+    """Return what a text means by itself: a truth value, a number, a list, else the text."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    if text[:1] in ("[", '"'):
+        try:
+            parsed: PlainValue = json.loads(text)
+        except ValueError:
+            return text
+        return parsed
+    return text
+
+
+def _client_for_completion(context: typer.Context) -> Client:
+    root = context.find_root().params
+    settings = Settings(
+        *(root.get(name) for name in ("server", "token", "tls", "ca", "cert", "key"))
+    )
+    return settings.open(timeout_s=2, retry_timeout_s=0)
+
+
+def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the ids of the newest runs that begin so."""
+    try:
+        with _client_for_completion(ctx) as client:
+            runs = client.runs(limit=100)
+            return [
+                (run.id, f"{run.name} {run.info.state}")
+                for run in runs
+                if run.id.startswith(incomplete)
+            ]
+    except errors.LabError:
+        return []
+
+
+def complete_experiments(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the experiments that begin so."""
+    try:
+        with _client_for_completion(ctx) as client:
+            return [
+                (item.name, item.summary)
+                for item in client.experiments()
+                if item.name.startswith(incomplete)
+            ]
+    except errors.LabError:
+        return []
+
+
+RunId = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's id, or a unique beginning of it.", autocompletion=complete_runs
+    ),
+]
+ExperimentName = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT", help="An experiment's name.", autocompletion=complete_experiments
+    ),
+]
+Configs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Configs, such as epochs=2 conv1_kernal=3."),
+]

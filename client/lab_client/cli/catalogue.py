@@ -1,0 +1,97 @@
+"""`lab experiments`, `lab show`, `lab plan`: what can be run, and what configs resolve to."""
+
+from __future__ import annotations
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from lab_client.cli.arguments import Configs, ExperimentName, parse_overrides
+from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.configs import ConfigItem, Constraint, Plan, ValueOrigin
+
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("experiments")(experiments)
+    app.command("show")(show)
+    app.command("plan")(plan)
+
+
+def experiments(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the experiments that the server can run."""
+    found = connect(context).experiments()
+    if as_json:
+        print_json(found)
+        return
+    table = Table("EXPERIMENT", "WHAT IT IS", box=None, pad_edge=False)
+    for item in found:
+        table.add_row(item.name, Text(item.error, style="red") if item.error else item.summary)
+    console().print(table)
+
+
+def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = False) -> None:
+    """Show an experiment's configs: types, defaults, options and what they are for."""
+    handle = connect(context).experiment(experiment)
+    if as_json:
+        print_json({"experiment": handle.info, "schema": handle.schema})
+        return
+    out = console()
+    out.print(Text(handle.schema.doc or handle.info.summary))
+    if handle.info.error:
+        out.print(Text(f"It cannot be run: {handle.info.error}", style="red"))
+    table = Table("CONFIG", "TYPE", "DEFAULT", "MUST BE", "WHAT IT IS", box=None, pad_edge=False)
+    for item in handle.schema.items:
+        key = Text(item.key, style="bold" if item.is_hyperparam else "")
+        must = ", ".join(_constraint(constraint) for constraint in item.constraints)
+        table.add_row(key, item.type, _default(item), must, Text(item.doc))
+    out.print(table)
+    order = " → ".join(", ".join(group) for group in handle.schema.default_run_order)
+    out.print(Text(f"Computed first: {order or 'nothing'}", style="dim"))
+
+
+def plan(
+    context: typer.Context,
+    experiment: ExperimentName,
+    configs: Configs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what configs resolve to, and run nothing."""
+    client = connect(context)
+    resolved = client.plan(experiment, parse_overrides(client, experiment, configs or []))
+    if as_json:
+        print_json(resolved)
+        return
+    console().print(plan_table(resolved))
+
+
+def plan_table(resolved: Plan) -> Table:
+    """Return a plan as a table; what was overridden stands out, what comes later is dim."""
+    table = Table("CONFIG", "VALUE", "FROM", "OTHER OPTIONS", box=None, pad_edge=False)
+    for item in resolved.items:
+        is_known = item.origin in (ValueOrigin.DEFAULT, ValueOrigin.OVERRIDE)
+        value = item.option or (repr(item.value) if is_known else "…")
+        style = "bold" if item.origin is ValueOrigin.OVERRIDE else "" if is_known else "dim"
+        others = ", ".join(item.other_options)
+        table.add_row(item.key, value, item.origin, others, style=style)
+    return table
+
+
+def _default(item: ConfigItem) -> Text:
+    if item.options:
+        text = Text(item.options[0])
+        if item.options[1:]:
+            text.append(f" | {' | '.join(item.options[1:])}", style="dim")
+        return text
+    if item.is_required:
+        return Text("required", style="red")
+    return Text("" if item.type == "object" else repr(item.default))
+
+
+def _constraint(constraint: Constraint) -> str:
+    if constraint.rule == "choice" and isinstance(constraint.operand, list):
+        return f"one of {', '.join(map(str, constraint.operand))}"
+    sign = _SIGNS.get(constraint.rule, constraint.rule.replace("_", " "))
+    return f"{sign} {constraint.operand}"

@@ -1,0 +1,71 @@
+"""`lab compare`: where runs differ, in configs and in results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from lab_client.cli.arguments import complete_runs
+from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.cli.render import number
+from lab_client.client import Client
+from lab_client.errors import InvalidRequest, LabError, Violation
+from lab_client.runs import RunInfo
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("compare")(compare)
+
+
+def compare(
+    context: typer.Context,
+    run_ids: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_runs)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: the configs in which they differ, and their metrics."""
+    if len(run_ids) < 2:
+        raise InvalidRequest([Violation("", "give at least two runs to compare")])
+    client = connect(context)
+    infos = [client.get(run_id) for run_id in run_ids]
+    configs = differing([_configs(client, info) for info in infos])
+    metrics = union([info.metrics for info in infos])
+    if as_json:
+        print_json({"runs": [info.id for info in infos], "configs": configs, "metrics": metrics})
+        return
+    table = Table("", *(info.id for info in infos), box=None, pad_edge=False)
+    table.add_row("name", *(Text(info.name) for info in infos))
+    table.add_row("state", *(info.state for info in infos))
+    table.add_row("step", *(str(info.step) for info in infos), end_section=True)
+    for key, values in configs.items():
+        table.add_row(key, *("" if value is None else str(value) for value in values))
+    for key, numbers in metrics.items():
+        cells = ("" if value is None else number(value) for value in numbers)
+        table.add_row(Text(key, style="cyan"), *cells)
+    console().print(table)
+
+
+def _configs(client: Client, info: RunInfo) -> Mapping[str, Any]:
+    # The plan also has the defaults: two runs differ in one that only one of them overrides.
+    try:
+        return client.plan(info.experiment, info.overrides).values
+    except LabError:  # the experiment may be gone, or have other configs by now
+        return info.overrides
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of the keys in which configs differ, one for each config."""
+    rows = union(configs)
+    return {key: values for key, values in rows.items() if len({repr(v) for v in values}) > 1}
+
+
+def union(columns: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return for each key of any mapping the values of all of them, None where one has none."""
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return {key: [column.get(key) for column in columns] for key in keys}

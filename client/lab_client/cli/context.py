@@ -1,0 +1,119 @@
+"""What all commands share: the connection, the console, JSON, and exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from lab_client import errors
+from lab_client.client import Client
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NO_CONNECTION = 3
+
+_NO_CONNECTION = (
+    errors.Unavailable,
+    errors.DeadlineExceeded,
+    errors.IncompatibleServer,
+    errors.Unauthenticated,
+    errors.ConnectionSettingsError,
+)
+_FAILED = (errors.RunFailed, errors.ServerError, errors.EventGap, errors.DownloadError)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach the server, as the command line says."""
+
+    server: str | None = None
+    token: str | None = dataclasses.field(default=None, repr=False)
+    tls: bool | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def open(self, **limits: Any) -> Client:
+        """Return a client of the server."""
+        return Client(
+            self.server,
+            token=self.token,
+            tls=self.tls,
+            ca=self.ca,
+            cert=self.cert,
+            key=self.key,
+            **limits,
+        )
+
+
+def connect(context: typer.Context, **limits: Any) -> Client:
+    """Return a client for a command, closed at its end."""
+    settings: Settings = context.obj or Settings()
+    client = settings.open(**limits)
+    context.call_on_close(client.close)
+    return client
+
+
+class ErrorGroup(TyperGroup):
+    """Prints the sentence of an error, without a traceback, and exits with its code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except errors.LabError as error:
+            typer.echo(f"lab: {error}", err=True)
+            raise typer.Exit(exit_code(error)) from None
+        except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+
+
+def exit_code(error: errors.LabError) -> int:
+    """Return the exit code that tells what kind of error it was."""
+    if isinstance(error, _NO_CONNECTION):
+        return EXIT_NO_CONNECTION
+    return EXIT_FAILED if isinstance(error, _FAILED) else EXIT_USAGE
+
+
+def console() -> Console:
+    """Return a console for standard output, as wide as needed where it is not a terminal."""
+    wide = None if sys.stdout.isatty() else 200
+    return Console(width=wide, highlight=False, soft_wrap=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; what JSON has no number for is text: "nan", "inf", "-inf"."""
+    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as what JSON knows."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    return str(value)

@@ -1,0 +1,134 @@
+"""`lab runs`, `lab status`, `lab logs`, `lab history`: what there is to see of runs."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from lab_client.cli.arguments import RunId
+from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.cli.render import number, run_table, runs_table
+from lab_client.runs import RunState
+
+_FIELDS = ("create_time", "name", "state", "step")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("runs")(runs)
+    app.command("status")(status)
+    app.command("logs")(logs)
+    app.command("history")(history)
+
+
+def _complete_state(incomplete: str) -> list[str]:
+    return [state.lower() for state in RunState if state.lower().startswith(incomplete.lower())]
+
+
+def runs(
+    context: typer.Context,
+    states: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="Only in this state.", autocompletion=_complete_state),
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="Only of this experiment.")] = "",
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Only with this tag.")] = None,
+    name: Annotated[str, typer.Option(help="Only with this text in the name.")] = "",
+    sort: Annotated[
+        str, typer.Option(help="create_time, name, state, step or a metric; the largest first.")
+    ] = "",
+    ascending: Annotated[bool, typer.Option("--asc", help="The smallest first.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the newest first."""
+    order_by = ""
+    if sort:
+        key = sort if sort in _FIELDS else f"metrics.{sort.removeprefix('metrics.')}"
+        order_by = key if ascending else f"{key} desc"
+    found = [
+        run.info
+        for run in connect(context).runs(
+            experiment=experiment,
+            states=states or (),
+            tags=tags or (),
+            name_contains=name,
+            order_by=order_by,
+            limit=limit,
+        )
+    ]
+    if as_json:
+        print_json(found)
+    elif found:
+        console().print(runs_table(found))
+    else:
+        typer.echo("There are no such runs; start one with: lab run EXPERIMENT", err=True)
+
+
+def status(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
+    """Show all that is known about a run."""
+    info = connect(context).get(run)
+    if as_json:
+        print_json(info)
+    else:
+        console().print(run_table(info))
+
+
+def logs(
+    context: typer.Context,
+    run: RunId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")
+    ] = False,
+) -> None:
+    """Print what a run logged or printed."""
+    handle = connect(context).run(run)
+    try:
+        for line in handle.logs(follow=follow):
+            typer.echo(line.text)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def history(
+    context: typer.Context,
+    run: RunId,
+    names: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Globs of metrics; all without.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line for each step.")] = False,
+    max_points: Annotated[
+        int, typer.Option(min=0, help="At most so many points a metric, downsampled; 0 is all.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Print a run's metrics: a summary, or all values with --csv or --json."""
+    handle = connect(context).run(run)
+    found = handle.history(names or (), max_points=max_points)
+    if as_json:
+        print_json(
+            {item.name: {"steps": item.steps, "values": item.values} for item in found.values()}
+        )
+        return
+    if as_csv:
+        rows: dict[int, dict[str, float]] = {}
+        for item in found.values():
+            for step, value in zip(item.steps, item.values, strict=True):
+                rows.setdefault(step, {})[item.name] = value
+        writer = csv.DictWriter(sys.stdout, ["step", *found], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"step": step, **rows[step]} for step in sorted(rows))
+        return
+    out = console()
+    for item in found.values():
+        if item.values:
+            finite = [value for value in item.values if value == value]  # NaN differs from itself
+            low, high = (number(f(finite)) if finite else "nan" for f in (min, max))
+            summary = (
+                f"last {number(item.values[-1])}  min {low}  max {high}  ({item.num_points} points)"
+            )
+            out.print(Text(f"{item.name}: {summary}"))

@@ -1,0 +1,126 @@
+"""A run, live in the terminal: a bar and plots; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lab_client._progress import LinesView, ProgressView, important
+from lab_client.cli.context import console
+from lab_client.cli.render import STYLES, number, plot
+from lab_client.errors import InvalidState
+from lab_client.events import Checkpoint, Event, Metrics, StateChange, Truncate
+from lab_client.history import History
+from lab_client.run import Run
+from lab_client.runs import RunInfo, RunState
+
+_MOST_POINTS = 4000
+_MOST_PLOTS = 2
+
+
+class LiveView(ProgressView):
+    """A screenful about a run.
+
+    Args:
+        info: the run when the view was opened.
+        past: its metrics until then.
+    """
+
+    def __init__(self, info: RunInfo, past: History) -> None:
+        super().__init__(info)
+        self._id = info.id
+        self._reason = info.reason
+        self._checkpoint: int | None = info.checkpoint_step
+        self._series: dict[str, deque[tuple[int, float]]] = {
+            item.name: deque(zip(item.steps, item.values, strict=True), _MOST_POINTS)
+            for item in past.values()
+        }
+
+    def update(self, event: Event) -> None:
+        """Take an event in."""
+        match event.body:
+            case Metrics() as metrics:
+                for point in metrics.points():
+                    for name, value in point.values.items():
+                        series = self._series.setdefault(name, deque(maxlen=_MOST_POINTS))
+                        series.append((point.step, value))
+            case Truncate(after_step=after):
+                for name, series in self._series.items():
+                    kept = (item for item in series if item[0] <= after)
+                    self._series[name] = deque(kept, _MOST_POINTS)
+            case Checkpoint(step=step, damage=""):
+                self._checkpoint = step
+            case StateChange(reason=reason):
+                self._reason = reason
+        super().update(event)
+
+    def __rich__(self) -> RenderableType:
+        """Draw it; rich asks a few times a second."""
+        style = STYLES.get(RunState(self.state), "")
+        head = Text.assemble((self.name, "bold"), f"  {self._id}  ", (self.state, style))
+        if self._reason:
+            head.append(f"  {self._reason}", style="dim")
+        bar = Table.grid(padding=(0, 1))
+        total = self.total_steps or None
+        left_s = (
+            (self.total_steps - self.step) / self.steps_per_second if self.steps_per_second else 0
+        )
+        facts = f"{self.step}/{self.total_steps or '?'}  {self.steps_per_second:.4g} steps/s"
+        if total and left_s > 0 and self.state == RunState.RUNNING:
+            facts += f"  {left_s:.0f} s left"
+        if self._checkpoint is not None:
+            facts += f"  checkpoint {self._checkpoint}"
+        bar.add_row(
+            ProgressBar(total=total or 1, completed=self.step if total else 0, width=40), facts
+        )
+        parts: list[RenderableType] = [head, bar]
+        shown = important(self.metrics)
+        parts.append(Text("  ".join(f"{name} {number(value)}" for name, value in shown.items())))
+        drawn = [name for name in shown if len(self._series.get(name, ())) > 1][:_MOST_PLOTS]
+        for name in drawn:
+            lines = plot([value for _, value in self._series[name]])
+            parts.append(Text(f"\n{name}\n" + "\n".join(lines), style="cyan"))
+        return Group(*parts)
+
+
+def show_live(run: Run) -> RunInfo:
+    """Show a run until it has ended and return how it is then.
+
+    Raises:
+        InvalidState: if it was never started.
+    """
+    info = run.refresh()
+    if info.state is RunState.CREATED:
+        raise InvalidState(f"run {run.id} was not started, so there is nothing to watch")
+    if not sys.stdout.isatty():
+        with LinesView(info, sys.stdout) as lines:
+            _follow(run, info, lines)
+    else:
+        view = LiveView(info, run.history(max_points=500))
+        with Live(view, console=console(), refresh_per_second=8):
+            _follow(run, info, view)
+    ended = run.refresh()
+    if ended.state is RunState.FAILED:
+        _tell_traceback(run)
+    return ended
+
+
+def _follow(run: Run, info: RunInfo, view: ProgressView) -> None:
+    if not info.state.is_terminal:
+        for event in run.events(after_seq=info.last_seq):
+            view.update(event)
+
+
+def _tell_traceback(run: Run) -> None:
+    last = None
+    for event in run.events(after_seq=max(0, run.info.last_seq - 1), follow=False):
+        last = event.body
+    if isinstance(last, StateChange) and last.traceback:
+        typer.echo(last.traceback, err=True)

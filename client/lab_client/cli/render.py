@@ -1,0 +1,133 @@
+"""How runs look on a terminal: tables, times, values, and plots of characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from lab_client._progress import important
+from lab_client.runs import RunInfo, RunState
+
+STYLES = {
+    RunState.COMPLETED: "green",
+    RunState.FAILED: "red",
+    RunState.STOPPED: "yellow",
+    RunState.RUNNING: "cyan",
+}
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+
+
+def number(value: float) -> str:
+    """Return a value in few characters."""
+    return f"{value:.5g}"
+
+
+def state(info: RunInfo) -> Text:
+    """Return a run's state in its colour, with its place when it waits."""
+    text = Text(info.state, style=STYLES.get(info.state, ""))
+    if info.queue_position:
+        text.append(f" #{info.queue_position}", style="dim")
+    return text
+
+
+def step(info: RunInfo) -> str:
+    """Return how far a run is."""
+    if info.total_steps:
+        percent = 100 * info.step / info.total_steps
+        return f"{info.step}/{info.total_steps} ({percent:.0f} %)"
+    return str(info.step)
+
+
+def ago(time: datetime | None) -> str:
+    """Return how long ago something was."""
+    if time is None:
+        return ""
+    seconds = max(0.0, (datetime.now(UTC) - time).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def runs_table(runs: Sequence[RunInfo]) -> Table:
+    """Return runs as a table, with the few metrics that there is room for."""
+    table = Table("RUN", "NAME", "EXPERIMENT", "STATE", "STEP", box=None, pad_edge=False)
+    for header in ("METRICS", "TAGS", "CREATED"):
+        table.add_column(header)
+    for info in runs:
+        metrics = "  ".join(f"{k} {number(v)}" for k, v in important(info.metrics).items())
+        table.add_row(
+            info.id,
+            Text(info.name),
+            info.experiment,
+            state(info),
+            step(info),
+            Text(metrics),
+            Text(" ".join(info.tags)),
+            ago(info.create_time),
+        )
+    return table
+
+
+def run_table(info: RunInfo) -> Table:
+    """Return everything about one run as a table of two columns."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    rows: list[tuple[str, str | Text]] = [
+        ("id", info.id),
+        ("name", Text(info.name)),
+        ("experiment", info.experiment),
+        ("state", state(info)),
+        ("reason", Text(info.reason)),
+        ("step", step(info)),
+        ("speed", f"{info.steps_per_second:.4g} steps/s" if info.steps_per_second else ""),
+        ("attempt", str(info.attempt) if info.attempt > 1 else ""),
+        ("tags", Text(" ".join(info.tags))),
+        ("notes", Text(info.notes)),
+        ("owner", Text(info.owner)),
+        ("slot", info.slot),
+        ("checkpoint", "" if info.checkpoint_step is None else f"step {info.checkpoint_step}"),
+        ("continues", f"{info.parent.run_id} at step {info.parent.step}" if info.parent else ""),
+        ("created", ago(info.create_time)),
+        ("ended", ago(info.end_time)),
+        ("folder", Text(info.folder)),
+    ]
+    for label, value in rows:
+        if str(value):
+            table.add_row(label, value)
+    for key, override in info.overrides.items():
+        table.add_row(Text(f"  {key}", style="dim"), repr(override))
+    for key, last in info.metrics.items():
+        table.add_row(Text(f"  {key}", style="cyan"), number(last))
+    return table
+
+
+def plot(values: Sequence[float], width: int = 60, height: int = 6) -> list[str]:
+    """Return a line drawing of values in Braille characters, the scale at its left edge.
+
+    Args:
+        values: what is not finite is left out.
+        width: characters for the drawing.
+        height: lines.
+    """
+    finite = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
+    if not finite:
+        return []
+    low, high = min(v for _, v in finite), max(v for _, v in finite)
+    span = (high - low) or 1.0
+    last = max(1, len(values) - 1)
+    cells = [[0] * width for _ in range(height)]
+    for index, value in finite:
+        x = round(index / last * (2 * width - 1))
+        y = round((high - value) / span * (4 * height - 1))
+        cells[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
+    edge = max(len(number(low)), len(number(high)))
+    labels = [number(high), *[""] * (height - 2), number(low)] if height > 1 else [number(high)]
+    return [
+        f"{label:>{edge}} ┤{''.join(chr(0x2800 + cell) for cell in row)}"
+        for label, row in zip(labels, cells, strict=True)
+    ]

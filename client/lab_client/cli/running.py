@@ -1,0 +1,160 @@
+"""`lab run`, `watch`, `stop`, `resume`, `fork`, `edit`, `rm`: what changes runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lab_client.cli.arguments import (
+    Configs,
+    ExperimentName,
+    RunId,
+    complete_runs,
+    parse_overrides,
+)
+from lab_client.cli.context import EXIT_FAILED, AsJson, connect, print_json
+from lab_client.cli.live import show_live
+from lab_client.run import Run
+from lab_client.runs import RunOptions, RunState
+
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it has ended.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", "-t", help="A label; may be repeated.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (run, watch, stop, resume, fork, edit):
+        app.command(command.__name__)(command)
+    app.command("rm")(remove)
+
+
+def run(
+    context: typer.Context,
+    experiment: ExperimentName,
+    configs: Configs = None,
+    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    tags: Tags = None,
+    notes: Annotated[str, typer.Option(help="Free text.")] = "",
+    priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda:0; any without.")] = "",
+    max_runtime_s: Annotated[float, typer.Option(min=0, help="Stop after so long; 0: never.")] = 0,
+    max_retries: Annotated[int | None, typer.Option(min=0, help="Tries after a crash.")] = None,
+    first: Annotated[
+        list[str] | None, typer.Option("--first", help="What to compute first, in this order.")
+    ] = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run and print its id."""
+    client = connect(context)
+    options = RunOptions(
+        priority=priority, device=device, max_runtime_s=max_runtime_s, max_retries=max_retries
+    )
+    handle = client.create(
+        experiment,
+        parse_overrides(client, experiment, configs or []),
+        run_order=first,
+        name=name,
+        tags=tags or (),
+        notes=notes,
+        options=options,
+    ).start()
+    _tell(handle, watch, as_json)
+
+
+def watch(context: typer.Context, run: RunId) -> None:
+    """Watch a run: its progress and metrics. Ctrl-C leaves it running."""
+    _watch(connect(context).run(run))
+
+
+def stop(
+    context: typer.Context,
+    run: RunId,
+    checkpoint: Annotated[bool, typer.Option(help="Write a checkpoint, to resume from.")] = True,
+    grace_s: Annotated[
+        float | None, typer.Option(min=0, help="Seconds until it is ended by signals.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Return when it has stopped.")] = False,
+) -> None:
+    """Ask a run to stop at its next step."""
+    handle = connect(context).run(run).stop(checkpoint=checkpoint, grace_s=grace_s)
+    if wait:
+        handle.wait()
+    typer.echo(f"{handle.id} {handle.info.state}")
+
+
+def resume(
+    context: typer.Context, run: RunId, watch: Watch = False, as_json: AsJson = False
+) -> None:
+    """Go on with a stopped or failed run, from its last checkpoint."""
+    _tell(connect(context).run(run).resume(), watch, as_json)
+
+
+def fork(
+    context: typer.Context,
+    run: RunId,
+    configs: Configs = None,
+    step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest.")] = None,
+    name: Annotated[str, typer.Option(help="A name for people; the other run's.")] = "",
+    tags: Tags = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a new run from a checkpoint of another, with changed configs."""
+    client = connect(context)
+    parent = client.run(run)
+    changes = parse_overrides(client, parent.experiment, configs or [])
+    _tell(parent.fork(step, changes, name=name, tags=tags), watch, as_json)
+
+
+def edit(
+    context: typer.Context,
+    run: RunId,
+    name: Annotated[str | None, typer.Option(help="The new name.")] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", "-t", help="A label; these replace all.")
+    ] = None,
+    notes: Annotated[str | None, typer.Option(help="The new text.")] = None,
+) -> None:
+    """Change a run's name, tags or notes."""
+    handle = connect(context).run(run).update(name=name, tags=tags or None, notes=notes)
+    typer.echo(f"{handle.id} {handle.name} {' '.join(handle.info.tags)}".rstrip())
+
+
+def remove(
+    context: typer.Context,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_runs)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete runs that have ended, with all their files."""
+    client = connect(context)
+    for handle in [client.run(run_id) for run_id in runs]:
+        if not yes:
+            typer.confirm(f"Delete {handle.id} ({handle.name}) with all its files?", abort=True)
+        handle.delete()
+        typer.echo(f"{handle.id} deleted")
+
+
+def _tell(handle: Run, watch: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(handle.info)
+    else:
+        typer.echo(handle.id)
+    if watch:
+        _watch(handle)
+
+
+def _watch(handle: Run) -> None:
+    try:
+        info = show_live(handle)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nThe run goes on. Stop it with: lab stop {handle.id}\n"
+            f"Watch it again with: lab watch {handle.id}",
+            err=True,
+        )
+        raise typer.Exit(0) from None
+    if info.state is RunState.FAILED:
+        typer.echo(f"lab: run {handle.id} failed: {info.reason}", err=True)
+        raise typer.Exit(EXIT_FAILED)
