@@ -394,9 +394,9 @@ def _read_events(
         query = query.where(_events.c.kind.in_(kinds))
     found: list[StoredEvent] = []
     num_bytes = 0
-    # rows come one by one from SQLite: no limit is needed beside the bytes
+    # fetchone, not iteration: that reads all rows first. SQLite finds them one by one, so no limit is needed
     with connection.execute(query) as rows:
-        for row in rows:
+        while (row := rows.fetchone()) is not None:
             stored = StoredEvent(*row)
             num_bytes += len(stored.payload)
             if found and num_bytes > max_bytes:
