@@ -192,7 +192,7 @@ BAD_CONFIGS = {
     "a wrong type": ({"epochs": "three"}, "epochs"),
     "an unknown option": ({"optimizer": "sgd_optimiser"}, "sgd_optimizer"),
     "kernels that leave nothing of the image": ({"conv1_kernal": 11, "conv2_kernal": 11}, "kernal"),
-    "negative epochs": ({"epochs": -1}, "at least 1"),
+    "negative epochs": ({"epochs": -1}, "at least 0"),
     "a batch size of 0": ({"batch_size": 0}, "at least 1"),
 }
 

@@ -70,9 +70,9 @@ def test_the_thin_client_has_no_torch_and_nothing_generic(thin: Path) -> None:
         assert f"\n{heavy}==" not in f"\n{listed}"
 
     for generic in ("server", "client", "protos"):
-        result = run(thin / "python", "-c", f"import {generic}", check=False)
+        result = run(thin / "python", "-I", "-c", f"import {generic}", check=False)
         assert "ModuleNotFoundError" in result.stderr
-    run(thin / "python", "-c", "import lab_client, lab_core.configs, lab_core.errors")
+    run(thin / "python", "-I", "-c", "import lab_client, lab_core.configs, lab_core.errors")
 
 
 @pytest.mark.parametrize(("command", "extra"), [("lab-server", "server"), ("lab", "cli")])
