@@ -122,24 +122,27 @@ class Tracker:
             TrackerError: If one of them cannot be tracked; then none is added.
         """
         values = _named_values(args, named) if args else named
+        prefix = _prefix.get()
         numeric = self._numeric
+        numbers = []
         for name, value in values.items():
-            if type(value) is not float or name not in numeric:
-                entries = self._check(values)
+            full = f"{prefix}{name}" if prefix else name
+            number = value if type(value) is float else held.quick_number(value)
+            if number is None or full not in numeric or type(name) is not str:
                 break
-        else:
-            if not _prefix.get():
-                with self._lock:
-                    pending = self._pending
-                    for name, value in values.items():
-                        entry = pending.get(name)
-                        if entry is None:
-                            pending[name] = [None, value]
-                        else:
-                            entry[0] = None
-                            entry.append(value)
-                return
-            entries = self._check(values)
+            numbers.append((full, number))
+        else:  # the common case: numbers, under names that were seen before
+            with self._lock:
+                pending = self._pending
+                for full, number in numbers:
+                    entry = pending.get(full)
+                    if entry is None:
+                        pending[full] = [None, number]
+                    else:
+                        entry[0] = None
+                        entry.append(number)
+            return
+        entries = self._check(prefix, values)
         with self._lock:
             self._keep(entries)
 
@@ -298,9 +301,8 @@ class Tracker:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _check(self, values: Mapping[str, Any]) -> dict[str, Entry]:
+    def _check(self, prefix: str, values: Mapping[str, Any]) -> dict[str, Entry]:
         """Return the values as entries under their full names, having changed nothing that shows."""
-        prefix = _prefix.get()
         entries: dict[str, Entry] = {}
         numeric = []
         for name, value in values.items():

@@ -30,6 +30,18 @@ class DeviceValue:
     stream: Any
 
 
+def quick_number(value: object) -> float | None:
+    """Return the number in a CPU tensor of one element, None of anything else."""
+    torch = sys.modules.get("torch")
+    if torch is None or type(value) is not torch.Tensor:
+        return None
+    tensor: Any = value
+    if tensor.is_cpu and tensor.numel() == 1:
+        number = tensor.item()
+        return number if type(number) is float else None
+    return None
+
+
 def numbers(name: str, value: object) -> list[Any]:
     """Return `value` as floats, numpy arrays and device values, copied where the caller may change it.
 

@@ -127,6 +127,9 @@ def test_forms_that_mean_nothing_are_refused(args: tuple[Any, ...]) -> None:
 def test_names_that_are_no_texts_are_refused(name: Any) -> None:
     with pytest.raises(TrackerError, match="name is a text"):
         tracker.add({name: 1.0})
+    tracker.add({"n.1": 1.0})
+    with tracker.namespace("n"), pytest.raises(TrackerError, match="name is a text"):
+        tracker.add({name: 1.0})
 
 
 def test_a_name_given_twice_is_refused() -> None:
