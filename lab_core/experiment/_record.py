@@ -81,8 +81,8 @@ def new_run_id() -> str:
 
 
 def now() -> str:
-    """Return the time in ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """Return the time in ISO 8601, UTC; runs are sorted by it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def write_yaml(path: Path, data: Any) -> None:
