@@ -56,9 +56,9 @@ async def _serve(settings: Settings) -> None:
         )
         stack.push_async_callback(executor.close)
         # Only now, and not at the top: they take as long to import as everything else together.
-        from lab_server.server import Server
+        from lab_server.server import open_server
 
-        server = await stack.enter_async_context(Server.open(settings, executor))
+        server = await stack.enter_async_context(open_server(settings, executor))
         print(  # noqa: T201 - the one line on stdout, which scripts wait for
             f"lab-server ready grpc={server.grpc_address} http={server.http_address}", flush=True
         )

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from lab_core.errors import LabError
-from lab_server.addresses import Address
 from lab_server.errors import Unauthenticated
 from lab_server.exporter import Exporter
 from lab_server.health import Health
@@ -52,19 +51,11 @@ class Http:
         self._silent: set[web.RequestHandler] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, address: Address) -> Address:
-        """Listen, and return the address with its real port.
-
-        Raises:
-            OSError: If it cannot be bound.
-        """
+    async def start(self, listening: socket.socket) -> None:
+        """Answer the connections of a socket that listens."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._connection, address.host, address.port, ssl=self._tls()
-        )
-        bound: socket.socket = self._server.sockets[0]
-        return address.with_port(bound.getsockname()[1])
+        self._server = await loop.create_server(self._connection, sock=listening, ssl=self._tls())
 
     async def close(self) -> None:
         """Stop listening, and end the connections."""

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from lab_server.interceptors import Context
 
 # Series of timestamps beside each counter, which nobody asked for.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _LABELS = ("grpc_service", "grpc_method")

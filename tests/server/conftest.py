@@ -18,12 +18,12 @@ from lab_server.devices import Devices
 from lab_server.exporter import Exporter
 from lab_server.health import Health
 from lab_server.hub import Hub
-from lab_server.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
 from lab_server.limits import Limits
 from lab_server.paging import Paging
-from lab_server.rpc_metrics import RpcMetrics
+from lab_server.rpc_server import bind, make_server
 from lab_server.runs import Run, RunState
 from lab_server.service import Service
+from lab_server.settings import load
 from lab_server.store.sql import SqlStore
 from lab_server.streams import Streams
 from prometheus_client import CollectorRegistry
@@ -97,15 +97,10 @@ async def surface(tmp_path: Path) -> AsyncIterator[Surface]:
             devices=Devices(),
             home=tmp_path,
         )
-        server = grpc.aio.server(
-            interceptors=[
-                AroundInterceptor(RpcMetrics(registry)),
-                AroundInterceptor(errors_as_statuses),
-                ParseInterceptor(),
-            ]
-        )
+        settings = load({"grpc": "127.0.0.1:0"}).settings
+        server = make_server(settings, registry, health)
         server.add_generic_rpc_handlers((rpc.handlers(service, streams),))
-        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        address = str(bind(server, settings, None))
         await server.start()
         stack.push_async_callback(server.stop, 0)
         stack.callback(hub.close)

@@ -14,6 +14,7 @@ from lab_server import events
 from lab_server.addresses import Address
 from lab_server.http import Http
 from lab_server.runs import RunState, TrainerProcess
+from lab_server.sockets import listen
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.conftest import Surface
@@ -55,10 +56,11 @@ class Scraper:
 @pytest.fixture
 async def scraper(surface: Surface) -> AsyncIterator[Scraper]:
     http = Http(surface.exporter, surface.health, handshake_s=0.2)
-    address = await http.start(Address.parse("127.0.0.1:0"))
-    async with aiohttp.ClientSession() as session:
-        yield Scraper(f"http://{address}", session)
-    await http.close()
+    with listen(Address.parse("127.0.0.1:0")) as listening:
+        await http.start(listening)
+        async with aiohttp.ClientSession() as session:
+            yield Scraper(f"http://127.0.0.1:{listening.getsockname()[1]}", session)
+        await http.close()
 
 
 async def test_a_run_has_series_while_it_trains_and_none_after(

@@ -1,0 +1,80 @@
+"""The gRPC server: its interceptors, its limits, its port."""
+
+from __future__ import annotations
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from lab_core.errors import SettingsError
+from lab_server import rpc
+from lab_server.addresses import Address
+from lab_server.auth import Authenticate
+from lab_server.health import Health
+from lab_server.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
+from lab_server.rpc_metrics import RpcMetrics
+from lab_server.settings import Settings
+from lab_server.tls import Certificates
+from lab_server.tokens import Tokens
+
+
+def interceptors(
+    registry: CollectorRegistry, tokens: Tokens | None = None
+) -> list[grpc.aio.ServerInterceptor]:
+    """Return what surrounds every call, the outermost first."""
+    return [
+        AroundInterceptor(RpcMetrics(registry)),
+        AroundInterceptor(errors_as_statuses),
+        *([AroundInterceptor(Authenticate(tokens))] if tokens else []),
+        ParseInterceptor(),
+    ]
+
+
+def make_server(
+    settings: Settings,
+    registry: CollectorRegistry,
+    health: Health,
+    tokens: Tokens | None = None,
+) -> grpc.aio.Server:
+    """Return a gRPC server with the settings' limits, and health and reflection, not started yet."""
+    keepalive_ms = int(settings.keepalive_s * 1000)
+    server = grpc.aio.server(
+        interceptors=interceptors(registry, tokens),
+        options=[
+            # Two servers on one port would share the calls among them.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.keepalive_time_ms", keepalive_ms),
+            ("grpc.keepalive_timeout_ms", max(keepalive_ms // 2, 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            # Clients may ping as often as the server itself does.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", max(keepalive_ms // 4, 100)),
+            ("grpc.http2.max_ping_strikes", 5),
+            ("grpc.max_connection_idle_ms", int(settings.idle_connection_s * 1000)),
+            ("grpc.server_handshake_timeout_ms", int(settings.handshake_s * 1000)),
+        ],
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = (rpc.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    return server
+
+
+def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates | None) -> Address:
+    """Listen, and return the address with its real port; calls wait until the server is started.
+
+    Raises:
+        SettingsError: If it cannot be bound.
+    """
+    address = settings.grpc_address
+    try:
+        if certificates is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), certificates.grpc_credentials())
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise SettingsError(f"cannot listen on grpc={address}: is the port in use?")
+    return address.with_port(port)

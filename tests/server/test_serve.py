@@ -1,0 +1,163 @@
+"""`lab-server serve` as a process: how it starts, what it is, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
+
+pb = training_service_pb2
+SERVICE = "lab_rpc.v1.TrainingService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@dataclass
+class Served:
+    """A server process that is ready."""
+
+    process: subprocess.Popen[str]
+    grpc: str
+    http: str
+    home: Path
+    log: Path
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it by a signal, and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def serving(home: Path, *flags: str) -> Iterator[Served]:
+    """Start a server on free ports and wait for its ready line."""
+    log = home.with_name(home.name + ".log")
+    with log.open("a") as stderr:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "lab_server", "serve", "--slots", "cpu:1"),
+                *("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--home", str(home), *flags),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        match = re.fullmatch(r"lab-server ready grpc=(\S+:\d+) http=(\S+:\d+)\n", line)
+        assert match, (line, log.read_text())
+        yield Served(process, match[1], match[2], home, log)
+    finally:
+        process.kill()
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("serve") / "home") as it:
+        yield it
+
+
+def wait_until_serving(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for answer in stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=120):
+            if answer.status == SERVING:
+                return
+    raise AssertionError("the stream ended")
+
+
+def test_no_torch_in_the_server_but_in_its_forkserver(served: Served) -> None:
+    wait_until_serving(served.grpc)
+
+    def has_torch(pid: int) -> bool:
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+    children = psutil.Process(served.process.pid).children(recursive=True)
+    assert not has_torch(served.process.pid)
+    assert any(has_torch(child.pid) for child in children)
+
+
+def test_health_is_told_for_the_server_and_its_service(served: Served) -> None:
+    wait_until_serving(served.grpc)
+    with grpc.insecure_channel(served.grpc) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", SERVICE):
+            assert stub.Check(health_pb2.HealthCheckRequest(service=name)).status == SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(service="other"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        unknown = next(stub.Watch(health_pb2.HealthCheckRequest(service="other"), timeout=60))
+        assert unknown.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+def test_reflection_lists_the_services(served: Served) -> None:
+    with grpc.insecure_channel(served.grpc) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=60)
+    names = {service.name for service in answer.list_services_response.service}
+    assert {SERVICE, "grpc.health.v1.Health"} <= names
+
+
+def test_a_second_server_on_the_same_folder_is_refused(served: Served) -> None:
+    second = _serve_once("--home", str(served.home), "--grpc", "127.0.0.1:0")
+    assert second.returncode == 1
+    assert "another" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("flag", ["--grpc", "--http"])
+def test_a_port_that_is_taken_is_a_sentence(served: Served, tmp_path: Path, flag: str) -> None:
+    ports = {"--grpc": "127.0.0.1:0", "--http": "127.0.0.1:0"}
+    ports[flag] = getattr(served, flag[2:])
+    second = _serve_once(
+        "--home", str(tmp_path), *(text for pair in ports.items() for text in pair)
+    )
+    assert second.returncode == 2
+    assert f"cannot listen on {flag[2:]}={ports[flag]}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path / "home") as it:
+        with grpc.insecure_channel(it.grpc) as channel:
+            stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+            wait_until_serving(it.grpc)
+            children = psutil.Process(it.process.pid).children(recursive=True)
+            stream = stub.WatchMetrics(pb.WatchMetricsRequest())
+            health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(health).status == SERVING
+            assert it.end(number) == 0
+            statuses = [answer.status for answer in health]
+            assert statuses == [health_pb2.HealthCheckResponse.NOT_SERVING]
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stream)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        gone, alive = psutil.wait_procs(children, timeout=30)
+        assert gone
+        assert not alive
+
+
+def _serve_once(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lab_server", "serve", "--slots", "cpu:1", *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
