@@ -1,0 +1,74 @@
+"""A real lab-server as a process of its own, for benchmarks: started, killed, started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+_READY = re.compile(r"lab-server ready grpc=(\S+) http=(\S+)")
+
+
+class LiveServer:
+    """A server that keeps its address over restarts.
+
+    Args:
+        home: its LAB_HOME.
+        arguments: more of `lab-server serve`.
+    """
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self._arguments = arguments
+        self.address = f"127.0.0.1:{_free_port()}"
+        self.process: subprocess.Popen[str] | None = None
+
+    def launch(self) -> subprocess.Popen[str]:
+        """Start the process and do not wait for it."""
+        with (self.home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "lab_server.cli", "serve", "--grpc", self.address),
+                    *("--http", "127.0.0.1:0", "--home", str(self.home), *self._arguments),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "LAB_DATA_PATH": str(self.home / "data")},
+            )
+        return self.process
+
+    def start(self) -> None:
+        """Start the process and wait until it is ready."""
+        process = self.launch()
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not _READY.match(line):
+            raise SystemExit(f"the server did not start; see {self.home / 'server.log'}")
+
+    def kill(self) -> None:
+        """End it by SIGKILL; its trainers go on."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+    def stop(self) -> None:
+        """End it with its trainers."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.communicate(timeout=30)
+            self.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
