@@ -1,0 +1,349 @@
+"""The lab command, against the twin: what it prints and how it exits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_client.cli.app import app
+from lab_client.cli.arguments import complete_runs, literal, parse_value
+from lab_client.cli.context import Settings
+from lab_client.cli.doctor import examine
+from lab_client.cli.render import plot
+from lab_client.configs import ConfigItem, ExperimentSchema
+from lab_rpc.v1 import event_pb2
+from typer.testing import CliRunner, Result
+
+from tests.client.twin import Twin, TwinRun
+
+Lab = Callable[..., Result]
+
+
+@pytest.fixture
+def lab(twin: Twin) -> Lab:
+    def call(*arguments: str, server: str = "", **environment: str) -> Result:
+        where = ["--server", server or twin.address]
+        return CliRunner(env={"COLUMNS": "200", **environment}).invoke(app, [*where, *arguments])
+
+    return call
+
+
+@pytest.fixture
+def run(twin: Twin) -> TwinRun:
+    run = twin.add_run(name="first", tags=["a", "b"])
+    run.train(num_events=3)
+    return run
+
+
+def test_experiments_are_listed_and_shown(lab: Lab) -> None:
+    assert "mnist" in lab("experiments").stdout
+    shown = lab("show", "mnist").stdout
+    for text in ("For digits.", "epochs", "int", "10", "≥ 1", "mnist_5k | mnist", "set_seed, main"):
+        assert text in shown
+
+
+def test_all_that_list_or_show_print_json(lab: Lab, run: TwinRun) -> None:
+    run.files["log.txt"] = b"x"
+    run_id = run.message.id
+    for arguments in (
+        ["experiments"],
+        ["show", "mnist"],
+        ["plan", "mnist", "epochs=1"],
+        ["runs"],
+        ["status", run_id],
+        ["history", run_id],
+        ["compare", run_id, run_id],
+        ["artifacts", run_id],
+        ["run", "mnist"],
+        ["doctor"],
+    ):
+        result = lab(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)
+
+
+def test_plan_marks_what_was_overridden(lab: Lab) -> None:
+    planned = lab("plan", "mnist", "epochs=3", "conv1_kernal=3")
+    assert planned.exit_code == 0
+    lines = [line.split() for line in planned.stdout.splitlines()]
+    assert ["epochs", "3", "override"] in lines
+    assert ["dataset", "mnist_5k", "option", "mnist"] in lines
+
+
+def test_run_starts_with_all_that_was_said(lab: Lab, twin: Twin) -> None:
+    result = lab(
+        *("run", "mnist", "epochs=2", "learning_rate=0.1", "dataset=mnist_5k"),
+        *("--name", "x", "--tag", "y", "--tag", "z", "--notes", "n", "--priority", "3"),
+        *("--first", "set_seed"),
+    )
+    assert result.exit_code == 0, result.output
+    message = twin.runs[result.stdout.strip()].message
+    assert (message.name, list(message.tags), message.notes) == ("x", ["y", "z"], "n")
+    assert message.options.priority == 3
+    assert message.state == event_pb2.RUN_STATE_QUEUED
+    values = message.config.overrides
+    assert values["epochs"].int_value == 2
+    assert values["learning_rate"].double_value == 0.1
+    assert values["dataset"].string_value == "mnist_5k"
+
+
+def test_runs_are_filtered_and_sorted(lab: Lab, twin: Twin, run: TwinRun) -> None:
+    twin.add_run(name="second")
+    listed = lab("runs", "--state", "completed", "--tag", "a", "--sort", "accuracy").stdout
+    assert "first" in listed
+    assert "second" not in listed
+    assert twin.requests[-1].order_by == "metrics.accuracy desc"
+    lab("runs", "--sort", "step", "--asc", "-n", "1")
+    assert (twin.requests[-1].order_by, twin.requests[-1].page_size) == ("step", 1)
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(lab: Lab, run: TwinRun) -> None:
+    assert run.message.id in lab("status", run.message.id[:-2]).stdout
+
+
+def test_watch_shows_plain_lines_where_there_is_no_terminal(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run(name="digits")
+    run.state(event_pb2.RUN_STATE_RUNNING)
+
+    def train() -> None:
+        run.measure(0, loss=[1.0, 0.25])
+        run.state(event_pb2.RUN_STATE_COMPLETED)
+
+    twin.when_watched(train)
+    result = lab("watch", run.message.id)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == "digits: COMPLETED step 1 loss=0.25"
+
+
+def test_a_failed_run_exits_with_1_and_its_traceback(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run()
+    run.add(
+        state=event_pb2.StateChange(
+            state=event_pb2.RUN_STATE_FAILED, reason="it broke", traceback="Traceback: here"
+        )
+    )
+    run.message.state = event_pb2.RUN_STATE_FAILED
+    run.message.reason = "it broke"
+    result = lab("watch", run.message.id)
+    assert result.exit_code == 1
+    assert "it broke" in result.stderr
+    assert "Traceback: here" in result.stderr
+
+
+def test_logs_are_printed(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run()
+    run.add(log=event_pb2.Log(lines=["one", "two"]))
+    assert lab("logs", run.message.id).stdout == "one\ntwo\n"
+    twin.when_watched(run.state, event_pb2.RUN_STATE_COMPLETED)
+    assert lab("logs", run.message.id, "-f").stdout == "one\ntwo\n"
+
+
+def test_stop_resume_fork_edit_and_rm(lab: Lab, twin: Twin) -> None:
+    run_id = lab("run", "mnist", "epochs=2").stdout.strip()
+    assert "STOPPED" in lab("stop", run_id, "--wait").stdout
+    assert lab("resume", run_id).stdout.strip() == run_id
+    lab("stop", run_id)
+    child = lab("fork", run_id, "epochs=5", "--name", "child").stdout.strip()
+    assert twin.runs[child].message.parent.run_id == run_id
+    assert twin.runs[child].message.config.overrides["epochs"].int_value == 5
+    assert lab("edit", run_id, "--tag", "best", "--notes", "n").exit_code == 0
+    assert list(twin.runs[run_id].message.tags) == ["best"]
+    refused = lab("rm", child, "--yes")
+    assert (refused.exit_code, refused.stderr.strip()) == (2, "lab: the run has not ended; stop it")
+    assert lab("rm", run_id, "--yes").exit_code == 0
+    assert run_id not in twin.runs
+
+
+def test_compare_shows_where_runs_differ(lab: Lab, twin: Twin) -> None:
+    one, two = (lab("run", "mnist", "seed=1", f"epochs={n}").stdout.strip() for n in (1, 2))
+    twin.runs[one].measure(0, accuracy=[0.5])
+    compared = json.loads(lab("compare", one, two, "--json").stdout)
+    assert compared["configs"] == {"epochs": [1, 2]}
+    assert compared["metrics"] == {"accuracy": [0.5, None]}
+    shown = lab("compare", one, two).stdout
+    assert "epochs" in shown
+    assert "seed" not in shown
+    assert lab("compare", one).exit_code == 2
+
+
+def test_history_as_csv_has_a_line_for_each_step(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run()
+    run.measure(0, loss=[1.0, float("nan")])
+    run.measure(1, accuracy=[0.5])
+    rows = list(csv.DictReader(io.StringIO(lab("history", run.message.id, "--csv").stdout)))
+    assert rows == [
+        {"step": "0", "loss": "1.0", "accuracy": ""},
+        {"step": "1", "loss": "nan", "accuracy": "0.5"},
+    ]
+    found = json.loads(lab("history", run.message.id, "--json", "-m", "loss").stdout)
+    assert found == {"loss": {"steps": [0, 1], "values": [1.0, "nan"]}}
+    assert "last 0.5" in lab("history", run.message.id).stdout
+
+
+def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path) -> None:
+    run.files = {"log.txt": b"hello", "checkpoints/1/model": b"m"}
+    result = lab("download", run.message.id, "checkpoints/*", "--to", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "checkpoints/1/model").read_bytes() == b"m"
+    assert not (tmp_path / "log.txt").exists()
+    assert lab("download", run.message.id, "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["status", "nope"], "there is no run 'nope'"),
+        (["run", "mnist", "epoch=1"], "unknown config 'epoch'"),
+        (["run", "mnist", "epochs"], "'epochs' is not KEY=VALUE"),
+        (["run", "nope"], "there is no experiment 'nope'"),
+        (["runs", "--state", "asleep"], "there is no state 'asleep'"),
+        (["runs", "--limit", "0"], ""),
+        (["nonsense"], ""),
+        (["edit", "2"], "there is no run"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_a_sentence(
+    lab: Lab, arguments: list[str], sentence: str
+) -> None:
+    result = lab(*arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_no_connection_exits_with_3(lab: Lab, twin: Twin) -> None:
+    twin.token = "secret"
+    result = lab("runs")
+    assert result.exit_code == 3
+    assert "LAB_TOKEN" in result.stderr
+    assert lab("runs", LAB_TOKEN="secret").exit_code == 0
+    assert lab("runs", server="host:nope").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("-1", -1),
+        ("0.01", 0.01),
+        ("1e-3", 1e-3),
+        ("inf", float("inf")),
+        ("true", True),
+        ("False", False),
+        ("none", None),
+        ("[1,2.5]", [1, 2.5]),
+        ('["a"]', ["a"]),
+        ("[1,", "[1,"),
+        ("mnist_5k", "mnist_5k"),
+        ("", ""),
+    ],
+)
+def test_texts_mean_values_with_types(text: str, value: Any) -> None:
+    parsed = literal(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_a_text_stays_one_where_the_item_is_text() -> None:
+    def item(key: str, kind: str, *options: str) -> ConfigItem:
+        return ConfigItem(key, kind, None, options, "", (), False, False)
+
+    schema = ExperimentSchema(
+        "", (item("s", "str"), item("m", "str | None"), item("o", "object", "1", "2")), (), ()
+    )
+    assert parse_value("3", schema, "s") == "3"
+    assert parse_value("none", schema, "s") == "none"
+    assert parse_value("none", schema, "m") is None
+    assert parse_value("1", schema, "o") == "1"
+    assert parse_value("3", schema, "unknown") == 3
+
+
+def test_run_ids_complete(twin: Twin, run: TwinRun) -> None:
+    class Context:
+        def __init__(self) -> None:
+            self.params = {"server": twin.address}
+
+        def find_root(self) -> Context:
+            return self
+
+    found = complete_runs(Context(), "2026")  # type: ignore[arg-type]
+    assert found == [(run.message.id, "first COMPLETED")]
+    assert complete_runs(Context(), "x") == []  # type: ignore[arg-type]
+    twin.stop()
+    assert complete_runs(Context(), "2026") == []  # type: ignore[arg-type]
+
+
+def test_a_plot_has_its_scale_and_its_size() -> None:
+    lines = plot([0.0, 1.0, float("nan"), 4.0], width=10, height=3)
+    assert [len(line) for line in lines] == [13, 13, 13]
+    assert lines[0].startswith("4 ┤")
+    assert lines[-1].startswith("0 ┤")
+    assert plot([]) == []
+    assert len(plot([1.0])) == 6
+
+
+def bad(settings: Settings) -> tuple[str, str]:
+    findings = list(examine(settings))
+    wrong = [(item.what, item.text) for item in findings if not item.is_good]
+    assert len(wrong) <= 1
+    return wrong[0] if wrong else ("", "")
+
+
+def test_doctor_finds_nothing_wrong_with_a_good_connection(twin: Twin) -> None:
+    assert bad(Settings(twin.address)) == ("", "")
+
+
+def test_doctor_says_exactly_what_is_wrong(twin: Twin) -> None:
+    assert bad(Settings("host:port"))[0] == "settings"
+    assert bad(Settings("no-such-host.invalid:1"))[0] == "name"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        what, text = bad(Settings(f"127.0.0.1:{taken.getsockname()[1]}"))
+        assert (what, "nobody listens" in text) == ("port", True)
+    what, text = bad(Settings(twin.address, tls=True))
+    assert (what, "does not speak TLS" in text) == ("TLS", True)
+    twin.version = "9.0.0"
+    assert bad(Settings(twin.address))[0] == "version"
+    twin.token = "secret"
+    assert bad(Settings(twin.address, token="wrong"))[0] == "token"
+
+
+def start_lab(twin: Twin, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from lab_client.cli import main; main()"]
+    return subprocess.Popen(
+        [*command, "--server", twin.address, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+
+
+def test_ctrl_c_in_watch_detaches_and_says_how_to_stop(twin: Twin) -> None:
+    run = twin.add_run()
+    run.state(event_pb2.RUN_STATE_RUNNING)
+    process = start_lab(twin, "watch", run.message.id)
+    assert twin.is_watched.wait(60)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert f"lab stop {run.message.id}" in err
+    assert "Traceback" not in err
+    assert run.message.state == event_pb2.RUN_STATE_RUNNING
+
+
+def test_the_command_without_its_extra_says_what_to_install() -> None:
+    code = "import sys; sys.modules['typer'] = None; from lab_client.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == "lab: this command needs: pip install 'lab-train[cli]'\n"

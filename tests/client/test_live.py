@@ -1,0 +1,144 @@
+"""Progress, as bars, as lines and live in a terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from lab_client import Client, _convert
+from lab_client._progress import BarView, LinesView, ProgressView, important, make_view
+from lab_client.cli.live import LiveView
+from lab_client.history import History
+from lab_rpc.v1 import event_pb2
+from rich.console import Console
+
+from tests.client.twin import Twin, TwinRun
+
+
+def watch(run: TwinRun, view: ProgressView) -> None:
+    for event in run.log:
+        view.update(_convert.event(event))
+
+
+@pytest.fixture
+def run(twin: Twin) -> TwinRun:
+    run = twin.add_run(name="digits")
+    run.state(event_pb2.RUN_STATE_RUNNING)
+    run.add(progress=event_pb2.Progress(step=2, total_steps=10, steps_per_second=4.0))
+    run.measure(3, loss=[0.5, 0.25], accuracy=[0.5, 0.75])
+    run.add(truncate=event_pb2.Truncate(after_step=3))
+    run.add(checkpoint=event_pb2.Checkpoint(step=3, size_bytes=1))
+    return run
+
+
+@pytest.fixture
+def new(twin: Twin) -> Any:
+    return _convert.run(twin.add_run(name="digits").message)
+
+
+def test_a_view_keeps_where_the_run_is(run: TwinRun, new: Any) -> None:
+    view = ProgressView(new)
+    watch(run, view)
+    assert (view.step, view.total_steps, view.state) == (3, 10, "RUNNING")
+    assert view.metrics == {"loss": 0.25, "accuracy": 0.75}
+
+
+def test_lines_come_with_the_state_and_then_a_few_seconds_apart(run: TwinRun, new: Any) -> None:
+    output = io.StringIO()
+    now = iter(range(1000))
+    with LinesView(new, output, lambda: float(next(now))) as view:
+        for _ in range(4):
+            watch(run, view)
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "digits: RUNNING step 0"
+    assert lines[-1] == "digits: RUNNING step 3/10 loss=0.25 accuracy=0.75"
+    assert 2 < len(lines) < 8
+
+
+def test_a_bar_shows_steps_and_metrics(
+    run: TwinRun, new: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BarView(new) as view:
+        watch(run, view)
+    bar = capsys.readouterr().err.splitlines()[-1]
+    assert "digits" in bar
+    assert "3/10" in bar
+    assert "loss=0.25, accuracy=0.75" in bar
+
+
+def test_nothing_is_shown_when_nothing_was_asked_for(
+    run: TwinRun, new: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make_view(False, new) as view:
+        watch(run, view)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_there_are_lines(new: Any) -> None:
+    assert isinstance(make_view(True, new), LinesView)
+
+
+def test_losses_and_accuracies_come_first() -> None:
+    metrics = {"grad.norm": 1.0, "lr": 1.0, "a.b.c": 0.0, "test_acc": 1.0, "loss": 1.0, "z": 1.0}
+    assert list(important(metrics)) == ["loss", "test_acc", "lr", "z"]
+
+
+def test_the_live_view_draws_state_bar_metrics_and_plots(run: TwinRun, new: Any) -> None:
+    view = LiveView(new, History("r", {}))
+    watch(run, view)
+    run.measure(4, loss=[0.2, 0.1])
+    view.update(_convert.event(run.log[-1]))
+    console = Console(file=io.StringIO(), width=100, record=True)
+    console.print(view)
+    text = console.export_text()
+    for part in ("digits", "RUNNING", "5/10", "4 steps/s", "checkpoint 3", "loss 0.1", "┤"):
+        assert part in text
+
+
+def read_all(descriptor: int) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = os.read(descriptor, 65536)
+        except OSError:  # the other side is closed
+            return
+        if not chunk:
+            return
+        yield chunk
+
+
+def test_watch_in_a_terminal_draws_and_ends_with_the_run(twin: Twin, run: TwinRun) -> None:
+    ours, theirs = pty.openpty()
+    code = "from lab_client.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--server", twin.address, "watch", run.message.id],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+    )
+    os.close(theirs)
+
+    def finish() -> None:
+        run.measure(4, loss=[0.2, 0.1])
+        run.state(event_pb2.RUN_STATE_COMPLETED)
+
+    twin.when_watched(finish)
+    screen = b"".join(read_all(ours)).decode()
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert "COMPLETED" in screen
+    assert "┤" in screen
+
+
+def test_wait_with_progress_shows_how_it_ended(
+    twin: Twin, run: TwinRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin.when_watched(run.state, event_pb2.RUN_STATE_COMPLETED)
+    with Client(twin.address) as client:
+        client.run(run.message.id).wait(progress=True)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("digits: COMPLETED step 4")
