@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from lab_core.configs._plain import PlainValue, is_plain, to_plain
-from lab_core.configs._suggest import did_you_mean
+from lab_core.configs._suggest import did_you_mean, shown
 
 _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least", lambda value, bound: value >= bound),
@@ -47,11 +47,11 @@ def broken(constraints: Mapping[str, PlainValue], value: object) -> str | None:
         elif name in _BOUNDS and isinstance(value, int | float):
             words, holds = _BOUNDS[name]
             if not holds(value, bound):
-                return f"must be {words} {bound}, got {value!r}"
+                return f"must be {words} {bound}, got {shown(value)}"
         elif name in ("min_length", "max_length") and isinstance(value, str | list | tuple):
             wrong = _wrong_length(name, bound, len(value))
             if wrong:
-                return f"{wrong}: {value!r}"
+                return f"{wrong}: {shown(value)}"
     return None
 
 
@@ -67,7 +67,7 @@ def _not_chosen(choices: list[Any], value: object) -> str | None:
     names = [c for c in choices if isinstance(c, str)]
     hint = did_you_mean(value, names) if isinstance(value, str) and names else ""
     listed = ", ".join(repr(c) for c in choices)
-    return f"must be one of {listed}, got {value!r}{hint if 'mean' in hint else ''}"
+    return f"must be one of {listed}, got {shown(value)}{hint if 'mean' in hint else ''}"
 
 
 def _wrong_length(name: str, bound: PlainValue, length: int) -> str | None:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 PlainValue: TypeAlias = bool | int | float | str | list["PlainValue"] | None
 
+_INT_BOUND = 2**63  # what a message and a database carry
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _NOUNS = {
@@ -30,6 +31,10 @@ class Misfit(Exception):
     """The value is not of the type."""
 
 
+class TooLarge(Misfit):
+    """An int that no message and no database can carry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Atom:
     """One alternative of a type; `element` is the type inside a list."""
@@ -42,7 +47,9 @@ def is_plain(value: object) -> bool:
     """Say whether a config message could carry this value."""
     if isinstance(value, list | tuple):
         return all(is_plain(v) for v in value)
-    return value is None or isinstance(value, bool | int | float | str)
+    if isinstance(value, int):
+        return -_INT_BOUND <= value < _INT_BOUND
+    return value is None or isinstance(value, float | str)
 
 
 def to_plain(value: object) -> PlainValue:
@@ -109,16 +116,19 @@ def fit(atoms: tuple[Atom, ...], value: object, coerce_strings: bool = False) ->
     """
     if coerce_strings and isinstance(value, str):
         return _read(atoms, value)
+    is_too_large = False
     for atom in atoms:
         try:
             return _fit_exactly(atom, value)
+        except TooLarge:
+            is_too_large = True
         except Misfit:
             continue
     if isinstance(value, int) and not isinstance(value, bool):
         for atom in atoms:
             if atom.name == "float":
                 return _as_float(value)
-    raise Misfit
+    raise TooLarge if is_too_large else Misfit
 
 
 def _fit_exactly(atom: Atom, value: object) -> PlainValue:
@@ -137,8 +147,14 @@ def _fit_exactly(atom: Atom, value: object) -> PlainValue:
         return str(value)
     # numpy's ints are no ints of Python, but have an index
     if name == "int" and hasattr(value, "__index__") and not isinstance(value, bool):
-        return operator.index(value)
+        return _as_int(operator.index(value))
     raise Misfit
+
+
+def _as_int(value: int) -> int:
+    if not -_INT_BOUND <= value < _INT_BOUND:
+        raise TooLarge
+    return value
 
 
 def _as_float(value: int) -> float:
@@ -165,7 +181,7 @@ def _read_as(atom: Atom, word: str, text: str) -> PlainValue:
         case "bool" if word.lower() in _FALSE:
             return False
         case "int":
-            return int(word)
+            return _as_int(int(word))
         case "float":
             return float(word)
         case "None" if word.lower() in ("none", "null"):

@@ -12,6 +12,7 @@ from lab_core.configs._plain import PlainValue, is_plain, to_plain
 from lab_core.configs._plan import config_hash, is_hyperparam, origin_of
 from lab_core.configs._schema import SchemaItem
 from lab_core.configs._state import State
+from lab_core.configs._suggest import shown
 
 _MAX_TEXT = 80
 
@@ -150,13 +151,10 @@ def _known_value(state: State, key: str, choice: Choice) -> Any:
 def _text(value: object) -> str:
     """Return a value as one short line."""
     if is_plain(value):
+        return shown(value)
+    name = f"<{type(value).__name__}>"
+    try:
         text = repr(value)
-    else:
-        name = type(value).__name__
-        try:
-            text = repr(value)
-        except Exception:  # a user's __repr__ must not end a run
-            text = f"<{name}>"
-        if "\n" in text or len(text) > _MAX_TEXT or " at 0x" in text:
-            text = f"<{name}>"
-    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 3]}..."
+    except Exception:  # a user's __repr__ must not end a run
+        return name
+    return name if "\n" in text or len(text) > _MAX_TEXT or " at 0x" in text else text

@@ -1,11 +1,22 @@
-"""Sentences that say what was probably meant."""
+"""Sentences about wrong values: what it was, and what was probably meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 _MAX_LISTED = 12
+_MAX_SHOWN = 80
 _MUCH_WORSE = 0.1
+
+
+def shown(value: object) -> str:
+    """Return a value as it stands in a sentence: one line, and never a long one."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of thousands of digits has none, and a user's class may have none
+        text = f"<{type(value).__name__}>"
+    text = text.replace("\n", " ")
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -13,7 +24,9 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     import difflib  # only mistakes pay for it
 
     known = list(known)
-    near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
+    # the search is quadratic, and nobody misspells so long a name
+    is_short = len(wrong) <= _MAX_SHOWN
+    near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6) if is_short else []
     if near:
         matcher = difflib.SequenceMatcher(b=wrong)
         ratios = {}

@@ -7,9 +7,9 @@ from typing import Any
 
 from lab_core.configs._choices import Chooser
 from lab_core.configs._constraints import broken
-from lab_core.configs._plain import Misfit, describe, fit, is_settable, parse_type
+from lab_core.configs._plain import Misfit, TooLarge, describe, fit, is_settable, parse_type
 from lab_core.configs._schema import Schema, SchemaItem
-from lab_core.configs._suggest import did_you_mean
+from lab_core.configs._suggest import did_you_mean, shown
 from lab_core.errors import ConfigError, Violation
 
 AcceptObject = Callable[[str, Any], bool]
@@ -34,7 +34,7 @@ def clean_values(
         item = schema.by_key.get(key)
         if item is None:
             hint = did_you_mean(str(key), schema.keys())
-            problems.append(Violation(str(key), f"unknown config {key!r}{hint}"))
+            problems.append(Violation(str(key), f"unknown config {shown(key)}{hint}"))
             continue
         try:
             clean[key] = _clean(item, value, coerce_strings, accept_object)
@@ -56,12 +56,14 @@ def _clean(item: SchemaItem, value: Any, coerce_strings: bool, accept: AcceptObj
         raise _Refused(_not_settable(item, value))
     try:
         fitted = fit(parse_type(item.type), value, coerce_strings)
+    except TooLarge:
+        raise _Refused(f"{item.key} is beyond 64 bits, got {shown(value)}") from None
     except Misfit:
         if accept(item.key, value):
             return value
         expected = describe(parse_type(item.type))
         hint = f" (or one of its options: {', '.join(item.options)})" if item.options else ""
-        raise _Refused(f"{item.key} must be {expected}{hint}, got {value!r}") from None
+        raise _Refused(f"{item.key} must be {expected}{hint}, got {shown(value)}") from None
     problem = broken(item.constraints, fitted)
     if problem:
         raise _Refused(f"{item.key} {problem}")
@@ -75,7 +77,7 @@ def _clean_string(item: SchemaItem, value: str, coerce_strings: bool) -> Any:
     if coerce_strings and is_settable(item.type):
         try:
             fitted = fit(parse_type(item.type), value, coerce_strings=True)
-        except Misfit:
+        except Misfit:  # also what is too large
             fitted = value
         if not isinstance(fitted, str):
             problem = broken(item.constraints, fitted)
@@ -83,16 +85,16 @@ def _clean_string(item: SchemaItem, value: str, coerce_strings: bool) -> Any:
                 raise _Refused(f"{item.key} {problem}")
             return fitted
     hint = did_you_mean(value, item.options)
-    raise _Refused(f"unknown option {value!r} for {item.key!r}{hint}")
+    raise _Refused(f"unknown option {shown(value)} for {item.key!r}{hint}")
 
 
 def _not_settable(item: SchemaItem, value: Any) -> str:
     if item.options:
         choices = ", ".join(repr(o) for o in item.options)
-        return f"{item.key} must be one of its options {choices}, got {value!r}"
+        return f"{item.key} must be one of its options {choices}, got {shown(value)}"
     if item.is_nested:
         return f"{item.key} is a group of configs; set one of them, like {item.key + '.name'!r}"
-    return f"{item.key} is made by the experiment's code, and cannot be {value!r}"
+    return f"{item.key} is made by the experiment's code, and cannot be {shown(value)}"
 
 
 def default_problems(schema: Schema, replaced: Iterable[str]) -> list[Violation]:
@@ -107,7 +109,7 @@ def default_problems(schema: Schema, replaced: Iterable[str]) -> list[Violation]
             continue
         if isinstance(default, str) and item.options:
             hint = did_you_mean(default, item.options)
-            sentence = f"the class sets {item.key!r} to the unknown option {default!r}{hint}"
+            sentence = f"the class sets {item.key!r} to the unknown option {shown(default)}{hint}"
             problems.append(Violation(item.key, sentence))
         elif item.type != "object":
             problem = _default_problem(item)
@@ -122,7 +124,9 @@ def _default_problem(item: SchemaItem) -> str | None:
     except Misfit:
         hint = ", and it has no options" if isinstance(item.default, str) else ""
         expected = describe(parse_type(item.type))
-        return f"{item.key} must be {expected}, but the class sets it to {item.default!r}{hint}"
+        return (
+            f"{item.key} must be {expected}, but the class sets it to {shown(item.default)}{hint}"
+        )
     problem = broken(item.constraints, item.default)
     return f"{item.key} {problem}, set by the class" if problem else None
 
@@ -161,7 +165,9 @@ def clean_run_order(
         names += [entry] if isinstance(entry, str) else list(entry)
     known = [*schema.keys(), *schema.run_targets]
     problems = [
-        Violation("run_order", f"unknown name {name!r} in the run order{did_you_mean(name, known)}")
+        Violation(
+            "run_order", f"unknown name {shown(name)} in the run order{did_you_mean(name, known)}"
+        )
         for name in names
         if name not in known
     ]

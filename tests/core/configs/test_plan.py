@@ -108,7 +108,11 @@ def test_a_missing_value_matters_only_when_the_run_order_names_it() -> None:
 
 
 plain = st.recursive(
-    st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.none(),
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.none(),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=6,
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from annotated_types import Ge, Interval, Len, MultipleOf
 
-from lab_core.configs import BaseConfigs, ConfigError, calculate, plan, schema
+from lab_core.configs import BaseConfigs, ConfigError, calculate, check, plan, schema
 
 
 class Configs(BaseConfigs):
@@ -69,6 +69,9 @@ def test_values_of_the_right_type_are_taken(key: str, value: object, expected: o
         ("rate", "fast", "rate must be a float, got 'fast'"),
         ("rate", False, "rate must be a float, got False"),
         ("rate", 10**400, "rate must be a float, got 1000"),
+        ("count", 2**63, "count is beyond 64 bits, got 9223372036854775808"),
+        ("sizes", [2**70], "sizes is beyond 64 bits, got [1180591620717411303424]"),
+        ("anything", -(2**70), "anything must be a plain value, got -118"),
         ("name", 3, "name must be a string, got 3"),
         ("maybe", "x", "maybe must be an int or None, got 'x'"),
         ("sizes", [1, "a"], "sizes must be a list, each an int, got [1, 'a']"),
@@ -157,6 +160,14 @@ def test_a_command_line_may_give_an_item_with_options_a_value() -> None:
         ConfigError, match=r"steps must be an int \(or one of its options: by_epoch"
     ):
         plan(found, {"steps": 1.5})
+
+
+def test_a_sentence_never_echoes_a_huge_value_or_key() -> None:
+    huge = "\n" + "x" * 1_000_000
+    problems = check(Configs, {huge: 1, "count": huge, "mode": huge, "anything": {huge: 1}}, [huge])
+    assert len(problems) == 5
+    assert str(check(Configs, {"count": 10**5000})[0]) == "count is beyond 64 bits, got <int>"
+    assert all(len(p.message) < 400 and "\n" not in p.message for p in problems)
 
 
 def test_every_problem_of_a_message_is_told_at_once() -> None:
