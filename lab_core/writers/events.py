@@ -16,8 +16,11 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 from lab_core.tracker.summaries import histogram
+from lab_core.writers import event_rows
 from lab_core.writers.base import Batch, HistogramPoint, HparamValue, ImagePoint, ScalarGroup
+from lab_core.writers.records import Octets
 
+_FEW = 6  # so few scalars are made faster one by one
 _COLORSPACES = {1: 1, 3: 3, 4: 4}  # number of channels -> grey, RGB, RGBA
 _STATUS = {
     "completed": api_pb2.STATUS_SUCCESS,
@@ -26,9 +29,14 @@ _STATUS = {
 }
 
 
-def of_batch(batch: Batch) -> list[bytes]:
-    """Return a batch as events, one for each step of scalars measured together."""
-    out = [event for group in batch.groups() for event in _scalars(group)]
+def of_batch(batch: Batch) -> list[bytes | Octets]:
+    """Return a batch as events, one for each step of scalars measured together.
+
+    An event is bytes; many of one size are uint8 [events, octets].
+    """
+    out: list[bytes | Octets] = []
+    for group in batch.groups():
+        out += _scalars(group) if len(group.steps) < _FEW else event_rows.blocks(group)
     out += [_event(h.step, h.time, [_histogram(h)]) for h in batch.histograms]
     for at in batch.indexed:
         spread = histogram(at.name, at.step, at.time, list(at.values))

@@ -7,14 +7,15 @@ records of one length are done at once.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+Octets = npt.NDArray[np.uint8]
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 _BLOCK = 256
@@ -34,14 +35,13 @@ def _make_tables() -> npt.NDArray[np.uint32]:
 _TABLES = _make_tables()
 
 
-def masked_crcs(records: Sequence[bytes]) -> list[int]:
-    """Return the masked CRC32C of each record; all are of one length.
+def masked_crcs(octets_NL: Octets) -> npt.NDArray[np.uint32]:  # noqa: N803
+    """Return the masked CRC32C of each row.
 
     A CRC is linear: the checksum is the XOR of what each octet adds, at its distance from the end.
-    So one look-up does a block of every record, instead of one an octet.
+    So one look-up does a block of every row, instead of one an octet.
     """
-    num, length = len(records), len(records[0])
-    octets_NL = np.frombuffer(b"".join(records), np.uint8).reshape(num, length)  # noqa: N806
+    num, length = octets_NL.shape
     crc_N = np.full(num, 0xFFFFFFFF, np.uint32)  # noqa: N806
     for start in range(0, length, _BLOCK):
         block = octets_NL[:, start : start + _BLOCK].astype(np.intp)
@@ -50,16 +50,29 @@ def masked_crcs(records: Sequence[bytes]) -> list[int]:
             block[:, i] ^= (crc_N >> (8 * i)) & 0xFF
         rest_N = crc_N >> (8 * size) if size < 4 else np.uint32(0)  # noqa: N806
         distances = np.arange(size - 1, -1, -1)
-        crc_N = np.bitwise_xor.reduce(_TABLES[distances, block], axis=1) ^ rest_N  # noqa: N806
+        added_N: npt.NDArray[np.uint32] = np.bitwise_xor.reduce(_TABLES[distances, block], axis=1)  # noqa: N806
+        crc_N = added_N ^ rest_N  # noqa: N806
     crc_N = ~crc_N  # noqa: N806
-    masked: list[int] = (((crc_N >> 15) | (crc_N << 17)) + np.uint32(0xA282EAD8)).tolist()
+    masked: npt.NDArray[np.uint32] = ((crc_N >> 15) | (crc_N << 17)) + np.uint32(0xA282EAD8)
     return masked
 
 
+def framed(record: bytes | Octets) -> bytes:
+    """Return a record, or the rows of [records, octets], as they lie in a file."""
+    rows_NL = np.frombuffer(record, np.uint8)[None] if isinstance(record, bytes) else record  # noqa: N806
+    num, length = rows_NL.shape
+    out = np.empty((num, length + 16), np.uint8)
+    out[:, :12] = _header(length)
+    out[:, 12:-4] = rows_NL
+    out[:, -4:] = masked_crcs(rows_NL).astype("<u4")[:, None].view(np.uint8)
+    return out.tobytes()
+
+
 @lru_cache(maxsize=4096)
-def _header(length: int) -> bytes:
-    packed = struct.pack("<Q", length)
-    return packed + struct.pack("<I", masked_crcs([packed])[0])
+def _header(length: int) -> Octets:
+    packed = np.asarray([length], "<u8").view(np.uint8)
+    crc = masked_crcs(packed[None]).astype("<u4").view(np.uint8)
+    return np.concatenate([packed, crc])
 
 
 class RecordFile:
@@ -69,19 +82,9 @@ class RecordFile:
         self._file: Any = open(path, "ab", buffering=0)  # noqa: SIM115
         self._end = self._file.seek(0, 2)
 
-    def append(self, records: Sequence[bytes]) -> None:
-        """Append records in one write. What fails half-way is cut off again."""
-        by_length: dict[int, list[int]] = {}
-        for i, record in enumerate(records):
-            by_length.setdefault(len(record), []).append(i)
-        crcs = [0] * len(records)
-        for places in by_length.values():
-            for i, crc in zip(places, masked_crcs([records[i] for i in places]), strict=True):
-                crcs[i] = crc
-        parts = []
-        for record, crc in zip(records, crcs, strict=True):
-            parts += [_header(len(record)), record, crc.to_bytes(4, "little")]
-        data = b"".join(parts)
+    def append(self, records: Iterable[bytes | Octets]) -> None:
+        """Append records, and rows of records, in one write. What fails half-way is cut off."""
+        data = b"".join(map(framed, records))
         try:
             view = memoryview(data)
             while view:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lab_core.writers.base import Batch, HparamValue
 
 if TYPE_CHECKING:
-    from lab_core.writers.records import RecordFile
+    from lab_core.writers.records import Octets, RecordFile
 
 _counter = itertools.count()  # two files of one process in one second differ by it
 
@@ -64,7 +64,7 @@ class TensorboardWriter:
             self._file.close()
             self._file = None
 
-    def _append(self, records: Sequence[bytes]) -> None:
+    def _append(self, records: Sequence[bytes | Octets]) -> None:
         if self._file is None:
             self._file = self._create()
         self._file.append(records)

@@ -170,7 +170,28 @@ def test_checksums_are_those_of_tensorboard(length: int, num: int) -> None:
 
     random = np.random.default_rng(length)
     records = [random.bytes(length) for _ in range(num)]
-    assert masked_crcs(records) == [masked_crc32c(r) for r in records]
+    rows = np.frombuffer(b"".join(records), np.uint8).reshape(num, length)
+    assert masked_crcs(rows).tolist() == [masked_crc32c(r) for r in records]
+
+
+def test_events_made_together_are_those_made_one_by_one() -> None:
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    from lab_core.writers import event_rows
+    from lab_core.writers.base import ScalarColumn, ScalarGroup
+
+    steps = [0, 1, 127, 128, 300, 2**14, 2**35, 5, 2**62, 2**63 - 1]
+    times = [1.8e9 + 0.1 * i for i in range(len(steps))]
+    values = [[0.0, -1.5, math.inf, 1e-40, 1e300, 3.0, 0.1, -0.0, 2.0, -math.inf], [0.5] * 10]
+    columns = [ScalarColumn(f"ünder/{i}", steps, v, times) for i, v in enumerate(values)]
+    group = ScalarGroup(steps, times, tuple(columns))
+    events = [Event.FromString(row.tobytes()) for b in event_rows.blocks(group) for row in b]
+    assert [e.step for e in events] == steps
+    assert [e.wall_time for e in events] == times
+    assert [v.tag for v in events[0].summary.value] == ["ünder/0", "ünder/1"]
+    with np.errstate(over="ignore"):
+        expected = np.asarray(values).astype(np.float32).T.tolist()
+    assert [[v.simple_value for v in e.summary.value] for e in events] == expected
 
 
 def test_a_write_that_fails_half_way_leaves_a_file_that_can_be_read(
