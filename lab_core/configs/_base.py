@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lab_core.configs._declarations import Declarations, Option, read_class, registered
@@ -31,7 +31,9 @@ class _ConfigsMeta(type):
         frame = sys._getframe(1)
         own = read_class(cls, frame.f_globals)
         if "<locals>" in cls.__qualname__:
-            own.local_scope = {**frame.f_locals, name: cls}
+            # what an annotation can name, and not the data beside it: the class outlives its function
+            local = {k: v for k, v in frame.f_locals.items() if _may_annotate(v)}
+            own.local_scope = {**local, name: cls}
         type.__setattr__(cls, "_lab_own", own)
         if bases:
             taken = _RESERVED.intersection(own.names())
@@ -168,6 +170,10 @@ class BaseConfigs(metaclass=_ConfigsMeta):
 
 
 BaseConfigs._lab_prefix = ""
+
+
+def _may_annotate(value: object) -> bool:
+    return isinstance(value, type | ModuleType) or type(value).__module__ in ("types", "typing")
 
 
 def _find(cls: type, name: str) -> object:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from lab_core.configs._plain import is_plain
-from lab_core.configs._spec import Spec
+from lab_core.configs._spec import Source, Spec
 from lab_core.configs._state import State
 from lab_core.errors import ConfigError, Violation
 
@@ -39,6 +39,14 @@ class _ScratchState(State):
         if not converted and not is_plain(value):
             raise _NotPlain(key)
         return value
+
+    def _adopt(self, key: str, source: Source, value: Any) -> Any:
+        """Adopt a copy: the real instance goes to the real configs."""
+        if source.nested is None or not isinstance(value, source.nested):
+            return value
+        copied = value.__new__(type(value))
+        copied._lab_state.assigned.update(value._lab_state.given())
+        return super()._adopt(key, source, copied)
 
     def leaves(self) -> str:
         """Return the keys that what was read comes from in the end: those that can be set."""

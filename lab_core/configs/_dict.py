@@ -1,4 +1,4 @@
-"""Configs from a plain dict: every entry is an item and a hyper-parameter."""
+"""Configs from a plain dict: every entry is an item, every plain one a hyper-parameter."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from lab_core.configs._base import BaseConfigs
+from lab_core.configs._plain import is_plain
 from lab_core.errors import ConfigError, Violation
 
 
@@ -36,7 +37,7 @@ def _class_of(values: Mapping[str, Any], name: str, prefix: str) -> type[BaseCon
     for key, value in values.items():
         if isinstance(value, Mapping):
             value = _class_of(value, key.title(), f"{prefix}{key}.")()
-        else:
+        elif is_plain(value):
             cls.set_hyperparams(key)
         # not in the class body: a function there would be a method
         cls._lab_own.values[key] = value

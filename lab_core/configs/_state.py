@@ -255,6 +255,8 @@ class State:
         own = value._lab_state
         if own is self:
             return value
+        if value._lab_prefix:
+            raise ConfigError([Violation(key, f"what {key!r} is set to belongs to other configs")])
         if own.values:
             read = ", ".join(own.values)
             raise ConfigError(

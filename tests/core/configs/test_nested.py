@@ -168,3 +168,29 @@ def test_a_plain_dict_may_hold_functions_as_values() -> None:
     conf = calculate({"activation": abs, "loss": lambda x: x})
     assert conf.activation(-1) == 1  # type: ignore[attr-defined]
     assert conf.loss(2) == 2  # type: ignore[attr-defined]
+
+
+def test_configs_that_were_read_already_cannot_be_handed_over() -> None:
+    class Local(BaseConfigs):
+        optimizer: OptimizerConfigs
+
+    @Local.calc(Local.optimizer)
+    def used(c: Local) -> OptimizerConfigs:
+        made = OptimizerConfigs()
+        assert made.momentum == 0.5
+        return made
+
+    with pytest.raises(
+        ConfigError, match="'optimizer' was read before it was handed over: momentum"
+    ):
+        _ = Local().optimizer
+
+
+def test_code_may_override_nested_configs_with_an_instance() -> None:
+    made = MyOptimizer()
+    made.momentum = 0.25
+    conf = calculate(Configs, {"optimizer": made})
+    assert conf.optimizer is made
+    with pytest.raises(ConfigError, match="what 'optimizer' is set to belongs to other configs"):
+        calculate(Configs, {"optimizer": made}, ["optimizer"])
+    assert conf.optimizer.optimizer == ("sgd", 0.01, 0.25, [3])

@@ -93,3 +93,46 @@ def test_an_assigned_object_is_no_hyperparameter() -> None:
     conf = Configs()
     conf.model = Model()
     assert "model" not in hyperparams(calculate(conf))
+
+
+def test_a_value_whose_repr_fails_is_shown_by_its_class() -> None:
+    class Unprintable:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    conf = calculate({"model": Unprintable(), "point": object()})
+    assert [str(row) for row in listing(conf)] == [" model = <Unprintable>", " point = <object>"]
+
+
+def test_nested_configs_are_listed_by_their_items_and_their_option() -> None:
+    class Inner(BaseConfigs):
+        width: int = 3
+
+    class Local(BaseConfigs):
+        inner: Inner
+        chosen: Inner
+
+    @Local.calc(Local.chosen)
+    def wide(c: Local) -> Inner:
+        made = Inner()
+        made.width = 9
+        return made
+
+    conf = calculate(Local, {"chosen": "wide"}, ["inner", "chosen"])
+    assert (conf.inner.width, conf.chosen.width) == (3, 9)
+    assert [str(row) for row in listing(conf)] == [
+        " inner.width = 3",
+        "*chosen = <Inner chosen>  wide",
+        "*chosen.width = 9",
+    ]
+    assert hyperparams(conf) == {"chosen": "wide", "chosen.width": 9}
+    assert list(to_yaml_data(conf)["items"]) == ["inner.width", "chosen", "chosen.width"]
+
+
+def test_a_marked_object_is_a_hyperparameter_by_its_name() -> None:
+    class Local(BaseConfigs):
+        model: Model
+
+    Local.set_hyperparams(Local.model)
+    conf = calculate(Local, None, ["model"])
+    assert hyperparams(conf) == {"model": "<Model>"}
