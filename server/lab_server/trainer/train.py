@@ -13,7 +13,7 @@ from typing import Any
 from lab_core import checkpoints, experiment, loop
 from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
 from lab_core.errors import CheckpointError
-from lab_core.experiment import Experiment, Status
+from lab_core.experiment import Status
 from lab_server import events
 from lab_server.executors.base import EXIT_DISK_FULL, LaunchSpec
 from lab_server.run_folder import RunFolder
@@ -79,8 +79,9 @@ class _Attempt:
         self._configs = configs
         self._folder = folder
         self._outbox = outbox
-        self._experiment = Experiment(
-            spec.experiment,
+        # the current one of the module, which an experiment's own code asks for: save_numpy and the like
+        self._experiment = experiment.create(
+            name=spec.experiment,
             comment=spec.notes or spec.name,
             writers=[*(spec.writers or _DEFAULT_WRITERS), SpoolMetrics(outbox)],
             tags=spec.tags,
