@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO
@@ -95,8 +94,8 @@ class Download:
         """Ask for the bytes that are still missing."""
         return pb.DownloadArtifactRequest(run_id=self._run_id, path=self._path, offset=self._offset)
 
-    def receive(self, response: pb.DownloadArtifactResponse) -> Iterator[int]:
-        """Write a piece and yield how many bytes there are now."""
+    def receive(self, response: pb.DownloadArtifactResponse) -> tuple[int]:
+        """Write a piece and return how many bytes there are now."""
         assert self._file is not None
         try:
             self._file.write(response.data)
@@ -105,7 +104,7 @@ class Download:
         self._hash.update(response.data)
         self._offset += len(response.data)
         self._expected = response.sha256 or self._expected
-        yield self._offset
+        return (self._offset,)
 
     def finish(self) -> None:
         """Verify the hash and rename; when old bytes were wrong, begin anew, once.

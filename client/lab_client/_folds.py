@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from fnmatch import translate
 
 from lab_rpc.v1 import event_pb2
@@ -17,23 +17,25 @@ def to_events(message: event_pb2.RunEvent) -> tuple[Event]:
     return (convert.event(message),)
 
 
-def to_batches(message: event_pb2.RunEvent) -> Iterator[MetricsBatch]:
+def to_batches(message: event_pb2.RunEvent) -> Sequence[MetricsBatch]:
     """Metrics and truncations, by columns."""
     kind = message.WhichOneof("kind")
     if kind == "metrics":
-        yield MetricsBatch(message.seq, message.attempt, convert.metrics(message.metrics))
-    elif kind == "truncate":
+        return (MetricsBatch(message.seq, message.attempt, convert.metrics(message.metrics)),)
+    if kind == "truncate":
         after = message.truncate.after_step
-        yield MetricsBatch(message.seq, message.attempt, None, truncate_after=after)
+        return (MetricsBatch(message.seq, message.attempt, None, truncate_after=after),)
+    return ()
 
 
-def to_lines(message: event_pb2.RunEvent) -> Iterator[LogLine]:
+def to_lines(message: event_pb2.RunEvent) -> Sequence[LogLine]:
     """Log lines, one by one."""
-    if message.HasField("log"):
-        log = convert.event(message).body
-        assert isinstance(log, Log)
-        for line in log.lines:
-            yield LogLine(log.level, line, message.attempt, message.time_unix_ns)
+    if not message.HasField("log"):
+        return ()
+    log = convert.event(message).body
+    assert isinstance(log, Log)
+    attempt, time_unix_ns = message.attempt, message.time_unix_ns
+    return [LogLine(log.level, line, attempt, time_unix_ns) for line in log.lines]
 
 
 class PointFold:
@@ -50,7 +52,7 @@ class PointFold:
         self._every = every
         self._next_step: dict[str, int] = {}
 
-    def __call__(self, message: event_pb2.RunEvent) -> Iterable[Point]:
+    def __call__(self, message: event_pb2.RunEvent) -> Sequence[Point]:
         """Return the points of an event."""
         kind = message.WhichOneof("kind")
         if kind == "truncate":
@@ -69,10 +71,11 @@ class PointFold:
         points = metrics.points(message.attempt)
         return points if self._every <= 1 else self._thin(points)
 
-    def _thin(self, points: Iterable[Point]) -> Iterator[Point]:
-        next_step = self._next_step
+    def _thin(self, points: list[Point]) -> list[Point]:
+        next_step, kept_points = self._next_step, []
         for step, values, attempt in points:
             kept = {k: v for k, v in values.items() if step >= next_step.get(k, step)}
             if kept:
                 next_step.update(dict.fromkeys(kept, step + self._every))
-                yield Point(step, kept, attempt)
+                kept_points.append(Point(step, kept, attempt))
+        return kept_points

@@ -6,7 +6,7 @@ call ends without `is_complete` they open the next one, which goes on where the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -19,7 +19,7 @@ from lab_client.events import MetricsUpdate
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-Fold = Callable[[event_pb2.RunEvent], Iterable[T]]
+Fold = Callable[[event_pb2.RunEvent], Sequence[T]]
 
 
 class Resumable(Protocol[T_co]):
@@ -44,8 +44,8 @@ class Resumable(Protocol[T_co]):
     def request(self) -> Message:
         """Return what asks for the rest."""
 
-    def receive(self, response: Any) -> Iterable[T_co]:
-        """Take an answer in and yield what it holds."""
+    def receive(self, response: Any) -> Sequence[T_co]:
+        """Take an answer in and return what it holds."""
 
 
 class EventStream(Generic[T]):
@@ -87,25 +87,31 @@ class EventStream(Generic[T]):
         """Ask for the events after the last one."""
         return pb.WatchRunRequest(run_id=self._run_id, after_seq=self._last_seq)
 
-    def receive(self, response: pb.WatchRunResponse) -> Iterator[T]:
-        """Check the order of the events and yield what the fold makes of them.
+    def receive(self, response: pb.WatchRunResponse) -> list[T]:
+        """Check the order of the events and return what the fold makes of them.
 
         Raises:
             EventGap: if the server left some out.
         """
+        items: list[T] = []
+        last_seq, until_seq, fold = self._last_seq, self._until_seq, self._fold
+        message = None
         for message in response.events:
             seq = message.seq
-            if seq <= self._last_seq:
+            if seq <= last_seq:
                 continue
-            if seq != self._last_seq + 1:
-                raise EventGap(self._run_id, self._last_seq + 1, seq)
-            self._last_seq = seq
+            if seq != last_seq + 1:
+                raise EventGap(self._run_id, last_seq + 1, seq)
+            last_seq = seq
+            items += fold(message)
+            if seq == until_seq:
+                break
+        if message is not None and message.seq == last_seq != self._last_seq:
             self._is_terminal = (
                 message.HasField("state") and message.state.state in convert.TERMINAL_STATES
             )
-            yield from self._fold(message)
-            if self.is_enough:
-                return
+        self._last_seq = last_seq
+        return items
 
 
 class MetricsStream:
@@ -127,14 +133,21 @@ class MetricsStream:
         """Ask for what comes after the last answer."""
         return self._request
 
-    def receive(self, response: pb.WatchMetricsResponse) -> Iterator[MetricsUpdate]:
-        """Yield the updates; the last one of an answer carries the answer's cursor."""
+    def receive(self, response: pb.WatchMetricsResponse) -> list[MetricsUpdate]:
+        """Return the updates; the last one of an answer carries the answer's cursor."""
+        before, after = self._request.cursor, response.cursor
         last = len(response.batches) - 1
-        for index, batch in enumerate(response.batches):
-            cursor = response.cursor if index == last else self._request.cursor
-            yield MetricsUpdate(batch.run_id, batch.experiment, convert.event(batch.event), cursor)
-        if response.cursor:
-            self._request.cursor = response.cursor
+        if after:
+            self._request.cursor = after
+        return [
+            MetricsUpdate(
+                batch.run_id,
+                batch.experiment,
+                convert.event(batch.event),
+                after if index == last else before,
+            )
+            for index, batch in enumerate(response.batches)
+        ]
 
 
 def metrics_stream(

@@ -280,9 +280,9 @@ class Client(SyncShell):
         if after_seq:
             info = self.get(run_id)
             if info.state.is_terminal and info.last_seq <= after_seq:
-                return
+                return iter(())
         stream = _streams.EventStream(run_id, after_seq, _folds.to_events)
-        yield from self._read(stream, timeout_s)
+        return self._read(stream, timeout_s)
 
     def watch_metrics(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -75,23 +75,29 @@ class Metrics:
     steps: Sequence[int]
     columns: Mapping[str, Column]
 
-    def points(self, attempt: int = 0) -> Iterator[Point]:
-        """Yield the batch row by row."""
-        if all(not column.rows for column in self.columns.values()):
+    def points(self, attempt: int = 0) -> list[Point]:
+        """Return the batch row by row."""
+        if not self.columns:
+            return []
+        if not any(column.rows for column in self.columns.values()):
             names = tuple(self.columns)
-            values = (column.values for column in self.columns.values())
-            for step, *row in zip(self.steps, *values, strict=True):
-                yield Point(step, dict(zip(names, row, strict=True)), attempt)
-            return
-        rows: list[dict[str, float]] = [{} for _ in self.steps]
+            rows = zip(*(column.values for column in self.columns.values()), strict=True)
+            # tuple.__new__ past the named tuple's own constructor: half the time of a point.
+            new, kind = tuple.__new__, Point
+            return [
+                new(kind, (step, dict(zip(names, row)), attempt))  # noqa: B905  # hot
+                for step, row in zip(self.steps, rows, strict=True)
+            ]
+        found: list[dict[str, float]] = [{} for _ in self.steps]
         for name, column in self.columns.items():
-            for row_index, value in zip(
-                column.rows or range(len(self.steps)), column.values, strict=True
-            ):
-                rows[row_index][name] = value
-        for step, point in zip(self.steps, rows, strict=True):
-            if point:
-                yield Point(step, point, attempt)
+            indices = column.rows or range(len(self.steps))
+            for index, value in zip(indices, column.values, strict=True):
+                found[index][name] = value
+        return [
+            Point(step, values, attempt)
+            for step, values in zip(self.steps, found, strict=True)
+            if values
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,7 @@ class Run(RunHandle):
     ) -> Iterator[T]:
         info = self._info if follow and not after_seq else self.refresh()
         stream = self._event_stream(fold, info, after_seq, follow)
-        if stream is not None:
-            yield from self._client._read(stream, timeout_s)
+        return iter(()) if stream is None else self._client._read(stream, timeout_s)
 
     def wait(
         self, timeout_s: float | None = None, *, progress: bool = False, check: bool = False
