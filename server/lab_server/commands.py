@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lab_core.errors import LabError, SettingsError
+from lab_server.security_commands import certs, tokens
 from lab_server.settings import Loaded, Settings, load
 
 app = typer.Typer(
@@ -99,6 +100,10 @@ def config(loaded: Loaded) -> None:
         typer.echo(f"{name:<{width}} = {json.dumps(value)}  # {loaded.origins[name]}")
     for warning in loaded.warnings:
         typer.echo(f"lab-server: {warning}", err=True)
+
+
+app.add_typer(tokens, name="tokens")
+app.add_typer(certs, name="certs")
 
 
 @app.command(name="version")

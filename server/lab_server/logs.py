@@ -22,7 +22,6 @@ def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stderr
     is_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         hide_secrets,
@@ -38,6 +37,8 @@ def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            # Not for lines of libraries and of runs: their tasks may have begun in a call long over.
+            structlog.contextvars.merge_contextvars,
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],

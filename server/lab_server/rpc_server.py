@@ -11,6 +11,7 @@ from lab_core.errors import SettingsError
 from lab_server import rpc
 from lab_server.addresses import Address
 from lab_server.auth import Authenticate
+from lab_server.call_log import log_calls
 from lab_server.health import Health
 from lab_server.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
 from lab_server.rpc_metrics import RpcMetrics
@@ -25,6 +26,7 @@ def interceptors(
     """Return what surrounds every call, the outermost first."""
     return [
         AroundInterceptor(RpcMetrics(registry)),
+        AroundInterceptor(log_calls),
         AroundInterceptor(errors_as_statuses),
         *([AroundInterceptor(Authenticate(tokens))] if tokens else []),
         ParseInterceptor(),

@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 from lab_core.errors import LabError
 from lab_server import rpc, rpc_server
 from lab_server.addresses import Address
+from lab_server.announcing import AnnouncingHub
 from lab_server.catalogue import Catalogue
 from lab_server.devices import Devices
 from lab_server.executors import Executor
 from lab_server.exporter import Exporter
 from lab_server.health import Health
-from lab_server.hub import Hub
 from lab_server.limits import Limits
 from lab_server.paging import Paging
 from lab_server.retention import Retention
@@ -69,7 +69,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         http_socket = stack.enter_context(listen(settings.http_address))
         store = SqlStore(f"sqlite:///{home / 'lab.db'}")
         stack.push_async_callback(store.close)
-        hub = Hub(store)
+        hub = AnnouncingHub(store, registry)
         supervisor = Supervisor(store, hub, executor, home, _supervision(settings))
         await supervisor.start_up()
         stop_trainers = settings.on_shutdown == "stop"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import structlog
 from lab_rpc.v1 import event_pb2, run_pb2, training_service_pb2
 
 import lab_server
@@ -229,7 +230,9 @@ class Service:
         return self._home / "runs" / run.experiment / run.id
 
     async def _run(self, run_id: str) -> Run:
-        return await self._supervisor.get(requests.check_run_id(run_id))
+        run = await self._supervisor.get(requests.check_run_id(run_id))
+        structlog.contextvars.bind_contextvars(run=run.id)
+        return run
 
     async def _own(self, run_id: str, *, is_exact: bool = False) -> Run:
         run = await self._run(run_id)

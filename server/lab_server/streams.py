@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import structlog
 from lab_rpc.v1 import event_pb2, training_service_pb2
 
 from lab_core.errors import Violation
@@ -92,7 +93,9 @@ class Streams:
                 ).SerializeToString()
 
     async def _run(self, run_id: str) -> Run:
-        return await self._supervisor.get(requests.check_run_id(run_id))
+        run = await self._supervisor.get(requests.check_run_id(run_id))
+        structlog.contextvars.bind_contextvars(run=run.id)
+        return run
 
     async def _position(self, request: pb.WatchMetricsRequest) -> int:
         if len(request.run_ids) > requests.MAX_NUM_IDS:

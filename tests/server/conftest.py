@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from lab_server.service import Service
 from lab_server.settings import load
 from lab_server.store.sql import SqlStore
 from lab_server.streams import Streams
+from lab_server.tls import Certificates
+from lab_server.tokens import Tokens
 from prometheus_client import CollectorRegistry
 
 from tests.server.fakes import FakeExecutor, FakeSupervisor
@@ -64,6 +66,15 @@ class Surface:
 @pytest.fixture
 async def surface(tmp_path: Path) -> AsyncIterator[Surface]:
     """Serve on a free port, with the interceptors that the real server has."""
+    async with open_surface(tmp_path) as it:
+        yield it
+
+
+@asynccontextmanager
+async def open_surface(
+    tmp_path: Path, tokens: Tokens | None = None, certificates: Certificates | None = None
+) -> AsyncIterator[Surface]:
+    """Serve with or without tokens and TLS; with either, the surface's own stub is let in nowhere."""
     async with AsyncExitStack() as stack:
         executor = FakeExecutor()
         store = SqlStore(f"sqlite:///{tmp_path / 'lab.db'}")
@@ -98,9 +109,9 @@ async def surface(tmp_path: Path) -> AsyncIterator[Surface]:
             home=tmp_path,
         )
         settings = load({"grpc": "127.0.0.1:0"}).settings
-        server = make_server(settings, registry, health)
+        server = make_server(settings, registry, health, tokens)
         server.add_generic_rpc_handlers((rpc.handlers(service, streams),))
-        address = str(bind(server, settings, None))
+        address = str(bind(server, settings, certificates))
         await server.start()
         stack.push_async_callback(server.stop, 0)
         stack.callback(hub.close)

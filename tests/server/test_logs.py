@@ -1,0 +1,104 @@
+"""The server's log: its forms, what is bound to its lines, what is never in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from lab_rpc.v1 import training_service_pb2
+from lab_server import logs
+from lab_server.announcing import AnnouncingHub
+from lab_server.runs import RunState
+
+from tests.server.conftest import Surface
+
+pb = training_service_pb2
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """Give what is logged as JSON, and set everything back."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    logs.set_up("json", "debug", stream)
+    structlog.configure(cache_logger_on_first_use=False)
+    yield stream
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_lines_of_ours_and_of_libraries_have_one_form(lines: io.StringIO) -> None:
+    structlog.get_logger("a").info("one", run="r")
+    logging.getLogger("b").warning("two %s", "three")
+    first, second = map(json.loads, lines.getvalue().splitlines())
+    assert (first["event"], first["run"], first["level"]) == ("one", "r", "info")
+    assert (second["event"], second["level"]) == ("two three", "warning")
+    assert first["timestamp"].endswith("Z")
+
+
+def test_an_exception_is_one_line_with_its_traceback(lines: io.StringIO) -> None:
+    try:
+        int("nope")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    (line,) = lines.getvalue().splitlines()
+    assert "ValueError: invalid literal" in json.loads(line)["exception"]
+
+
+def test_secrets_are_not_written(lines: io.StringIO) -> None:
+    structlog.get_logger().info("called", token="lab_1_s3cret", Authorization="Bearer s3cret")
+    assert "s3cret" not in lines.getvalue()
+
+
+def test_people_get_text() -> None:
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        logs.set_up("human", "info", stream)
+        logging.getLogger("x").info("hello")
+        logging.getLogger("x").debug("hidden")
+    finally:
+        root.handlers[:], root.level = handlers, level
+        structlog.reset_defaults()
+    assert "hello" in stream.getvalue()
+    assert "hidden" not in stream.getvalue()
+
+
+async def test_a_call_is_logged_with_its_request_and_run(
+    lines: io.StringIO, surface: Surface
+) -> None:
+    run = await surface.run()
+    metadata = (("x-request-id", "mine-1"), ("authorization", "Bearer lab_1_s3cret"))
+    await surface.stub.GetRun(pb.GetRunRequest(run_id=run.id[:-1]), metadata=metadata)
+    calls = [json.loads(line) for line in lines.getvalue().splitlines()]
+    (call,) = (c for c in calls if c["event"] == "call" and c["method"] == "GetRun")
+    assert (call["request"], call["run"], call["outcome"]) == ("mine-1", run.id, "ok")
+    (other,) = (c for c in calls if c["event"] == "call" and c["method"] == "CreateRun")
+    assert len(other["request"]) == 8
+    assert "s3cret" not in lines.getvalue()
+
+
+async def test_each_change_of_state_is_a_line_and_ends_are_counted(
+    lines: io.StringIO, surface: Surface
+) -> None:
+    from prometheus_client import CollectorRegistry
+
+    registry = CollectorRegistry()
+    surface.supervisor._hub = AnnouncingHub(surface.store, registry)
+    assert registry.get_sample_value("lab_runs_ended_total", {"state": "FAILED"}) == 0
+    run = await surface.run(RunState.RUNNING)
+    await surface.supervisor.move(run, RunState.FAILED)
+    changes = [json.loads(line) for line in lines.getvalue().splitlines() if "changed" in line]
+    assert [(c["run"], c["state"]) for c in changes] == [
+        (run.id, "CREATED"),
+        (run.id, "RUNNING"),
+        (run.id, "FAILED"),
+    ]
+    assert changes[-1]["level"] == "warning"
+    assert registry.get_sample_value("lab_runs_ended_total", {"state": "FAILED"}) == 1

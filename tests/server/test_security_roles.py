@@ -1,0 +1,242 @@
+"""Every RPC against every kind of caller: the table of docs/operations.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from lab_rpc.v1 import training_service_pb2
+from lab_server.roles import ROLES, Role
+from lab_server.rpc import SERVICE_NAME
+from lab_server.runs import RunRequest, RunState
+from lab_server.tokens import TokenFile, Tokens
+
+from tests.server.conftest import Surface, open_surface
+
+pb = training_service_pb2
+OK, UNAUTHENTICATED, DENIED = "OK", "UNAUTHENTICATED", "PERMISSION_DENIED"
+NOBODIES = ("none", "garbage", "wrong", "expired", "revoked")
+SOMEBODIES = ("viewer", "operator on own", "operator on another's", "admin")
+
+# For each RPC what a viewer gets, an operator on an own run and on another's, and an admin.
+READ = (OK, OK, OK, OK)
+CREATE = (DENIED, OK, OK, OK)
+CHANGE = (DENIED, OK, DENIED, OK)
+TABLE = {
+    "GetServerInfo": READ,
+    "ListExperiments": READ,
+    "GetExperiment": READ,
+    "PlanRun": READ,
+    "CreateRun": CREATE,
+    "StartRun": CHANGE,
+    "GetRun": READ,
+    "ListRuns": READ,
+    "UpdateRun": CHANGE,
+    "DeleteRun": CHANGE,
+    "StopRun": CHANGE,
+    "WatchRun": READ,
+    "WatchMetrics": READ,
+    "QueryMetrics": READ,
+    "ListArtifacts": READ,
+    "DownloadArtifact": READ,
+}
+
+
+@dataclass
+class Guarded:
+    """A surface that asks for tokens, and a header for each kind of caller."""
+
+    surface: Surface
+    file: TokenFile
+    headers: dict[str, str]
+
+    async def code(self, method: str, run_id: str, header: str) -> str:
+        """Return the code of a call."""
+        descriptor = pb.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name[method]
+        channel = self.surface.channel
+        make: Any = channel.unary_stream if descriptor.server_streaming else channel.unary_unary
+        metadata = (("authorization", header),) if header else ()
+        call = make(f"/{SERVICE_NAME}/{method}")(_request(method, run_id), metadata=metadata)
+        try:
+            await (call.read() if descriptor.server_streaming else call)
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        finally:
+            call.cancel()
+        return OK
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    file = TokenFile(tmp_path / "tokens.json")
+    right = file.create("olga", Role.OPERATOR)
+    revoked = file.create("rita", Role.ADMIN)
+    file.revoke(revoked.split("_")[1])
+    prefix, token_id, _ = right.split("_", 2)
+    headers = {
+        "none": "",
+        "garbage": "Basic b2xnYTpwdw==",
+        "wrong": f"Bearer {prefix}_{token_id}_not-the-secret",
+        "expired": f"Bearer {file.create('eve', Role.ADMIN, time.time() - 1)}",
+        "revoked": f"Bearer {revoked}",
+        "viewer": f"Bearer {file.create('vera', Role.VIEWER)}",
+        "operator on own": f"Bearer {right}",
+        "operator on another's": f"Bearer {right}",
+        "admin": f"Bearer {file.create('ada', Role.ADMIN)}",
+    }
+    async with open_surface(tmp_path, Tokens(tmp_path / "tokens.json")) as surface:
+        yield Guarded(surface, file, headers)
+
+
+async def _read_to_the_end(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+def _request(method: str, run_id: str) -> bytes:
+    """Return a request that an admin is answered OK to."""
+    fields: dict[str, dict[str, Any]] = {
+        "GetServerInfo": {},
+        "ListExperiments": {},
+        "ListRuns": {},
+        "WatchMetrics": {"from_start": True},
+        "GetExperiment": {"name": "mnist"},
+        "PlanRun": {"experiment": "mnist"},
+        "CreateRun": {"experiment": "mnist"},
+        "DownloadArtifact": {"run_id": run_id, "path": "log.txt"},
+        "UpdateRun": {"run_id": run_id, "name": "new", "update_mask": {"paths": ["name"]}},
+    }
+    message = getattr(pb, f"{method}Request")(**fields.get(method, {"run_id": run_id}))
+    data: bytes = message.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("method", sorted(TABLE))
+async def test_each_caller_gets_what_the_table_says(guarded: Guarded, method: str) -> None:
+    expected = dict.fromkeys(NOBODIES, UNAUTHENTICATED)
+    expected |= dict(zip(SOMEBODIES, TABLE[method], strict=True))
+    found = {}
+    for caller in expected:
+        owner = "another" if caller == "operator on another's" else "olga"
+        run = await guarded.surface.supervisor.create(
+            RunRequest("mnist"), owner=owner, config_hash="", key=None, fingerprint=""
+        )
+        if method == "StopRun":
+            await guarded.surface.supervisor.move(run, RunState.RUNNING)
+        folder = guarded.surface.home / "runs" / "mnist" / run.id
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_text("x")
+        found[caller] = await guarded.code(method, run.id, guarded.headers[caller])
+    assert found == expected
+
+
+def test_every_rpc_is_in_the_table_and_has_a_role() -> None:
+    methods = pb.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
+    assert set(TABLE) == set(methods)
+    assert all(ROLES.get(f"/{SERVICE_NAME}/{method}") is not None for method in methods)
+
+
+def test_the_docs_have_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip().strip("`") for cell in line.strip("| ").split("|")]
+        if cells[0] in TABLE:
+            rows[cells[0]] = tuple(cells[1:])
+    assert rows == {method: (UNAUTHENTICATED, *codes) for method, codes in TABLE.items()}
+
+
+async def test_a_run_belongs_to_who_created_it(guarded: Guarded) -> None:
+    stub, header = guarded.surface.stub, guarded.headers["operator on own"]
+    metadata = (("authorization", header),)
+    response = await stub.CreateRun(pb.CreateRunRequest(experiment="mnist"), metadata=metadata)
+    assert response.run.owner == "olga"
+    info = await stub.GetServerInfo(pb.GetServerInfoRequest(), metadata=metadata)
+    assert (info.principal, info.role) == ("olga", "operator")
+
+
+async def test_keys_of_different_principals_do_not_meet(guarded: Guarded) -> None:
+    request = pb.CreateRunRequest(experiment="mnist", idempotency_key="k")
+    ids = set()
+    for caller in ("operator on own", "admin"):
+        metadata = (("authorization", guarded.headers[caller]),)
+        ids.add((await guarded.surface.stub.CreateRun(request, metadata=metadata)).run.id)
+    assert len(ids) == 2
+
+
+async def test_a_new_token_works_and_a_revoked_one_ends_a_stream_without_a_restart(
+    guarded: Guarded,
+) -> None:
+    token = guarded.file.create("nora", Role.OPERATOR)
+    metadata = (("authorization", f"Bearer {token}"),)
+    stub = guarded.surface.stub
+    run = (await stub.CreateRun(pb.CreateRunRequest(experiment="mnist"), metadata=metadata)).run
+    stream = stub.WatchRun(pb.WatchRunRequest(run_id=run.id), metadata=metadata)
+    await stream.read()
+    guarded.file.revoke(token.split("_")[1])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _read_to_the_end(stream)  # heartbeats, until the revocation is noticed
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert await guarded.code("GetRun", run.id, f"Bearer {token}") == UNAUTHENTICATED
+
+
+async def test_a_damaged_token_file_keeps_those_that_were_read(guarded: Guarded) -> None:
+    (guarded.surface.home / "tokens.json").write_text("{")
+    assert await guarded.code("ListRuns", "", guarded.headers["admin"]) == OK
+
+
+async def test_probes_need_no_token_and_reflection_does(guarded: Guarded) -> None:
+    health = health_pb2_grpc.HealthStub(guarded.surface.channel)
+    answer = await health.Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    reflection = reflection_pb2_grpc.ServerReflectionStub(guarded.surface.channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    codes = []
+    for caller in ("none", "viewer"):
+        metadata = (("authorization", guarded.headers[caller]),)
+        call = reflection.ServerReflectionInfo(iter([request]), metadata=metadata)
+        try:
+            codes.append((await call.read()).WhichOneof("message_response"))
+        except grpc.aio.AioRpcError as error:
+            codes.append(error.code().name)
+        call.cancel()
+    assert codes == [UNAUTHENTICATED, "list_services_response"]
+
+
+def test_the_file_holds_no_secret_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    token = TokenFile(path).create("ada", Role.ADMIN)
+    assert token.split("_", 2)[2] not in path.read_text()
+    assert json.loads(path.read_text())["tokens"][0]["name"] == "ada"
+    assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace("admin", "god"),
+        lambda text: re.sub(r'"sha256": "[0-9a-f]+",', "", text),
+    ],
+)
+def test_a_file_of_something_else_fails_at_start(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    from lab_core.errors import SettingsError
+
+    path = tmp_path / "tokens.json"
+    TokenFile(path).create("ada", Role.ADMIN)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(SettingsError, match="is no file of `lab-server tokens`"):
+        Tokens(path)
