@@ -1,0 +1,364 @@
+"""One long run of small runs under random SIGKILLs of the server and of trainers.
+
+    python benchmarks/chaos.py [--kills 50] [--seed 0] [--slots 2] [--home DIR]
+
+Every run is watched through the SDK from its start, from some later time, and by a watcher that cuts
+itself off again and again. At the end every watcher's log, the store, sqlite.db and the final weights
+are compared with those of a twin with the same configs that nobody disturbed. Prints the kills
+survived, the events checked, and how many were lost or doubled; exits with 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab_client import Client, Run, RunOptions
+from lab_client.errors import LabError
+from lab_client.events import Event, Metrics, Truncate
+from live_server import LiveServer
+
+EXPERIMENT = Path(__file__).with_name("chaos_experiment.py")
+NUM_SEEDS = 4
+PATIENCE_S = 600.0
+
+History = dict[str, dict[int, float]]
+
+
+@dataclass
+class Watcher:
+    """What one watcher of a run got."""
+
+    how: str
+    events: list[Event] = field(default_factory=list)
+    error: str = ""
+    thread: threading.Thread | None = None
+
+
+@dataclass
+class Trial:
+    """One small run, and who watches it."""
+
+    seed: int
+    run: Run
+    watchers: list[Watcher] = field(default_factory=list)
+
+
+@dataclass
+class Result:
+    """What is left of a run in the end, all of which its twin must have too."""
+
+    history: History
+    database: History
+    weights: bytes
+
+
+class Chaos:
+    """Keeps runs going on a server, and kills."""
+
+    def __init__(self, home: Path, seed: int, num_slots: int) -> None:
+        self.rng = random.Random(seed)
+        self.num_slots = num_slots
+        self.server = LiveServer(
+            home,
+            *("--slots", f"cpu:{num_slots}", "--experiments", str(EXPERIMENT)),
+            *("--heartbeat-s", "1", "--grace-s", "10"),
+        )
+        self.kills: Counter[str] = Counter()
+        self.trials: list[Trial] = []
+        self.client = patient_client(self.server.address)
+
+    def open_trials(self) -> list[Trial]:
+        """Return the runs whose first watcher still watches."""
+        return [t for t in self.trials if t.watchers[0].thread and t.watchers[0].thread.is_alive()]
+
+    def feed(self) -> None:
+        """Keep the slots full and some runs waiting; let somebody join a run late."""
+        while len(self.open_trials()) < self.num_slots + 2:
+            seed = self.rng.randrange(NUM_SEEDS)
+            run = create(self.client, seed)
+            trial = Trial(seed, run)
+            self.trials.append(trial)
+            watch(trial, "from the start", self.watch_whole)
+            watch(trial, "cut off", self.watch_cut)
+            run.start()
+        trial = self.rng.choice(self.open_trials())
+        if len(trial.watchers) < 4:
+            watch(trial, "late", self.watch_whole)
+
+    def watch_whole(self, run_id: str) -> Iterator[Event]:
+        """Watch in one go."""
+        with patient_client(self.server.address) as client:
+            yield from client.run(run_id).events()
+
+    def watch_cut(self, run_id: str) -> Iterator[Event]:
+        """Watch some events, go away, and attach again after the last one seen."""
+        rng = random.Random(run_id)
+        last_seq, is_over = 0, False
+        while not is_over:
+            left = rng.randrange(1, 30)
+            with patient_client(self.server.address) as client:
+                is_over = True
+                for event in client.run(run_id).events(after_seq=last_seq):
+                    yield event
+                    last_seq, left = event.seq, left - 1
+                    if not left and not is_terminal(event):
+                        is_over = False
+                        break
+
+    def strike(self) -> None:
+        """Kill something, at random; a killed server comes back."""
+        what = self.rng.choices(["trainer", "server", "both", "server, twice"], [5, 3, 2, 1])[0]
+        if what in ("trainer", "both"):
+            victim = self.a_trainer()
+            if victim is None and what == "trainer":
+                return
+            if victim is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                self.kills["trainers"] += 1
+        if what != "trainer":
+            self.server.kill()
+            self.kills["servers"] += 1
+            time.sleep(self.rng.choice([0.0, self.rng.uniform(0.0, 2.0)]))
+            self.server.launch()
+        if what == "server, twice":
+            time.sleep(self.rng.uniform(0.05, 1.5))
+            self.server.kill()
+            self.kills["servers while starting"] += 1
+            self.server.launch()
+
+    def a_trainer(self) -> int | None:
+        """Return the pid of some trainer that lives."""
+        living = []
+        for path in self.server.home.glob("runs/*/*/spool/*.pid"):
+            with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+                told = json.loads(path.read_text())
+                fields = Path(f"/proc/{told['pid']}/stat").read_text().rpartition(")")[2].split()
+                if int(fields[19]) == told["start_ticks"] and fields[0] not in "ZX":
+                    living.append(int(told["pid"]))
+        return self.rng.choice(sorted(living)) if living else None
+
+    def run(self, num_kills: int) -> None:
+        """Kill so often, then let what has begun come to its end."""
+        self.server.start()
+        while self.kills.total() < num_kills:
+            self.feed()
+            time.sleep(self.rng.uniform(0.2, 4.0))
+            before = self.kills.total()
+            self.strike()
+            if self.kills.total() > before:
+                ended = len(self.trials) - len(self.open_trials())
+                print(f"\r{self.kills.total()} kills, {ended} runs ended", end="", flush=True)
+        deadline = time.monotonic() + PATIENCE_S
+        for trial in self.trials:
+            for watcher in trial.watchers:
+                assert watcher.thread is not None
+                watcher.thread.join(max(0.0, deadline - time.monotonic()))
+                if watcher.thread.is_alive():
+                    watcher.error = watcher.error or f"still watching after {PATIENCE_S:g} s"
+        print()
+
+
+def patient_client(address: str) -> Client:
+    return Client(
+        address, timeout_s=PATIENCE_S, retry_timeout_s=PATIENCE_S, reconnect_timeout_s=PATIENCE_S
+    )
+
+
+def create(client: Client, seed: int) -> Run:
+    return client.create("trial", {"seed": seed}, options=RunOptions(max_retries=1000))
+
+
+def watch(trial: Trial, how: str, events_of: Callable[[str], Iterator[Event]]) -> None:
+    """Watch a run in a thread of its own."""
+    watcher = Watcher(how)
+
+    def work() -> None:
+        try:
+            watcher.events.extend(events_of(trial.run.id))
+        except LabError as error:
+            watcher.error = f"{type(error).__name__}: {error}"
+
+    watcher.thread = threading.Thread(target=work, daemon=True)
+    watcher.thread.start()
+    trial.watchers.append(watcher)
+
+
+def is_terminal(event: Event) -> bool:
+    state = getattr(event.body, "state", None)
+    return state is not None and state.value in ("COMPLETED", "STOPPED", "FAILED")
+
+
+def history_of(events: list[Event]) -> History:
+    """Fold a log: what counts of each metric, by step."""
+    history: History = {}
+    for event in events:
+        match event.body:
+            case Truncate(after_step=after):
+                for points in history.values():
+                    for step in [step for step in points if step > after or after == 0]:
+                        del points[step]
+            case Metrics(steps=steps, columns=columns):
+                for name, column in columns.items():
+                    for row, value in zip(
+                        column.rows or range(len(steps)), column.values, strict=True
+                    ):
+                        points = history.setdefault(name, {})
+                        if steps[row] in points:
+                            raise SystemExit(f"{name} has step {steps[row]} twice, seq {event.seq}")
+                        points[steps[row]] = value
+    return history
+
+
+def result_of(run: Run, home: Path, events: list[Event]) -> Result:
+    """Return what a run left, in its log and in its folder."""
+    folder = next(home.glob(f"runs/*/{run.id}"))
+    with contextlib.closing(sqlite3.connect(folder / "sqlite.db")) as db:
+        database: History = {}
+        for name, step, value in db.execute("SELECT indicator, step, value FROM scalars"):
+            database.setdefault(name, {})[step] = value
+    return Result(history_of(events), database, (folder / "numpy" / "weights.npy").read_bytes())
+
+
+def twins(folder: Path) -> dict[int, Result]:
+    """Run each config once, undisturbed, on a server of its own."""
+    server = LiveServer(folder, "--slots", "cpu:2", "--experiments", str(EXPERIMENT))
+    server.start()
+    with patient_client(server.address) as client:
+        runs = {seed: create(client, seed).start() for seed in range(NUM_SEEDS)}
+        results = {seed: result_of(run, folder, list(run.events())) for seed, run in runs.items()}
+    server.stop()
+    return results
+
+
+def stored_events(home: Path, run_id: str) -> list[Event]:
+    """Read a run's log from the store itself."""
+    from lab_client import _convert
+    from lab_rpc.v1.event_pb2 import RunEvent
+
+    with contextlib.closing(sqlite3.connect(home / "lab.db")) as db:
+        rows = db.execute("SELECT payload FROM events WHERE run_id = ? ORDER BY seq", (run_id,))
+        return [_convert.event(RunEvent.FromString(payload)) for (payload,) in rows]
+
+
+class Report:
+    """Compares, and counts."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
+
+    def check(self, is_fine: bool, problem: str) -> None:
+        if not is_fine:
+            self.problems.append(problem)
+
+    def trial(self, trial: Trial, home: Path, twin: Result, fresh: list[Event]) -> None:
+        """Compare all that is known of a run."""
+        run_id = trial.run.id
+        stored = stored_events(home, run_id)
+        seqs = [event.seq for event in stored]
+        self.check(seqs == list(range(1, len(seqs) + 1)), f"{run_id}: the store's log has gaps")
+        for watcher in [*trial.watchers, Watcher("afterwards", fresh)]:
+            seen = Counter(event.seq for event in watcher.events)
+            self.counts["events checked"] += len(watcher.events)
+            self.counts["watchers"] += 1
+            self.counts["lost"] += len(set(seqs) - set(seen))
+            self.counts["doubled"] += sum(n - 1 for n in seen.values())
+            name = f"{run_id}, watcher {watcher.how}"
+            self.check(not watcher.error, f"{name}: {watcher.error}")
+            self.check(watcher.events == stored, f"{name}: its log is not the store's")
+        last = stored[-1].body
+        state = getattr(last, "state", None)
+        self.check(state == "COMPLETED", f"{run_id}: ended with {last}")
+        self.counts["attempts"] += max(event.attempt for event in stored)
+        if state != "COMPLETED":
+            return
+        result = result_of(trial.run, home, stored)
+        self.counts["points checked"] += sum(map(len, result.history.values()))
+        self.check(result.history == twin.history, f"{run_id}: its metrics are not its twin's")
+        self.check(result.database == twin.database, f"{run_id}: its sqlite.db is not its twin's")
+        self.check(result.weights == twin.weights, f"{run_id}: its weights are not its twin's")
+
+
+def left_over(home: Path) -> list[str]:
+    """Return the command lines of processes that still have to do with this home."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"LAB_DATA_PATH={home}/".encode() in path.read_bytes() and path.parent.name != str(
+                os.getpid()
+            ):
+                found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def main() -> int:
+    """Run, compare, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument(
+        "--home", type=Path, help="where to keep everything; a temporary folder if not given"
+    )
+    arguments = parser.parse_args()
+    base = arguments.home or Path(tempfile.mkdtemp(prefix="lab-chaos-"))
+    home = base / "disturbed"
+    start = time.monotonic()
+    expected = twins(base / "twins")
+    chaos = Chaos(home, arguments.seed, arguments.slots)
+    report = Report()
+    try:
+        chaos.run(arguments.kills)
+        fresh = {
+            trial.run.id: list(trial.run.events()) for trial in chaos.trials if not is_stuck(trial)
+        }
+    finally:
+        chaos.server.stop()
+    for trial in chaos.trials:
+        report.trial(trial, home, expected[trial.seed], fresh.get(trial.run.id, []))
+    remaining = left_over(home)
+    report.check(not remaining, f"processes are left: {remaining}")
+    kills = ", ".join(f"{number} {what}" for what, number in sorted(chaos.kills.items()))
+    counts = report.counts
+    print(
+        f"kills survived: {chaos.kills.total()} ({kills}), seed {arguments.seed},"
+        f" {time.monotonic() - start:.0f} s\n"
+        f"runs: {len(chaos.trials)} in {counts['attempts']} attempts, {counts['watchers']} watchers\n"
+        f"events checked: {counts['events checked']}, lost: {counts['lost']}, doubled: {counts['doubled']}\n"
+        f"points compared with the twins: {counts['points checked']}"
+    )
+    for problem in report.problems:
+        print("PROBLEM:", problem)
+    if report.problems:
+        print(f"everything is kept in {base}")
+        return 1
+    if arguments.home is None:
+        shutil.rmtree(base)
+    print("all as undisturbed")
+    return 0
+
+
+def is_stuck(trial: Trial) -> bool:
+    return any(watcher.error for watcher in trial.watchers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
