@@ -64,7 +64,7 @@ class Aggregator:
         records = list(records)
         _fetch_device_values(records)
         columns, resolve = self._columns, self._registry.resolve
-        scalar = Kind.SCALAR
+        plain: dict[str, ScalarColumn] = {}  # of scalars, met before in these records
         for step, time, entries in records:
             if entries is None:
                 self._lines.append((step, self._printed()))
@@ -72,16 +72,17 @@ class Aggregator:
             for name, entry in entries.items():
                 own = entry[0]
                 at = step if own is None else own
-                column = columns.get(name)
+                column = plain.get(name)
                 # The common case by far: one float for a scalar.
                 if column is not None and len(entry) == 2 and type(entry[1]) is float:
-                    indicator = resolve(name)
-                    if indicator.kind is scalar:
-                        column.steps.append(at)
-                        column.times.append(time)
-                        column.values.append(entry[1])
-                        continue
-                self._take_entry(resolve(name), name, at, time, entry[1:])
+                    column.steps.append(at)
+                    column.times.append(time)
+                    column.values.append(entry[1])
+                    continue
+                indicator = resolve(name)
+                self._take_entry(indicator, name, at, time, entry[1:])
+                if indicator.kind is Kind.SCALAR:
+                    plain[name] = columns[name]
 
     def _take_entry(
         self, indicator: Indicator, name: str, step: int, time: float, new: list[Any]
@@ -174,6 +175,8 @@ class Aggregator:
 
 def _fetch_device_values(records: list[Record]) -> None:
     """Replace every device value in the records, in place, with one transfer for all."""
+    if not held.DeviceValue.is_used:
+        return
     places: list[tuple[Entry, int]] = []
     values: list[held.DeviceValue] = []
     for _, _, entries in records:

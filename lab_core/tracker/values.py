@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lab_core.errors import TrackerError
 
@@ -24,10 +24,15 @@ class DeviceValue:
     Attributes:
         tensor: detached, and ours: nobody changes it.
         stream: the stream that the copy was made on; None where there are none.
+        is_used: whether this process has made one: without any, nobody need look for them.
     """
 
+    is_used: ClassVar[bool] = False
     tensor: Any
     stream: Any
+
+    def __post_init__(self) -> None:
+        DeviceValue.is_used = True
 
 
 def quick_number(value: object) -> float | None:
