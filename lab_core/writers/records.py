@@ -42,7 +42,7 @@ def masked_crcs(octets_NL: Octets) -> npt.NDArray[np.uint32]:  # noqa: N803
     So one look-up does a block of every row, instead of one an octet.
     """
     num, length = octets_NL.shape
-    crc_N: npt.NDArray[np.uint32] = np.full(num, 0xFFFFFFFF, np.uint32)  # noqa: N806
+    crc_N: Any = np.full(num, 0xFFFFFFFF, np.uint32)  # noqa: N806
     for start in range(0, length, _BLOCK):
         block = octets_NL[:, start : start + _BLOCK].astype(np.intp)
         size = block.shape[1]
@@ -51,7 +51,7 @@ def masked_crcs(octets_NL: Octets) -> npt.NDArray[np.uint32]:  # noqa: N803
         rest_N = crc_N >> np.uint32(8 * size) if size < 4 else np.uint32(0)  # noqa: N806
         distances = np.arange(size - 1, -1, -1)
         added_N = np.bitwise_xor.reduce(_TABLES[distances, block], axis=1)  # noqa: N806
-        crc_N = np.asarray(added_N ^ rest_N, np.uint32)  # noqa: N806
+        crc_N = added_N ^ rest_N  # noqa: N806
     end_N = crc_N ^ np.uint32(0xFFFFFFFF)  # noqa: N806
     masked: npt.NDArray[np.uint32] = ((end_N >> 15) | (end_N << 17)) + np.uint32(0xA282EAD8)
     return masked
