@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from lab_core import tracker
 from lab_core._interrupts import catch_interrupts
 
 __all__ = [
@@ -118,6 +119,7 @@ class Loop:
             StopRun: If a stop was requested.
         """
         self.activity_count += 1
+        tracker.settle()
         is_due = self.step >= self.checkpoint_at or self._is_checkpoint_requested
         is_saved = False
         if is_due and self.save is not None and not (exhausted and len(self._active) > 1):
@@ -228,6 +230,7 @@ class _RangeLoop:
                 self._value = value
                 state.step = max(state.step, value)
                 yield value
+                tracker.settle()  # what was measured belongs to this value, not to the next
                 state.step = max(state.step, value + values.step)
                 state.boundary()
             state.end_loop()

@@ -52,6 +52,30 @@ def test_what_is_left_of_an_epoch_stands_at_its_end(saved: Saved) -> None:
     assert saved().scalars["train_loss"][-1] == (5, 1.5)
 
 
+def test_what_a_loop_leaves_unsaved_stands_at_its_own_value(saved: Saved) -> None:
+    for step in loop.loop(6):
+        tracker.add(loss=float(step))
+        if step == 3:
+            tracker.save(other=1.0)
+        elif step == 4:
+            tracker.add(late=4.0)
+    tracker.save()
+    assert saved().scalars == {
+        "loss": [(3, 1.5), (5, 4.5)],
+        "other": [(3, 1.0)],
+        "late": [(4, 4.0)],
+    }
+
+
+def test_a_boundary_ends_an_iteration_too(saved: Saved) -> None:
+    tracker.add(loss=1.0)
+    loop.add_global_step()
+    loop.boundary()
+    loop.add_global_step()
+    tracker.save()
+    assert saved().scalars == {"loss": [(1, 1.0)]}
+
+
 def test_a_step_that_is_given_is_the_step(saved: Saved) -> None:
     for i, _ in monit.enum("Train", range(3), is_silent=True):
         tracker.add(loss=float(i))
