@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import random
 import resource
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from lab_server import events
-from lab_server.errors import StoreError
+from lab_server.errors import NotFound, StoreError
 from lab_server.runs import Run, RunRequest, RunState
 from lab_server.store import NewEvent, SqlStore, StoredEvent
 from lab_server.store import sql as sql_store
@@ -275,4 +276,29 @@ async def test_a_caller_that_is_cancelled_does_not_undo_or_break_its_commit(tmp_
 
     await store.create(dataclasses.replace(RUN, id="r2"), None)
     assert await store.ids_with_prefix("r") == ("r1", "r2")
+    await store.close()
+
+
+async def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_store, "_DELETED_AT_ONCE", 2)
+    store = SqlStore(url_of(tmp_path))
+    run = await store.create(RUN, None)
+    for _ in range(5):
+        run, _ = await grow(store, run)
+    deletion = asyncio.ensure_future(store.delete("r1"))
+    while await store.ids_with_prefix("r1"):
+        pass
+    deletion.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await deletion
+    await store.close()
+
+    store = SqlStore(url_of(tmp_path))
+    with pytest.raises(NotFound):
+        await store.delete("r1")
+    assert await store.events("r1", 0, 1000) == ()
+    assert await store.last_position() == 5
+    await grow(store, await store.create(RUN, None))
     await store.close()

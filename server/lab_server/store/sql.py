@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 _NUM_READERS: Final = 4
 _LOCK_WAIT_S: Final = 5.0
+_DELETED_AT_ONCE: Final = 50
 _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
 _runs, _events, _submissions, _facts = schema.runs, schema.events, schema.submissions, schema.facts
@@ -135,17 +136,30 @@ class SqlStore:
         return await self._write(work)
 
     async def delete(self, run_id: str) -> None:
-        """See Store."""
+        """See Store.
 
-        def work(connection: Connection) -> None:
+        The run is gone at once. Its events go in pieces, so that other runs' commits need not wait
+        for a big log; what a crash leaves of them goes when the run is deleted again.
+        """
+
+        def delete_run(connection: Connection) -> bool:
             # its positions must not be given again to other events
             _set_fact(connection, "last_position", self._next_position - 1)
-            connection.execute(_events.delete().where(_events.c.run_id == run_id))
             connection.execute(_submissions.delete().where(_submissions.c.run_id == run_id))
-            if connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount == 0:
-                raise NotFound("run", run_id)
+            return connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount > 0
 
-        await self._write(work)
+        def delete_events(connection: Connection) -> int:
+            piece = select(_events.c.position).where(_events.c.run_id == run_id)
+            piece = piece.order_by(_events.c.seq).limit(_DELETED_AT_ONCE)
+            return connection.execute(
+                _events.delete().where(_events.c.position.in_(piece))
+            ).rowcount
+
+        was_there = await self._write(delete_run)
+        while await self._write(delete_events) == _DELETED_AT_ONCE:
+            pass
+        if not was_there:
+            raise NotFound("run", run_id)
 
     # ---- reading
 
