@@ -144,7 +144,8 @@ def main() -> None:
         else:
             print(f"{name}: not installed, left out (pip install {name})")
     root = Path(__file__).resolve().parent.parent
-    env = os.environ | {"PYTHONPATH": str(root)}
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"PYTHONPATH": path}
     for _ in range(args.rounds):
         for name, rounds in found.items():
             command = [sys.executable, __file__, "--only", name, "--steps", str(args.steps)]

@@ -7,7 +7,9 @@ notebook, in one output that is updated; elsewhere there are no bars, only lines
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import importlib.util
 import os
 import sys
 import threading
@@ -95,6 +97,12 @@ class Sink:
                 self._view.stop()
                 self._view = None
 
+    def close(self) -> None:
+        """Take all bars away."""
+        with self._lock:
+            for bar in list(self._bars):
+                self.remove_bar(bar)
+
     def refresh(self, *, is_forced: bool = False) -> None:
         """Show the bars as they are now, at most a few times a second."""
         now = time.monotonic()
@@ -115,6 +123,9 @@ class Sink:
                 self._view = TerminalBars(self._file)
             else:
                 self._view = NotebookBars()
+            # A bar left behind would leave the terminal without its cursor.
+            atexit.unregister(self.close)
+            atexit.register(self.close)
         return self._view
 
     def _write(self, text: str) -> None:
@@ -135,7 +146,8 @@ def _detect(file: Any) -> Mode:
         is_terminal = file.isatty() and os.environ.get("TERM", "") != "dumb"
     except (AttributeError, ValueError):
         is_terminal = False
-    return Mode.TERMINAL if is_terminal else Mode.PLAIN
+    # Without rich there are lines, and no bars.
+    return Mode.TERMINAL if is_terminal and importlib.util.find_spec("rich") else Mode.PLAIN
 
 
 _sink = Sink()

@@ -8,8 +8,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from lab_core.errors import SettingsError
 from lab_core.writers.base import Batch, HparamValue
 
 if TYPE_CHECKING:
@@ -36,23 +38,17 @@ class TensorboardWriter:
 
     def write(self, batch: Batch) -> None:
         """Append a batch as events."""
-        from lab_core.writers import events
-
-        self._append(events.of_batch(batch))
+        self._append(_events().of_batch(batch))
 
     def write_hparams(self, hparams: Mapping[str, HparamValue]) -> None:
         """Write the hyper-parameters, as the start of a session of the HPARAMS tab."""
-        from lab_core.writers import events
-
         if hparams:
-            self._append([events.session_start(hparams)])
+            self._append([_events().session_start(hparams)])
 
     def write_end(self, status: str, final_metrics: Mapping[str, float]) -> None:
         """Write the end of the session; the tab takes every scalar's last value by itself."""
-        from lab_core.writers import events
-
         if self._file is not None:
-            self._append([events.session_end(status)])
+            self._append([_events().session_end(status)])
 
     def truncate(self, after_step: int) -> None:
         """Let TensorBoard forget what this folder's earlier files have after a step."""
@@ -70,7 +66,7 @@ class TensorboardWriter:
         self._file.append(records)
 
     def _create(self) -> RecordFile:
-        from lab_core.writers import events
+        events = _events()
         from lab_core.writers.records import RecordFile
 
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -81,3 +77,14 @@ class TensorboardWriter:
         if self._purge_step is not None:
             file.append([events.restart(self._purge_step)])
         return file
+
+
+def _events() -> ModuleType:
+    """Import what needs tensorboard, only when there is something to write."""
+    try:
+        from lab_core.writers import events
+    except ImportError as error:
+        raise SettingsError(
+            f"the tensorboard writer needs tensorboard ({error}): pip install 'lab-train[server]'"
+        ) from error
+    return events

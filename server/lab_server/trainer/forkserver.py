@@ -41,7 +41,7 @@ _PRELOAD = (
     "lab_core.experiment",
     "lab_core.helpers.training_loop",
     "lab_core.writers.sqlite",
-    "lab_core.writers.tensorboard",
+    "lab_core.writers.events",  # of tensorboard: its first event would import it in every trainer
     "lab_server.trainer.train",
 )
 _CHECK_S = 30  # what an experiment's own checks may take

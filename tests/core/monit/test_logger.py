@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -155,3 +157,31 @@ def test_how_far_it_is_in_words() -> None:
     assert count(Bar("x", total=1.0, done=0.5)) == "50%"
     assert count(Bar("x", total=2000, done=1500)) == "1,500/2,000"
     assert count(Bar("x", done=1500)) == "1,500"
+
+
+def test_a_process_that_ends_in_a_loop_gives_the_terminal_back() -> None:
+    script = """
+import io, sys
+from lab_core import monit
+from lab_core.logger.sinks import Sink, set_sink
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+    def flush(self):
+        sys.__stdout__.write(self.getvalue())
+        self.truncate(0)
+        self.seek(0)
+
+set_sink(Sink(Terminal()))
+for i in monit.iterate("Train", 10):
+    left_open = monit.section("Left open")
+    left_open.__enter__()
+    sys.exit(3)
+"""
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 3, run.stderr
+    assert run.stdout.count("\x1b[?25l") == run.stdout.count("\x1b[?25h") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,17 @@ def test_a_write_that_fails_half_way_leaves_a_file_that_can_be_read(
     file.append([b"third"])
     file.close()
     assert list(RawEventFileLoader(str(path)).Load()) == [b"first", b"third"]
+
+
+def test_without_tensorboard_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delitem(sys.modules, "lab_core.writers.events", raising=False)
+    monkeypatch.delattr("lab_core.writers.events", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    with Tracker([TensorboardWriter(tmp_path)]) as current:
+        current.save(1, x=1.0)
+        assert current.flush()
+        current.save(2, x=1.0)
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert "pip install 'lab-train[server]'" in message
