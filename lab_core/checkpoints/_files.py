@@ -54,7 +54,8 @@ def save(
     draft = folder / f".{step}-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
+        for left_by_a_crash in folder.glob(".*.tmp"):
+            shutil.rmtree(left_by_a_crash, ignore_errors=True)
         draft.mkdir()
         hashes = {f"{name}{_SUFFIX}": _write(draft, name, state) for name, state in states.items()}
         manifest = {

@@ -87,17 +87,23 @@ def calculate_configs(
     configs: C | type[C],
     configs_dict: Mapping[str, Any] | None = None,
     run_order: RunOrder | None = None,
+    *,
+    coerce_strings: bool = False,
 ) -> C: ...
 @overload
 def calculate_configs(
     configs: Mapping[str, Any],
     configs_dict: Mapping[str, Any] | None = None,
     run_order: RunOrder | None = None,
+    *,
+    coerce_strings: bool = False,
 ) -> BaseConfigs: ...
 def calculate_configs(
     configs: Any,
     configs_dict: Mapping[str, Any] | None = None,
     run_order: RunOrder | None = None,
+    *,
+    coerce_strings: bool = False,
 ) -> Any:
     """Check and compute the configs of the run, and return them.
 
@@ -105,11 +111,14 @@ def calculate_configs(
         configs: an instance of a config class, the class, or a plain dict.
         configs_dict: overrides by key.
         run_order: items to compute now, in this order.
+        coerce_strings: read strings as a command line means them: ``"0.01"`` for a float.
 
     Raises:
         ConfigError: With all that is wrong.
     """
-    return current().calculate_configs(configs, configs_dict, run_order)
+    return current().calculate_configs(
+        configs, configs_dict, run_order, coerce_strings=coerce_strings
+    )
 
 
 def add_pytorch_models(models: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import operator
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from lab_core import checkpoints, lab, logger, loop, tracker
+from lab_core._interrupts import release
 from lab_core.checkpoints import Checkpoint, KeepBest, Retention
 from lab_core.configs import (
     BaseConfigs,
@@ -130,9 +132,11 @@ class Experiment:
         configs: BaseConfigs | type[BaseConfigs] | Mapping[str, Any],
         configs_dict: Mapping[str, Any] | None = None,
         run_order: RunOrder | None = None,
+        *,
+        coerce_strings: bool = False,
     ) -> Any:
         """Check and compute the configs of the run, and return them; see ``calculate``."""
-        self.conf = calculate(configs, configs_dict, run_order)
+        self.conf = calculate(configs, configs_dict, run_order, coerce_strings=coerce_strings)
         return self.conf
 
     def add_pytorch_models(self, models: Mapping[str, object]) -> None:
@@ -152,6 +156,7 @@ class Experiment:
 
     def load(self, run_id: str, checkpoint: int | None = None) -> None:
         """Let the run go on from a checkpoint of another one; see ``experiment.load``."""
+        self._refuse_after_start()
         folder = _find_run(run_id)
         self.record.parent_run = run_id
         self._resume(folder / "checkpoints", checkpoint)
@@ -175,12 +180,15 @@ class Experiment:
         Raises:
             CheckpointError: If there is none.
         """
+        self._refuse_after_start()
         self._is_continued = True
         self._resume(self.checkpoints_folder, checkpoint)
 
-    def _resume(self, folder: Path, step: int | None) -> None:
+    def _refuse_after_start(self) -> None:
         if self._is_started:
             raise LabError("load a checkpoint before the run is started")
+
+    def _resume(self, folder: Path, step: int | None) -> None:
         if step is None:
             found, damaged = checkpoints.latest_good(folder)
             for checkpoint in damaged:
@@ -237,6 +245,10 @@ class Experiment:
 
     def _arrive(self) -> None:
         assert self._restorer is not None
+        for name in self._restorer.missing:
+            # read inside the loop only, so not computed on the way here
+            if hasattr(type(self.conf), name.partition(".")[0]):
+                operator.attrgetter(name)(self.conf)
         self._restorer.arrive(self._stateful())
         self._restorer = None
 
@@ -259,6 +271,7 @@ class Experiment:
         self._is_closed = True
         atexit.unregister(self._close_at_exit)
         self.loop.save = None
+        release(self.loop)
         if not self._is_started:
             self.tracker.close()
             return

@@ -108,6 +108,9 @@ class TrainValidConfigs(TrainingLoopConfigs):
     trainer: Trainer
     validator: Trainer
 
+    loop_count = "steps_of_all_epochs"  # type: ignore[assignment] # names an option
+    loop_step = "steps_of_an_epoch"  # type: ignore[assignment]
+
     def run(self) -> None:
         """Train and validate."""
         trainer, validator = self.trainer, self.validator
