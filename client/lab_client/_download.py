@@ -11,7 +11,7 @@ from typing import BinaryIO
 from google.protobuf.message import Message
 from lab_rpc.v1 import training_service_pb2 as pb
 
-from lab_client.errors import DownloadError
+from lab_client.errors import DownloadError, LabError
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -45,7 +45,9 @@ class Download:
     is_enough = False
 
     def __init__(self, run_id: str, path: str, to: str | os.PathLike[str] | None) -> None:
-        name = safe_relative(path).name
+        name = PurePosixPath(path).name
+        if name in ("", "..") or "\0" in path:
+            raise DownloadError(f"{path!r} is no file's path")
         target = Path(to).expanduser() if to is not None else Path(name)
         self.target = target / name if target.is_dir() else target
         self.is_done = False
@@ -118,10 +120,15 @@ class Download:
             self._part.replace(self.target)
             self.is_done = True
             return
+        self.begin_anew(DownloadError(f"{self._path} arrived damaged; download it again"))
+
+    def begin_anew(self, reason: LabError) -> None:
+        """Drop what there is, when an earlier try left some of it; else raise the reason."""
+        assert self._file is not None
         self._file.truncate(0)
         self._hash = hashlib.sha256()
         self._offset = 0
         self._expected = ""
         if not self._had_part:
-            raise DownloadError(f"{self._path} arrived damaged; download it again")
+            raise reason
         self._had_part = False

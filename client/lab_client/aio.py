@@ -14,6 +14,7 @@ from lab_client._operations import Overrides
 from lab_client.aio_run import AsyncRun
 from lab_client.catalogue import AsyncExperiment
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
+from lab_client.errors import InvalidRequest
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
@@ -248,7 +249,11 @@ class AsyncClient(AsyncShell):
         """Download a file of a run. See `Client.download`."""
         with Download(run_id, path, to) as download:
             while not download.is_done:
-                async for _ in self._read(download):
-                    pass
-                download.finish()
+                try:
+                    async for _ in self._read(download):
+                        pass
+                except InvalidRequest as error:  # the file is shorter than what an old try left
+                    download.begin_anew(error)
+                else:
+                    download.finish()
         return download.target

@@ -13,6 +13,7 @@ from lab_client._operations import Overrides
 from lab_client._sync import SyncShell
 from lab_client.catalogue import Experiment
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
+from lab_client.errors import InvalidRequest
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
 from lab_client.run import Run
@@ -359,7 +360,11 @@ class Client(SyncShell):
         """
         with Download(run_id, path, to) as download:
             while not download.is_done:
-                for _ in self._read(download):
-                    pass
-                download.finish()
+                try:
+                    for _ in self._read(download):
+                        pass
+                except InvalidRequest as error:  # the file is shorter than what an old try left
+                    download.begin_anew(error)
+                else:
+                    download.finish()
         return download.target

@@ -66,6 +66,15 @@ def test_wrong_bytes_of_an_earlier_try_are_fetched_anew(
     assert [r.offset for r in twin.requests if hasattr(r, "offset")] == [5, 0]
 
 
+def test_more_bytes_than_the_file_has_by_now_are_fetched_anew(
+    client: Any, twin: Twin, run: TwinRun, tmp_path: Path
+) -> None:
+    leave_part(run, tmp_path, b"x" * 9999)
+    written = client.download(run.message.id, "checkpoints/10/model.bin", tmp_path)
+    assert written.read_bytes() == run.files["checkpoints/10/model.bin"]
+    assert [r.offset for r in twin.requests if hasattr(r, "offset")] == [9999, 0]
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "a/../../b", "", "a\0b", "..\\x"])
 def test_a_path_that_leads_outside_is_refused(
     client: Any, run: TwinRun, tmp_path: Path, path: str

@@ -497,6 +497,10 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
                 ),
             )
         data = run.files[request.path]
+        if request.offset > len(data):
+            await refuse(
+                context, code_pb2.INVALID_ARGUMENT, "behind", bad_request(offset="behind the end")
+            )
         cut = self.cuts.popleft() if self.cuts else None
         size = 1000
         for sent, first in enumerate(range(request.offset, len(data), size)):
