@@ -71,6 +71,8 @@ class Streams:
         requests.check_patterns(request.names)
         wanted = _Filter(request)
         with self._limits.stream(auth.current()):
+            # At once, so that whoever is cut off before the first event knows where to go on.
+            yield pb.WatchMetricsResponse(cursor=str(position)).SerializeToString()
             async for batch in self._hub.watch_all(
                 position, _WATCHED_KINDS, heartbeat_s=self._heartbeat_s
             ):
