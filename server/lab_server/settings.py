@@ -26,10 +26,15 @@ from lab_server.addresses import Address
 
 ENV_PREFIX = "LAB_"
 # Variables of the same prefix that are not the server's settings.
-_OTHER_VARIABLES = frozenset(
-    "LAB_SERVER LAB_TOKEN LAB_TLS LAB_CA LAB_CERT LAB_KEY".split()  # the client's
-    + "LAB_DATA_PATH LAB_CONFIG LAB_RUN_ATTEMPT LAB_TRAINER".split()
+_CLIENT_VARIABLES = frozenset(
+    {"LAB_SERVER", "LAB_TOKEN", "LAB_TLS", "LAB_CA", "LAB_CERT", "LAB_KEY"}
 )
+_OTHER_VARIABLES = _CLIENT_VARIABLES | {
+    "LAB_DATA_PATH",
+    "LAB_CONFIG",
+    "LAB_RUN_ATTEMPT",
+    "LAB_TRAINER",
+}
 
 Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
