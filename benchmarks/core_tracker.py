@@ -149,11 +149,15 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, rounds in found.items():
             command = [sys.executable, __file__, "--only", name, "--steps", str(args.steps)]
-            run = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-            rounds.append(json.loads(run.stdout.splitlines()[-1]))
+            run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            if run.returncode == 0:
+                rounds.append(json.loads(run.stdout.splitlines()[-1]))
+            else:
+                print(f"{name}: failed: {run.stderr.strip().splitlines()[-1]}")
     medians = {
         name: {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
         for name, rounds in found.items()
+        if rounds
     }
     print(f"{args.rounds} rounds of {args.steps} steps of two scalars, medians, µs a step")
     print(f"{'':14}{'thread':>8}{'own':>8}{'paced':>8}{'CPU':>8}   x lab: thread     own     CPU")
