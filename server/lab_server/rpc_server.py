@@ -40,27 +40,34 @@ def make_server(
     tokens: Tokens | None = None,
 ) -> grpc.aio.Server:
     """Return a gRPC server with the settings' limits, and health and reflection, not started yet."""
-    keepalive_ms = int(settings.keepalive_s * 1000)
     server = grpc.aio.server(
         interceptors=interceptors(registry, tokens),
-        options=[
-            # Two servers on one port would share the calls among them.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-            ("grpc.keepalive_time_ms", keepalive_ms),
-            ("grpc.keepalive_timeout_ms", max(keepalive_ms // 2, 1000)),
-            ("grpc.keepalive_permit_without_calls", 1),
-            # Clients may ping as often as the server itself does.
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", max(keepalive_ms // 4, 100)),
-            ("grpc.http2.max_ping_strikes", 5),
-            ("grpc.max_connection_idle_ms", int(settings.idle_connection_s * 1000)),
-            ("grpc.server_handshake_timeout_ms", int(settings.handshake_s * 1000)),
-        ],
+        options=limits_of(settings),
     )
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = (rpc.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     return server
+
+
+def limits_of(settings: Settings) -> list[tuple[str, int]]:
+    """Return gRPC's own options: limits of messages and connections, and the pings on idle ones."""
+    keepalive_ms = _ms(settings.keepalive_s)
+    return [
+        # Two servers on one port would share the calls among them.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.keepalive_timeout_ms", max(keepalive_ms // 2, 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # An idle stream has no data between pings; without this they stop after two.
+        ("grpc.http2.max_pings_without_data", 0),
+        # Clients may ping as often as the server itself does.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", max(keepalive_ms // 4, 100)),
+        ("grpc.http2.max_ping_strikes", 5),
+        ("grpc.max_connection_idle_ms", _ms(settings.idle_connection_s)),
+        ("grpc.server_handshake_timeout_ms", _ms(settings.handshake_s)),
+    ]
 
 
 def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates | None) -> Address:
@@ -80,3 +87,8 @@ def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates
     if not port:
         raise SettingsError(f"cannot listen on grpc={address}: is the port in use?")
     return address.with_port(port)
+
+
+def _ms(seconds: float) -> int:
+    # gRPC takes a C int
+    return min(int(seconds * 1000), 2**31 - 1)

@@ -72,7 +72,11 @@ async def surface(tmp_path: Path) -> AsyncIterator[Surface]:
 
 @asynccontextmanager
 async def open_surface(
-    tmp_path: Path, tokens: Tokens | None = None, certificates: Certificates | None = None
+    tmp_path: Path,
+    tokens: Tokens | None = None,
+    certificates: Certificates | None = None,
+    heartbeat_s: float = 0.05,
+    **flags: float,
 ) -> AsyncIterator[Surface]:
     """Serve with or without tokens and TLS; with either, the surface's own stub is let in nowhere."""
     async with AsyncExitStack() as stack:
@@ -98,7 +102,7 @@ async def open_surface(
             hub=hub,
             limits=limits,
             home=tmp_path,
-            heartbeat_s=0.05,
+            heartbeat_s=heartbeat_s,
         )
         exporter = Exporter(
             registry,
@@ -108,7 +112,7 @@ async def open_surface(
             devices=Devices(),
             home=tmp_path,
         )
-        settings = load({"grpc": "127.0.0.1:0"}).settings
+        settings = load({"grpc": "127.0.0.1:0", **flags}).settings
         server = make_server(settings, registry, health, tokens)
         server.add_generic_rpc_handlers((rpc.handlers(service, streams),))
         address = str(bind(server, settings, certificates))
