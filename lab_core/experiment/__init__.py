@@ -97,7 +97,7 @@ def calculate_configs(
     run_order: RunOrder | None = None,
     *,
     coerce_strings: bool = False,
-) -> BaseConfigs: ...
+) -> Any: ...
 def calculate_configs(
     configs: Any,
     configs_dict: Mapping[str, Any] | None = None,

@@ -97,8 +97,10 @@ class TrainValidConfigs(TrainingLoopConfigs):
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
-    train_loader: Loader
-    valid_loader: Loader
+    # batches of inputs and targets to train on; of any type, so that any data configs fit
+    train_loader: Any
+    # batches of inputs and targets to validate on
+    valid_loader: Any
     loss_func: LossFunction
     accuracy_func: LossFunction
     # batches between saves of what is tracked

@@ -157,4 +157,5 @@ def test_a_loader_without_a_name_is_never_stopped_within(make: Any, fresh: Loop)
 
 def test_data_loader_options_are_passed_on() -> None:
     loader = DataSetLoader(Numbers(4), batch_size=2, collate_fn=list)
-    assert list(loader) == [[0, 1], [2, 3]]
+    batches: list[Any] = list(loader)
+    assert batches == [[0, 1], [2, 3]]
