@@ -60,9 +60,14 @@ class RunFolder:
         self.spool_folder.mkdir(parents=True, exist_ok=True)
 
     def clear_spool(self) -> None:
-        """Remove what attempts that are over left for the server."""
+        """Remove what attempts that are over left for the server.
+
+        The pid files stay: a launch that was asked for by a server that died, and comes too late, must
+        find that its attempt was made.
+        """
         for path in self.spool_folder.iterdir():
-            path.unlink(missing_ok=True)
+            if path.suffix != ".pid":
+                path.unlink(missing_ok=True)
 
     def send(self, attempt: int, command: str, **arguments: object) -> None:
         """Append a command for the attempt's trainer, for good."""

@@ -78,10 +78,16 @@ class LocalExecutor:
         Raises:
             LaunchError: If no process could be started.
         """
-        pid_file = RunFolder(spec.folder).pid_file(spec.attempt)
+        folder = RunFolder(spec.folder)
+        pid_file = folder.pid_file(spec.attempt)
         process = processes.read_pid_file(pid_file)
         if process is not None:
             return process
+        try:
+            # not the trainer: one that comes too late must not bring back a deleted run
+            folder.make()
+        except OSError as error:
+            raise LaunchError(f"{spec.folder} cannot be made: {error.strerror}") from error
         await self._forkserver.ask("launch", spec=specs.to_json(spec))
         process = processes.read_pid_file(pid_file)
         if process is None:

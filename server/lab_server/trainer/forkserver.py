@@ -51,8 +51,11 @@ _CLAIM_S = 30.0
 class ForkServer:
     """Answers the server's requests, one after the other, until the server is gone."""
 
-    def __init__(self, server: socket.socket, experiments: dict[str, Registered]) -> None:
+    def __init__(
+        self, server: socket.socket, server_pid: int, experiments: dict[str, Registered]
+    ) -> None:
         self._server = server
+        self._server_pid = server_pid
         self._experiments = experiments
         self._trainers: set[int] = set()
         self._selector = selectors.DefaultSelector()
@@ -75,7 +78,8 @@ class ForkServer:
 
     def _receive(self) -> None:
         data = self._server.recv(1 << 16)
-        if not data:
+        # what a server asked for and did not live to see done is the next one's to ask for
+        if not data or os.getppid() != self._server_pid:
             self._is_open = False
             return
         *lines, self._pending = (self._pending + data).split(b"\n")
@@ -222,7 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--preload", default=",".join(_PRELOAD))
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = socket.socket(fileno=options.fd)
+    server, server_pid = socket.socket(fileno=options.fd), os.getppid()
+    # not only by its socket: it looks there after its imports, and then it finds old requests first
+    processes.die_with_parent()
     processes.become_subreaper()
     _preload([name for name in options.preload.split(",") if name])
     experiments = find(options.experiments)
@@ -231,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _log.warning("an import started %d threads; trainers will lack them", num_threads - 1)
     gc.collect()
     gc.freeze()  # else the first collection in a trainer would copy every page
-    ForkServer(server, experiments).run()
+    ForkServer(server, server_pid, experiments).run()
 
 
 if __name__ == "__main__":

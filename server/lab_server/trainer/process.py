@@ -22,7 +22,6 @@ def claim(spec: LaunchSpec) -> bool:
     """Begin a session, and say in the pid file who trains; False when another process does already."""
     os.setsid()
     folder = RunFolder(spec.folder)
-    folder.make()
     me = processes.identify(os.getpid())
     assert me is not None, "/proc knows the process that reads it"
     processes.write_marker(processes.marker(me))
