@@ -44,6 +44,22 @@ class Indicator:
 _UNDECLARED = Indicator("*", Kind.SCALAR, is_print=True)
 
 
+def checked_name(name: object) -> str:
+    """Return a name that is one.
+
+    Raises:
+        TrackerError: If it is no text, empty, or cannot be stored.
+    """
+    if not isinstance(name, str) or not name:
+        raise TrackerError(f"an indicator's name is a text, not {name!r}")
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise TrackerError(f"an indicator's name is Unicode, which {name!r} is not") from None
+    return name
+
+
 class Registry:
     """Declared indicators, and those that names turned out to be. Owned by one tracker."""
 
@@ -57,9 +73,7 @@ class Registry:
         Raises:
             TrackerError: If the name is declared, or in use, as something else.
         """
-        name = indicator.name
-        if not isinstance(name, str) or not name:
-            raise TrackerError(f"an indicator's name is a text, not {name!r}")
+        name = checked_name(indicator.name)
         if indicator.window is not None and (
             isinstance(indicator.window, bool)
             or not isinstance(indicator.window, int)

@@ -21,7 +21,7 @@ from lab_core.errors import TrackerError
 from lab_core.tracker import steps
 from lab_core.tracker import values as held
 from lab_core.tracker.aggregate import Aggregator, Entry, Record
-from lab_core.tracker.indicators import Indicator, Kind, Registry
+from lab_core.tracker.indicators import Indicator, Kind, Registry, checked_name
 from lab_core.tracker.worker import Worker
 from lab_core.writers.base import HparamValue, Writer
 from lab_core.writers.multi import MultiWriter
@@ -83,6 +83,7 @@ class Tracker:
         self._worker: Worker | None = None
         self._is_begun = False
         self._is_closed = False
+        self._is_done = False  # closed, and the writers have all: what comes now is only remembered
         self._interval_s = interval_s
         self._set_fresh()
 
@@ -177,7 +178,7 @@ class Tracker:
         steps.activity()
         worker = self._worker
         if worker is None:
-            if not self._writer.writers:
+            if self._is_done or not self._writer.writers:
                 self._take()
         elif worker.is_idle:
             worker.notify()
@@ -250,7 +251,7 @@ class Tracker:
             self._take()
             return True
         self._status = status
-        is_in_time = worker.close(timeout_s)
+        is_in_time = self._is_done = worker.close(timeout_s)
         if not is_in_time:
             names = ", ".join(w.name for w in self._writer.writers)
             _log.warning(
@@ -306,9 +307,7 @@ class Tracker:
         entries: dict[str, Entry] = {}
         numeric = []
         for name, value in values.items():
-            if not isinstance(name, str) or not name:
-                raise TrackerError(f"an indicator's name is a text, not {name!r}")
-            full = prefix + name
+            full = prefix + checked_name(name)
             kind = self._registry.peek(full).kind
             entries[full] = [None, *_HOLDERS[kind](full, value)]
             if kind.is_numeric:
@@ -337,7 +336,7 @@ class Tracker:
             records = self._pop_records()
             if records:
                 self._aggregator.take(records)
-            if not self._writer.writers:
+            if self._is_done or not self._writer.writers:
                 self._aggregator.batch()
 
     def _begin(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from lab_core.errors import TrackerError
 
 _IMAGE_CHANNELS = (1, 3, 4)
+_BIG = 1 << 20
 
 
 @dataclass(slots=True)
@@ -101,6 +102,8 @@ def _pairs(name: str, value: object) -> list[Any]:
             plain_index = operator.index(index)
         except TypeError:
             raise wanted from None
+        if not -(2**63) <= plain_index < 2**63:
+            raise wanted
         held = numbers(name, number)
         if len(held) != 1 or not isinstance(held[0], (float, DeviceValue)):
             raise wanted
@@ -122,7 +125,8 @@ def texts(name: str, value: object) -> list[Any]:
     """Return the text in a list."""
     if not isinstance(value, str):
         raise TrackerError(f"the text {name!r} takes a str, got {_short(value)}")
-    return [value]
+    # Half a surrogate pair, as a tokenizer may cut it, is nothing that can be stored.
+    return [value if value.isascii() else value.encode(errors="replace").decode()]
 
 
 def images(name: str, value: object) -> list[Any]:
@@ -210,21 +214,24 @@ def _held_dtype(torch: Any, tensor: Any, num: int, *, as_is: bool) -> Any:
 
 
 def fetch(held: Sequence[DeviceValue]) -> list[Any]:
-    """Return the values as numpy arrays, with one transfer for each device, stream and dtype.
+    """Return the values as numpy arrays, all small ones of a device, stream and dtype in one transfer.
 
     Waits for the device; the training thread goes on meanwhile.
     """
     torch: Any = sys.modules["torch"]
     groups: dict[Any, list[int]] = {}
     for i, value in enumerate(held):
-        key = (value.tensor.device, value.tensor.dtype, value.stream)
+        # Big ones go by themselves: to join them would take their size again on the device.
+        alone = i if value.tensor.numel() > _BIG else None
+        key = (value.tensor.device, value.tensor.dtype, value.stream, alone)
         groups.setdefault(key, []).append(i)
     arrays: list[Any] = [None] * len(held)
-    for (_, _, stream), places in groups.items():
+    for (_, _, stream, _), places in groups.items():
         tensors = [held[i].tensor for i in places]
         # On the stream that made the copies: it alone knows when they are done.
         with torch.cuda.stream(stream) if stream is not None else nullcontext():
-            flat = torch.cat([t.reshape(-1) for t in tensors]).cpu().numpy()
+            parts = [tensor.reshape(-1) for tensor in tensors]
+            flat = (torch.cat(parts) if len(parts) > 1 else parts[0]).cpu().numpy()
         start = 0
         for i, tensor in zip(places, tensors, strict=True):
             arrays[i] = flat[start : start + tensor.numel()].reshape(tuple(tensor.shape))

@@ -139,6 +139,19 @@ def test_close_twice_is_fine() -> None:
     assert kept.scalars == {"x": [(1, 1.0)]}
 
 
+def test_what_is_saved_after_the_end_is_only_remembered() -> None:
+    kept = MemoryWriter()
+    current = Tracker([kept])
+    current.start()
+    current.save(1, x=1.0)
+    assert current.close()
+    for step in range(2, 10):
+        current.save(step, x=float(step))
+    assert current.last_values() == {"x": 9.0}
+    assert kept.scalars == {"x": [(1, 1.0)]}
+    assert not current._records
+
+
 def test_saving_never_waits_for_a_writer() -> None:
     held = HeldWriter()
     current = Tracker([held])

@@ -62,6 +62,15 @@ def test_they_are_fetched_together_and_land_where_they_belong(device: list[int])
     assert [p.images_HWC[0].tolist() for p in kept.images] == [[[[s]] * 3] * 2 for s in range(3)]
 
 
+def test_big_ones_go_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "_BIG", 3)
+    kept = MemoryWriter()
+    with tracker.Tracker([kept]) as current:
+        current.add(a=torch.arange(3.0), b=torch.arange(8.0), c=torch.arange(9.0), d=torch.ones(2))
+        current.save(1)
+    assert {n: p[0][1] for n, p in kept.scalars.items()} == {"a": 1.0, "b": 3.5, "c": 4.0, "d": 1.0}
+
+
 def test_a_device_that_fails_costs_the_values_and_not_the_training(
     saved: Saved, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
