@@ -46,7 +46,7 @@ TERMINAL_STATES = frozenset(number for number, state in _STATES.items() if state
 
 
 def to_config(
-    overrides: Mapping[str, configs.PlainValue] | None,
+    overrides: Mapping[str, object] | None,
     run_order: configs.RunOrder | None = None,
     models: Iterable[str] | None = None,
 ) -> config_pb2.ConfigMessage:
@@ -78,7 +78,7 @@ def to_config(
     return message
 
 
-def to_value(value: configs.PlainValue) -> config_pb2.Value:
+def to_value(value: object) -> config_pb2.Value:
     """Build a typed value.
 
     Raises:

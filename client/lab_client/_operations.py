@@ -19,7 +19,6 @@ from lab_client import _convert as convert
 from lab_client.configs import (
     ExperimentInfo,
     ExperimentSchema,
-    PlainValue,
     Plan,
     RunOrder,
 )
@@ -28,7 +27,7 @@ from lab_client.history import History
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunPage, RunParent, RunState, ServerInfo
 
 T = TypeVar("T")
-Overrides = Mapping[str, PlainValue]
+Overrides = Mapping[str, object]
 Steps = Generator["Operation[Any]", Any, T]
 """Several calls of which each needs the answers before it: yields them, returns what they make."""
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lab_client.client import Client
-from lab_client.configs import PlainValue, Plan, RunOrder
+from lab_client.configs import Plan, RunOrder
 from lab_client.errors import InvalidState
 from lab_client.run import Run
 from lab_client.runs import RunOptions
@@ -40,7 +40,7 @@ class _Draft:
     notes: str = ""
     options: RunOptions = field(default_factory=RunOptions)
     experiment: str = ""
-    overrides: Mapping[str, PlainValue] = field(default_factory=dict)
+    overrides: Mapping[str, object] = field(default_factory=dict)
     run_order: RunOrder | None = None
     models: tuple[str, ...] = ()
 
@@ -122,7 +122,7 @@ def create(
 
 def calculate_configs(
     experiment: str,
-    configs_dict: Mapping[str, PlainValue] | None = None,
+    configs_dict: Mapping[str, object] | None = None,
     run_order: RunOrder | None = None,
 ) -> Plan:
     """Resolve the configs on the server and return the plan.

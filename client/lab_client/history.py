@@ -85,14 +85,14 @@ class History(Mapping[str, Series]):
             KeyError: if there is no such metric.
         """
         try:
-            from matplotlib.figure import Figure
+            from lab_client._figure import NotebookFigure
         except ImportError:
             raise MissingExtra(
                 "matplotlib is not installed; install it with: pip install 'lab-train[plot]'"
             ) from None
         chosen = [self.series[name] for name in (names if names is not None else self.series)]
         num_rows = max(1, len(chosen))
-        figure = Figure(figsize=(8, 2.2 * num_rows), layout="constrained")
+        figure = NotebookFigure(figsize=(8, 2.2 * num_rows), layout="constrained")
         axes = figure.subplots(num_rows, 1, squeeze=False)[:, 0]
         for axis, item in zip(axes, chosen, strict=False):
             axis.plot(item.steps, item.values, marker="." if len(item.steps) < 50 else None)
