@@ -124,6 +124,8 @@ class Attempt:
             await self._follow_process(self._process)
         while await self._read():
             pass
+        if self._ending.outcome is None and self._spool.is_damaged:
+            self._death = "its spool file is damaged"
 
     async def _launch(self, spec: LaunchSpec) -> None:
         process = await self._executor.launch(spec)

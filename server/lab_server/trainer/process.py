@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -82,6 +84,15 @@ def tie_children() -> None:
     os.register_at_fork(before=before, after_in_child=after)
 
 
+def seed_by(run_id: str) -> None:
+    """Let experiments that set no seed differ from run to run, and be repeated by a retry."""
+    seed = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big")
+    random.seed(seed)
+    for name, function in (("numpy.random", "seed"), ("torch", "manual_seed")):
+        if name in sys.modules:  # else it is seeded by the system, when it is imported
+            getattr(sys.modules[name], function)(seed)
+
+
 def set_device(device: str, num_threads: int) -> None:
     """Show the trainer its device alone, and give it its share of the threads."""
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -96,6 +107,3 @@ def set_device(device: str, num_threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(num_threads)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()  # as in any new process; forks would all share the forkserver's

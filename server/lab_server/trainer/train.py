@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 import traceback
@@ -34,6 +35,7 @@ def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
     process.set_signals(_terminate)
     process.tie_children()
     process.set_device(spec.device, spec.num_threads)
+    process.seed_by(spec.run_id)
     try:
         outbox = Outbox(folder, spec.attempt)
     except OSError:
@@ -152,6 +154,7 @@ class _Attempt:
             step = spec.parent_step
         if not spec.is_resume:
             return
+        self._forget_checkpoints_after(step or 0)
         # nothing counts of a run that begins anew, also not what was measured at step 0
         run.tracker.truncate(-1 if step is None else step)
         now = time.time_ns()
@@ -174,6 +177,12 @@ class _Attempt:
             else:
                 return checkpoint.step
         return None
+
+    def _forget_checkpoints_after(self, step: int) -> None:
+        """Remove checkpoints of what is trained again: newer by step, they would be kept instead."""
+        for checkpoint in checkpoints.list_checkpoints(self._folder.checkpoints):
+            if checkpoint.step > step:
+                shutil.rmtree(checkpoint.path)
 
     def _tell_checkpoint(self, step: int, path: Path) -> None:
         size = sum(file.stat().st_size for file in path.iterdir())

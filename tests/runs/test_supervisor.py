@@ -1,0 +1,188 @@
+"""What becomes of a run that nobody disturbs, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from lab_server.errors import AlreadyExists, InvalidState, NotFound
+from lab_server.runs import RunOptions, RunState
+
+from lab_core.errors import ConfigError
+from tests.runs.rig import Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_run_goes_through_its_states_to_its_end(rig: Rig) -> None:
+    run = await rig.ended(await rig.start())
+    assert await rig.states(run) == ["CREATED", "QUEUED", "STARTING", "RUNNING", "COMPLETED"]
+    assert (run.step, run.total_steps, run.attempt, run.slot) == (60, 60, 1, "")
+    assert run.create_time_ns < run.start_time_ns < run.end_time_ns
+    assert run.process is None
+
+
+async def test_every_metric_is_in_the_log_once_and_as_in_sqlite(rig: Rig) -> None:
+    run = await rig.ended(await rig.start())
+    points = await rig.points(run)
+    assert set(points) == {(n, s) for n in ("loss", "noise") for s in range(1, 61)}
+    assert points == rig.recorded(run)
+    assert run.metrics == {name: points[name, 60] for name in ("loss", "noise")}
+
+
+async def test_equal_runs_have_equal_results(rig: Rig) -> None:
+    first, second = await asyncio.gather(rig.ended(await rig.start()), rig.ended(await rig.start()))
+    assert await rig.points(first) == await rig.points(second)
+    assert rig.weights(first, 60) == rig.weights(second, 60)
+
+
+async def test_what_is_printed_is_in_the_log_of_events(rig: Rig) -> None:
+    run = await rig.ended(await rig.start("environment"))
+    lines = await rig.lines(run)
+    assert {"device ''", "an error line", "from a child"} <= set(lines)
+    assert f"attempt {run.id}/1" in lines
+    assert rig.folder(run).log.read_text().splitlines() == lines
+
+
+async def test_a_checkpoint_is_told_and_is_there(rig: Rig) -> None:
+    run = await rig.ended(await rig.start())
+    checkpoints = await rig.kinds(run, "checkpoint")
+    assert sorted({c.step for c in checkpoints}) == [10, 20, 30, 40, 50, 60]
+    assert all(c.size_bytes > 0 for c in checkpoints)
+    assert run.checkpoint_step == 60
+
+
+async def test_an_error_ends_the_run_with_its_traceback_and_no_retry(rig: Rig) -> None:
+    run = await rig.ended(await rig.start(raise_at=5))
+    assert run.state is RunState.FAILED
+    assert run.reason == "ValueError: this toy raises"
+    assert run.attempt == 1
+    last = (await rig.kinds(run, "state"))[-1]
+    assert "in train_step" in last.traceback
+    assert "with a second line" in last.traceback
+    assert last.traceback in rig.folder(run).log.read_text()
+    assert ("loss", 5) in await rig.points(run)
+
+
+async def test_a_bad_value_that_comes_so_far_ends_the_run(rig: Rig) -> None:
+    run = await rig.ended(await rig.start(loop_count=-3))
+    assert run.state is RunState.FAILED
+    assert "loop_count" in run.reason
+
+
+async def test_a_run_starts_only_once(rig: Rig) -> None:
+    run = await rig.start()
+    with pytest.raises(InvalidState, match="only a created run can be started"):
+        await rig.supervisor.start(run.id)
+    await rig.ended(run)
+    with pytest.raises(InvalidState, match="is COMPLETED"):
+        await rig.supervisor.start(run.id)
+    with pytest.raises(InvalidState, match="only a stopped or failed run can be resumed"):
+        await rig.supervisor.start(run.id, resume=True)
+
+
+async def test_an_ended_run_cannot_be_stopped(rig: Rig) -> None:
+    run = await rig.ended(await rig.start())
+    with pytest.raises(InvalidState, match="COMPLETED already"):
+        await rig.supervisor.stop(run.id, checkpoint=True)
+
+
+async def test_a_run_is_found_by_a_prefix_that_only_it_has(rig: Rig) -> None:
+    first, second = await rig.create(), await rig.create()
+    assert (await rig.supervisor.get(first.id[:-1])).id == first.id
+    with pytest.raises(NotFound, match="several begin so"):
+        await rig.supervisor.get(first.id[:6])
+    with pytest.raises(NotFound):
+        await rig.supervisor.get("nothing")
+    assert second.id != first.id
+
+
+async def test_name_tags_and_notes_can_be_changed_at_any_time(rig: Rig) -> None:
+    run = await rig.create()
+    await rig.supervisor.update(run.id, name="new", tags=("a", "b"))
+    await rig.supervisor.start(run.id)
+    await rig.ended(run)
+    run = await rig.supervisor.update(run.id, notes="good")
+    assert (run.request.name, run.request.tags, run.request.notes) == ("new", ("a", "b"), "good")
+
+
+async def test_a_deleted_run_leaves_nothing(rig: Rig) -> None:
+    run = await rig.ended(await rig.start())
+    await rig.supervisor.delete(run.id)
+    with pytest.raises(NotFound):
+        await rig.supervisor.get(run.id)
+    assert [path.name for path in rig.home.rglob("*") if run.id in path.name] == []
+
+
+async def test_a_run_that_waits_or_trains_cannot_be_deleted(rig: Rig) -> None:
+    run = await rig.start(is_endless=True)
+    with pytest.raises(InvalidState, match="stop it first"):
+        await rig.supervisor.delete(run.id)
+
+
+async def test_a_deletion_that_was_cut_short_is_finished_by_the_next_server(rig: Rig) -> None:
+    run = await rig.ended(await rig.start())
+    (rig.home / "deleted").mkdir()
+    rig.folder(run).path.rename(rig.home / "deleted" / run.id)
+    await rig.restart()
+    with pytest.raises(NotFound):
+        await rig.supervisor.get(run.id)
+    assert list((rig.home / "deleted").iterdir()) == []
+
+
+async def test_a_device_that_no_slot_has_is_refused_at_once(rig: Rig) -> None:
+    with pytest.raises(ConfigError, match="no slot on device 'cuda:3'; it has cpu"):
+        await rig.create(options=RunOptions(device="cuda:3"))
+
+
+async def test_the_same_key_and_request_give_the_same_run_also_after_a_restart(rig: Rig) -> None:
+    first = await rig.create(key="k")
+    assert (await rig.create(key="k")).id == first.id
+    await rig.restart()
+    assert (await rig.create(key="k")).id == first.id
+    assert (await rig.create(key="other")).id != first.id
+    assert len(await rig.log(first)) == 1
+
+
+async def test_many_requests_with_one_key_at_once_give_one_run(rig: Rig) -> None:
+    runs = await asyncio.gather(*(rig.create(key="k") for _ in range(8)))
+    assert len({run.id for run in runs}) == 1
+    assert [path.name for path in (rig.home / "runs" / "toy").iterdir()] == [runs[0].id]
+
+
+async def test_a_key_is_not_for_another_request(rig: Rig) -> None:
+    await rig.create(key="k")
+    with pytest.raises(AlreadyExists):
+        await rig.create(key="k", loop_count=3)
+
+
+async def test_starting_with_the_same_key_starts_once(rig: Rig) -> None:
+    run = await rig.create()
+    await rig.supervisor.start(run.id, key="k")
+    await rig.ended(run)
+    again = await rig.supervisor.start(run.id, key="k")
+    assert again.state is RunState.COMPLETED
+    with pytest.raises(AlreadyExists):
+        await rig.supervisor.start(run.id, resume=True, key="k")
+
+
+async def test_a_caller_that_goes_away_leaves_no_half_of_a_run(rig: Rig) -> None:
+    run = await rig.create()
+    task = asyncio.create_task(rig.supervisor.start(run.id))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    now = await rig.supervisor.get(run.id)
+    if now.state is RunState.CREATED:
+        await rig.supervisor.start(run.id)
+    assert (await rig.ended(run)).state is RunState.COMPLETED
+    await rig.log(run)
+
+
+async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
+    run = await rig.ended(await rig.start(is_endless=True, options=RunOptions(max_runtime_s=0.5)))
+    assert run.state is RunState.STOPPED
+    assert run.reason == "stopped: it has trained for its max_runtime of 0.5 s"
+    assert run.checkpoint_step == run.step > 0
