@@ -23,6 +23,7 @@ SERVER = """
 import os, socket, subprocess, sys
 ours, theirs = socket.socketpair()
 command = [sys.executable, "-m", "lab_server.trainer.forkserver", "--fd", str(theirs.fileno())]
+command += ["--server-pid", str(os.getpid())]
 command += ["--experiments", sys.argv[1], "--preload", "lab_server.trainer.train"]
 child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr)
 theirs.close()

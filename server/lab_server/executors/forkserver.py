@@ -166,7 +166,8 @@ class ForkServerClient:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "lab_server.trainer.forkserver"]
-            command += ["--fd", str(theirs.fileno()), *self._arguments]
+            command += ["--fd", str(theirs.fileno()), "--server-pid", str(os.getpid())]
+            command += self._arguments
             process = subprocess.Popen(  # noqa: S603 - our own module
                 command,
                 stdin=subprocess.DEVNULL,

@@ -7,7 +7,8 @@ children (it is their subreaper).
 Requests `{"id", "op", ...}` are answered `{"id", ...}` or `{"id", "error"}`; when a trainer ends, it says
 `{"exit": pid, "status": wait status}`.
 
-Run by `lab_server.executors`: python -m lab_server.trainer.forkserver --fd N [--experiments SOURCE]...
+Run by `lab_server.executors`: python -m lab_server.trainer.forkserver --fd N --server-pid PID
+[--experiments SOURCE]...
 """
 
 from __future__ import annotations
@@ -222,11 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Import, then serve the socket that was inherited."""
     parser = argparse.ArgumentParser(prog="lab_server.trainer.forkserver")
     parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--server-pid", type=int, required=True)
     parser.add_argument("--experiments", action="append", default=[])
     parser.add_argument("--preload", default=",".join(_PRELOAD))
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server, server_pid = socket.socket(fileno=options.fd), os.getppid()
+    server = socket.socket(fileno=options.fd)
     # not only by its socket: it looks there after its imports, and then it finds old requests first
     processes.die_with_parent()
     processes.become_subreaper()
@@ -237,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _log.warning("an import started %d threads; trainers will lack them", num_threads - 1)
     gc.collect()
     gc.freeze()  # else the first collection in a trainer would copy every page
-    ForkServer(server, server_pid, experiments).run()
+    ForkServer(server, options.server_pid, experiments).run()
 
 
 if __name__ == "__main__":
