@@ -31,7 +31,7 @@ class AsyncClient(AsyncShell):
         >>> from lab_client import AsyncClient
         >>> async def main() -> None:
         ...     async with AsyncClient("localhost:50051") as client:
-        ...         run = await client.create("mnist", {"epochs": 1})
+        ...         run = await client.create("mnist", {"dataset": "mnist_5k", "epochs": 1})
         ...         await run.start()
         ...         async for point in run.metrics(names="train_loss"):
         ...             print(point.step, point.values)

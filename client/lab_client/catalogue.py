@@ -48,7 +48,7 @@ class Experiment(_ExperimentHandle):
         >>> with Client() as client:  # doctest: +SKIP
         ...     mnist = client.experiment("mnist")
         ...     print(mnist.schema["epochs"].default)
-        ...     run = mnist.create({"epochs": 1}).start()
+        ...     run = mnist.create({"dataset": "mnist_5k"}).start()
     """
 
     def __init__(self, client: Client, info: ExperimentInfo, schema: ExperimentSchema) -> None:
@@ -72,7 +72,7 @@ class AsyncExperiment(_ExperimentHandle):
         >>> async def main() -> None:
         ...     async with AsyncClient() as client:
         ...         mnist = await client.experiment("mnist")
-        ...         run = await (await mnist.create({"epochs": 1})).start()
+        ...         run = await (await mnist.create({"dataset": "mnist_5k"})).start()
     """
 
     def __init__(self, client: AsyncClient, info: ExperimentInfo, schema: ExperimentSchema) -> None:

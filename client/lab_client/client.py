@@ -29,7 +29,7 @@ class Client(SyncShell):
     Example:
         >>> from lab_client import Client
         >>> with Client("localhost:50051") as client:  # doctest: +SKIP
-        ...     run = client.create("mnist", {"epochs": 1}, tags=["demo"]).start()
+        ...     run = client.create("mnist", {"dataset": "mnist_5k", "epochs": 1}, tags=["demo"]).start()
         ...     for point in run.metrics(names="train_loss", every=100):
         ...         print(point.step, point.values)
         ...     print(run.wait().state)

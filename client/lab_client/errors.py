@@ -76,7 +76,17 @@ class InvalidRequest(LabError):
 
 
 class ConfigError(InvalidRequest):
-    """A config message is wrong: all that is wrong, at once, in `violations`."""
+    """A config message is wrong: all that is wrong, at once, in `violations`.
+
+    Example:
+        >>> from lab_client import Client, ConfigError
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.plan("mnist", {"learning_rat": 0.1, "epochs": -1})
+        ...     except ConfigError as error:
+        ...         for violation in error.violations:
+        ...             print(violation.key, violation.message)
+    """
 
 
 class NotFound(LabError):
@@ -96,11 +106,29 @@ class NotFound(LabError):
 
 
 class RunNotFound(NotFound):
-    """There is no run with this id."""
+    """There is no run with this id.
+
+    Example:
+        >>> from lab_client import Client, RunNotFound
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.run("20200101-000000-none")
+        ...     except RunNotFound as error:
+        ...         print(error)
+    """
 
 
 class ExperimentNotFound(NotFound):
-    """There is no experiment with this name."""
+    """There is no experiment with this name.
+
+    Example:
+        >>> from lab_client import Client, ExperimentNotFound
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.experiment("minst")
+        ...     except ExperimentNotFound as error:
+        ...         print(error)
+    """
 
 
 class ArtifactNotFound(NotFound):
@@ -112,31 +140,96 @@ class CheckpointNotFound(NotFound):
 
 
 class InvalidState(LabError):
-    """The run is not in a state in which this can be done."""
+    """The run is not in a state in which this can be done.
+
+    Example:
+        >>> from lab_client import Client, InvalidState
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.create("mnist", {"dataset": "mnist_5k"}).wait()
+        ...     except InvalidState as error:
+        ...         print(error)
+    """
 
 
 class AlreadyExists(LabError):
-    """The idempotency key was used before, with another request."""
+    """The idempotency key was used before, with another request.
+
+    Example:
+        >>> from lab_client import Client, AlreadyExists
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         [client.create("mnist", {"seed": s}, idempotency_key="k") for s in (1, 2)]
+        ...     except AlreadyExists as error:
+        ...         print(error)
+    """
 
 
 class QueueFull(LabError):
-    """A limit of the server is reached: its queue, or its streams for each client."""
+    """A limit of the server is reached: its queue, or its streams for each client.
+
+    Example:
+        >>> from lab_client import Client, QueueFull
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.create("mnist", {"dataset": "mnist_5k", "epochs": 1}).start()
+        ...     except QueueFull as error:
+        ...         print(error)
+    """
 
 
 class Unauthenticated(LabError):
-    """The server asks for a token, or does not accept the one that was sent."""
+    """The server asks for a token, or does not accept the one that was sent.
+
+    Example:
+        >>> from lab_client import Client, Unauthenticated
+        >>> with Client(token="wrong") as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.server_info()
+        ...     except Unauthenticated as error:
+        ...         print(error)
+    """
 
 
 class PermissionDenied(LabError):
-    """The token's role does not allow this."""
+    """The token's role does not allow this.
+
+    Example:
+        >>> from lab_client import Client, PermissionDenied
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         [run.delete() for run in client.runs(states=["CREATED"], limit=1)]
+        ...     except PermissionDenied as error:
+        ...         print(error)
+    """
 
 
 class Unavailable(LabError):
-    """No server answers at this address, or not any more."""
+    """No server answers at this address, or not any more.
+
+    Example:
+        >>> from lab_client import Client, Unavailable
+        >>> with Client("localhost:1", retry_timeout_s=0) as client:
+        ...     try:
+        ...         client.server_info()
+        ...     except Unavailable:
+        ...         print("is the server running?")
+        is the server running?
+    """
 
 
 class DeadlineExceeded(LabError):
-    """There was no answer in time."""
+    """There was no answer in time.
+
+    Example:
+        >>> from lab_client import Client, DeadlineExceeded
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     run = client.create("mnist", {"dataset": "mnist_5k", "epochs": 3}).start()
+        ...     try:
+        ...         run.wait(timeout_s=0.01)
+        ...     except DeadlineExceeded:
+        ...         run.stop()  # the wait ended, not the run
+    """
 
 
 class IncompatibleServer(LabError):
@@ -188,6 +281,15 @@ class RunFailed(LabError):
         run_id: the run.
         state: the state's name.
         reason: one sentence: why.
+
+    Example:
+        >>> from lab_client import Client, RunFailed
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     run = client.create("mnist", {"dataset": "mnist_5k", "epochs": 1}).start()
+        ...     try:
+        ...         run.wait(check=True)
+        ...     except RunFailed as error:
+        ...         print(error.state, error.reason)
     """
 
     def __init__(self, run_id: str, state: str, reason: str) -> None:

@@ -56,6 +56,12 @@ class Point(NamedTuple):
         step: the global step.
         values: the values, by metric.
         attempt: which try of the run measured it; a step that comes again has a higher one.
+
+    Example:
+        >>> from lab_client import Point
+        >>> step, values, attempt = Point(40, {"train_loss": 0.25}, 1)
+        >>> values["train_loss"]
+        0.25
     """
 
     step: int

@@ -10,7 +10,7 @@ Example:
     ...     experiment.calculate_configs("mnist", hparams, ["set_seed", "main"])
     ...     experiment.add_pytorch_models({"model"})
     ...     return experiment.start()  # returns as soon as it is queued
-    >>> run = train({"conv1_kernal": 3})  # doctest: +SKIP
+    >>> run = train({"dataset": "mnist_5k", "conv1_kernal": 3})  # doctest: +SKIP
 
 What `create` and the others collect belongs to the thread; the connection belongs to the process.
 """

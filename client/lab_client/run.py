@@ -30,7 +30,7 @@ class Run(RunHandle):
     Example:
         >>> from lab_client import Client
         >>> with Client() as client:  # doctest: +SKIP
-        ...     run = client.create("mnist", {"epochs": 1}).start()
+        ...     run = client.create("mnist", {"dataset": "mnist_5k", "epochs": 1}).start()
         ...     for point in run.metrics(names="*_loss", every=50):
         ...         print(point.step, point.values)
         ...     print(run.history()["accuracy"].values[-1])

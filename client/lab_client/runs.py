@@ -11,7 +11,15 @@ from lab_client.configs import PlainValue
 
 
 class RunState(StrEnum):
-    """The state of a run."""
+    """The state of a run.
+
+    Example:
+        >>> from lab_client import RunState
+        >>> [state.value for state in RunState if state.is_terminal]
+        ['COMPLETED', 'STOPPED', 'FAILED']
+        >>> RunState.RUNNING == "RUNNING"
+        True
+    """
 
     CREATED = "CREATED"
     QUEUED = "QUEUED"
@@ -100,6 +108,12 @@ class RunInfo:
         checkpoint_step: the step of its newest checkpoint.
         config_hash: runs of equal configs have equal hashes.
         folder: its files, on the server's machine.
+
+    Example:
+        >>> from lab_client import Client
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     for run in client.runs(order_by="metrics.accuracy desc", limit=3):
+        ...         print(run.info.name, run.info.overrides, run.info.metrics.get("accuracy"))
     """
 
     id: str
