@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, exposition
@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 
 import lab_server
 from lab_server.devices import Devices
-from lab_server.executors import Executor
-from lab_server.runs import Run, RunState
+from lab_server.executors import Executor, Usage
+from lab_server.runs import Run, RunState, TrainerProcess
 from lab_server.store import Store
 from lab_server.supervision import Supervision
 
@@ -43,12 +43,15 @@ class Exporter:
         self._registry = registry
         self._supervisor = supervisor
         self._store = store
-        self._live = LiveState(supervisor, executor, devices, home)
+        self._executor = executor
+        self._live = LiveState(supervisor, devices, home)
         registry.register(self._live)
         ProcessCollector(registry=registry)
 
     async def scrape(self, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its content type, in the format that the scraper accepts."""
+        live = [run.process for run in self._supervisor.live() if run.process]
+        self._live.usages = await self._executor.usages(live)
         self._live.counts = await self._store.counts()
         encode, content_type = exposition.choose_encoder(accept)
         return encode(self._registry), content_type
@@ -57,14 +60,13 @@ class Exporter:
 class LiveState(Collector):
     """Makes the series of runs, queue, slots, devices and disk."""
 
-    def __init__(
-        self, supervisor: Supervision, executor: Executor, devices: Devices, home: Path
-    ) -> None:
+    def __init__(self, supervisor: Supervision, devices: Devices, home: Path) -> None:
         self._supervisor = supervisor
-        self._executor = executor
         self._devices = devices
         self._home = home
-        self.counts: dict[RunState, int] = {}
+        # What the event loop had to fetch for this scrape.
+        self.counts: Mapping[RunState, int] = {}
+        self.usages: Mapping[TrainerProcess, Usage] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Name nothing in advance, so that registering does not collect."""
@@ -153,10 +155,10 @@ class LiveState(Collector):
             "lab_run_memory_bytes", "Resident memory of the run's processes.", labels=_RUN
         )
         for run in runs:
-            usage = self._executor.usage(run.process) if run.process else {}
+            usage = self.usages.get(run.process) if run.process else None
             if usage:
-                cpu.add_metric(_labels(run), usage["cpu_seconds"])
-                memory.add_metric(_labels(run), usage["memory_bytes"])
+                cpu.add_metric(_labels(run), usage.cpu_seconds)
+                memory.add_metric(_labels(run), usage.memory_bytes)
         yield cpu
         yield memory
 

@@ -7,7 +7,7 @@ import ctypes
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -109,6 +109,19 @@ def members(process: TrainerProcess) -> tuple[ProcessStat, ...]:
         chosen |= children
         grew = bool(children)
     return tuple(everyone[pid] for pid in sorted(chosen))
+
+
+def sessions(trainers: Sequence[TrainerProcess]) -> dict[TrainerProcess, list[ProcessStat]]:
+    """Return the living processes of each trainer's session, in one pass over all processes.
+
+    Far cheaper than `members`, and misses what left the session: for gauges, not for killing.
+    """
+    by_pid = {trainer.pid: trainer for trainer in trainers if is_alive(trainer)}
+    found: dict[TrainerProcess, list[ProcessStat]] = {trainer: [] for trainer in by_pid.values()}
+    for process in _all() if by_pid else ():
+        if process.is_alive and process.session in by_pid:
+            found[by_pid[process.session]].append(process)
+    return found
 
 
 def send_signal(found: ProcessStat, number: signal.Signals) -> None:

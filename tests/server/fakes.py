@@ -9,7 +9,7 @@ from typing import Any
 
 from lab_server import events
 from lab_server.errors import InvalidState, LaunchError, NotFound
-from lab_server.executors import ExperimentEntry, LaunchSpec, Slot
+from lab_server.executors import ExperimentEntry, LaunchSpec, Slot, Usage
 from lab_server.hub import Hub
 from lab_server.runs import Run, RunRequest, RunState, TrainerProcess
 from lab_server.store import NewEvent, Store, Submission
@@ -71,8 +71,8 @@ class FakeExecutor:
     async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
         return
 
-    def usage(self, process: TrainerProcess) -> Mapping[str, Any]:
-        return {"cpu_seconds": 1.5, "memory_bytes": 1 << 20}
+    async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
+        return {trainer: Usage(1.5, 1 << 20) for trainer in trainers}
 
     async def close(self) -> None:
         self.is_closed = True

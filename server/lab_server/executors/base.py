@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lab_core.configs import PlainValue, Schema
 from lab_core.errors import Violation
@@ -74,6 +74,14 @@ DISK_FULL = "the disk is full: it could not even write why it ended"
 """What `Executor.wait` says of a trainer that will not fare better when it is tried again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a trainer's processes have used, in CPU seconds, and use, in bytes of memory."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
 class Executor(Protocol):
     """Starts trainers and ends them."""
 
@@ -105,8 +113,8 @@ class Executor(Protocol):
     async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
         """End it and every process it started: SIGTERM, after grace_s SIGKILL; return when all are gone."""
 
-    def usage(self, process: TrainerProcess) -> Mapping[str, Any]:
-        """Return {"cpu_seconds": float, "memory_bytes": int} of it and its children; empty when gone."""
+    async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
+        """Return what each trainer and its children use; one that is gone is not in it."""
 
     async def close(self) -> None:
         """End what belongs to the executor itself; trainers go on."""

@@ -13,7 +13,14 @@ from lab_core.configs import PlainValue, Schema
 from lab_core.errors import Violation
 from lab_server import processes
 from lab_server.errors import LaunchError
-from lab_server.executors.base import DISK_FULL, EXIT_DISK_FULL, ExperimentEntry, LaunchSpec, Slot
+from lab_server.executors.base import (
+    DISK_FULL,
+    EXIT_DISK_FULL,
+    ExperimentEntry,
+    LaunchSpec,
+    Slot,
+    Usage,
+)
 from lab_server.executors.forkserver import ForkServerClient
 from lab_server.run_folder import RunFolder
 from lab_server.runs import TrainerProcess
@@ -136,14 +143,16 @@ class LocalExecutor:
             await asyncio.sleep(_POLL_S)
         self._statuses.pop(process.pid, None)
 
-    def usage(self, process: TrainerProcess) -> Mapping[str, Any]:
-        """Return {"cpu_seconds": float, "memory_bytes": int} of it and its children; empty when gone."""
-        members = processes.members(process)
-        if not members:
-            return {}
+    async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
+        """Return what each trainer and its session use; one that is gone is not in it."""
+        found = await asyncio.to_thread(processes.sessions, trainers)
+        tick_s, page_bytes = 1 / os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         return {
-            "cpu_seconds": sum(m.cpu_ticks for m in members) / os.sysconf("SC_CLK_TCK"),
-            "memory_bytes": sum(m.num_pages for m in members) * os.sysconf("SC_PAGE_SIZE"),
+            trainer: Usage(
+                sum(m.cpu_ticks for m in members) * tick_s,
+                sum(m.num_pages for m in members) * page_bytes,
+            )
+            for trainer, members in found.items()
         }
 
     async def close(self) -> None:
