@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import os
 import shutil
 import statistics
 import subprocess
@@ -127,8 +128,23 @@ asyncio.run(main())
 """
 
 
-def speed(server: LiveServer, num_reading: int, num_stalled: int, seconds: float) -> float:
-    """Return the steps a second of a training, over some seconds, with subscribers or without."""
+@dataclasses.dataclass
+class Speed:
+    """A training over some seconds: its speed, and the share of one core that the server took."""
+
+    steps_per_s: float
+    server_cores: float
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def speed(server: LiveServer, num_reading: int, num_stalled: int, seconds: float) -> Speed:
+    """Return how fast a training is, over some seconds, with subscribers or without."""
+    assert server.process is not None
     with Client(server.address) as client:
         run = client.create("mnist", {"epochs": 10_000, "dataset": "mnist_5k"}).start()
         steps = (point.step for point in run.metrics(names=["train_loss"]))
@@ -155,14 +171,14 @@ def speed(server: LiveServer, num_reading: int, num_stalled: int, seconds: float
             assert watchers.stdout is not None
             assert watchers.stdout.readline() == "watching\n"
         time.sleep(_SPEED_WARM_UP_S)
-        first, begin = run.refresh().step, time.perf_counter()
+        first, begin, cpu = run.refresh().step, time.perf_counter(), cpu_s(server.process.pid)
         time.sleep(seconds)
-        last, end = run.refresh().step, time.perf_counter()
+        last, end, cpu = run.refresh().step, time.perf_counter(), cpu_s(server.process.pid) - cpu
         run.stop()
         run.wait()
         if watchers is not None:
             watchers.communicate()
-    return (last - first) / (end - begin)
+    return Speed((last - first) / (end - begin), cpu / (end - begin))
 
 
 def subscribers(rounds: int, seconds: float) -> None:
@@ -171,7 +187,8 @@ def subscribers(rounds: int, seconds: float) -> None:
     server = LiveServer(folder, "--slots", "cpu:1", "--grace-s", "5")
     try:
         server.start()
-        alone, watched = [], []
+        alone: list[Speed] = []
+        watched: list[Speed] = []
         speed(server, 0, 0, 1.0)
         for index in range(rounds):
             # in turns, and each first as often, so that a machine that slows down slows both
@@ -179,17 +196,23 @@ def subscribers(rounds: int, seconds: float) -> None:
             for figures, num in order if index % 2 else order[::-1]:
                 figures.append(speed(server, num, num, seconds))
             print(
-                f"alone {alone[-1]:7.1f} steps/s, 100 subscribers {watched[-1]:7.1f} steps/s",
+                f"alone    {_in_words([alone[-1]])}\nwatched  {_in_words([watched[-1]])}",
                 flush=True,
             )
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    slower = [1 - b / a for a, b in zip(alone, watched, strict=True)]
+    slower = [1 - b.steps_per_s / a.steps_per_s for a, b in zip(alone, watched, strict=True)]
     print(
-        f"median alone {statistics.median(alone):.1f}, watched {statistics.median(watched):.1f} steps/s;"
-        f" slower by {100 * statistics.median(slower):.1f} % (median of {rounds} pairs)"
+        f"medians of {rounds}: alone {_in_words(alone)}; with 100 subscribers, 50 of them stalled,"
+        f" {_in_words(watched)}; slower by {100 * statistics.median(slower):.1f} % (median of pairs)"
     )
+
+
+def _in_words(speeds: Sequence[Speed]) -> str:
+    steps_per_s = statistics.median(s.steps_per_s for s in speeds)
+    cores = statistics.median(s.server_cores for s in speeds)
+    return f"{steps_per_s:.1f} steps/s, server {100 * cores:.1f} % of a core"
 
 
 def main() -> None:
