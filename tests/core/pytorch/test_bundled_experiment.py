@@ -58,14 +58,15 @@ def train(
     if is_resumed:
         experiment.resume()
     if stop_at is not None:
-        forward = conf.model.forward
+        forward: Any = conf.model.forward
 
         def stopping(images: torch.Tensor) -> torch.Tensor:
             if loop.get_global_step() == stop_at - 1:
                 loop.request_stop()
-            return forward(images)
+            logits: torch.Tensor = forward(images)
+            return logits
 
-        conf.model.forward = stopping  # type: ignore[method-assign]
+        conf.model.forward = stopping
     with experiment.start():
         run(conf)
     return experiment, conf

@@ -1,0 +1,207 @@
+"""Steps per second of the MNIST CNN: lab_core with every writer on, against loops without it.
+
+    python benchmarks/mnist.py [--rounds N] [--steps N] [--threads N]
+
+Contenders, each in a process of its own, take turns; a round is so many training steps of batch 64.
+
+- tutorial: the tutorial's own loop: torchvision's MNIST, ToTensor, Normalize, DataLoader.
+- bare: the best loop we know in bare PyTorch: data resident, channels last, pooling before ReLU, fused
+  SGD; nothing is recorded.
+- lab: the bundled experiment by lab_core, with console, sqlite and tensorboard, every step's loss.
+
+The whole of MNIST is read from LAB_DATA_PATH; without it all contenders take mnist_5k.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+BATCH_SIZE = 64
+Round = Callable[[int], float]
+
+
+def digits() -> Any:
+    """Return the whole of MNIST where LAB_DATA_PATH has it, else mnist_5k."""
+    from lab_core import lab
+    from lab_core.helpers.pytorch.datasets import mnist
+
+    folder = lab.get_data_path()
+    has_mnist = (folder / "MNIST" / "raw").is_dir()
+    return mnist.load_mnist(folder) if has_mnist else mnist.load_mnist_5k()
+
+
+def tutorial() -> Round:
+    """Return rounds of the tutorial's loop."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+    from torchvision import transforms
+
+    from lab_core.helpers.pytorch.datasets.mnist import DigitDataset
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(1, 20, 5, 1)
+            self.conv2 = nn.Conv2d(20, 50, 5, 1)
+            self.fc1 = nn.Linear(4 * 4 * 50, 500)
+            self.fc2 = nn.Linear(500, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = F.max_pool2d(F.relu(self.conv1(x)), 2, 2)
+            x = F.max_pool2d(F.relu(self.conv2(x)), 2, 2)
+            x = F.relu(self.fc1(x.view(-1, 4 * 4 * 50)))
+            return F.log_softmax(self.fc2(x), dim=1)
+
+    transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    )
+    data = digits()
+    # torchvision's MNIST does just this for a sample
+    dataset = DigitDataset(data.train_images_NHW, data.train_labels_N, transform)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True)
+    torch.manual_seed(5)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5)
+
+    def run(num_steps: int) -> float:
+        batches = iter(loader)
+        start = time.perf_counter()
+        for _ in range(num_steps):
+            images, target = next(batches)
+            optimizer.zero_grad()
+            loss = F.nll_loss(model(images), target)
+            loss.backward()
+            optimizer.step()
+        return time.perf_counter() - start
+
+    return run
+
+
+def bare() -> Round:
+    """Return rounds of the best bare loop."""
+    import torch
+    from lab_server.experiments.mnist import Net
+    from torch.nn import functional as F
+
+    data = digits()
+    images = data.train_images_NHW.unsqueeze(1).float().div_(255).sub_(0.1307).div_(0.3081)
+    labels = data.train_labels_N
+    torch.manual_seed(5)
+    model = Net(5, 5).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5, fused=True)
+
+    def run(num_steps: int) -> float:
+        start = time.perf_counter()
+        parts = torch.randperm(len(labels)).split(BATCH_SIZE)
+        for part in parts[:num_steps]:
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(model(images[part]), labels[part])
+            loss.backward()
+            optimizer.step()
+        return time.perf_counter() - start
+
+    return run
+
+
+def lab() -> Round:
+    """Return rounds of the bundled experiment: the same steps, everything recorded."""
+    from lab_server.experiments.mnist import Configs
+
+    from lab_core.experiment import Experiment
+    from lab_core.helpers.pytorch.datasets.mnist import Digits
+
+    home = tempfile.TemporaryDirectory(prefix="lab-bench-")
+    all_digits = digits()
+    count = 0
+
+    def run(num_steps: int) -> float:
+        nonlocal count
+        count += 1
+        size = num_steps * BATCH_SIZE
+        data = Digits(
+            all_digits.train_images_NHW[:size],
+            all_digits.train_labels_N[:size],
+            all_digits.test_images_NHW,
+            all_digits.test_labels_N,
+        )
+        experiment = Experiment("bench", folder=Path(home.name) / str(count))
+        with contextlib.redirect_stdout(io.StringIO()):
+            overrides = {"dataset": data, "use_cuda": False, "momentum": 0.5}
+            conf = experiment.calculate_configs(Configs(), overrides, ["set_seed", "main"])
+            with experiment.start():
+                start = time.perf_counter()
+                conf.main.train()
+                return time.perf_counter() - start
+
+    return run
+
+
+CONTENDERS: dict[str, Callable[[], Round]] = {"tutorial": tutorial, "bare": bare, "lab": lab}
+
+
+def serve(name: str, threads: int, connection: Connection) -> None:
+    """Run rounds as they are asked for, until None."""
+    import torch
+
+    torch.set_num_threads(threads)
+    run = CONTENDERS[name]()
+    run(5)  # what is set up on first use is not of interest
+    connection.send(None)
+    while (num_steps := connection.recv()) is not None:
+        connection.send(run(num_steps))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=60, help="of a round, at most an epoch")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
+    arguments = parser.parse_args()
+
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for name in arguments.only:
+        pipes[name], theirs = context.Pipe()
+        process = context.Process(target=serve, args=(name, arguments.threads, theirs), daemon=True)
+        process.start()
+        theirs.close()  # so that a contender that dies is noticed
+        processes.append(process)
+        pipes[name].recv()
+
+    seconds: dict[str, list[float]] = {name: [] for name in pipes}
+    for _ in range(arguments.rounds):
+        for name, pipe in pipes.items():
+            pipe.send(arguments.steps)
+            seconds[name].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(None)
+    for process in processes:
+        process.join(30)
+
+    print(f"{arguments.rounds} rounds of {arguments.steps} steps, {arguments.threads} threads")
+    print(f"{'':10} {'steps/s':>9} {'best':>9}   ratio of lab to it, round by round")
+    for name, times in seconds.items():
+        rates = [arguments.steps / t for t in times]
+        line = f"{name:10} {statistics.median(rates):9.1f} {max(rates):9.1f}"
+        if "lab" in seconds:
+            ratios = [theirs / ours for theirs, ours in zip(times, seconds["lab"], strict=True)]
+            best = min(times) / min(seconds["lab"])
+            line += f"   median {statistics.median(ratios):5.2f}, best to best {best:5.2f}"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
