@@ -29,6 +29,13 @@ class LiveServer:
         self.address = f"127.0.0.1:{_free_port()}"
         self.process: subprocess.Popen[str] | None = None
 
+    def __enter__(self) -> LiveServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def launch(self) -> subprocess.Popen[str]:
         """Start the process and do not wait for it."""
         with (self.home / "server.log").open("ab") as log:
@@ -40,7 +47,7 @@ class LiveServer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "LAB_DATA_PATH": str(self.home / "data")},
+                env={"LAB_DATA_PATH": str(self.home / "data"), **os.environ},
             )
         return self.process
 
