@@ -23,6 +23,7 @@ from lab_client._status import is_transport, to_error
 from lab_client._streams import Resumable
 from lab_client._version import check_version
 from lab_client.errors import InvalidState, LabError, Unavailable
+from lab_client.runs import ServerInfo
 
 T = TypeVar("T")
 
@@ -60,14 +61,19 @@ class AsyncShell(BaseClient):
             call = self._calls[rpc] = _channel.bind(self._channel, rpc)
         return call
 
-    async def _check_server(self) -> None:
+    async def _check_server(self, timeout_s: float | None = None) -> ServerInfo:
+        """Ask the server what it is and whether it can be talked to."""
+        info = await self._unary(_operations.server_info(), timeout_s)
+        check_version(info.version, self.address)
+        self._is_checked = True
+        return info
+
+    async def _check_once(self) -> None:
         if not self._is_checked:
-            info = await self._unary(_operations.server_info())
-            check_version(info.version, self.address)
-            self._is_checked = True
+            await self._check_server()
 
     async def _do(self, operation: Operation[T], timeout_s: float | None = None) -> T:
-        await self._check_server()
+        await self._check_once()
         return await self._unary(operation, timeout_s)
 
     async def _unary(self, operation: Operation[T], timeout_s: float | None = None) -> T:
@@ -103,7 +109,7 @@ class AsyncShell(BaseClient):
     async def _read(self, stream: Resumable[T], timeout_s: float | None = None) -> AsyncIterator[T]:
         """Yield what the stream has, through any number of reconnects."""
         reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic)
-        await self._check_server()
+        await self._check_once()
         while True:
             problem: LabError | None = None
             call = self._open(stream, reconnect.call_timeout_s())

@@ -41,6 +41,12 @@ class RunHandle:
         total = f"/{info.total_steps}" if info.total_steps else ""
         return f"<{type(self).__name__} {info.id} {info.experiment} {info.state} step {info.step}{total}>"
 
+    def _repr_html_(self) -> str:
+        from lab_client._notebook import run_html
+        from lab_client.history import History
+
+        return run_html(self._info, History(self.id, {}))
+
     def _point_fold(self, names: Iterable[str] | None, every: int) -> _folds.PointFold:
         if every < 1:
             raise InvalidRequest([Violation("every", f"every must be at least 1, got {every}")])

@@ -88,11 +88,12 @@ def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
 
 
 def _unavailable(message: str, address: str) -> errors.LabError:
-    if "http1.x" in message.lower() or "http/1.x" in message.lower():
-        return errors.IncompatibleServer(
-            f"what answers at {address} speaks HTTP/1, not gRPC; is it the server's metrics port?"
-        )
     lowered = message.lower()
+    if any(sign in lowered for sign in ("http1.x", "http/1.x", "expected settings frame")):
+        return errors.IncompatibleServer(
+            f"what answers at {address} does not speak gRPC; is it the server's metrics port, "
+            "or does it want TLS? See with: lab doctor"
+        )
     if any(sign in lowered for sign in ("ssl", "certificate", "handshake", "tls")):
         return errors.Unavailable(
             f"no secure connection to {address}: {message}; see what is wrong with: lab doctor"

@@ -23,6 +23,7 @@ from lab_client._streams import Resumable
 from lab_client._version import check_version
 from lab_client._watchdog import Watchdog
 from lab_client.errors import InvalidState, LabError
+from lab_client.runs import ServerInfo
 
 T = TypeVar("T")
 
@@ -62,14 +63,19 @@ class SyncShell(BaseClient):
                 call = self._calls[rpc] = _channel.bind(self._channel, rpc)
             return call
 
-    def _check_server(self) -> None:
-        """Once a connection, see whether the server is one that can be talked to."""
+    def _check_server(self, timeout_s: float | None = None) -> ServerInfo:
+        """Ask the server what it is and whether it can be talked to."""
+        info = self._unary(_operations.server_info(), timeout_s)
+        check_version(info.version, self.address)
+        self._is_checked = True
+        return info
+
+    def _check_once(self) -> None:
         if not self._is_checked or self._pid != os.getpid():
-            check_version(self._unary(_operations.server_info()).version, self.address)
-            self._is_checked = True
+            self._check_server()
 
     def _do(self, operation: Operation[T], timeout_s: float | None = None) -> T:
-        self._check_server()
+        self._check_once()
         return self._unary(operation, timeout_s)
 
     def _unary(self, operation: Operation[T], timeout_s: float | None = None) -> T:
@@ -105,7 +111,7 @@ class SyncShell(BaseClient):
     def _read(self, stream: Resumable[T], timeout_s: float | None = None) -> Iterator[T]:
         """Yield what the stream has, through any number of reconnects."""
         reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic)
-        self._check_server()
+        self._check_once()
         while True:
             problem: LabError | None = None
             call = self._open(stream, reconnect.call_timeout_s())

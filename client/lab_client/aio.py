@@ -55,7 +55,7 @@ class AsyncClient(AsyncShell):
 
     async def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
         """Wait for a server that is starting. See `Client.wait_ready`."""
-        return await self._unary(_operations.server_info(), timeout_s)
+        return await self._check_server(timeout_s)
 
     async def experiments(self) -> tuple[ExperimentInfo, ...]:
         """Return the experiments that the server can run. See `Client.experiments`."""

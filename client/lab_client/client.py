@@ -56,7 +56,7 @@ class Client(SyncShell):
         Raises:
             Unavailable: if none answers within the time.
         """
-        return self._unary(_operations.server_info(), timeout_s)
+        return self._check_server(timeout_s)
 
     def experiments(self) -> tuple[ExperimentInfo, ...]:
         """Return the experiments that the server can run."""

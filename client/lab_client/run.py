@@ -12,6 +12,7 @@ from lab_client._download import safe_relative
 from lab_client._handle import RunHandle
 from lab_client._progress import make_view
 from lab_client._streams import EventStream, Fold, T
+from lab_client.errors import LabError
 from lab_client.events import Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.runs import Artifact, RunInfo, RunState
@@ -199,4 +200,7 @@ class Run(RunHandle):
     def _repr_html_(self) -> str:
         from lab_client._notebook import run_html
 
-        return run_html(self.refresh(), self.history(max_points=100))
+        try:
+            return run_html(self.refresh(), self.history(max_points=100))
+        except LabError:  # a notebook shows what was known last when the server is gone
+            return super()._repr_html_()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
+import threading
 from collections import deque
 from typing import Any
 
@@ -216,6 +218,22 @@ def test_wait_ready_waits_for_a_server_that_is_starting(
     twin.failures["GetServerInfo"] = deque([grpc.StatusCode.UNAVAILABLE] * 4)
     client = make_client(retry_timeout_s=0)
     assert client.wait_ready(20).version == "0.1.0"
+    assert client.experiments()
+    twin.version = "7.0.0"
+    with pytest.raises(errors.IncompatibleServer):
+        client.wait_ready(20)
+
+
+def test_an_http_server_is_told_apart(make_client: MakeClient) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        with pytest.raises(errors.IncompatibleServer, match="metrics port"):
+            make_client(f"127.0.0.1:{web.server_port}").server_info()
+        web.shutdown()
 
 
 def test_a_closed_client_says_that_it_is_closed(make_client: MakeClient) -> None:

@@ -18,6 +18,7 @@ def test_a_run_shows_its_state_configs_and_metrics(twin: Twin) -> None:
     for part in ("COMPLETED", "seed", "7", "loss", "0.25", "<svg", "&lt;b&gt;"):
         assert part in html
     assert "<b>bold" not in html
+    assert "COMPLETED" in run._repr_html_()  # the client is closed: what was known last
     assert repr(run).startswith("<Run 20261123-000000 mnist")
 
 
