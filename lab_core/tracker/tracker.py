@@ -8,7 +8,6 @@ list. Everything else happens in the worker's thread. `_lock` guards what was ad
 from __future__ import annotations
 
 import logging
-import operator
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from lab_core.errors import TrackerError
 from lab_core.tracker import steps
 from lab_core.tracker import values as held
 from lab_core.tracker.aggregate import Aggregator, Entry, Record
+from lab_core.tracker.forms import checked_step, named_values
 from lab_core.tracker.indicators import Indicator, Kind, Registry, checked_name
 from lab_core.tracker.worker import Worker
 from lab_core.writers.base import HparamValue, Writer
@@ -122,7 +122,7 @@ class Tracker:
         Raises:
             TrackerError: If one of them cannot be tracked; then none is added.
         """
-        values = _named_values(args, named) if args else named
+        values = named_values(args, named) if args else named
         prefix = _prefix.get()
         numeric = self._numeric
         numbers = []
@@ -163,7 +163,7 @@ class Tracker:
             if step is None:
                 raise TrackerError("save got None for a step; leave it out for the global step")
         is_given = step is not None
-        at = _checked_step(step) if is_given else self._get_step()
+        at = checked_step(step) if is_given else self._get_step()
         if args or named:
             self.add(*args, **named)
         now = time.time()
@@ -365,33 +365,3 @@ class Tracker:
     def _finish(self) -> None:
         self._writer.write_end(self._status, self._aggregator.last_values())
         self._writer.close()
-
-
-def _named_values(args: tuple[Any, ...], named: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what `add("loss", x)` or `add({"loss": x})` says, and the keywords, as one mapping."""
-    if len(args) == 1 and isinstance(args[0], Mapping):
-        given: Mapping[str, Any] = args[0]
-    elif len(args) == 2 and isinstance(args[0], str):
-        given = {args[0]: args[1]}
-    else:
-        shown = ", ".join(type(a).__name__ for a in args)
-        raise TrackerError(
-            f'add takes add(loss=x), add("loss", x) or add({{"loss": x}}); got ({shown})'
-        )
-    twice = sorted(given.keys() & named.keys(), key=str)
-    if twice:
-        raise TrackerError(f"{twice[0]!r} is given twice")
-    return {**given, **named} if named else given
-
-
-def _checked_step(step: object) -> int:
-    wanted = TrackerError(f"a step is a whole number, got {step!r}")
-    if isinstance(step, bool):
-        raise wanted
-    try:
-        at = operator.index(step)  # type: ignore[arg-type]
-    except TypeError:
-        raise wanted from None
-    if not 0 <= at < 2**63:
-        raise TrackerError(f"a step is at least 0 and below 2^63, got {at}")
-    return at

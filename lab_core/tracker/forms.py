@@ -1,0 +1,40 @@
+"""The forms in which names, values and steps may be given."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from lab_core.errors import TrackerError
+
+
+def named_values(args: tuple[Any, ...], named: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what `add("loss", x)` or `add({"loss": x})` says, and the keywords, as one mapping."""
+    if len(args) == 1 and isinstance(args[0], Mapping):
+        given: Mapping[str, Any] = args[0]
+    elif len(args) == 2 and isinstance(args[0], str):
+        given = {args[0]: args[1]}
+    else:
+        shown = ", ".join(type(a).__name__ for a in args)
+        raise TrackerError(
+            f'add takes add(loss=x), add("loss", x) or add({{"loss": x}}); got ({shown})'
+        )
+    twice = sorted(given.keys() & named.keys(), key=str)
+    if twice:
+        raise TrackerError(f"{twice[0]!r} is given twice")
+    return {**given, **named} if named else given
+
+
+def checked_step(step: object) -> int:
+    """Return a step that is one."""
+    wanted = TrackerError(f"a step is a whole number, got {step!r}")
+    if isinstance(step, bool):
+        raise wanted
+    try:
+        at = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        raise wanted from None
+    if not 0 <= at < 2**63:
+        raise TrackerError(f"a step is at least 0 and below 2^63, got {at}")
+    return at
