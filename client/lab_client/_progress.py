@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -115,6 +115,7 @@ class LinesView(ProgressView):
         self._now = now
         self._next_line = now() + _LINE_INTERVAL_S
         self._told = ""
+        self._line = ""
 
     def show(self) -> None:
         """Write a line when the state changed, or when the last line is some seconds old."""
@@ -130,19 +131,30 @@ class LinesView(ProgressView):
         self._next_line = self._now() + _LINE_INTERVAL_S
         total = f"/{self.total_steps}" if self.total_steps else ""
         values = "".join(f" {k}={v:.4g}" for k, v in important(self.metrics).items())
-        print(f"{self.name}: {self.state} step {self.step}{total}{values}", file=self._output)
+        line = f"{self.name}: {self.state} step {self.step}{total}{values}"
+        if line != self._line:
+            print(line, file=self._output, flush=True)
+        self._line = line
 
 
 def important(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the few metrics that a line has room for: losses and accuracies first."""
+    """Return the few metrics that a line has room for: losses and accuracies first.
 
-    def rank(name: str) -> tuple[int, int]:
+    Indicators of single parameters, "model.conv1.weight", are left out when there is anything else.
+    """
+
+    def rank(name: str) -> int:
         lowered = name.lower()
-        kind = 0 if "loss" in lowered else 1 if "acc" in lowered else 2
-        return (kind, lowered.count("."))
+        return 0 if "loss" in lowered else 1 if "acc" in lowered else 2
 
-    chosen = sorted(metrics, key=rank)[:_MOST_METRICS]
-    return {name: metrics[name] for name in chosen}
+    names = main_names(metrics)
+    return {name: metrics[name] for name in sorted(names, key=rank)[:_MOST_METRICS]}
+
+
+def main_names(names: Iterable[str]) -> list[str]:
+    """Return the names without those of single parameters; all when there are no others."""
+    names = list(names)
+    return [name for name in names if name.count(".") < 2] or names
 
 
 def in_notebook() -> bool:

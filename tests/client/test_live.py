@@ -85,19 +85,20 @@ def test_without_a_terminal_there_are_lines(new: Any) -> None:
 
 
 def test_losses_and_accuracies_come_first() -> None:
-    metrics = {"grad.norm": 1.0, "lr": 1.0, "a.b.c": 0.0, "test_acc": 1.0, "loss": 1.0, "z": 1.0}
+    metrics = {"lr": 1.0, "a.b.c_loss": 0.0, "test_acc": 1.0, "loss": 1.0, "z": 1.0, "y": 1.0}
     assert list(important(metrics)) == ["loss", "test_acc", "lr", "z"]
+    assert list(important({"a.b.c": 1.0})) == ["a.b.c"]
 
 
 def test_the_live_view_draws_state_bar_metrics_and_plots(run: TwinRun, new: Any) -> None:
     view = LiveView(new, History("r", {}))
     watch(run, view)
-    run.measure(4, loss=[0.2, 0.1])
+    run.measure(4, loss=[0.2, 0.15, 0.12, 0.1])
     view.update(_convert.event(run.log[-1]))
     console = Console(file=io.StringIO(), width=100, record=True)
     console.print(view)
     text = console.export_text()
-    for part in ("digits", "RUNNING", "5/10", "4 steps/s", "checkpoint 3", "loss 0.1", "┤"):
+    for part in ("digits", "RUNNING", "7/10", "4 steps/s", "checkpoint 3", "loss 0.1", "┤"):
         assert part in text
 
 
@@ -124,7 +125,7 @@ def test_watch_in_a_terminal_draws_and_ends_with_the_run(twin: Twin, run: TwinRu
     os.close(theirs)
 
     def finish() -> None:
-        run.measure(4, loss=[0.2, 0.1])
+        run.measure(4, loss=[0.2, 0.15, 0.1, 0.05])
         run.state(event_pb2.RUN_STATE_COMPLETED)
 
     twin.when_watched(finish)

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from lab_client._progress import main_names
 from lab_client.cli.arguments import complete_runs
 from lab_client.cli.context import AsJson, connect, console, print_json
 from lab_client.cli.render import number
@@ -27,6 +28,9 @@ def compare(
     run_ids: Annotated[
         list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_runs)
     ],
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Also the indicators of single parameters.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: the configs in which they differ, and their metrics."""
@@ -45,8 +49,8 @@ def compare(
     table.add_row("step", *(str(info.step) for info in infos), end_section=True)
     for key, values in configs.items():
         table.add_row(key, *("" if value is None else str(value) for value in values))
-    for key, numbers in metrics.items():
-        cells = ("" if value is None else number(value) for value in numbers)
+    for key in metrics if show_all else main_names(metrics):
+        cells = ("" if value is None else number(value) for value in metrics[key])
         table.add_row(Text(key, style="cyan"), *cells)
     console().print(table)
 

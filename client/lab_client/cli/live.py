@@ -22,6 +22,7 @@ from lab_client.run import Run
 from lab_client.runs import RunInfo, RunState
 
 _MOST_POINTS = 4000
+_FEWEST_POINTS = 4  # fewer are read faster than drawn
 _MOST_PLOTS = 2
 
 
@@ -83,7 +84,9 @@ class LiveView(ProgressView):
         parts: list[RenderableType] = [head, bar]
         shown = important(self.metrics)
         parts.append(Text("  ".join(f"{name} {number(value)}" for name, value in shown.items())))
-        drawn = [name for name in shown if len(self._series.get(name, ())) > 1][:_MOST_PLOTS]
+        drawn = [name for name in shown if len(self._series.get(name, ())) >= _FEWEST_POINTS][
+            :_MOST_PLOTS
+        ]
         for name in drawn:
             lines = plot([value for _, value in self._series[name]])
             parts.append(Text(f"\n{name}\n" + "\n".join(lines), style="cyan"))
