@@ -102,6 +102,21 @@ def config(loaded: Loaded) -> None:
         typer.echo(f"lab-server: {warning}", err=True)
 
 
+@app.command(name="backup")
+def backup(
+    target: Annotated[Path, typer.Argument(help="a new folder, or an empty one")],
+    home: Annotated[Path | None, typer.Option(help="what to copy (env LAB_HOME)")] = None,
+) -> None:
+    """Copy LAB_HOME, also while a server runs; `serve --home COPY` is the restore."""
+    from lab_server.backup import back_up
+
+    try:
+        back_up(load({"home": home}).settings.home, target.absolute())
+    except SettingsError as error:
+        typer.echo(f"lab-server: {error}", err=True)
+        raise typer.Exit(_EXIT_USAGE) from None
+
+
 app.add_typer(tokens, name="tokens")
 app.add_typer(certs, name="certs")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
@@ -16,6 +15,7 @@ from lab_server.convert_configs import (
 )
 from lab_server.events import STATES, plain_value
 from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState
+from lab_server.supervisor.home import Home
 
 STATES_FROM_PROTO: Mapping[int, RunState] = {wire: state for state, wire in STATES.items()}
 
@@ -69,11 +69,11 @@ def fingerprint(message: training_service_pb2.CreateRunRequest) -> str:
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
-def run_to_proto(run: Run, *, home: Path, queue_position: int = 0) -> run_pb2.Run:
+def run_to_proto(run: Run, *, home: Home, queue_position: int = 0) -> run_pb2.Run:
     """Return a run as the server knows it now.
 
     Args:
-        home: the server's folder, in which the run's folder lies.
+        home: where runs lie.
         queue_position: its place among the waiting runs, from 1; 0 when it does not wait.
     """
     request = run.request
@@ -110,7 +110,7 @@ def run_to_proto(run: Run, *, home: Path, queue_position: int = 0) -> run_pb2.Ru
         last_seq=run.last_seq,
         checkpoint_step=run.checkpoint_step,
         config_hash=run.config_hash,
-        folder=str(home / "runs" / request.experiment / run.id),
+        folder=str(home.run_folder(request.experiment, run.id).path),
     )
 
 

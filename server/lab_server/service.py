@@ -27,6 +27,7 @@ from lab_server.paging import Paging
 from lab_server.runs import Run
 from lab_server.store import Store
 from lab_server.supervision import Supervision
+from lab_server.supervisor.home import Home
 
 pb = training_service_pb2
 
@@ -49,7 +50,7 @@ class Service:
         self._store = store
         self._paging = paging
         self._limits = limits
-        self._home = home
+        self._home = Home(home)
         self._is_draining = False
 
     def drain(self) -> None:
@@ -227,7 +228,7 @@ class Service:
         return run_to_proto(run, home=self._home, queue_position=position)
 
     def _folder(self, run: Run) -> Path:
-        return self._home / "runs" / run.experiment / run.id
+        return self._home.run_folder(run.experiment, run.id).path
 
     async def _run(self, run_id: str) -> Run:
         run = await self._supervisor.get(requests.check_run_id(run_id))

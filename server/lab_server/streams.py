@@ -17,6 +17,7 @@ from lab_server.limits import Limits
 from lab_server.runs import Run
 from lab_server.store import Store, StoredEvent
 from lab_server.supervision import Supervision
+from lab_server.supervisor.home import Home
 
 pb = training_service_pb2
 
@@ -42,7 +43,7 @@ class Streams:
         self._store = store
         self._hub = hub
         self._limits = limits
-        self._home = home
+        self._home = Home(home)
         self._heartbeat_s = heartbeat_s
 
     # N802: the names are those of the RPCs
@@ -87,7 +88,7 @@ class Streams:
     ) -> AsyncIterator[bytes]:
         """Yield a file in chunks."""
         run = await self._run(request.run_id)
-        folder = self._home / "runs" / run.experiment / run.id
+        folder = self._home.run_folder(run.experiment, run.id).path
         with self._limits.stream(auth.current()):
             async for chunk in artifacts.read_chunks(folder, request.path, request.offset):
                 yield pb.DownloadArtifactResponse(
