@@ -176,10 +176,7 @@ def test_the_git_state_is_recorded(tmp_path: Path) -> None:
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "Start: äöü"]):
         subprocess.run(["git", *command], cwd=repository, check=True, timeout=60)
     # a change in another encoding must not end a run
-    script.write_bytes(
-        script.read_bytes() + b"# \xe4\xf6\xfc\n".decode("latin-1").encode("latin-1")
-    )
-    script.write_bytes(b"# coding: latin-1\n" + script.read_bytes())
+    script.write_bytes(b"# coding: latin-1\n" + script.read_bytes() + b"# \xe4\xf6\xfc\n")
     environment = {**os.environ, "PYTHONPATH": str(Path(experiment.__file__).parents[2])}
     subprocess.run([sys.executable, str(script)], env=environment, check=True, timeout=60)
 
