@@ -7,7 +7,7 @@ import ctypes
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -124,6 +124,21 @@ def sessions(trainers: Sequence[TrainerProcess]) -> dict[TrainerProcess, list[Pr
     return found
 
 
+def members_or_dying(
+    process: TrainerProcess, killed: Mapping[int, ProcessStat]
+) -> tuple[ProcessStat, ...]:
+    """Return the members, and of those that were killed the ones that are not quite dead.
+
+    A process that dies loses first the memory that has its marker, and lives on for some milliseconds.
+    """
+    found = {member.pid: member for member in members(process)}
+    for pid, before in killed.items():
+        now = stat(pid)
+        if now is not None and now.is_alive and now.start_ticks == before.start_ticks:
+            found[pid] = now
+    return tuple(found.values())
+
+
 def send_signal(found: ProcessStat, number: signal.Signals) -> None:
     """Signal exactly this process: a pidfd, checked, cannot meet a reused pid."""
     try:
@@ -144,11 +159,10 @@ def read_pid_file(path: Path) -> TrainerProcess | None:
     """Return the process that a pid file names; None without one, or when it is of an earlier boot."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        process = TrainerProcess(int(found["pid"]), int(found["start_ticks"]))
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    if found.get("boot_id", boot_id()) != boot_id():
-        return None
-    return TrainerProcess(int(found["pid"]), int(found["start_ticks"]))
+    return process if found.get("boot_id") == boot_id() else None
 
 
 @cache

@@ -111,7 +111,7 @@ class Executor(Protocol):
         """Return when the trainer itself has ended: how, in words, "" when nobody knows."""
 
     async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
-        """End it and every process it started: SIGTERM, after grace_s SIGKILL; return when all are gone."""
+        """End it by SIGTERM, after grace_s it and all that it started by SIGKILL; return when all are gone."""
 
     async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
         """Return what each trainer and its children use; one that is gone is not in it."""

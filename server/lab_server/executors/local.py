@@ -121,22 +121,25 @@ class LocalExecutor:
             return ""
 
     async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
-        """End it and every process it started: SIGTERM, after grace_s SIGKILL; return when all are gone.
+        """End it by SIGTERM, after grace_s it and every process it started by SIGKILL.
+
+        Returns when all are gone; without a grace it begins with SIGKILL.
 
         Raises:
             LaunchError: If a process cannot be ended, because the kernel holds it.
         """
-        members = await asyncio.to_thread(processes.members, process)
-        if grace_s > 0 and members:
-            for member in members:
-                processes.send_signal(member, signal.SIGTERM)
-            # what the trainer leaves behind when it has ended is not waited for
+        trainer = processes.stat(process.pid)
+        if grace_s > 0 and trainer is not None and processes.is_alive(process):
+            # not its children: a trainer whose data loaders die fails before it has saved
+            processes.send_signal(trainer, signal.SIGTERM)
             await _first_of(_ended(process), grace_s)
         deadline = asyncio.get_running_loop().time() + _KILL_S
+        killed: dict[int, processes.ProcessStat] = {}
         # again, as long as there are some: between a look and the kill, one may have forked
-        while members := await asyncio.to_thread(processes.members, process):
+        while members := await asyncio.to_thread(processes.members_or_dying, process, killed):
             for member in members:
                 processes.send_signal(member, signal.SIGKILL)
+                killed[member.pid] = member
             if asyncio.get_running_loop().time() > deadline:
                 pids = ", ".join(str(member.pid) for member in members)
                 raise LaunchError(f"the kernel does not let go of process {pids}")

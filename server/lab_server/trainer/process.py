@@ -71,14 +71,17 @@ def set_signals(terminate: Callable[[], None]) -> None:
 def tie_children() -> None:
     """Make descendants findable and, where they are forked by the training thread, die with it."""
     processes.become_subreaper()
-    # The kernel sends the signal when the forking *thread* ends, so only the main one's forks get it.
-    is_main: list[bool] = [False]
+    # The kernel sends the signal when the forking *thread* ends, so only the main one's forks get it;
+    # and not those of a fork, which may end to detach them.
+    trainer = os.getpid()
+    is_ours: list[bool] = [False]
 
     def before() -> None:
-        is_main[0] = threading.current_thread() is threading.main_thread()
+        is_main = threading.current_thread() is threading.main_thread()
+        is_ours[0] = is_main and os.getpid() == trainer
 
     def after() -> None:
-        if is_main[0]:
+        if is_ours[0]:
             processes.die_with_parent()
 
     os.register_at_fork(before=before, after_in_child=after)

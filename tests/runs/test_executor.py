@@ -1,0 +1,220 @@
+"""The local executor: what it knows of experiments, and how it starts and ends trainers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_server import processes
+from lab_server.errors import LaunchError, Unavailable
+from lab_server.executors import LaunchSpec
+from lab_server.executors.local import LocalExecutor
+from lab_server.run_folder import RunFolder
+from lab_server.runs import TrainerProcess
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CONFIGS = """
+from lab_core.configs import BaseConfigs
+
+class {name}(BaseConfigs):
+    "The doc of {name}."
+    size: int = 3
+
+    def run(self) -> None: ...
+"""
+
+
+def spec(folder: Path, experiment: str = "toy", **options: Any) -> LaunchSpec:
+    return LaunchSpec(
+        **{
+            "run_id": "r1",
+            "attempt": 1,
+            "folder": folder,
+            "experiment": experiment,
+            "overrides": {},
+            "run_order": (),
+            "models": (),
+            "writers": (),
+            "name": "",
+            "tags": (),
+            "notes": "",
+            "device": "cpu",
+            "num_threads": 1,
+            **options,
+        }
+    )
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> LaunchSpec:
+    return spec(tmp_path / "run", overrides={"is_endless": True})
+
+
+async def test_it_describes_experiments_and_what_is_wrong_with_others(tmp_path: Path) -> None:
+    sources = {
+        "single": CONFIGS.format(name="Configs"),
+        "several": CONFIGS.format(name="FirstNetConfigs") + CONFIGS.format(name="Second"),
+        "named": CONFIGS.format(name="Any") + "EXPERIMENTS = {'my name': Any, 'no class': 3}",
+        "broken": "import a_module_that_is_not_there",
+        "exits": "import sys; sys.exit(3)",
+        "empty": "",
+    }
+    for name, text in sources.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    files = [str(tmp_path / f"{name}.py") for name in (*sources, "missing")]
+    executor = LocalExecutor((), experiments=[*files, "no.such.module"], preload=())
+    try:
+        entries = {entry.name: entry for entry in await executor.describe()}
+    finally:
+        await executor.close()
+    good = {name for name, entry in entries.items() if entry.schema is not None}
+    assert good - {"mnist"} == {"single", "first_net", "second", "my name"}
+    schema = entries["single"].schema
+    assert schema is not None
+    assert [item.key for item in schema.items] == ["size"]
+    errors = {name: entry.error for name, entry in entries.items() if entry.schema is None}
+    assert "No module named 'a_module_that_is_not_there'" in errors["broken"]
+    assert "SystemExit" in errors["exits"]
+    assert "derived from BaseConfigs" in errors["no class"]
+    assert "derived from BaseConfigs" in errors["empty"]
+    assert "missing.py" in errors["missing"]
+    assert "No module named 'no'" in errors["module"]
+
+
+async def test_two_experiments_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text(
+            CONFIGS.format(name="Some") + "EXPERIMENTS = {'twice': Some}"
+        )
+    files = [str(tmp_path / "a.py"), str(tmp_path / "b.py")]
+    executor = LocalExecutor((), experiments=files, preload=())
+    try:
+        entries = {entry.name: entry for entry in await executor.describe()}
+    finally:
+        await executor.close()
+    assert "two experiments named 'twice'" in entries["twice"].error
+
+
+async def test_an_experiments_own_checks_are_run(executor: LocalExecutor) -> None:
+    assert await executor.check("checked", {"width": 5}) == ()
+    (violation,) = await executor.check("checked", {"width": 4})
+    assert "width" in violation.key
+    assert violation.message == "width must be odd, got 4"
+
+
+async def test_a_check_that_dies_is_told_and_harms_nobody(executor: LocalExecutor) -> None:
+    pid = executor.forkserver_pid
+    (violation,) = await executor.check("checked", {"check_does": "exit"})
+    assert "checks crashed" in violation.message
+    assert executor.forkserver_pid == pid
+    assert await executor.check("checked", {}) == ()
+
+
+async def test_many_requests_at_once_get_their_own_answers(executor: LocalExecutor) -> None:
+    answers = await asyncio.gather(
+        *(executor.check("checked", {"width": width}) for width in range(20))
+    )
+    assert [len(answer) for answer in answers] == [1, 0] * 10
+
+
+async def test_an_attempt_is_launched_once(executor: LocalExecutor, endless: LaunchSpec) -> None:
+    first, second = await asyncio.gather(executor.launch(endless), executor.launch(endless))
+    try:
+        assert first == second == await executor.launch(endless)
+        assert await executor.inspect(endless.folder, 1) == first
+        assert await executor.inspect(endless.folder, 2) is None
+    finally:
+        await executor.kill(first, grace_s=0)
+    assert await executor.inspect(endless.folder, 1) is None
+
+
+async def test_a_trainer_has_a_session_and_a_marker_of_its_own(
+    executor: LocalExecutor, endless: LaunchSpec
+) -> None:
+    process = await executor.launch(endless)
+    try:
+        found = processes.stat(process.pid)
+        assert found is not None
+        assert found.session == found.group == process.pid
+        environment = _environment(process.pid)
+        assert f"LAB_TRAINER={process.pid}/{process.start_ticks}".encode() in environment
+    finally:
+        await executor.kill(process, grace_s=0)
+
+
+def _environment(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+async def test_an_unknown_experiment_is_not_launched(
+    executor: LocalExecutor, tmp_path: Path
+) -> None:
+    with pytest.raises(LaunchError, match="there is no experiment 'nothing'"):
+        await executor.launch(spec(tmp_path / "run", "nothing"))
+
+
+async def test_a_folder_that_cannot_be_made_is_told(
+    executor: LocalExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LaunchError):
+        await executor.launch(spec(tmp_path / "file" / "run"))
+
+
+async def test_it_says_how_a_trainer_ended(executor: LocalExecutor, tmp_path: Path) -> None:
+    process = await executor.launch(spec(tmp_path / "a", overrides={"kill_at": [3]}))
+    assert "killed by SIGKILL" in await executor.wait(process)
+    process = await executor.launch(spec(tmp_path / "b"))
+    assert await executor.wait(process) == "it ended with exit status 0"
+
+
+async def test_waiting_for_a_process_that_is_gone_returns(executor: LocalExecutor) -> None:
+    assert await executor.wait(TrainerProcess(pid=1, start_ticks=2**60)) == ""
+
+
+async def test_killing_what_is_gone_is_nothing(executor: LocalExecutor) -> None:
+    await executor.kill(TrainerProcess(pid=2**22 - 1, start_ticks=2**60), grace_s=1)
+
+
+async def test_usage_is_of_the_trainer_while_it_lives(
+    executor: LocalExecutor, endless: LaunchSpec
+) -> None:
+    process = await executor.launch(endless)
+    try:
+        usage = (await executor.usages([process]))[process]
+        assert usage.cpu_seconds >= 0
+        assert usage.memory_bytes > 1 << 20
+    finally:
+        await executor.kill(process, grace_s=0)
+    assert await executor.usages([process]) == {}
+
+
+async def test_a_closed_executor_says_so_and_leaves_trainers_alone(tmp_path: Path) -> None:
+    (tmp_path / "lasting.py").write_text(
+        CONFIGS.format(name="Configs").replace("...", "\n        import time; time.sleep(600)")
+    )
+    executor = LocalExecutor(
+        (), experiments=[str(tmp_path / "lasting.py")], preload=["lab_server.trainer.train"]
+    )
+    process = await executor.launch(spec(tmp_path / "run", "lasting"))
+    await executor.close()
+    assert processes.is_alive(process)
+    with pytest.raises(Unavailable):
+        await executor.describe()
+    await executor.kill(process, grace_s=0)
+
+
+@pytest.fixture
+def pid_file(tmp_path: Path) -> Path:
+    folder = RunFolder(tmp_path)
+    folder.make()
+    return folder.pid_file(1)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"pid": "x"}', '{"pid": 1}'])
+def test_a_pid_file_that_is_no_such_file_names_nobody(pid_file: Path, content: str) -> None:
+    pid_file.write_text(content)
+    assert processes.read_pid_file(pid_file) is None

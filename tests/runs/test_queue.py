@@ -1,0 +1,108 @@
+"""The queue: who is next, how many may wait, and what a run that waits can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from lab_server.errors import QueueFull
+from lab_server.executors import Slot
+from lab_server.queue import RunQueue
+from lab_server.runs import Run, RunOptions, RunRequest, RunState
+
+from tests.runs.rig import Rig
+
+on_one_loop = pytest.mark.asyncio(loop_scope="session")
+
+
+def waiting(run_id: str, queue_key: int, priority: int = 0, device: str = "") -> Run:
+    options = RunOptions(priority=priority, device=device)
+    return Run(run_id, RunRequest("toy", options=options), queue_key=queue_key)
+
+
+def test_higher_priorities_are_first_and_then_who_came_first() -> None:
+    queue = RunQueue(limit=10)
+    for run in (waiting("a", 1), waiting("b", 2, 5), waiting("c", 3, 5), waiting("d", 4, -1)):
+        queue.add(run)
+    assert list(queue) == ["b", "c", "a", "d"]
+    assert [queue.position(run_id) for run_id in ("b", "d", "nobody")] == [1, 4, 0]
+
+
+def test_a_run_that_is_tried_again_has_its_old_place() -> None:
+    queue = RunQueue(limit=10)
+    first, second = waiting("a", 1), waiting("b", 2)
+    queue.add(second)
+    queue.add(first)
+    assert list(queue) == ["a", "b"]
+
+
+def test_a_run_that_waits_for_a_gpu_holds_up_nobody() -> None:
+    queue = RunQueue(limit=10)
+    queue.add(waiting("a", 1, device="cuda:0"))
+    queue.add(waiting("b", 2))
+    assert queue.first(lambda device: device != "cuda:0") == "b"
+    assert queue.first(lambda device: False) is None
+
+
+def test_removing_what_does_not_wait_is_nothing() -> None:
+    queue = RunQueue(limit=10)
+    queue.remove(waiting("a", 1))
+    queue.add(waiting("a", 1))
+    queue.remove(waiting("a", 1))
+    assert len(queue) == 0
+
+
+def test_a_full_queue_says_its_limit() -> None:
+    queue = RunQueue(limit=1)
+    queue.check_room()
+    queue.add(waiting("a", 1))
+    with pytest.raises(QueueFull, match="1 runs wait already"):
+        queue.check_room()
+
+
+@on_one_loop
+async def test_a_run_too_many_is_refused_and_may_start_later(make_rig: Callable[..., Any]) -> None:
+    rig: Rig = await make_rig(num_slots=1, queue_limit=1)
+    busy, waits, too_many = [await rig.create(is_endless=True) for _ in range(3)]
+    await rig.supervisor.start(busy.id)
+    await rig.supervisor.start(waits.id)
+    with pytest.raises(QueueFull):
+        await rig.supervisor.start(too_many.id)
+    assert (await rig.supervisor.get(too_many.id)).state is RunState.CREATED
+    await rig.supervisor.stop(waits.id, checkpoint=False)
+    assert (await rig.supervisor.start(too_many.id)).state is RunState.QUEUED
+
+
+@on_one_loop
+async def test_a_run_that_waits_says_its_place(make_rig: Callable[..., Any]) -> None:
+    rig: Rig = await make_rig(num_slots=1)
+    await rig.start(is_endless=True)
+    await rig.start()
+    run = await rig.start()
+    run = await rig.supervisor.get(run.id)
+    assert run.state is RunState.QUEUED
+    assert run.reason == "waits for a slot, place 2 of 2 in the queue"
+    assert rig.supervisor.queue_position(run.id) == 2
+
+
+@on_one_loop
+async def test_a_slot_is_given_to_the_next_when_a_run_ends(make_rig: Callable[..., Any]) -> None:
+    rig: Rig = await make_rig(num_slots=1)
+    runs = [await rig.start() for _ in range(3)]
+    ended = [await rig.ended(run) for run in runs]
+    for before, after in pairwise(ended):
+        assert before.end_time_ns < after.start_time_ns
+    assert [run_id for _, run_id in rig.supervisor.slots()] == [""]
+
+
+@on_one_loop
+async def test_a_run_gets_the_device_that_it_asks_for(make_rig: Callable[..., Any]) -> None:
+    slots = (Slot("cuda:0", "cuda:0"), Slot("cuda:1#0", "cuda:1"), Slot("cuda:1#1", "cuda:1"))
+    rig: Rig = await make_rig(slots=slots)
+    busy = await rig.start(is_endless=True, options=RunOptions(device="cuda:1"))
+    run = await rig.ended(await rig.start("environment", options=RunOptions(device="cuda:1")))
+    assert "device '1'" in await rig.lines(run)
+    assert (await rig.supervisor.get(busy.id)).slot == "cuda:1#0"
+    assert [run_id for _, run_id in rig.supervisor.slots()] == ["", busy.id, ""]

@@ -1,0 +1,73 @@
+"""Slots: what can be asked for, and who gets which."""
+
+from __future__ import annotations
+
+import pytest
+from lab_server.executors import Slot
+from lab_server.slots import MAX_SLOTS, SlotTable, fits, num_threads_each, parse_slots
+
+from lab_core.errors import ConfigError, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cpu", ["cpu:0"]),
+        ("cpu:3", ["cpu:0", "cpu:1", "cpu:2"]),
+        ("cuda:1", ["cuda:1"]),
+        ("cuda:0, cuda:1*2", ["cuda:0", "cuda:1#0", "cuda:1#1"]),
+        ("cuda:0,cpu:1", ["cuda:0", "cpu:0"]),
+    ],
+)
+def test_a_text_says_the_slots(text: str, names: list[str]) -> None:
+    assert [slot.name for slot in parse_slots(text)] == names
+
+
+def test_the_shares_of_a_gpu_are_on_that_gpu() -> None:
+    assert {slot.device for slot in parse_slots("cuda:1*3")} == {"cuda:1"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "gpu:0", "cpu:0", "cpu:-1", "cpu:x", "cuda", "cuda:0*0", "cuda:0,cuda:0", "cpu:1,cpu:2"],
+)
+def test_another_text_is_refused_with_what_to_say_instead(text: str) -> None:
+    with pytest.raises(SettingsError, match="cpu:N"):
+        parse_slots(text)
+
+
+def test_there_may_not_be_countless_slots() -> None:
+    with pytest.raises(SettingsError, match=str(MAX_SLOTS)):
+        parse_slots("cpu:9999")
+
+
+def test_a_request_fits_its_device_its_kind_or_any() -> None:
+    slot = Slot("cuda:1#0", "cuda:1")
+    assert [fits(slot, device) for device in ("", "cuda", "cuda:1", "cuda:0", "cpu")] == [
+        *(True, True, True, False, False)
+    ]
+
+
+def test_a_slot_is_one_runs_until_it_is_released() -> None:
+    table = SlotTable(parse_slots("cpu:1,cuda:0"))
+    taken = table.find_free("")
+    assert taken is not None
+    table.take(taken.name, "a")
+    assert [run_id for _, run_id in table] == ["a", ""]
+    assert table.find_free("cpu") is None
+    assert table.take(taken.name, "b") is None
+    table.release("a")
+    assert table.find_free("cpu") == taken
+
+
+def test_a_slot_that_is_no_more_cannot_be_taken() -> None:
+    assert SlotTable(parse_slots("cpu:1")).take("cuda:7", "a") is None
+
+
+def test_a_device_that_no_slot_has_is_named_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="'cuda:2'; it has cpu, cuda:0"):
+        SlotTable(parse_slots("cpu:2,cuda:0")).check("cuda:2")
+
+
+def test_the_threads_are_shared_out_and_each_gets_one_at_least() -> None:
+    assert num_threads_each(1) >= num_threads_each(2) >= num_threads_each(10_000) == 1
