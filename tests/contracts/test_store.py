@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lab_server import events
 from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
@@ -429,3 +431,58 @@ async def test_one_refused_commit_does_not_fail_those_beside_it(store: Store) ->
 
     assert [isinstance(result, StoreError) for result in results] == [True, False, False] * 3
     assert len(await store.events_across(0, 10**6)) == 6
+
+
+TEXTS = st.sampled_from(["", "a", "A", "b", "ä", "%", "_", 'a"b', "a\\b", "🦊", "a a"])
+NUMBERS = st.sampled_from([-math.inf, -1.5, -0.0, 0.0, 1e-300, 2.0, 1e300, math.inf, math.nan])
+RUNS = st.lists(
+    st.builds(
+        lambda name, tags, owner, state, metrics, step, created: Run(
+            "",
+            RunRequest("mnist", name=name, tags=tuple(tags)),
+            owner=owner,
+            state=state,
+            metrics=metrics,
+            step=step,
+            create_time_ns=created,
+        ),
+        name=TEXTS,
+        tags=st.sets(TEXTS, max_size=3),
+        owner=TEXTS,
+        state=st.sampled_from(RunState),
+        metrics=st.dictionaries(TEXTS, NUMBERS, max_size=3),
+        step=st.sampled_from([-1, 0, 1, 2**62]),
+        created=st.integers(0, 3),
+    ),
+    max_size=7,
+)
+QUERIES = st.builds(
+    RunQuery,
+    states=st.frozensets(st.sampled_from(RunState), max_size=2),
+    tags=st.frozensets(TEXTS, max_size=1),
+    name_contains=TEXTS,
+    owner=st.none() | TEXTS,
+    order_by=st.sampled_from(["create_time", "name", "state", "step"])
+    | TEXTS.filter(bool).map("metrics.{}".format),
+    is_descending=st.booleans(),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(runs=RUNS, queries=st.lists(QUERIES, min_size=1, max_size=8))
+def test_all_stores_list_alike(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[Run], queries: list[RunQuery]
+) -> None:
+    async def lists(store: Store) -> list[list[str]]:
+        await asyncio.gather(
+            *(store.create(dataclasses.replace(r, id=f"r{i}"), None) for i, r in enumerate(runs))
+        )
+        found = [await ids(store, query) for query in queries]
+        await store.close()
+        return found
+
+    first, *others = [
+        asyncio.run(lists(make(tmp_path_factory.mktemp("store")))) for make in STORES.values()
+    ]
+
+    assert all(other == first for other in others)
