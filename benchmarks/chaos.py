@@ -1,11 +1,12 @@
-"""One long run of small runs under random SIGKILLs of the server and of trainers.
+"""One long run of small runs under random SIGKILLs of the server, of trainers and the forkserver.
 
     python benchmarks/chaos.py [--kills 50] [--seed 0] [--slots 2] [--home DIR]
 
-Every run is watched through the SDK from its start, from some later time, and by a watcher that cuts
-itself off again and again. At the end every watcher's log, the store, sqlite.db and the final weights
-are compared with those of a twin with the same configs that nobody disturbed. Prints the kills
-survived, the events checked, and how many were lost or doubled; exits with 1 if anything differs.
+Some killed trainers' spools are cut, and some of their checkpoints damaged. Every run is watched
+through the SDK from its start, from some later time, and by a watcher that cuts itself off again and
+again. At the end every watcher's log, the store, sqlite.db and the final weights are compared with those
+of a twin with the same configs that nobody disturbed. Prints the kills survived, the events checked, and
+how many were lost or doubled; exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -35,6 +36,16 @@ from live_server import LiveServer
 EXPERIMENT = Path(__file__).with_name("chaos_experiment.py")
 NUM_SEEDS = 4
 PATIENCE_S = 600.0
+STRIKES = {
+    "trainer": 6,
+    "trainer, torn spool": 2,
+    "trainer, damaged checkpoint": 2,
+    "server": 3,
+    "trainer and server": 1,
+    "server, twice": 1,
+    "forkserver": 1,
+}
+"""What is struck, and how often of all."""
 
 History = dict[str, dict[int, float]]
 
@@ -79,6 +90,7 @@ class Chaos:
             *("--heartbeat-s", "1", "--grace-s", "10"),
         )
         self.kills: Counter[str] = Counter()
+        self.damages: Counter[str] = Counter()
         self.trials: list[Trial] = []
         self.client = patient_client(self.server.address)
 
@@ -122,36 +134,72 @@ class Chaos:
 
     def strike(self) -> None:
         """Kill something, at random; a killed server comes back."""
-        what = self.rng.choices(["trainer", "server", "both", "server, twice"], [7, 2, 1, 1])[0]
-        if what in ("trainer", "both"):
+        (what,) = self.rng.choices(list(STRIKES), list(STRIKES.values()))
+        if "trainer" in what:
             victim = self.a_trainer()
-            if victim is None and what == "trainer":
+            if victim is None:
                 return
-            if victim is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(victim, signal.SIGKILL)
-                self.kills["trainers"] += 1
-        if what != "trainer":
+            pid, folder = victim
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self.kills["trainers"] += 1
+            if "torn spool" in what:
+                self.tear_spool(folder)
+            if "damaged checkpoint" in what:
+                self.damage_checkpoint(folder)
+        if "forkserver" in what:
+            self.kill_forkserver()
+        if "server" in what and "forkserver" not in what:
             self.server.kill()
             self.kills["servers"] += 1
             time.sleep(self.rng.choice([0.0, self.rng.uniform(0.0, 2.0)]))
             self.server.launch()
-        if what == "server, twice":
+        if "twice" in what:
             time.sleep(self.rng.uniform(0.05, 1.5))
             self.server.kill()
             self.kills["servers while starting"] += 1
             self.server.launch()
 
-    def a_trainer(self) -> int | None:
-        """Return the pid of some trainer that lives."""
+    def a_trainer(self) -> tuple[int, Path] | None:
+        """Return the pid and the run's folder of some trainer that lives."""
         living = []
-        for path in self.server.home.glob("runs/*/*/spool/*.pid"):
+        for path in sorted(self.server.home.glob("runs/*/*/spool/*.pid")):
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
                 told = json.loads(path.read_text())
                 fields = Path(f"/proc/{told['pid']}/stat").read_text().rpartition(")")[2].split()
                 if int(fields[19]) == told["start_ticks"] and fields[0] not in "ZX":
-                    living.append(int(told["pid"]))
-        return self.rng.choice(sorted(living)) if living else None
+                    living.append((int(told["pid"]), path.parent.parent))
+        return self.rng.choice(living) if living else None
+
+    def kill_forkserver(self) -> None:
+        """Kill the process that trainers are forked from."""
+        assert self.server.process is not None
+        pid = self.server.process.pid
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                if b"lab_server.trainer.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+                    self.kills["forkservers"] += 1
+
+    def tear_spool(self, folder: Path) -> None:
+        """Cut some bytes off the newest spool, as a power loss does."""
+        spools = [path for path in folder.glob("spool/*") if path.name.isdigit()]
+        with contextlib.suppress(OSError, ValueError):
+            newest = max(spools, key=lambda path: int(path.name))
+            size = newest.stat().st_size
+            os.truncate(newest, max(0, size - self.rng.randrange(1, 400)))
+            self.damages["spools torn"] += 1
+
+    def damage_checkpoint(self, folder: Path) -> None:
+        """Flip a bit in the newest checkpoint."""
+        checkpoints = [path for path in folder.glob("checkpoints/*") if path.name.isdigit()]
+        with contextlib.suppress(OSError, ValueError):
+            newest = max(checkpoints, key=lambda path: int(path.name))
+            file = self.rng.choice(sorted(newest.glob("*.pt")))
+            data = bytearray(file.read_bytes())
+            data[self.rng.randrange(len(data))] ^= 1 << self.rng.randrange(8)
+            file.write_bytes(data)
+            self.damages["checkpoints damaged"] += 1
 
     def run(self, num_kills: int) -> None:
         """Kill so often, then let what has begun come to its end."""
@@ -335,11 +383,12 @@ def main() -> int:
         report.trial(trial, home, expected[trial.seed], fresh.get(trial.run.id, []))
     remaining = left_over(home)
     report.check(not remaining, f"processes are left: {remaining}")
-    kills = ", ".join(f"{number} {what}" for what, number in sorted(chaos.kills.items()))
+    kills = _in_words(chaos.kills)
     counts = report.counts
     print(
         f"kills survived: {chaos.kills.total()} ({kills}), seed {arguments.seed},"
         f" {time.monotonic() - start:.0f} s\n"
+        f"beside them: {_in_words(chaos.damages)}\n"
         f"runs: {len(chaos.trials)} in {counts['attempts']} attempts, {counts['watchers']} watchers\n"
         f"events checked: {counts['events checked']}, lost: {counts['lost']}, doubled: {counts['doubled']}\n"
         f"points compared with the twins: {counts['points checked']}"
@@ -353,6 +402,10 @@ def main() -> int:
         shutil.rmtree(base)
     print("all as undisturbed")
     return 0
+
+
+def _in_words(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
 
 
 def is_stuck(trial: Trial) -> bool:
