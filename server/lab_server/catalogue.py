@@ -13,6 +13,8 @@ from lab_core.errors import ConfigError, Violation
 from lab_server.errors import NotFound, Unavailable
 from lab_server.executors import Executor, ExperimentEntry
 
+_MAX_CHECKS = 4
+
 _log = structlog.get_logger("lab_server.catalogue")
 
 
@@ -26,6 +28,8 @@ class Catalogue:
         self._executor = executor
         self._wait_s = wait_s
         self._entries: asyncio.Future[Mapping[str, ExperimentEntry]] | None = None
+        # Each check is a process; a flood of plans must not be a flood of those.
+        self._checks = asyncio.Semaphore(_MAX_CHECKS)
 
     async def load(self) -> None:
         """Let the executor describe the experiments; on failure every later question says so."""
@@ -105,7 +109,8 @@ class Catalogue:
         """
         schema = await self.schema(experiment)
         resolved = plan(schema, overrides, [list(group) for group in run_order] or None)
-        violations = await self._executor.check(experiment, overrides)
+        async with self._checks:
+            violations = await self._executor.check(experiment, overrides)
         if violations:
             raise ConfigError(violations)
         return resolved

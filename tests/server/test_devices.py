@@ -1,0 +1,90 @@
+"""Slots and gauges of GPUs, with a driver's library that the test makes up."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from lab_server.devices import Devices, default_slots
+
+
+class NVMLError(Exception):
+    """As pynvml's own."""
+
+
+def _no_power(handle: int) -> int:
+    raise NVMLError
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = SimpleNamespace(
+        NVMLError=NVMLError,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=50 + handle),
+        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(used=1 << 30, total=8 << 30),
+        nvmlDeviceGetTemperature=lambda handle, sensor: 60,
+        nvmlDeviceGetPowerUsage=_no_power,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise NVMLError("Driver Not Loaded")
+
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=fail))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def samples() -> dict[tuple[str, str], float]:
+    devices = Devices()
+    devices.open()
+    return {
+        (sample.name, sample.labels["device"]): sample.value
+        for family in devices.collect()
+        for sample in family.samples
+    }
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_each_gpu_has_the_gauges_that_its_driver_can_tell() -> None:
+    assert samples() == {
+        ("lab_device_utilization_ratio", "cuda:0"): 0.5,
+        ("lab_device_utilization_ratio", "cuda:1"): 0.51,
+        ("lab_device_memory_used_bytes", "cuda:0"): 1 << 30,
+        ("lab_device_memory_used_bytes", "cuda:1"): 1 << 30,
+        ("lab_device_memory_size_bytes", "cuda:0"): 8 << 30,
+        ("lab_device_memory_size_bytes", "cuda:1"): 8 << 30,
+        ("lab_device_temperature_celsius", "cuda:0"): 60,
+        ("lab_device_temperature_celsius", "cuda:1"): 60,
+    }
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_without_a_driver_there_are_no_samples_and_one_slot() -> None:
+    assert samples() == {}
+    assert default_slots() == "cpu:1"
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_each_gpu_is_a_slot() -> None:
+    assert default_slots() == "cuda:0,cuda:1"
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("visible", "slots"),
+    [("", "cpu:1"), ("-1", "cpu:1"), ("1", "cuda:0"), ("0,1", "cuda:0,cuda:1")],
+)
+def test_hidden_gpus_are_no_slots(
+    monkeypatch: pytest.MonkeyPatch, visible: str, slots: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert default_slots() == slots
