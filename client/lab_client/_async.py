@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -86,9 +87,10 @@ class AsyncShell(BaseClient):
         )
         while True:
             try:
-                response = await self._bound(operation.rpc)(
-                    operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
-                )
+                with self._closing_told():
+                    response = await self._bound(operation.rpc)(
+                        operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
+                    )
             except grpc.RpcError as error:
                 problem = to_error(error, operation.rpc, self.address)
             except grpc.aio.UsageError:  # grpc's way to say that the channel was closed meanwhile
@@ -137,9 +139,20 @@ class AsyncShell(BaseClient):
             await asyncio.sleep(reconnect.interrupted(problem))
 
     async def _next(self, call: Any) -> Any:
-        # A message that is there already costs no timer: reading it does not suspend for long.
-        async with asyncio.timeout(self._timeouts.idle_timeout_s):
-            return await call.read()
+        with self._closing_told():
+            async with asyncio.timeout(self._timeouts.idle_timeout_s):
+                return await call.read()
+
+    @contextmanager
+    def _closing_told(self) -> Iterator[None]:
+        """Turn gRPC's way to end the calls of a closed channel into an error of ours."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._is_closed and not (task and task.cancelling()):
+                raise InvalidState("this client was closed during a call") from None
+            raise  # the caller was cancelled
 
     def _open(self, stream: Resumable[Any], timeout_s: float) -> Any:
         try:

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lab_rpc.v1 import config_pb2, event_pb2, experiment_pb2, run_pb2, training_service_pb2
 
 from lab_client import configs, events, runs
-from lab_client.errors import ConfigError, Violation
+from lab_client.errors import ConfigError, IncompatibleServer, Violation
 from lab_client.history import History, Series
 
 _STATES: dict[int, runs.RunState] = {
@@ -123,21 +123,35 @@ def to_run_options(options: runs.RunOptions) -> run_pb2.RunOptions:
         raise ConfigError([Violation("options", f"run options: {error}")]) from None
 
 
-def to_state(state: runs.RunState | str) -> event_pb2.RunState.ValueType:
+def to_state(name: runs.RunState | str) -> event_pb2.RunState.ValueType:
     """Return the number of a state; text in any case will do.
 
     Raises:
         ConfigError: if there is no such state.
     """
     try:
-        return _STATE_NUMBERS[runs.RunState(str(state).upper())]
+        return _STATE_NUMBERS[runs.RunState(str(name).upper())]
     except ValueError:
         known = ", ".join(runs.RunState)
-        violation = Violation("states", f"there is no state {str(state)!r}; there are {known}")
+        violation = Violation("states", f"there is no state {str(name)!r}; there are {known}")
         raise ConfigError([violation]) from None
 
 
 # From the wire.
+
+
+def state(number: int) -> runs.RunState:
+    """Return a run's state.
+
+    Raises:
+        IncompatibleServer: if a newer server sends one that this client does not know.
+    """
+    try:
+        return _STATES[number]
+    except KeyError:
+        raise IncompatibleServer(
+            f"the server sends a run state that this client does not know ({number}); update the client"
+        ) from None
 
 
 def value(message: config_pb2.Value) -> configs.PlainValue:
@@ -236,7 +250,7 @@ def run(message: run_pb2.Run) -> runs.RunInfo:
             max_retries=options.max_retries if options.HasField("max_retries") else None,
             writers=tuple(options.writers),
         ),
-        state=_STATES[message.state],
+        state=state(message.state),
         reason=message.reason,
         attempt=message.attempt,
         step=message.step,
@@ -298,7 +312,7 @@ def metrics(message: event_pb2.Metrics) -> events.Metrics:
 
 
 def _state_change(message: event_pb2.StateChange) -> events.StateChange:
-    return events.StateChange(_STATES[message.state], message.reason, message.traceback)
+    return events.StateChange(state(message.state), message.reason, message.traceback)
 
 
 def _log(message: event_pb2.Log) -> events.Log:

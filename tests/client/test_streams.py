@@ -193,3 +193,21 @@ def test_metrics_of_many_runs_start_with_what_comes_from_now_on(client: Any, twi
     twin.when_watched(run.measure, 7, loss=[0.5])
     update = next(updates)
     assert (update.run_id, update.event.body.steps) == (run.message.id, [7])
+
+
+def test_a_run_state_of_a_newer_server_is_told_and_not_guessed(client: Any, twin: Twin) -> None:
+    run = twin.add_run()
+    run.message.state = 99  # type: ignore[assignment]
+    with pytest.raises(errors.IncompatibleServer, match="update the client"):
+        client.get(run.message.id)
+
+
+def test_closing_the_client_ends_its_streams(make_client: MakeClient, twin: Twin) -> None:
+    run = twin.add_run()
+    run.state(event_pb2.RUN_STATE_RUNNING)
+    client = make_client()
+    events = client.watch(run.message.id)
+    next(events)
+    client.close()
+    with pytest.raises(errors.InvalidState, match="closed"):
+        next(events)
