@@ -9,10 +9,11 @@ from prometheus_client import CollectorRegistry, Counter
 
 from lab_server import events as codec
 from lab_server.hub import Hub
+from lab_server.logs import RUNS
 from lab_server.runs import RunState
 from lab_server.store import Store, StoredEvent
 
-_log = structlog.get_logger("lab_server.runs")
+_log = structlog.get_logger(RUNS)
 
 
 class AnnouncingHub(Hub):

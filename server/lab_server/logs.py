@@ -8,6 +8,9 @@ from typing import Any, TextIO
 
 import structlog
 
+RUNS = "lab_server.runs"
+"""The logger of changes of runs' states."""
+
 _SECRETS = frozenset({"token", "authorization", "password", "secret", "key"})
 
 
@@ -37,8 +40,7 @@ def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            # Not for lines of libraries and of runs: their tasks may have begun in a call long over.
-            structlog.contextvars.merge_contextvars,
+            bind_call,
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -53,6 +55,7 @@ def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *tail,
+                in_order,
                 renderer,
             ],
         )
@@ -60,6 +63,18 @@ def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def bind_call(logger: Any, method: str, event: Any) -> Any:
+    """Add what a call bound, but to lines of runs: their tasks may have begun in a call long over."""
+    if logger.name == RUNS:
+        return event
+    return structlog.contextvars.merge_contextvars(logger, method, event)
+
+
+def in_order(_logger: object, _method: str, event: Any) -> Any:
+    """Put first what every line has."""
+    return {name: event[name] for name in ("timestamp", "level", "event") if name in event} | event
 
 
 def hide_secrets(_logger: object, _method: str, event: Any) -> Any:

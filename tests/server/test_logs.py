@@ -101,4 +101,7 @@ async def test_each_change_of_state_is_a_line_and_ends_are_counted(
         (run.id, "FAILED"),
     ]
     assert changes[-1]["level"] == "warning"
+    # not the call in whose task it happened, which may be another run's
+    assert not any("request" in change for change in changes)
+    assert list(changes[0])[:3] == ["timestamp", "level", "event"]
     assert registry.get_sample_value("lab_runs_ended_total", {"state": "FAILED"}) == 1
