@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -59,6 +60,8 @@ async def _serve(settings: Settings) -> None:
         from lab_server.server import open_server
 
         server = await stack.enter_async_context(open_server(settings, executor))
+        gc.freeze()  # what is there now stays: no need to look at it again
+        gc.enable()
         print(  # noqa: T201 - the one line on stdout, which scripts wait for
             f"lab-server ready grpc={server.grpc_address} http={server.http_address}", flush=True
         )

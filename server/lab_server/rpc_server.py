@@ -85,7 +85,9 @@ def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates
     except RuntimeError:
         port = 0
     if not port:
-        raise SettingsError(f"cannot listen on grpc={address}: is the port in use?")
+        raise SettingsError(
+            f"cannot listen on grpc={address}: the port is in use, or the address is not of this machine"
+        )
     return address.with_port(port)
 
 
