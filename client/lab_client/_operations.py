@@ -5,10 +5,10 @@ No I/O: `Client` and `AsyncClient` are two thin shells that carry these out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-from uuid import uuid4
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
@@ -110,7 +110,7 @@ def create(
         name=name,
         tags=_tags(tags),
         notes=notes,
-        idempotency_key=idempotency_key or uuid4().hex,
+        idempotency_key=idempotency_key or os.urandom(16).hex(),
         parent=None
         if parent is None
         else run_pb2.RunParent(run_id=parent.run_id, step=parent.step),
@@ -124,7 +124,7 @@ def _tags(tags: Iterable[str]) -> list[str]:
 
 def start(run_id: str, *, resume: bool) -> Operation[RunInfo]:
     """Queue a run."""
-    request = pb.StartRunRequest(run_id=run_id, resume=resume, idempotency_key=uuid4().hex)
+    request = pb.StartRunRequest(run_id=run_id, resume=resume, idempotency_key=os.urandom(16).hex())
     return Operation("StartRun", request, _run)
 
 

