@@ -132,8 +132,7 @@ def test_a_port_that_is_taken_is_a_sentence(served: Served, tmp_path: Path, flag
     assert "Traceback" not in second.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_sigterm_drains_and_leaves_no_process(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as it:
         with grpc.insecure_channel(it.grpc) as channel:
             stub = training_service_pb2_grpc.TrainingServiceStub(channel)
@@ -142,12 +141,21 @@ def test_a_signal_drains_and_leaves_no_process(tmp_path: Path, number: signal.Si
             stream = stub.WatchMetrics(pb.WatchMetricsRequest())
             health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             assert next(health).status == SERVING
-            assert it.end(number) == 0
+            assert it.end(signal.SIGTERM) == 0
             statuses = [answer.status for answer in health]
             assert statuses == [health_pb2.HealthCheckResponse.NOT_SERVING]
             with pytest.raises(grpc.RpcError) as caught:
                 list(stream)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        gone, alive = psutil.wait_procs(children, timeout=30)
+        assert gone
+        assert not alive
+
+
+def test_sigint_ends_it_also_while_it_imports_the_experiments(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as it:
+        children = psutil.Process(it.process.pid).children(recursive=True)
+        assert it.end(signal.SIGINT) == 0
         gone, alive = psutil.wait_procs(children, timeout=30)
         assert gone
         assert not alive
