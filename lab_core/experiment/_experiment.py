@@ -30,6 +30,7 @@ from lab_core.experiment._record import RunRecord, Status, new_run_id, now, writ
 from lab_core.experiment._state import Restorer, Stateful, capture, find_stateful
 from lab_core.logger import Text
 from lab_core.tracker.tracker import INTERVAL_S
+from lab_core.utils.memory import keep_freed_memory
 from lab_core.writers import create as create_writers
 from lab_core.writers.base import Writer
 
@@ -238,6 +239,7 @@ class Experiment:
                 self.tracker.truncate(self._restorer.step)
             self._restorer.begin(self._stateful())
             self.loop.on_arrival = self._arrive
+        keep_freed_memory()
         self.loop.save = self.save_checkpoint
         self.loop.save_every(self._checkpoint_interval)
         hparams: dict[str, Any] = hyperparams(self.conf) if self.conf is not None else {}
