@@ -82,7 +82,7 @@ async def errors_as_statuses(method: str, context: Context) -> AsyncIterator[Non
         status = status_of(error)
         if status is None:
             _log.exception("unexpected error", method=method)
-            await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
+            await context.abort(grpc.StatusCode.INTERNAL, _internal())
         else:
             await context.abort(
                 status.code, status.message, (("grpc-status-details-bin", status.details),)
@@ -91,7 +91,12 @@ async def errors_as_statuses(method: str, context: Context) -> AsyncIterator[Non
         raise
     except Exception:
         _log.exception("unexpected error", method=method)
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
+        await context.abort(grpc.StatusCode.INTERNAL, _internal())
+
+
+def _internal() -> str:
+    request = structlog.contextvars.get_contextvars().get("request", "")
+    return f"internal error in request {request}; the server's log has more"
 
 
 def _parse_inside(handler: Handler) -> Handler:

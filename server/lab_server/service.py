@@ -24,7 +24,7 @@ from lab_server.errors import InvalidRequest, NotFound, Unavailable
 from lab_server.interceptors import Context
 from lab_server.limits import Limits
 from lab_server.paging import Paging
-from lab_server.runs import Run
+from lab_server.runs import Run, RunState
 from lab_server.store import Store
 from lab_server.supervision import Supervision
 from lab_server.supervisor.home import Home
@@ -131,7 +131,9 @@ class Service:
         checks.text("idempotency_key", request.idempotency_key, requests.MAX_KEY_CHARS)
         checks.done()
         run = await self._own(request.run_id)
-        self._limits.check_runs(auth.current(), self._supervisor.live())
+        # The run itself may be among them: the call may be a retry.
+        others = [live for live in self._supervisor.live() if live.id != run.id]
+        self._limits.check_runs(auth.current(), others)
         run = await self._supervisor.start(
             run.id, resume=request.resume, key=self._key(run.id, request.idempotency_key)
         )
@@ -224,7 +226,8 @@ class Service:
         )
 
     def _to_proto(self, run: Run) -> run_pb2.Run:
-        position = self._supervisor.queue_position(run.id)
+        is_waiting = run.state is RunState.QUEUED
+        position = self._supervisor.queue_position(run.id) if is_waiting else 0
         return run_to_proto(run, home=self._home, queue_position=position)
 
     def _folder(self, run: Run) -> Path:

@@ -285,6 +285,18 @@ async def test_garbage_is_invalid_for_every_rpc(surface: Surface) -> None:
         assert error.code() is INVALID, method.name
 
 
+async def test_garbage_is_invalid_for_health_and_reflection_too(surface: Surface) -> None:
+    garbage = b"\xff\xff garbage"
+    channel: Any = surface.channel
+    reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    for call in (
+        channel.unary_unary("/grpc.health.v1.Health/Check")(garbage),
+        channel.unary_stream("/grpc.health.v1.Health/Watch")(garbage),
+        channel.stream_stream(reflection)(iter([garbage])),
+    ):
+        assert (await refused(call)).code() is INVALID
+
+
 async def test_a_store_that_cannot_write_is_unavailable(
     surface: Surface, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,3 +318,4 @@ async def test_a_bug_is_internal_and_tells_the_caller_nothing(
     error = await refused(surface.stub.CreateRun(pb.CreateRunRequest(experiment="mnist")))
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in str(error.details())
+    assert "internal error in request " in str(error.details())
