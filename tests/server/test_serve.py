@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -16,9 +17,10 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
+from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
 
 pb = training_service_pb2
+EXPERIMENTS = Path(__file__).parents[1] / "experiments.py"
 SERVICE = "lab_rpc.v1.TrainingService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -159,6 +161,44 @@ def test_sigint_ends_it_also_while_it_imports_the_experiments(tmp_path: Path) ->
         gone, alive = psutil.wait_procs(children, timeout=30)
         assert gone
         assert not alive
+
+
+def test_trainers_are_left_alone_or_stopped_as_the_setting_says(tmp_path: Path) -> None:
+    home, flags = tmp_path / "home", ("--experiments", str(EXPERIMENTS))
+    with serving(home, *flags) as first, grpc.insecure_channel(first.grpc) as channel:
+        stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+        run_id = _train_for_long(stub)
+        (pid_file,) = home.glob(f"runs/counting/{run_id}/spool/1.pid")
+        trainer = psutil.Process(json.loads(pid_file.read_text())["pid"])
+        assert first.end() == 0
+        assert trainer.is_running()
+    with serving(home, *flags, "--on-shutdown", "stop") as second:
+        with grpc.insecure_channel(second.grpc) as channel:
+            stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+            run = stub.GetRun(pb.GetRunRequest(run_id=run_id), timeout=60).run
+        assert (run.state, run.attempt) == (event_pb2.RUN_STATE_RUNNING, 1)
+        assert trainer.is_running()
+        assert second.end() == 0
+        psutil.wait_procs([trainer], timeout=30)
+        assert not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE
+
+
+def _train_for_long(stub: training_service_pb2_grpc.TrainingServiceStub) -> str:
+    """Return the id of a run that has measured something and will go on for an hour."""
+    overrides = {
+        "steps": config_pb2.Value(int_value=100_000),
+        "step_s": config_pb2.Value(double_value=0.05),
+    }
+    config = config_pb2.ConfigMessage(overrides=overrides)
+    request = pb.CreateRunRequest(experiment="counting", config=config)
+    run_id: str = stub.CreateRun(request, timeout=120).run.id
+    stub.StartRun(pb.StartRunRequest(run_id=run_id), timeout=60)
+    call = stub.WatchRun(pb.WatchRunRequest(run_id=run_id), timeout=120)
+    for response in call:
+        if any(event.HasField("metrics") for event in response.events):
+            call.cancel()
+            return run_id
+    raise AssertionError("the run ended")
 
 
 def _serve_once(*flags: str) -> subprocess.CompletedProcess[str]:
