@@ -185,8 +185,8 @@ def serve(name: str, threads: int, connection: Connection) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=60, help="of a round, at most an epoch")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=200, help="of a round, at most an epoch")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
     arguments = parser.parse_args()
