@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -51,6 +52,10 @@ class RunFolder:
         """A file whose mtime says when the attempt last got on."""
         return self.spool_folder / f"{attempt}.beat"
 
+    def log_position(self, attempt: int) -> Path:
+        """Up to which byte the log is in the spool, as eight bytes, little endian."""
+        return self.spool_folder / f"{attempt}.log"
+
     def reserve(self, attempt: int) -> Path:
         """Bytes kept so that the attempt can tell of a full disk."""
         return self.spool_folder / f"{attempt}.reserve"
@@ -65,9 +70,10 @@ class RunFolder:
         The pid files stay: a launch that was asked for by a server that died, and comes too late, must
         find that its attempt was made.
         """
-        for path in self.spool_folder.iterdir():
-            if path.suffix != ".pid":
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody removed the folder, or made it read-only
+            for path in self.spool_folder.iterdir():
+                if path.suffix != ".pid":
+                    path.unlink(missing_ok=True)
 
     def send(self, attempt: int, command: str, **arguments: object) -> None:
         """Append a command for the attempt's trainer, for good."""

@@ -11,7 +11,6 @@ from lab_server import processes
 from lab_server.errors import LaunchError, Unavailable
 from lab_server.executors import LaunchSpec
 from lab_server.executors.local import LocalExecutor
-from lab_server.run_folder import RunFolder
 from lab_server.runs import TrainerProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -58,6 +57,7 @@ async def test_it_describes_experiments_and_what_is_wrong_with_others(tmp_path: 
         "single": CONFIGS.format(name="Configs"),
         "several": CONFIGS.format(name="FirstNetConfigs") + CONFIGS.format(name="Second"),
         "named": CONFIGS.format(name="Any") + "EXPERIMENTS = {'my name': Any, 'no class': 3}",
+        "twice": CONFIGS.format(name="Any") + "EXPERIMENTS = {'single': Any}",
         "broken": "import a_module_that_is_not_there",
         "exits": "import sys; sys.exit(3)",
         "empty": "",
@@ -71,31 +71,18 @@ async def test_it_describes_experiments_and_what_is_wrong_with_others(tmp_path: 
     finally:
         await executor.close()
     good = {name for name, entry in entries.items() if entry.schema is not None}
-    assert good - {"mnist"} == {"single", "first_net", "second", "my name"}
-    schema = entries["single"].schema
+    assert good - {"mnist"} == {"first_net", "second", "my name"}
+    schema = entries["second"].schema
     assert schema is not None
     assert [item.key for item in schema.items] == ["size"]
     errors = {name: entry.error for name, entry in entries.items() if entry.schema is None}
+    assert "two experiments named 'single'" in errors["single"]
     assert "No module named 'a_module_that_is_not_there'" in errors["broken"]
     assert "SystemExit" in errors["exits"]
     assert "derived from BaseConfigs" in errors["no class"]
     assert "derived from BaseConfigs" in errors["empty"]
     assert "missing.py" in errors["missing"]
     assert "No module named 'no'" in errors["module"]
-
-
-async def test_two_experiments_of_one_name_are_refused(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.py").write_text(
-            CONFIGS.format(name="Some") + "EXPERIMENTS = {'twice': Some}"
-        )
-    files = [str(tmp_path / "a.py"), str(tmp_path / "b.py")]
-    executor = LocalExecutor((), experiments=files, preload=())
-    try:
-        entries = {entry.name: entry for entry in await executor.describe()}
-    finally:
-        await executor.close()
-    assert "two experiments named 'twice'" in entries["twice"].error
 
 
 async def test_an_experiments_own_checks_are_run(executor: LocalExecutor) -> None:
@@ -205,16 +192,3 @@ async def test_a_closed_executor_says_so_and_leaves_trainers_alone(tmp_path: Pat
     with pytest.raises(Unavailable):
         await executor.describe()
     await executor.kill(process, grace_s=0)
-
-
-@pytest.fixture
-def pid_file(tmp_path: Path) -> Path:
-    folder = RunFolder(tmp_path)
-    folder.make()
-    return folder.pid_file(1)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"pid": "x"}', '{"pid": 1}'])
-def test_a_pid_file_that_is_no_such_file_names_nobody(pid_file: Path, content: str) -> None:
-    pid_file.write_text(content)
-    assert processes.read_pid_file(pid_file) is None

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ async def test_a_trainer_killed_at_any_step_ends_as_if_it_had_not_been(
         *("CREATED", "QUEUED", "STARTING", "RUNNING"),
         *("QUEUED", "STARTING", "RUNNING", "COMPLETED"),
     ]
+    assert "last words" in await rig.lines(run)
     (after_step,) = await truncates(rig, run)
     assert after_step <= step
     assert after_step % 10 == 0
@@ -405,13 +407,46 @@ async def test_without_any_good_checkpoint_the_run_begins_anew(
     await assert_same(rig, run, undisturbed)
 
 
+async def test_a_full_disk_fails_its_run_with_the_reason(
+    rig: Rig, undisturbed: Undisturbed
+) -> None:
+    good, bad = await rig.start(), await rig.start(disk_full_at=25)
+    bad = await rig.ended(bad)
+    assert (bad.state, bad.attempt) == (RunState.FAILED, 1)
+    assert bad.reason == "its events could not be written: No space left on device"
+    points = await rig.points(bad)
+    assert points == {at: v for at, v in undisturbed.points.items() if at in points}
+    await assert_same(rig, await rig.ended(good), undisturbed)
+    # and when there is room again, it goes on
+    await rig.supervisor.start(bad.id, resume=True)
+
+
+async def test_a_disk_that_is_really_full_fails_its_run_only(
+    rig: Rig, undisturbed: Undisturbed
+) -> None:
+    good, bad = await rig.create(), await rig.create(loop_count=1_000_000)
+    folder = rig.folder(bad).path
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: ASYNC221
+        pytest.skip("only who may mount a file system can fill one")
+    try:
+        await rig.supervisor.start(bad.id)
+        await rig.supervisor.start(good.id)
+        bad = await rig.ended(bad)
+        assert (bad.state, bad.attempt) == (RunState.FAILED, 1)
+        assert "No space left on device" in bad.reason
+        await assert_same(rig, await rig.ended(good), undisturbed)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: ASYNC221
+
+
 async def test_files_that_cannot_grow_fail_their_run_only(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
     good, bad = await rig.start(), await rig.start(file_limit=6000, loop_count=100_000)
     bad = await rig.ended(bad)
-    assert bad.state is RunState.FAILED
-    assert bad.attempt == 1
+    assert (bad.state, bad.attempt) == (RunState.FAILED, 1)
+    assert bad.reason
     await assert_same(rig, await rig.ended(good), undisturbed)
 
 

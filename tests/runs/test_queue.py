@@ -12,7 +12,7 @@ from lab_server.executors import Slot
 from lab_server.queue import RunQueue
 from lab_server.runs import Run, RunOptions, RunRequest, RunState
 
-from tests.runs.rig import Rig
+from tests.runs.rig import Rig, becomes_true
 
 on_one_loop = pytest.mark.asyncio(loop_scope="session")
 
@@ -62,6 +62,10 @@ def test_a_full_queue_says_its_limit() -> None:
         queue.check_room()
 
 
+def taken(rig: Rig) -> list[str]:
+    return [run_id for _, run_id in rig.supervisor.slots()]
+
+
 @on_one_loop
 async def test_a_run_too_many_is_refused_and_may_start_later(make_rig: Callable[..., Any]) -> None:
     rig: Rig = await make_rig(num_slots=1, queue_limit=1)
@@ -94,7 +98,7 @@ async def test_a_slot_is_given_to_the_next_when_a_run_ends(make_rig: Callable[..
     ended = [await rig.ended(run) for run in runs]
     for before, after in pairwise(ended):
         assert before.end_time_ns < after.start_time_ns
-    assert [run_id for _, run_id in rig.supervisor.slots()] == [""]
+    await becomes_true(lambda: taken(rig) == [""])
 
 
 @on_one_loop
@@ -105,4 +109,4 @@ async def test_a_run_gets_the_device_that_it_asks_for(make_rig: Callable[..., An
     run = await rig.ended(await rig.start("environment", options=RunOptions(device="cuda:1")))
     assert "device '1'" in await rig.lines(run)
     assert (await rig.supervisor.get(busy.id)).slot == "cuda:1#0"
-    assert [run_id for _, run_id in rig.supervisor.slots()] == ["", busy.id, ""]
+    await becomes_true(lambda: taken(rig) == ["", busy.id, ""])

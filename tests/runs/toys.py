@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -42,6 +43,8 @@ class Toy(TrainingLoopConfigs):
     deaf_at: int = 0
     # start processes that do not want to end: "exec", "fork", "daemon"
     children: list[str] = []  # noqa: RUF012 - an item
+    # step from which the disk takes no more, until the reserve is given up
+    disk_full_at: int = 0
     # bytes that the trainer's files may have, 0 for any
     file_limit: int = 0
     model: torch.nn.Module
@@ -80,7 +83,10 @@ class Toy(TrainingLoopConfigs):
             print(f"at step {step}", flush=True)
         if step == self.raise_at:
             raise ValueError("this toy raises\nwith a second line")
+        if step == self.disk_full_at:
+            _fill_disk()
         if step == _at(self.kill_at, attempt):
+            print("last words", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         if step == _at(self.hang_at, attempt):
             _sleep_forever()
@@ -147,6 +153,18 @@ EXPERIMENTS = {"toy": Toy, "checked": Checked, "environment": Environment}
 
 def _at(steps: list[int], attempt: int) -> int:
     return steps[attempt - 1] if attempt <= len(steps) else 0
+
+
+def _fill_disk() -> None:
+    write = os.write
+
+    def refuse(fd: int, data: bytes) -> int:
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if path.parent.name == "spool" and path.with_suffix(".reserve").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data)
+
+    os.write = refuse  # type: ignore[assignment]
 
 
 def _sleep_forever() -> None:

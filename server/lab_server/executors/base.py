@@ -70,6 +70,9 @@ class ExperimentEntry:
 EXIT_DISK_FULL = 28
 """Exit status of a trainer that could not even write why it ended; the number is ENOSPC's."""
 
+EXIT_INTERRUPTED = 75
+"""Exit status of a trainer that saved and left on a SIGTERM, to be tried again; the number is EX_TEMPFAIL's."""
+
 DISK_FULL = "the disk is full: it could not even write why it ended"
 """What `Executor.wait` says of a trainer that will not fare better when it is tried again."""
 

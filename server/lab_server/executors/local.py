@@ -16,6 +16,7 @@ from lab_server.errors import LaunchError
 from lab_server.executors.base import (
     DISK_FULL,
     EXIT_DISK_FULL,
+    EXIT_INTERRUPTED,
     ExperimentEntry,
     LaunchSpec,
     Slot,
@@ -98,7 +99,9 @@ class LocalExecutor:
         await self._forkserver.ask("launch", spec=specs.to_json(spec))
         process = processes.read_pid_file(pid_file)
         if process is None:
-            raise LaunchError(f"the trainer of {spec.run_id} could not write to {spec.folder}")
+            raise LaunchError(
+                f"the trainer of {spec.run_id} could not write to {spec.folder}; is the disk full?"
+            )
         self._status(process.pid)
         return process
 
@@ -208,4 +211,6 @@ def _in_words(status: int) -> str:
         return f"it was killed by {name}{hint}"
     if os.WEXITSTATUS(status) == EXIT_DISK_FULL:
         return DISK_FULL
+    if os.WEXITSTATUS(status) == EXIT_INTERRUPTED:
+        return "it was sent SIGTERM, and saved before it ended"
     return f"it ended with exit status {os.WEXITSTATUS(status)}"

@@ -16,6 +16,7 @@ from lab_server.runs import Run, RunState, TrainerProcess
 from lab_server.spool import SpoolReader
 from lab_server.supervisor.journal import Journal
 from lab_server.supervisor.options import SupervisorOptions
+from lab_server.supervisor.rest import rest_of_log
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class Attempt:
             pass
         if self._ending.outcome is None and self._spool.is_damaged:
             self._death = "its spool file is damaged"
+        await self._journal.persist(self._tell_rest_of_log)
 
     async def _launch(self, spec: LaunchSpec) -> None:
         process = await self._executor.launch(spec)
@@ -196,9 +198,25 @@ class Attempt:
         self._death = why
         self._killing = asyncio.create_task(self._executor.kill(process, grace_s=grace_s))
 
+    async def _tell_rest_of_log(self) -> None:
+        """Put into the log what was printed and not told: by a trainer that was killed, or its children."""
+        lines, position = await asyncio.to_thread(rest_of_log, self._folder, self._number)
+        if not lines:
+            return
+        async with self._journal.lock(self._run_id):
+            run = self._journal.current(self._run_id)
+            await self._journal.commit(
+                run, events.encode_log(self._number, time.time_ns(), "", lines)
+            )
+        with contextlib.suppress(OSError):
+            self._folder.log_position(self._number).write_bytes(position.to_bytes(8, "little"))
+
     async def _read(self) -> bool:
         """Move what the spool has into the log; return whether there was anything."""
         if self._ending.outcome is not None:
+            return False
+        if not self._spool.unread_bytes():
+            self._caught_up = time.monotonic()
             return False
         async with self._journal.lock(self._run_id):
             run = self._journal.current(self._run_id)
@@ -230,6 +248,7 @@ class Attempt:
             except StoreError as error:
                 _log.error("run %s: %s; trying again", self._run_id, error)
                 self._ending = Ending()
+                self._spool.offset = self._journal.current(self._run_id).spool_offset
             else:
                 return True
         await asyncio.sleep(_STORE_RETRY_S)

@@ -111,7 +111,11 @@ class Runner:
             attempt = self._attempts[run_id]
             if not run.is_stop_requested:
                 folder = self._home.run_folder(run.experiment, run_id)
-                await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
+                try:
+                    await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
+                except OSError as error:
+                    _log.warning("run %s: cannot ask it to stop: %s; it is made to", run_id, error)
+                    grace_s = 0
                 run = await self._journal.change_state(
                     replace(run, is_stop_requested=True), RunState.STOPPING, reason
                 )
@@ -170,13 +174,18 @@ class Runner:
             ending = await attempt.run()
         finally:
             limit.cancel()
-        async with self._journal.lock(run_id):
-            del self._attempts[run_id]
-            run = await self._conclude(self._journal.current(run_id), ending)
+        try:
+            async with self._journal.lock(run_id):
+                del self._attempts[run_id]
+                run = await self._conclude(self._journal.current(run_id), ending)
+                if run.state is RunState.QUEUED:
+                    self.queue.add(run)
+        finally:
+            self._release(run_id)
         _log.info("run %s: attempt %d ended: %s", run_id, run.attempt, run.state.value)
-        if run.state is RunState.QUEUED:
-            self.queue.add(run)
-        self._release(run_id)
+        if run.state.is_terminal:
+            folder = self._home.run_folder(run.experiment, run_id)
+            await asyncio.to_thread(folder.clear_spool)  # all of it is in the log, on the disk
 
     def _release(self, run_id: str) -> None:
         self.slots.release(run_id)
@@ -237,10 +246,7 @@ class Runner:
         now = time.time_ns()
         run = replace(run, state=state, reason=reason, end_time_ns=now, queue_key=0)
         payload = payload or events.encode_state(run.attempt, now, state, reason)
-        run = await self._journal.commit_whenever_possible(run, [payload])
-        folder = self._home.run_folder(run.experiment, run.id)
-        await asyncio.to_thread(folder.clear_spool)  # all of it is in the log, on the disk
-        return run
+        return await self._journal.commit_whenever_possible(run, [payload])
 
     def _spec(self, run: Run) -> LaunchSpec:
         request = run.request

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lab_server.errors import AlreadyExists, InvalidState, NotFound
+from lab_core.errors import LabError
+from lab_server.errors import AlreadyExists, InvalidState, NotFound, StoreError
 from lab_server.executors.base import Executor, Slot
 from lab_server.hub import Hub
 from lab_server.run_folder import RunFolder
@@ -221,14 +222,17 @@ class Supervisor:
             config_hash=config_hash,
         )
         folder = self._folder(run)
-        await asyncio.to_thread(folder.make)
         try:
+            await asyncio.to_thread(folder.make)
             if run.request.parent is not None:
                 source = self._folder(await self._journal.get(run.request.parent.run_id))
                 step = run.request.parent.step
                 await asyncio.to_thread(self._home.adopt_checkpoint, source, step, folder)
             created = await self._store.create(run, submission)
-        except BaseException:
+        except OSError as error:
+            await asyncio.to_thread(remove, folder.path)
+            raise StoreError(f"the run's folder cannot be made: {error.strerror}") from error
+        except LabError:
             await asyncio.to_thread(remove, folder.path)
             raise
         if created.id != run.id:  # two requests with one key at once

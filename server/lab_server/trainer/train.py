@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -16,7 +17,7 @@ from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
 from lab_core.errors import CheckpointError
 from lab_core.experiment import Status
 from lab_server import events
-from lab_server.executors.base import EXIT_DISK_FULL, LaunchSpec
+from lab_server.executors.base import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.run_folder import RunFolder
 from lab_server.runs import RunState
 from lab_server.trainer import process
@@ -102,15 +103,15 @@ class _Attempt:
             self._train()
         except BaseException as raised:
             error = raised
-            # what is recorded as the end of the run, when it did not come to `with`
-            self._experiment.close(raised)
+            with contextlib.suppress(OSError):  # of a full disk; the outcome has a reserve
+                # what is recorded as the end of the run, when it did not come to `with`
+                self._experiment.close(raised)
             if not isinstance(raised, SystemExit):
-                traceback.print_exception(raised)
-        sys.stdout.flush()
-        sys.stderr.flush()
+                _print_error(raised)
+        _flush()
         self._watcher.stop()
         if self._is_interrupted:
-            return 0
+            return EXIT_INTERRUPTED
         state, reason, trace = self._outcome(error)
         return 0 if self._outbox.finish(state, reason, trace) else EXIT_DISK_FULL
 
@@ -194,18 +195,29 @@ class _Attempt:
         failure = self._outbox.failure
         if failure is not None:
             return RunState.FAILED, f"its events could not be written: {failure.strerror}", ""
-        status = self._experiment.record.status
-        if status is Status.COMPLETED:
-            return RunState.COMPLETED, "", ""
-        if status is Status.STOPPED:
-            return RunState.STOPPED, "", ""
-        assert error is not None, "a run fails by an error"
-        if isinstance(error, SystemExit):
-            return RunState.FAILED, f"the experiment called sys.exit({error.code!r})", ""
+        if error is None or isinstance(error, SystemExit):
+            status = self._experiment.record.status
+            if status is Status.COMPLETED:
+                return RunState.COMPLETED, "", ""
+            if status is Status.STOPPED:
+                return RunState.STOPPED, "", ""
+            code = error.code if isinstance(error, SystemExit) else None
+            return RunState.FAILED, f"the experiment called sys.exit({code!r})", ""
         first_line = str(error).partition("\n")[0][:_MAX_REASON_CHARS]
         name = type(error).__name__
         trace = "".join(traceback.format_exception(error))
         return RunState.FAILED, f"{name}: {first_line}" if first_line else name, trace
+
+
+def _print_error(error: BaseException) -> None:
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+
+
+def _flush() -> None:
+    for file in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            file.flush()
 
 
 def _resolved(conf: BaseConfigs) -> Iterator[_ResolvedItem]:

@@ -36,7 +36,9 @@ class Watcher:
         self._outbox = outbox
         self._control_offset = 0
         self._log_offset = log_offset
+        self._position = folder.log_position(outbox.attempt)
         self._line = b""
+        self._note_position()
         self._step = 0
         self._activity = -1
         self._readings: deque[tuple[float, int]] = deque(maxlen=_SPEED_WINDOW)
@@ -115,9 +117,16 @@ class Watcher:
         return self._log_offset < size
 
     def _send_lines(self, lines: list[bytes]) -> None:
-        texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
-        if texts:
-            self._outbox.send(events.encode_log(self._outbox.attempt, time.time_ns(), "", texts))
+        if lines:
+            now = time.time_ns()
+            texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
+            self._outbox.send(events.encode_log(self._outbox.attempt, now, "", texts))
+            self._note_position()
+
+    def _note_position(self) -> None:
+        """Say what is told, so that the server can tell the rest of a trainer that was killed."""
+        with contextlib.suppress(OSError):
+            self._position.write_bytes((self._log_offset - len(self._line)).to_bytes(8, "little"))
 
     def _tell_rest(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -128,7 +137,8 @@ class Watcher:
         while self._tell_log(_LOG_CHUNK_BYTES):
             pass
         if self._line:
-            self._send_lines([self._line])
+            line, self._line = self._line, b""
+            self._send_lines([line])
         self._tell_progress(time.monotonic())
 
     def _beat(self) -> None:

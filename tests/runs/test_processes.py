@@ -1,0 +1,53 @@
+"""What /proc tells of trainers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from lab_server import processes
+from lab_server.run_folder import RunFolder
+from lab_server.runs import TrainerProcess
+
+
+@pytest.fixture
+def pid_file(tmp_path: Path) -> Path:
+    folder = RunFolder(tmp_path)
+    folder.make()
+    return folder.pid_file(1)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"pid": "x"}', '{"pid": 1}'])
+def test_a_pid_file_that_is_no_such_file_names_nobody(pid_file: Path, content: str) -> None:
+    pid_file.write_text(content)
+    assert processes.read_pid_file(pid_file) is None
+
+
+def test_a_pid_file_of_an_earlier_boot_names_nobody(pid_file: Path) -> None:
+    content = {"pid": 7, "start_ticks": 8, "boot_id": processes.boot_id()}
+    pid_file.write_text(json.dumps(content))
+    assert processes.read_pid_file(pid_file) == TrainerProcess(7, 8)
+    pid_file.write_text(json.dumps({**content, "boot_id": "another"}))
+    assert processes.read_pid_file(pid_file) is None
+
+
+def test_this_process_is_alive_and_another_of_its_pid_was_not() -> None:
+    me = processes.identify(os.getpid())
+    assert me is not None
+    assert processes.is_alive(me)
+    assert not processes.is_alive(TrainerProcess(me.pid, me.start_ticks - 1))
+    assert os.getpid() in [member.pid for member in processes.members(me)]
+    assert processes.members(TrainerProcess(me.pid, me.start_ticks + 1)) == ()
+
+
+def test_a_process_that_is_gone_is_nobody() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    me = processes.identify(pid)
+    os.waitpid(pid, 0)
+    assert processes.stat(pid) is None
+    assert me is not None
+    assert not processes.is_alive(me)
