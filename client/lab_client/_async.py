@@ -37,6 +37,7 @@ class AsyncShell(BaseClient):
         self._metadata = _channel.metadata(self._target)
         self._is_closed = False
         self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._channel: grpc.aio.Channel | None = None
         self._calls: dict[str, Any] = {}
         self._is_checked = False
@@ -55,6 +56,10 @@ class AsyncShell(BaseClient):
             )
         if self._is_closed:
             raise InvalidState("this client is closed; make another one")
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise InvalidState("this client belongs to another event loop; make one in each")
+        self._loop = loop
         call = self._calls.get(rpc)
         if call is None:
             if self._channel is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import subprocess
@@ -59,6 +60,13 @@ async def test_an_async_client_says_that_it_does_not_survive_a_fork(
         with pytest.raises(errors.InvalidState, match="fork"):
             await client.server_info()
         monkeypatch.undo()
+
+
+def test_an_async_client_says_that_it_belongs_to_its_loop(twin: Twin) -> None:
+    client = AsyncClient(twin.address)
+    assert asyncio.run(client.server_info()).version == "0.1.0"
+    with pytest.raises(errors.InvalidState, match="event loop"):
+        asyncio.run(client.server_info())
 
 
 def test_threads_share_a_client(twin: Twin) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -9,6 +10,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command; without the extra, say in one line what to install."""
+    # gRPC's own log lines would stand between the user and the sentence that says what is wrong.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401
