@@ -99,9 +99,16 @@ def _unavailable(message: str, address: str) -> errors.LabError:
             f"no secure connection to {address}: {message}; see what is wrong with: lab doctor"
         )
     return errors.Unavailable(
-        f"no lab-server answers at {address} ({message}); start one with: lab-server serve, "
+        f"no lab-server answers at {address} ({_short(message)}); start one with: lab-server serve, "
         "or say where it is with LAB_SERVER"
     )
+
+
+def _short(message: str) -> str:
+    """Return the cause at the end of gRPC's sentence, which tells every address before it."""
+    if "last error" in message:
+        message = message.rpartition(": ")[2] or message
+    return message
 
 
 def _details(error: grpc.RpcError) -> list[Any]:
