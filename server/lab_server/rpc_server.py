@@ -60,7 +60,7 @@ def limits_of(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", keepalive_ms),
         ("grpc.keepalive_timeout_ms", max(keepalive_ms // 2, 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
-        # An idle stream has no data between pings; without this they stop after two.
+        # An idle stream has no data between pings; the documented default stops after two.
         ("grpc.http2.max_pings_without_data", 0),
         # Clients may ping as often as the server itself does.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", max(keepalive_ms // 4, 100)),
