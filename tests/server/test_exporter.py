@@ -146,7 +146,7 @@ async def test_calls_of_every_kind_are_counted_with_their_code(
     watch = surface.stub.WatchRun(pb.WatchRunRequest(run_id=running.id))
     await watch.read()
     watch.cancel()
-    late = surface.stub.WatchRun(pb.WatchRunRequest(run_id=running.id), timeout=0.05)
+    late = surface.stub.WatchRun(pb.WatchRunRequest(run_id=running.id), timeout=1.5)
     with pytest.raises(grpc.aio.AioRpcError):
         async for _ in late:
             pass
@@ -159,7 +159,7 @@ async def test_calls_of_every_kind_are_counted_with_their_code(
         }
         return series.get(("grpc_server_handled_total", frozenset(labels.items())), 0)
 
-    async with asyncio.timeout(10):  # the server hears of a cancellation later than the client
+    async with asyncio.timeout(60):  # the server hears of a cancellation later than the client
         while True:
             series = await scraper.series()
             over = sum(handled(series, "WatchRun", c) for c in ("CANCELLED", "DEADLINE_EXCEEDED"))
