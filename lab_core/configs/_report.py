@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from lab_core.configs._annotations import MISSING
@@ -153,8 +153,18 @@ def _text(value: object) -> str:
     if is_plain(value):
         return shown(value)
     name = f"<{type(value).__name__}>"
+    if _is_bulky(value):
+        return name
     try:
         text = repr(value)
     except Exception:  # a user's __repr__ must not end a run
         return name
     return name if "\n" in text or len(text) > _MAX_TEXT or " at 0x" in text else text
+
+
+def _is_bulky(value: object) -> bool:
+    """Whether it is or holds an array: rendering one takes milliseconds, for text that is too long."""
+    parts = [value]
+    if is_dataclass(value):
+        parts = [getattr(value, field.name, None) for field in fields(value)]
+    return any(hasattr(part, "shape") for part in parts)

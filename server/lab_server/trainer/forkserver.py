@@ -44,6 +44,7 @@ _PRELOAD = (
     "lab_core.writers.sqlite",
     "lab_core.writers.events",  # of tensorboard: its first event would import it in every trainer
     "lab_server.trainer.train",
+    "yaml",  # writes the run's files
 )
 _CHECK_S = 30  # what an experiment's own checks may take
 _CLAIM_S = 30.0
