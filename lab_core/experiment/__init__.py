@@ -20,8 +20,9 @@ from typing import Any, TypeVar, overload
 from lab_core.checkpoints import Checkpoint
 from lab_core.configs import BaseConfigs
 from lab_core.errors import LabError
-from lab_core.experiment._experiment import Experiment, run
+from lab_core.experiment._experiment import Experiment
 from lab_core.experiment._record import RunRecord, Status, new_run_id
+from lab_core.experiment._run import run
 from lab_core.writers.base import Writer
 
 __all__ = [

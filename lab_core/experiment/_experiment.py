@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import operator
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,11 +20,12 @@ from lab_core.configs import (
     calculate,
     computed,
     hyperparams,
-    listing,
     to_yaml_data,
 )
-from lab_core.errors import CheckpointError, LabError, RunNotFound, SettingsError
+from lab_core.errors import CheckpointError, LabError, SettingsError
 from lab_core.experiment._git import read_git
+from lab_core.experiment._header import print_header
+from lab_core.experiment._places import NAME, find_run, main_script
 from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
 from lab_core.experiment._state import Restorer, Stateful, capture, find_stateful
 from lab_core.logger import Text
@@ -37,7 +37,6 @@ from lab_core.writers.base import Writer
 C = TypeVar("C", bound=BaseConfigs)
 RunOrder = Sequence[str | Sequence[str]]
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
 _DEFAULT_WRITERS = ("sqlite", "tensorboard")
 
 
@@ -78,9 +77,9 @@ class Experiment:
         write_interval_s: float = INTERVAL_S,
         is_git_recorded: bool = True,
     ) -> None:
-        script = _script()
+        script = main_script()
         name = name if name is not None else (script.stem if script else "interactive")
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise SettingsError(
                 f"an experiment's name is letters, digits, '_', '.' and '-', got {name!r}"
             )
@@ -158,7 +157,7 @@ class Experiment:
     def load(self, run_id: str, checkpoint: int | None = None) -> None:
         """Let the run go on from a checkpoint of another one; see ``experiment.load``."""
         self._refuse_after_start()
-        folder = _find_run(run_id)
+        folder = find_run(run_id)
         self.record.parent_run = run_id
         self._resume(folder / "checkpoints", checkpoint)
 
@@ -182,8 +181,8 @@ class Experiment:
             CheckpointError: If there is none.
         """
         self._refuse_after_start()
-        self._is_continued = True
         self._resume(self.checkpoints_folder, checkpoint)
+        self._is_continued = True
 
     def _refuse_after_start(self) -> None:
         if self._is_started:
@@ -233,7 +232,7 @@ class Experiment:
         self.record.save(self.folder)
         self._save_configs()
         if self._is_console:
-            self._print_header()
+            print_header(self.record, self.conf)
         if self._restorer is not None:
             if self._is_continued:
                 self.tracker.truncate(self._restorer.step)
@@ -334,7 +333,7 @@ class Experiment:
         """Save an array as ``numpy/<name>.npy`` in the run's folder and return the path."""
         import numpy as np
 
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise LabError(f"an array's name is letters, digits, '_', '.' and '-', got {name!r}")
         path = self.folder / "numpy" / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -363,53 +362,9 @@ class Experiment:
         if self.conf is not None:
             write_yaml(self.folder / "configs.yaml", to_yaml_data(self.conf))
 
-    def _print_header(self) -> None:
-        logger.log([(self.record.name, Text.title), f": {self.run_id}"])
-        if self.record.comment:
-            logger.log([("  ", Text.none), (self.record.comment, Text.highlight)])
-        if self.record.commit:
-            dirty = "  [dirty]" if self.record.is_dirty else ""
-            logger.log(f"  commit {self.record.commit[:7]}: {self.record.commit_message}{dirty}")
-        if self.conf is not None:
-            logger.log("Configs:", Text.heading)
-            for row in listing(self.conf):
-                style = Text.none if row.is_used else Text.subtle
-                logger.log(f"  {row}", style)
-
-
-def run(conf: BaseConfigs) -> None:
-    """Call the configs' ``main``, an item that can be called, or else their method ``run``.
-
-    Raises:
-        LabError: If they have neither.
-    """
-    for name in ("main", "run"):
-        if hasattr(type(conf), name):
-            target = getattr(conf, name)
-            if not callable(target):
-                raise LabError(f"{name!r} of {type(conf).__name__} cannot be called: {target!r}")
-            target()
-            return
-    raise LabError(f"{type(conf).__name__} has neither an item 'main' nor a method 'run'")
-
 
 def _listed(writers: Iterable[str | Writer]) -> list[str | Writer]:
     """Return writers in an order of their own: that of a set of names changes from run to run."""
     if isinstance(writers, str):
         return [writers]
     return sorted(writers, key=lambda w: (0, w) if isinstance(w, str) else (1, w.name))
-
-
-def _script() -> Path | None:
-    main = sys.modules.get("__main__")
-    path = getattr(main, "__file__", None)
-    return Path(path).resolve() if path else None
-
-
-def _find_run(run_id: str) -> Path:
-    root = lab.get_experiments_path()
-    if _NAME.fullmatch(run_id):
-        for folder in root.glob(f"*/{run_id}"):
-            if folder.is_dir():
-                return folder
-    raise RunNotFound(f"there is no run {run_id!r} in {root}")
