@@ -317,7 +317,9 @@ class Plan(google.protobuf.message.Message):
     experiment: builtins.str
     """The experiment's name."""
     hash: builtins.str
-    """SHA-256 over keys, values and options, in hexadecimal: equal plans have equal hashes."""
+    """The first 16 hexadecimal digits of a SHA-256 over keys, values, options and order: equal plans have
+    equal hashes.
+    """
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PlanItem]:
         """Every item, in the order of its declaration."""

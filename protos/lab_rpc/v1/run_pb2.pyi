@@ -159,7 +159,7 @@ class Run(google.protobuf.message.Message):
     checkpoint_step: builtins.int
     """The step of its newest checkpoint; unset when there is none."""
     config_hash: builtins.str
-    """SHA-256 of its plan, in hexadecimal: runs of equal configs have equal hashes."""
+    """The hash of its plan: runs of equal configs have equal hashes."""
     folder: builtins.str
     """The folder that holds its files, on the server's machine."""
     @property
