@@ -63,11 +63,13 @@ class Rig:
 
     async def end(self) -> None:
         """Close, and end every process that a run still has."""
-        live = [run for run in self.supervisor.live() if run.process is not None]
+        live = [run for run in self.supervisor.live() if run.state.has_process]
         await self.close()
+        await self.executor.describe()  # answered after every launch that was asked for
         for run in live:
-            assert run.process is not None
-            await self.executor.kill(run.process, grace_s=0)
+            process = await self.executor.inspect(self.folder(run).path, run.attempt)
+            if process is not None:
+                await self.executor.kill(process, grace_s=0)
 
     async def restart(self, **options: Any) -> None:
         """Let another supervisor take over from what is on the disk."""
