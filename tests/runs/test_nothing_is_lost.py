@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from lab_server.errors import StoreError
 from lab_server.executors.local import LocalExecutor
 from lab_server.runs import Run, RunOptions, RunParent, RunState
+from lab_server.supervisor import attempt, journal
 
 from tests.runs.rig import Gate, Points, Rig, becomes_true
 
@@ -438,6 +440,48 @@ async def test_a_disk_that_is_really_full_fails_its_run_only(
         await assert_same(rig, await rig.ended(good), undisturbed)
     finally:
         subprocess.run(["umount", str(folder)], check=True)  # noqa: ASYNC221
+
+
+@pytest.mark.parametrize("first_refused", [2, 4, 6, 9, 20])
+async def test_a_store_that_refuses_for_a_while_loses_nothing(
+    rig: Rig, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch, first_refused: int
+) -> None:
+    monkeypatch.setattr(attempt, "_STORE_RETRY_S", 0.01)
+    monkeypatch.setattr(journal, "_RETRY_S", 0.01)
+    run = await rig.create()
+    real = rig.store.commit
+    num_calls = 0
+
+    async def refuse_some(*arguments: Any) -> Any:
+        nonlocal num_calls
+        num_calls += 1
+        if first_refused <= num_calls < first_refused + 5:
+            raise StoreError("the disk is full")
+        return await real(*arguments)
+
+    monkeypatch.setattr(rig.store, "commit", refuse_some)
+    await rig.supervisor.start(run.id)
+    run = await rig.ended(run)
+    assert num_calls > first_refused + 5
+    assert run.attempt == 1
+    await assert_same(rig, run, undisturbed)
+
+
+async def test_a_start_that_the_store_refuses_can_be_asked_for_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await rig.create()
+
+    async def refuse(*arguments: Any) -> Any:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "commit", refuse)
+        with pytest.raises(StoreError):
+            await rig.supervisor.start(run.id)
+    assert (await rig.supervisor.get(run.id)).state is RunState.CREATED
+    await rig.supervisor.start(run.id)
+    assert (await rig.ended(run)).state is RunState.COMPLETED
 
 
 async def test_files_that_cannot_grow_fail_their_run_only(
