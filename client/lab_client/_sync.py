@@ -16,6 +16,7 @@ import grpc
 
 from lab_client import _channel, _operations
 from lab_client._base import BaseClient
+from lab_client._interrupts import close_within_bound, open_uninterrupted
 from lab_client._operations import Operation, Steps
 from lab_client._retry import Attempts, Reconnect
 from lab_client._status import is_transport, to_error
@@ -48,7 +49,7 @@ class SyncShell(BaseClient):
         """Close the connection; what streams are open end with an error."""
         self._is_closed = True
         if self._pid == os.getpid() and self._channel is not None:
-            self._channel.close()
+            close_within_bound(self._channel)
 
     def _bound(self, rpc: str) -> Any:
         if self._pid != os.getpid():
@@ -135,9 +136,10 @@ class SyncShell(BaseClient):
             time.sleep(reconnect.interrupted(problem))
 
     def _open(self, stream: Resumable[Any], timeout_s: float) -> Any:
+        call, request = self._bound(stream.rpc), stream.request()
         try:
-            return self._bound(stream.rpc)(
-                stream.request(), timeout=timeout_s, metadata=self._metadata
+            return open_uninterrupted(
+                lambda: call(request, timeout=timeout_s, metadata=self._metadata)
             )
         except ValueError:
             raise InvalidState("this client was closed during a call") from None
