@@ -24,8 +24,8 @@ MAX_TAILS: Final = 64
 
 MIN_PAUSE_S: Final = 0.02
 MAX_PAUSE_S: Final = 1.0
-DELIVERIES_PER_S: Final = 200.0
-"""All subscribers together are woken about so often: many get larger batches, not more of the CPU."""
+DELIVERIES_PER_S: Final = 100.0
+"""All subscribers together get so many batches: many get larger ones, not more of the CPU."""
 
 _ALL: Final = ""
 
@@ -44,6 +44,7 @@ class Hub:
         self._tails: OrderedDict[str, _Tail] = OrderedDict()
         self._wake_ups: dict[str, asyncio.Future[None]] = {}
         self._subscribers: Counter[str] = Counter()
+        self._num_handed_over = 0
         self._is_closed = False
 
     @property
@@ -93,7 +94,8 @@ class Hub:
                 events = await read(run_id, cursor)
                 read = self._events
                 if events:
-                    yield events
+                    with self._handing_over():
+                        yield events
                     cursor = events[-1].seq
                     is_end_possible = events[-1].kind == "state"
                     await self._pause(events)
@@ -107,7 +109,8 @@ class Hub:
                     if run.state.is_terminal:
                         return
                 if not await _is_done(wake_up, heartbeat_s):
-                    yield ()
+                    with self._handing_over():
+                        yield ()
                 is_end_possible = True
 
     async def watch_all(
@@ -129,10 +132,12 @@ class Hub:
                 wake_up = self._wake_up(_ALL)
                 events = await self._store.events_across(cursor, BATCH_BYTES, kinds)
                 if events:
-                    yield events
+                    with self._handing_over():
+                        yield events
                     cursor = events[-1].position
                 elif not await _is_done(wake_up, heartbeat_s):
-                    yield ()
+                    with self._handing_over():
+                        yield ()
                 # also when it was woken for events of other kinds
                 await self._pause(events)
 
@@ -146,6 +151,15 @@ class Hub:
             if not self._subscribers[key]:
                 del self._subscribers[key]
                 self._wake_ups.pop(key, None)
+
+    @contextlib.contextmanager
+    def _handing_over(self) -> Iterator[None]:
+        """While the subscriber has its batch: for long, when it has stalled."""
+        self._num_handed_over += 1
+        try:
+            yield
+        finally:
+            self._num_handed_over -= 1
 
     def _tail_of(self, run_id: str) -> _Tail:
         tail = self._tails.get(run_id)
@@ -180,11 +194,11 @@ class Hub:
             wake_up.set_result(None)
 
     async def _pause(self, events: Sequence[StoredEvent]) -> None:
-        """Let more events come before the next batch: the more subscribers, the longer."""
+        """Let more events come before the next batch: the more subscribers read, the longer."""
         self._check_open()
         is_full = sum(len(event.payload) for event in events) > BATCH_BYTES // 2
         if self._min_pause_s and not is_full:
-            share_s = self.num_subscribers / DELIVERIES_PER_S
+            share_s = (self.num_subscribers - self._num_handed_over) / DELIVERIES_PER_S
             await asyncio.sleep(min(max(self._min_pause_s, share_s), MAX_PAUSE_S))
 
     def _check_open(self) -> None:

@@ -291,13 +291,18 @@ async def test_many_watchers_get_larger_batches_less_often(
 
     log.hub = Hub(log.store)
     await log.say(1)
-    lone = watch(log)
-    await take(lone, 1)
-    others = [watch(log) for _ in range(99)]
-    for other in others:
-        await take(other, 1)
+    stalled = [watch(log) for _ in range(30)]
+    for watcher in stalled:
+        await take(watcher, 1)
+    waiting = [asyncio.ensure_future(anext(watch(log, after_seq=1))) for _ in range(49)]
+    await settled(waiting[0])
     monkeypatch.setattr(asyncio, "sleep", no_sleep)
-    await log.say(1)
-    await take(lone, 1)
+    reader = watch(log)
+    await take(reader, 1)
+    waiting.append(asyncio.ensure_future(anext(reader)))
+    await asyncio.wait(waiting, timeout=0)
 
-    assert pauses == [100 / hub.DELIVERIES_PER_S]
+    assert pauses == [50 / hub.DELIVERIES_PER_S]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
