@@ -524,6 +524,8 @@ async def test_a_fork_goes_on_from_the_checkpoint_of_another_run(
     await rig.supervisor.start(fork.id)
     fork = await rig.ended(fork)
     assert fork.request.parent == RunParent(parent.id, 50)
+    created = (await rig.kinds(fork, "state"))[0]
+    assert created.reason == f"forked from {parent.id} at step 50"
     assert await rig.points(fork) == {
         at: value for at, value in undisturbed.points.items() if at[1] > 50
     }

@@ -259,7 +259,9 @@ class Supervisor:
             run = await self._journal.get(run.id)
             if run.last_seq:
                 return run
-            return await self._journal.change_state(run, RunState.CREATED)
+            parent = run.request.parent
+            reason = f"forked from {parent.run_id} at step {parent.step}" if parent else ""
+            return await self._journal.change_state(run, RunState.CREATED, reason)
 
     async def _start(self, run_id: str, resume: bool, submission: Submission | None) -> Run:
         known = await self._known(submission)
