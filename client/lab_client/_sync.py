@@ -10,23 +10,24 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from lab_client import _channel, _operations
 from lab_client._base import BaseClient
-from lab_client._interrupts import close_within_bound, open_uninterrupted
 from lab_client._operations import Operation, Steps
+from lab_client._pump import Pump, Silent
 from lab_client._retry import Attempts, Reconnect
 from lab_client._status import is_transport, to_error
 from lab_client._streams import Resumable
 from lab_client._version import check_version
-from lab_client._watchdog import Watchdog
-from lab_client.errors import InvalidState, LabError
+from lab_client.errors import InvalidState, LabError, Unavailable
 from lab_client.runs import ServerInfo
 
 T = TypeVar("T")
+_CLOSE_S = 3.0
 
 
 class SyncShell(BaseClient):
@@ -49,7 +50,10 @@ class SyncShell(BaseClient):
         """Close the connection; what streams are open end with an error."""
         self._is_closed = True
         if self._pid == os.getpid() and self._channel is not None:
-            close_within_bound(self._channel)
+            # Bounded: interrupted in the wrong line of a call, gRPC never ends closing its channel.
+            closing = threading.Thread(target=self._channel.close, name="lab-close", daemon=True)
+            closing.start()
+            closing.join(_CLOSE_S)
 
     def _bound(self, rpc: str) -> Any:
         if self._pid != os.getpid():
@@ -115,10 +119,13 @@ class SyncShell(BaseClient):
         self._check_once()
         while True:
             problem: LabError | None = None
-            call = self._open(stream, reconnect.call_timeout_s())
+            call, request = self._bound(stream.rpc), stream.request()
+            open_call = partial(
+                call, request, timeout=reconnect.call_timeout_s(), metadata=self._metadata
+            )
             try:
-                with Watchdog(call, self._timeouts.idle_timeout_s) as watchdog:
-                    for response in watchdog.responses():
+                with Pump(open_call, self._timeouts.idle_timeout_s) as pump:
+                    for response in pump.responses():
                         reconnect.progressed()
                         yield from stream.receive(response)
                         if stream.is_enough:
@@ -130,16 +137,13 @@ class SyncShell(BaseClient):
                 problem = to_error(error, stream.rpc, self.address)
                 if not is_transport(error):
                     raise problem from None
+            except ValueError as error:  # grpc's way to say that the channel was closed meanwhile
+                if not self._is_closed:
+                    raise
+                raise InvalidState("this client was closed during a call") from error
+            except Silent:
+                problem = Unavailable("the server is silent")
             if stream.is_complete:
                 return
             reconnect.call_timeout_s()
             time.sleep(reconnect.interrupted(problem))
-
-    def _open(self, stream: Resumable[Any], timeout_s: float) -> Any:
-        call, request = self._bound(stream.rpc), stream.request()
-        try:
-            return open_uninterrupted(
-                lambda: call(request, timeout=timeout_s, metadata=self._metadata)
-            )
-        except ValueError:
-            raise InvalidState("this client was closed during a call") from None
