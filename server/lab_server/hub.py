@@ -27,6 +27,9 @@ MAX_PAUSE_S: Final = 1.0
 DELIVERIES_PER_S: Final = 100.0
 """All subscribers together get so many batches: many get larger ones, not more of the CPU."""
 
+STALL_S: Final = 2.0
+"""Who has not taken another batch for so long does not count among them."""
+
 _ALL: Final = ""
 
 
@@ -44,7 +47,8 @@ class Hub:
         self._tails: OrderedDict[str, _Tail] = OrderedDict()
         self._wake_ups: dict[str, asyncio.Future[None]] = {}
         self._subscribers: Counter[str] = Counter()
-        self._num_handed_over = 0
+        # when each subscriber that now has a batch got it
+        self._handed_over: dict[object, float] = {}
         self._is_closed = False
 
     @property
@@ -155,11 +159,16 @@ class Hub:
     @contextlib.contextmanager
     def _handing_over(self) -> Iterator[None]:
         """While the subscriber has its batch: for long, when it has stalled."""
-        self._num_handed_over += 1
+        key = object()
+        self._handed_over[key] = asyncio.get_running_loop().time()
         try:
             yield
         finally:
-            self._num_handed_over -= 1
+            del self._handed_over[key]
+
+    def _num_stalled(self) -> int:
+        since = asyncio.get_running_loop().time() - STALL_S
+        return sum(time <= since for time in self._handed_over.values())
 
     def _tail_of(self, run_id: str) -> _Tail:
         tail = self._tails.get(run_id)
@@ -198,7 +207,7 @@ class Hub:
         self._check_open()
         is_full = sum(len(event.payload) for event in events) > BATCH_BYTES // 2
         if self._min_pause_s and not is_full:
-            share_s = (self.num_subscribers - self._num_handed_over) / DELIVERIES_PER_S
+            share_s = (self.num_subscribers - self._num_stalled()) / DELIVERIES_PER_S
             await asyncio.sleep(min(max(self._min_pause_s, share_s), MAX_PAUSE_S))
 
     def _check_open(self) -> None:

@@ -289,6 +289,7 @@ async def test_many_watchers_get_larger_batches_less_often(
     async def no_sleep(delay_s: float) -> None:
         pauses.append(delay_s)
 
+    monkeypatch.setattr(hub, "STALL_S", 0.0)
     log.hub = Hub(log.store)
     await log.say(1)
     stalled = [watch(log) for _ in range(30)]
