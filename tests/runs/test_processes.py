@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,27 @@ def test_a_pid_file_that_is_no_such_file_names_nobody(pid_file: Path, content: s
 
 
 def test_a_pid_file_of_an_earlier_boot_names_nobody(pid_file: Path) -> None:
-    content = {"pid": 7, "start_ticks": 8, "boot_id": processes.boot_id()}
-    pid_file.write_text(json.dumps(content))
+    processes.write_pid_file(pid_file, TrainerProcess(7, 8))
     assert processes.read_pid_file(pid_file) == TrainerProcess(7, 8)
+    content = json.loads(pid_file.read_text())
     pid_file.write_text(json.dumps({**content, "boot_id": "another"}))
     assert processes.read_pid_file(pid_file) is None
+
+
+def test_a_pid_file_is_written_once_and_leaves_nothing_else(pid_file: Path) -> None:
+    assert processes.write_pid_file(pid_file, TrainerProcess(7, 8))
+    assert not processes.write_pid_file(pid_file, TrainerProcess(9, 10))
+    assert processes.read_pid_file(pid_file) == TrainerProcess(7, 8)
+    assert list(pid_file.parent.iterdir()) == [pid_file]
+
+
+def test_a_pid_file_in_a_copy_of_the_folder_names_nobody(pid_file: Path, tmp_path: Path) -> None:
+    processes.write_pid_file(pid_file, TrainerProcess(7, 8))
+    copy = tmp_path / "copy"
+    shutil.copytree(pid_file.parent, copy)
+    assert processes.read_pid_file(copy / pid_file.name) is None
+    pid_file.parent.rename(tmp_path / "moved")
+    assert processes.read_pid_file(tmp_path / "moved" / pid_file.name) == TrainerProcess(7, 8)
 
 
 def test_this_process_is_alive_and_another_of_its_pid_was_not() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import signal
@@ -28,17 +27,7 @@ def claim(spec: LaunchSpec) -> bool:
     assert me is not None, "/proc knows the process that reads it"
     processes.write_marker(processes.marker(me))
     os.environ[RUN_ATTEMPT] = f"{spec.run_id}/{spec.attempt}"
-    pid_file = folder.pid_file(spec.attempt)
-    draft = pid_file.with_name(f".{pid_file.name}-{me.pid}")
-    content = {"pid": me.pid, "start_ticks": me.start_ticks, "boot_id": processes.boot_id()}
-    draft.write_text(json.dumps(content))
-    try:
-        os.link(draft, pid_file)  # whole or not at all, and only once
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
-    return True
+    return processes.write_pid_file(folder.pid_file(spec.attempt), me)
 
 
 def redirect_output(log: Path) -> int:
