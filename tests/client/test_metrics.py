@@ -111,6 +111,16 @@ def test_steps_after_a_truncation_come_again_with_a_higher_attempt(client: Any, 
     assert handle.history()["loss"].values == [4.0, 3.5, 2.5]
 
 
+def test_an_attempt_that_begins_anew_takes_back_all_steps(client: Any, twin: Twin) -> None:
+    run = twin.add_run()
+    run.measure(0, loss=[4.0, 3.0])
+    run.add(truncate=event_pb2.Truncate(after_step=-1))
+    run.measure(0, loss=[3.5])
+    handle = client.run(finish(run))
+    assert [p.step for p in handle.metrics(every=5)] == [0, 0]
+    assert handle.history()["loss"].values == [3.5]
+
+
 def test_batches_are_columns_and_truncations(client: Any, twin: Twin) -> None:
     run = twin.add_run()
     run.measure(5, loss=[1.0, 2.0])
