@@ -258,7 +258,7 @@ def history_of(events: list[Event]) -> History:
         match event.body:
             case Truncate(after_step=after):
                 for points in history.values():
-                    for step in [step for step in points if step > after or after == 0]:
+                    for step in [step for step in points if step > after]:
                         del points[step]
             case Metrics(steps=steps, columns=columns):
                 for name, column in columns.items():

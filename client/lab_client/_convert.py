@@ -326,7 +326,9 @@ _BODIES: dict[str, Callable[..., events.EventBody]] = {
     "log": _log,
     "progress": lambda m: events.Progress(m.step, m.total_steps, m.steps_per_second),
     "checkpoint": lambda m: events.Checkpoint(m.step, m.size_bytes, m.damage),
-    "truncate": lambda m: events.Truncate(m.after_step),
+    "truncate": lambda m: events.Truncate(
+        m.after_step, m.checkpoint_step if m.HasField("checkpoint_step") else None
+    ),
     "config": lambda m: events.Config(tuple(plan_item(item) for item in m.items)),
     "artifact": artifact,
 }

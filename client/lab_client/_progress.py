@@ -55,7 +55,7 @@ class ProgressView:
                 self.total_steps = total or self.total_steps
                 self.steps_per_second = speed
             case Truncate(after_step=step):
-                self.step = step
+                self.step = max(step, 0)
             case StateChange(state=state):
                 self.state = state
             case _:

@@ -146,9 +146,15 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """The attempt resumed from a checkpoint: what was measured later than this step no longer counts."""
+    """The attempt resumed from a checkpoint: what was measured later no longer counts.
+
+    Attributes:
+        after_step: the last step that counts; -1 for none.
+        checkpoint_step: the step of the checkpoint; None when the attempt began anew.
+    """
 
     after_step: int
+    checkpoint_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,11 @@ class Experiment:
         return self.record.id
 
     @property
+    def last_recorded_step(self) -> int:
+        """The last step that a run about to resume goes on behind, in what it recorded; -1 for none."""
+        return -1 if self._restorer is None else self._restorer.saved_step
+
+    @property
     def checkpoints_folder(self) -> Path:
         """Where the run's checkpoints are."""
         return self.folder / "checkpoints"
@@ -235,7 +240,7 @@ class Experiment:
             print_header(self.record, self.conf)
         if self._restorer is not None:
             if self._is_continued:
-                self.tracker.truncate(self._restorer.step)
+                self.tracker.truncate(self._restorer.saved_step)
             self._restorer.begin(self._stateful())
             self.loop.on_arrival = self._arrive
         keep_freed_memory()

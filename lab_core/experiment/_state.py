@@ -76,6 +76,15 @@ class Restorer:
         return int(self._rest["step"])
 
     @property
+    def saved_step(self) -> int:
+        """The last step of which something was saved before the checkpoint; -1 for none.
+
+        Not the checkpoint's own step: a loop that saves before it counts its step measures that
+        one again.
+        """
+        return int(self._rest["tracker"]["saved_step"])
+
+    @property
     def missing(self) -> list[str]:
         """Names of what is in the checkpoint and was not put back yet."""
         return sorted(self._states)

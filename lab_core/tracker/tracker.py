@@ -96,6 +96,7 @@ class Tracker:
             self._aggregator.inherit(unwritten)
 
     def _set_fresh(self) -> None:
+        self._saved_step = -1
         self._registry = Registry()
         self._pending: dict[str, Entry] = {}
         self._numeric: set[str] = set()
@@ -175,6 +176,7 @@ class Tracker:
                     for entry in pending.values():
                         entry[0] = None
                 self._records.append((at, now, pending))
+                self._saved_step = max(self._saved_step, at)
         steps.activity()
         worker = self._worker
         if worker is None:
@@ -292,6 +294,7 @@ class Tracker:
                 "windows": {name: list(w) for name, w in self._aggregator.windows.items()},
                 "pending": held.to_plain(self._pending),
                 "last": self._aggregator.last_values(),
+                "saved_step": self._saved_step,
             }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -299,6 +302,7 @@ class Tracker:
         with self._lock, self._taking:
             self._aggregator.restore(state["windows"], state["last"])
             self._pending = held.from_plain(state["pending"])
+            self._saved_step = state["saved_step"]
 
     # -- inside ------------------------------------------------------------------------------------
 

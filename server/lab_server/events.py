@@ -168,9 +168,11 @@ def encode_checkpoint(
     return _event(attempt, time_ns, "checkpoint", checkpoint.SerializeToString())
 
 
-def encode_truncate(attempt: int, time_ns: int, after_step: int) -> bytes:
-    """Encode that what was measured after a step no longer counts."""
-    truncate = event_pb2.Truncate(after_step=after_step)
+def encode_truncate(
+    attempt: int, time_ns: int, after_step: int, checkpoint_step: int | None = None
+) -> bytes:
+    """Encode that what was measured after a step no longer counts: the run resumed, or began anew."""
+    truncate = event_pb2.Truncate(after_step=after_step, checkpoint_step=checkpoint_step)
     return _event(attempt, time_ns, "truncate", truncate.SerializeToString())
 
 
@@ -278,12 +280,13 @@ def project(run: Run, payload: bytes) -> Run:
         case "checkpoint" if not event.checkpoint.damage:
             return dataclasses.replace(run, checkpoint_step=event.checkpoint.step)
         case "truncate":
-            after_step = event.truncate.after_step
+            truncate = event.truncate
+            at = truncate.checkpoint_step if truncate.HasField("checkpoint_step") else None
             return dataclasses.replace(
                 run,
-                step=min(run.step, after_step),
-                metrics=run.metrics if after_step else {},
-                checkpoint_step=after_step or None,
+                step=min(run.step, at or 0),
+                metrics=run.metrics if truncate.after_step >= 0 else {},
+                checkpoint_step=at,
             )
         case _:
             return run

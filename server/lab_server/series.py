@@ -94,10 +94,6 @@ class MetricFold:
                 self._chunks.setdefault(column.name, []).append((steps[keep], values[keep]))
 
     def _truncate(self, after_step: int) -> None:
-        if after_step == 0:
-            # the run began anew: what was measured at step 0 does not count either
-            self._chunks.clear()
-            return
         for name, chunks in list(self._chunks.items()):
             kept = [
                 (steps, values) if steps.max() <= after_step else _up_to(steps, values, after_step)

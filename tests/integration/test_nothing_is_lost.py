@@ -119,7 +119,7 @@ def history(events: list[Event]) -> Values:
     for event in events:
         if isinstance(event.body, Truncate):
             after = event.body.after_step
-            values = {at: value for at, value in values.items() if after and at[1] <= after}
+            values = {at: value for at, value in values.items() if at[1] <= after}
         elif isinstance(event.body, Metrics):
             for point in event.body.points():
                 for name, value in point.values.items():

@@ -152,7 +152,7 @@ class Rig:
             decoded = events.decode(event.payload)
             if event.kind == "truncate":
                 after = decoded.truncate.after_step
-                points = {at: v for at, v in points.items() if after and at[1] <= after}
+                points = {at: v for at, v in points.items() if at[1] <= after}
             for column in decoded.metrics.columns:
                 rows = column.rows or range(len(column.values))
                 for row, value in zip(rows, column.values, strict=True):

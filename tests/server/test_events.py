@@ -262,8 +262,8 @@ def test_the_row_follows_metrics_and_progress() -> None:
 def test_a_truncate_takes_the_row_back_to_the_checkpoint() -> None:
     run = dataclasses.replace(RUN, step=9, metrics={"a": 1.0}, checkpoint_step=8)
 
-    at_5 = events.project(run, events.encode_truncate(2, 3, 5))
-    anew = events.project(run, events.encode_truncate(2, 3, 0))
+    at_5 = events.project(run, events.encode_truncate(2, 3, 4, 5))
+    anew = events.project(run, events.encode_truncate(2, 3, -1))
 
     assert (at_5.step, at_5.checkpoint_step, at_5.metrics) == (5, 5, {"a": 1.0})
     assert (anew.step, anew.checkpoint_step, anew.metrics) == (0, None, {})

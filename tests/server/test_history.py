@@ -86,13 +86,13 @@ def test_a_truncate_drops_what_came_later() -> None:
 
 
 def test_truncates_one_after_the_other_each_drop() -> None:
-    found = folded(metrics([1, 2, 3], a=[1, 2, 3]), truncate(2), truncate(0), metrics([1], a=[9]))
+    found = folded(metrics([1, 2, 3], a=[1, 2, 3]), truncate(2), truncate(-1), metrics([1], a=[9]))
 
     assert found == {"a": {1: 9}}
 
 
 def test_a_run_that_begins_anew_drops_its_step_0_too() -> None:
-    assert folded(metrics([0, 1], a=[5, 6]), truncate(0), metrics([1], a=[7])) == {"a": {1: 7}}
+    assert folded(metrics([0, 1], a=[5, 6]), truncate(-1), metrics([1], a=[7])) == {"a": {1: 7}}
 
 
 def test_a_step_measured_twice_counts_as_measured_last() -> None:
@@ -103,7 +103,7 @@ def test_a_step_measured_twice_counts_as_measured_last() -> None:
 
 STEP_LISTS = st.lists(
     st.one_of(
-        st.integers(0, 12).map(lambda step: ("truncate", [step])),
+        st.integers(-1, 12).map(lambda step: ("truncate", [step])),
         st.lists(st.integers(0, 12), min_size=1, max_size=5).map(lambda steps: ("metrics", steps)),
     ),
     max_size=10,
@@ -120,7 +120,7 @@ def test_folding_is_what_a_plain_reader_of_the_log_would_do(
     value = 0.0
     for what, steps in script:
         if what == "truncate":
-            history = {step: v for step, v in history.items() if 0 <= step <= steps[0] > 0}
+            history = {step: v for step, v in history.items() if step <= steps[0]}
             fold.add(truncate(steps[0]))
             continue
         values = [value + index for index in range(len(steps))]

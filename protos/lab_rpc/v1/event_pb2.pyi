@@ -343,14 +343,20 @@ class Truncate(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     AFTER_STEP_FIELD_NUMBER: builtins.int
+    CHECKPOINT_STEP_FIELD_NUMBER: builtins.int
     after_step: builtins.int
-    """The last step that counts, 0 for none."""
+    """The last step that counts; -1 for none, since something may be measured at step 0."""
+    checkpoint_step: builtins.int
+    """The step of the checkpoint; unset when the attempt began anew."""
     def __init__(
         self,
         *,
         after_step: builtins.int = ...,
+        checkpoint_step: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after_step", b"after_step"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "after_step", b"after_step", "checkpoint_step", b"checkpoint_step"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_step", b"_checkpoint_step"]) -> typing.Literal["checkpoint_step"] | None: ...
 
 Global___Truncate: typing_extensions.TypeAlias = Truncate
 

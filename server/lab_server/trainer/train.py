@@ -157,9 +157,10 @@ class _Attempt:
             return
         self._forget_checkpoints_after(step or 0)
         # nothing counts of a run that begins anew, also not what was measured at step 0
-        run.tracker.truncate(-1 if step is None else step)
+        after_step = -1 if step is None else run.last_recorded_step
+        run.tracker.truncate(after_step)
         now = time.time_ns()
-        truncate = events.encode_truncate(spec.attempt, now, step or 0)
+        truncate = events.encode_truncate(spec.attempt, now, after_step, step)
         told = [
             events.encode_checkpoint(spec.attempt, now, at, damage=str(error))
             for at, error in damaged
