@@ -1,22 +1,19 @@
 """The codec of run events: encoded once, in the trainer, and passed on as the same bytes.
 
 What comes later is appended: the server's seq (a field appended to a message is still that message),
-and the frame that makes a stored event an element of `WatchRunResponse.events`. Doubles are copied as
-they lie in memory, which is their wire format.
+and the frame that makes a stored event an element of `WatchRunResponse.events`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import operator
-import sys
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lab_rpc.v1 import config_pb2, event_pb2
 
+from lab_server import wire
+from lab_server.metric_columns import Column, encode_columns, halves
 from lab_server.runs import Run, RunState
 
 if TYPE_CHECKING:
@@ -27,14 +24,13 @@ MAX_METRICS_BYTES: Final = 512 << 10
 
 MAX_LOG_BYTES: Final = 256 << 10
 MAX_LINE_CHARS: Final = 16 << 10
-MAX_TEXT_CHARS: Final = 256 << 10
 
 STATES: Final[Mapping[RunState, event_pb2.RunState.ValueType]] = {
     state: event_pb2.RunState.Value(f"RUN_STATE_{state.value}") for state in RunState
 }
 """Our states to those of the wire."""
 
-_STATES_OF_WIRE: Final = {wire: state for state, wire in STATES.items()}
+_STATES_OF_WIRE: Final = {number: state for state, number in STATES.items()}
 
 _LOG_LEVELS: Final[Mapping[str, event_pb2.LogLevel.ValueType]] = {
     "": event_pb2.LOG_LEVEL_UNSPECIFIED,
@@ -58,19 +54,11 @@ _KINDS: Final = {
 KINDS: Final = frozenset(_KINDS.values())
 """The names of the kinds of events: "state", "metrics", ..."""
 
-_VARINT: Final = 0
-_BYTES: Final = 2
-
-
-class Column(Protocol):
-    """What `encode_metrics` needs of a scalar column of lab_core.writers."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def steps(self) -> Sequence[int]: ...
-    @property
-    def values(self) -> Sequence[float]: ...
+_TAG_SEQ: Final = wire.tag(_FIELDS["seq"].number, wire.VARINT)
+_TAG_ATTEMPT: Final = wire.tag(_FIELDS["attempt"].number, wire.VARINT)
+_TAG_TIME: Final = wire.tag(_FIELDS["time_unix_ns"].number, wire.VARINT)
+_TAGS_OF_KINDS: Final = {name: wire.tag(number, wire.BYTES) for number, name in _KINDS.items()}
+_TAG_EVENTS: Final = wire.tag(1, wire.BYTES)  # of WatchRunResponse; a test holds it to the proto
 
 
 class PlanItemLike(Protocol):
@@ -107,7 +95,7 @@ def encode_state(
 ) -> bytes:
     """Encode a change of the run's state."""
     change = event_pb2.StateChange(
-        state=STATES[state], reason=_text(reason), traceback=_text(traceback)
+        state=STATES[state], reason=wire.text_of(reason), traceback=wire.text_of(traceback)
     )
     return _event(attempt, time_ns, "state", change.SerializeToString())
 
@@ -125,12 +113,10 @@ def encode_metrics(attempt: int, time_ns: int, columns: Sequence[Column]) -> lis
     # a step takes up to 10 bytes, a value 8, its row up to 5
     size = sum(24 * len(column.steps) + len(column.name) + 16 for column in columns)
     if size > MAX_METRICS_BYTES:
-        halves = _halves(columns)
-        if halves is not None:
-            return [
-                payload for half in halves for payload in encode_metrics(attempt, time_ns, half)
-            ]
-    return [_event(attempt, time_ns, "metrics", _metrics(columns))]
+        parts = halves(columns)
+        if parts is not None:
+            return [payload for part in parts for payload in encode_metrics(attempt, time_ns, part)]
+    return [_event(attempt, time_ns, "metrics", encode_columns(columns))]
 
 
 def encode_log(attempt: int, time_ns: int, level: str, lines: Iterable[str]) -> list[bytes]:
@@ -164,7 +150,7 @@ def encode_checkpoint(
     attempt: int, time_ns: int, step: int, size_bytes: int = 0, damage: str = ""
 ) -> bytes:
     """Encode that a checkpoint is complete, or, with damage, that it was passed over."""
-    checkpoint = event_pb2.Checkpoint(step=step, size_bytes=size_bytes, damage=_text(damage))
+    checkpoint = event_pb2.Checkpoint(step=step, size_bytes=size_bytes, damage=wire.text_of(damage))
     return _event(attempt, time_ns, "checkpoint", checkpoint.SerializeToString())
 
 
@@ -184,18 +170,18 @@ def encode_config(attempt: int, time_ns: int, items: Iterable[PlanItemLike]) -> 
 
 def encode_artifact(attempt: int, time_ns: int, path: str, size_bytes: int) -> bytes:
     """Encode that a file was added to the run's folder."""
-    artifact = event_pb2.Artifact(path=_text(path), size_bytes=size_bytes)
+    artifact = event_pb2.Artifact(path=wire.text_of(path), size_bytes=size_bytes)
     return _event(attempt, time_ns, "artifact", artifact.SerializeToString())
 
 
 def with_seq(payload: bytes, seq: int) -> bytes:
     """Return the event with its seq, the rest of the bytes as they were."""
-    return payload + _TAG_SEQ + _varint(seq)
+    return payload + _TAG_SEQ + wire.varint(seq)
 
 
 def frame(payload: bytes) -> bytes:
     """Return the event as an element of `events` in an encoded WatchRunResponse."""
-    return _TAG_EVENTS + _varint(len(payload)) + payload
+    return wire.message(_TAG_EVENTS, payload)
 
 
 def plan_item(item: PlanItemLike) -> config_pb2.PlanItem:
@@ -224,7 +210,7 @@ def plain_value(value: PlainValue) -> config_pb2.Value:
         case float():
             return config_pb2.Value(double_value=value)
         case str():
-            return config_pb2.Value(string_value=_text(value))
+            return config_pb2.Value(string_value=wire.text_of(value))
         case _:
             values = config_pb2.ListValue(values=map(plain_value, value))
             return config_pb2.Value(list_value=values)
@@ -235,7 +221,7 @@ def plain_value(value: PlainValue) -> config_pb2.Value:
 
 def kind(payload: bytes) -> str:
     """Return which kind of event it is, without decoding it; "" for one we do not know."""
-    for number, _ in _fields(payload):
+    for number, _ in wire.fields(payload):
         if number in _KINDS:
             return _KINDS[number]
     return ""
@@ -292,101 +278,16 @@ def project(run: Run, payload: bytes) -> Run:
             return run
 
 
-# ---- the wire format
-
-
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return number.to_bytes(1, "little")
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _tag(number: int, wire_type: int) -> bytes:
-    return _varint(number << 3 | wire_type)
-
-
-_TAG_SEQ: Final = _tag(_FIELDS["seq"].number, _VARINT)
-_TAG_ATTEMPT: Final = _tag(_FIELDS["attempt"].number, _VARINT)
-_TAG_TIME: Final = _tag(_FIELDS["time_unix_ns"].number, _VARINT)
-_TAGS_OF_KINDS: Final = {name: _tag(number, _BYTES) for number, name in _KINDS.items()}
-# WatchRunResponse.events and MetricColumn.values; a test holds them to the descriptors
-_TAG_EVENTS: Final = _tag(1, _BYTES)
-_TAG_COLUMN: Final = _tag(event_pb2.Metrics.DESCRIPTOR.fields_by_name["columns"].number, _BYTES)
-_TAG_VALUES: Final = _tag(event_pb2.MetricColumn.DESCRIPTOR.fields_by_name["values"].number, _BYTES)
-
-
 def _event(attempt: int, time_ns: int, name: str, body: bytes) -> bytes:
-    head = _TAG_ATTEMPT + _varint(attempt) + _TAG_TIME + _varint(time_ns)
-    return b"".join((head, _TAGS_OF_KINDS[name], _varint(len(body)), body))
-
-
-def _metrics(columns: Sequence[Column]) -> bytes:
-    steps: Sequence[int] = columns[0].steps
-    is_regular = all(column.steps == steps for column in columns) and _is_ascending(steps)
-    rows_of_steps: dict[int, int] = {}
-    if not is_regular:
-        steps = sorted({step for column in columns for step in column.steps})
-        rows_of_steps = {step: row for row, step in enumerate(steps)}
-    parts = [event_pb2.Metrics(steps=steps).SerializeToString()]
-    for column in columns:
-        message = event_pb2.MetricColumn(name=_text(column.name))
-        if not is_regular:
-            rows = [rows_of_steps[step] for step in column.steps]
-            if len(rows) != len(steps) or not _is_ascending(rows):
-                message.rows.extend(rows)
-        doubles = array("d", column.values)
-        if sys.byteorder == "big":
-            doubles.byteswap()
-        values = doubles.tobytes()
-        body = b"".join((message.SerializeToString(), _TAG_VALUES, _varint(len(values)), values))
-        parts += (_TAG_COLUMN, _varint(len(body)), body)
-    return b"".join(parts)
-
-
-def _is_ascending(numbers: Sequence[int]) -> bool:
-    return all(map(operator.lt, numbers, itertools.islice(numbers, 1, None)))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Slice:
-    name: str
-    steps: Sequence[int]
-    values: Sequence[float]
-
-
-def _halves(columns: Sequence[Column]) -> tuple[list[Column], list[Column]] | None:
-    """Split by steps, so that a step's metrics stay together; by columns when there is one step."""
-    steps = sorted({step for column in columns for step in column.steps})
-    if len(steps) > 1:
-        middle = steps[len(steps) // 2]
-        return (
-            [_where(column, [step < middle for step in column.steps]) for column in columns],
-            [_where(column, [step >= middle for step in column.steps]) for column in columns],
-        )
-    if len(columns) > 1:
-        half = len(columns) // 2
-        return list(columns[:half]), list(columns[half:])
-    return None
-
-
-def _where(column: Column, mask: Sequence[bool]) -> _Slice:
-    return _Slice(
-        column.name,
-        [step for step, keep in zip(column.steps, mask, strict=True) if keep],
-        [value for value, keep in zip(column.values, mask, strict=True) if keep],
-    )
+    head = _TAG_ATTEMPT + wire.varint(attempt) + _TAG_TIME + wire.varint(time_ns)
+    return head + wire.message(_TAGS_OF_KINDS[name], body)
 
 
 def _line_groups(lines: Iterable[str]) -> Iterator[list[str]]:
     group: list[str] = []
     size = 0
     for raw in lines:
-        line = _text(raw, MAX_LINE_CHARS)
+        line = wire.text_of(raw, MAX_LINE_CHARS)
         size += len(line) + 4
         if group and size > MAX_LOG_BYTES:
             yield group
@@ -394,42 +295,3 @@ def _line_groups(lines: Iterable[str]) -> Iterator[list[str]]:
         group.append(line)
     if group:
         yield group
-
-
-def _text(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """Return text that a message takes: of bounded length, without lone surrogates."""
-    if len(text) > max_chars:
-        text = f"{text[:max_chars]} … [{len(text) - max_chars} more characters]"
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _fields(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Yield number and position after the tag of each top-level field."""
-    position = 0
-    while position < len(payload):
-        tag, position = _read_varint(payload, position)
-        yield tag >> 3, position
-        match tag & 7:
-            case 0:
-                _, position = _read_varint(payload, position)
-            case 1:
-                position += 8
-            case 2:
-                length, position = _read_varint(payload, position)
-                position += length
-            case 5:
-                position += 4
-            case wire_type:
-                msg = f"wire type {wire_type} at byte {position} of an event"
-                raise ValueError(msg)
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-        shift += 7
