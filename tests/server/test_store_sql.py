@@ -16,7 +16,7 @@ import pytest
 from lab_server import events
 from lab_server.errors import NotFound, StoreError
 from lab_server.runs import Run, RunRequest, RunState
-from lab_server.store import NewEvent, SqlStore, StoredEvent
+from lab_server.store import NewEvent, SqlStore, StoredEvent, sqlite
 from lab_server.store import sql as sql_store
 from sqlalchemy import Connection
 from sqlalchemy import event as sql_event
@@ -204,7 +204,7 @@ async def test_a_write_that_the_system_refuses_fails_the_commit_and_not_the_stor
 async def test_a_second_server_on_the_same_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_store, "_LOCK_WAIT_S", 0.0)
+    monkeypatch.setattr(sqlite, "_LOCK_WAIT_S", 0.0)
     store = SqlStore(url_of(tmp_path))
     with pytest.raises(StoreError, match="another server uses"):
         SqlStore(url_of(tmp_path))

@@ -10,17 +10,14 @@ so an event that was sent must not come again with another seq. Group commit pay
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, event, select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
 
 from lab_server import events as codec
 from lab_server.errors import AlreadyExists, NotFound, StoreError
@@ -29,12 +26,11 @@ from lab_server.store import schema
 from lab_server.store.base import NewEvent, RunPage, RunQuery, StoredEvent, Submission
 from lab_server.store.listing import page_query, token_of
 from lab_server.store.rows import row_of, run_of
+from lab_server.store.sqlite import NUM_READERS, lock, open_engine, store_error
 from lab_server.store.writer import GroupWriter
 
 T = TypeVar("T")
 
-_NUM_READERS: Final = 4
-_LOCK_WAIT_S: Final = 5.0
 _DELETED_AT_ONCE: Final = 50
 _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
@@ -70,19 +66,19 @@ class SqlStore:
             raise StoreError(
                 f"a store is a SQLite file, such as sqlite:////var/lib/lab.db, not {url!r}"
             )
-        self._lock_fd = _lock(self._url.database + ".lock")
+        self._lock_fd = lock(self._url.database + ".lock")
         try:
-            self._write_engine = self._engine(is_writer=True)
+            self._write_engine = open_engine(self._url, is_writer=True)
             self._next_position = self._prepare()
-            self._read_engine = self._engine(is_writer=False)
+            self._read_engine = open_engine(self._url, is_writer=False)
         except DBAPIError as error:
             os.close(self._lock_fd)
-            raise _store_error(error) from error
+            raise store_error(error) from error
         except StoreError:
             os.close(self._lock_fd)
             raise
         self._writer = GroupWriter(self._write_engine)
-        self._readers = ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="store-reader")
+        self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="store-reader")
 
     # ---- writing
 
@@ -260,7 +256,7 @@ class SqlStore:
         try:
             return await asyncio.wrap_future(self._writer.submit(work))
         except DBAPIError as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
         except RuntimeError as error:
             raise StoreError(str(error)) from error
 
@@ -272,34 +268,9 @@ class SqlStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, read)
         except DBAPIError as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
         except RuntimeError as error:
             raise StoreError("the store is closed") from error
-
-    def _engine(self, *, is_writer: bool) -> sa.Engine:
-        engine = sa.create_engine(
-            self._url,
-            poolclass=QueuePool,
-            pool_size=1 if is_writer else _NUM_READERS,
-            max_overflow=0,
-            connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 10.0},
-        )
-
-        @event.listens_for(engine, "connect")
-        def on_connect(connection: Any, _record: Any) -> None:
-            pragmas = ["foreign_keys=ON"] if is_writer else ["query_only=ON"]
-            if is_writer:
-                pragmas = ["journal_mode=WAL", "synchronous=FULL", *pragmas]
-                pragmas += [f"journal_size_limit={64 << 20}"]
-            for pragma in pragmas:
-                connection.execute(f"PRAGMA {pragma}")
-
-        @event.listens_for(engine, "begin")
-        def on_begin(connection: Connection) -> None:
-            # the driver's own transactions begin too late to be read-consistent
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
-
-        return engine
 
     def _prepare(self) -> int:
         with self._write_engine.begin() as connection:
@@ -315,35 +286,6 @@ class SqlStore:
                     f" {schema.SCHEMA_VERSION}; use the version of lab-train that wrote it"
                 )
             return _last_position(connection) + 1
-
-
-def _lock(path: str) -> int:
-    """Take the lock of the file; a server that was just killed may hold it a moment longer."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"the store cannot be opened: {error}") from error
-    deadline = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                os.close(fd)
-                folder = os.path.dirname(path)
-                raise StoreError(
-                    f"another server uses {folder}; stop it, or use another home"
-                ) from error
-            time.sleep(0.02)
-        else:
-            return fd
-
-
-def _store_error(error: DBAPIError) -> StoreError:
-    text = str(error.orig)
-    if "is full" in text:
-        return StoreError("the disk of the server is full: free some space, then try again")
-    return StoreError(f"the store failed: {text}")
 
 
 def _get(connection: Connection, run_id: str) -> Run:
