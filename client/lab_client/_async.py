@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -113,9 +113,14 @@ class AsyncShell(BaseClient):
             result: T = end.value
             return result
 
-    async def _read(self, stream: Resumable[T], timeout_s: float | None = None) -> AsyncIterator[T]:
+    async def _read(
+        self,
+        stream: Resumable[T],
+        timeout_s: float | None = None,
+        tell: Callable[[float], None] | None = None,
+    ) -> AsyncIterator[T]:
         """Yield what the stream has, through any number of reconnects."""
-        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic)
+        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic, tell)
         await self._check_once()
         while True:
             problem: LabError | None = None

@@ -13,6 +13,7 @@ from lab_client.runs import RunInfo
 
 _MOST_METRICS = 4
 _LINE_INTERVAL_S = 5.0
+_TOLD_AFTER_S = 3.0  # a restart of the server or a cut is over before
 
 
 class ProgressView:
@@ -29,6 +30,7 @@ class ProgressView:
         self.steps_per_second = info.steps_per_second
         self.metrics: dict[str, float] = dict(info.metrics)
         self.state = info.state
+        self.trouble = ""
 
     def __enter__(self) -> ProgressView:
         return self
@@ -62,6 +64,16 @@ class ProgressView:
                 return
         self.show()
 
+    def no_answer(self, address: str, seconds: float) -> None:
+        """Take in for how long the server has not answered; 0 when it does again."""
+        before, self.trouble = self.trouble, ""
+        if seconds >= _TOLD_AFTER_S:
+            self.trouble = (
+                f"no answer from {address} for {seconds:.0f} s, trying again (the run goes on)"
+            )
+        if self.trouble != before:
+            self.show()
+
     def show(self) -> None:
         """Show what there is now."""
 
@@ -89,6 +101,11 @@ class BarView(ProgressView):
     def show(self) -> None:
         """Move the bar; tqdm itself limits how often it draws."""
         bar = self._bar
+        if self.trouble:
+            bar.bar_format = "{desc}: {n_fmt}/{total_fmt}"  # no speed, no time left
+            bar.set_description_str(f"{self.name}, {self.trouble}")
+            return
+        bar.bar_format = None
         if self.total_steps and bar.total != self.total_steps:
             bar.reset(total=self.total_steps)
         bar.set_description_str(
@@ -131,7 +148,7 @@ class LinesView(ProgressView):
         self._next_line = self._now() + _LINE_INTERVAL_S
         total = f"/{self.total_steps}" if self.total_steps else ""
         values = "".join(f" {k}={v:.4g}" for k, v in important(self.metrics).items())
-        line = f"{self.name}: {self.state} step {self.step}{total}{values}"
+        line = f"{self.name}: {self.trouble or f'{self.state} step {self.step}{total}{values}'}"
         if line != self._line:
             print(line, file=self._output, flush=True)
         self._line = line

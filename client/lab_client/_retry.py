@@ -90,10 +90,16 @@ class Reconnect:
         timeouts: the client's.
         timeout_s: the bound on the whole stream; None for none.
         now: seconds, monotonic.
+        tell: is told for how many seconds nobody has answered, at each try; 0 when it is over.
     """
 
     def __init__(
-        self, what: str, timeouts: Timeouts, timeout_s: float | None, now: Callable[[], float]
+        self,
+        what: str,
+        timeouts: Timeouts,
+        timeout_s: float | None,
+        now: Callable[[], float],
+        tell: Callable[[float], None] | None = None,
     ) -> None:
         self._what = what
         self._timeouts = timeouts
@@ -102,6 +108,8 @@ class Reconnect:
         self._timeout_s = timeout_s
         self._last_progress = now()
         self._backoff = Backoff()
+        self._tell = tell
+        self._lost_at: float | None = None
 
     def call_timeout_s(self) -> float:
         """Return the deadline of the next stream call; raise when the time for all is over."""
@@ -116,6 +124,10 @@ class Reconnect:
         """Note that an answer came, be it an empty one."""
         self._last_progress = self._now()
         self._backoff.reset()
+        if self._lost_at is not None:
+            self._lost_at = None
+            if self._tell is not None:
+                self._tell(0.0)
 
     def interrupted(self, error: LabError | None) -> float:
         """Return how long to wait before the stream is opened again.
@@ -126,7 +138,12 @@ class Reconnect:
         Raises:
             Unavailable: if there was no progress for too long.
         """
-        silent_s = self._now() - self._last_progress
+        now = self._now()
+        silent_s = now - self._last_progress
+        # Counted from the first failure: before it the stream may only have had nothing to say.
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        if self._tell is not None:
+            self._tell(now - self._lost_at)
         delay_s = self._backoff.next_s()
         if silent_s + delay_s > self._timeouts.reconnect_timeout_s:
             why = str(error) if error else "the server ends the stream before the run has ended"

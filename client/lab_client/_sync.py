@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -113,9 +113,14 @@ class SyncShell(BaseClient):
             result: T = end.value
             return result
 
-    def _read(self, stream: Resumable[T], timeout_s: float | None = None) -> Iterator[T]:
+    def _read(
+        self,
+        stream: Resumable[T],
+        timeout_s: float | None = None,
+        tell: Callable[[float], None] | None = None,
+    ) -> Iterator[T]:
         """Yield what the stream has, through any number of reconnects."""
-        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic)
+        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic, tell)
         self._check_once()
         while True:
             problem: LabError | None = None

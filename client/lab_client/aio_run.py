@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,8 @@ class AsyncRun(RunHandle):
         if self._must_end():
             with make_view(progress, self._info) as view:
                 stream = EventStream(self.id, self._info.last_seq, _folds.to_events)
-                async for event in self._client._read(stream, timeout_s):
+                tell = partial(view.no_answer, self._client.address)
+                async for event in self._client._read(stream, timeout_s, tell):
                     view.update(event)
             await self.refresh()
         return self._ended(check)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab_client import _folds
 from lab_client._download import safe_relative
 from lab_client._handle import RunHandle
-from lab_client._progress import make_view
+from lab_client._progress import ProgressView, make_view
 from lab_client._streams import EventStream, Fold, T
 from lab_client.errors import LabError
 from lab_client.events import Event, LogLine, MetricsBatch, Point
@@ -159,11 +160,16 @@ class Run(RunHandle):
         self.refresh()
         if self._must_end():
             with make_view(progress, self._info) as view:
-                stream = EventStream(self.id, self._info.last_seq, _folds.to_events)
-                for event in self._client._read(stream, timeout_s):
-                    view.update(event)
+                self._show(view, timeout_s)
             self.refresh()
         return self._ended(check)
+
+    def _show(self, view: ProgressView, timeout_s: float | None = None) -> None:
+        """Give a view what comes, up to the run's end, and tell it when nobody answers."""
+        stream = EventStream(self.id, self._info.last_seq, _folds.to_events)
+        tell = partial(view.no_answer, self._client.address)
+        for event in self._client._read(stream, timeout_s, tell):
+            view.update(event)
 
     def history(
         self,

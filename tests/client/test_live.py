@@ -143,3 +143,63 @@ def test_wait_with_progress_shows_how_it_ended(
     with Client(twin.address) as client:
         client.run(run.message.id).wait(progress=True)
     assert capsys.readouterr().err.splitlines()[-1].startswith("digits: COMPLETED step 4")
+
+
+def test_a_dead_server_is_told_and_hides_speed_and_time_left(run: TwinRun, new: Any) -> None:
+    view = LiveView(new, History("r", {}))
+    watch(run, view)
+
+    def screen() -> str:
+        console = Console(file=io.StringIO(), width=120, record=True)
+        console.print(view)
+        return console.export_text()
+
+    view.no_answer("box:1", 1.0)
+    assert "no answer" not in screen()
+    assert "s left" in screen()
+    view.no_answer("box:1", 12.4)
+    assert "no answer from box:1 for 12 s, trying again (the run goes on)" in screen()
+    assert "steps/s" not in screen()
+    assert "s left" not in screen()
+    view.no_answer("box:1", 0.0)
+    assert "no answer" not in screen()
+    assert "steps/s" in screen()
+
+
+def test_a_bar_and_lines_tell_of_a_dead_server(
+    run: TwinRun, new: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = io.StringIO()
+    now = iter(range(0, 10000, 10))
+    lines = LinesView(new, output, lambda: float(next(now)))
+    with BarView(new) as bar:
+        watch(run, bar)
+        for view in (bar, lines):
+            view.no_answer("box:1", 12.0)
+        told = capsys.readouterr().err.rpartition("\r")[2]
+        assert "digits, no answer from box:1 for 12 s" in told
+        assert "step/s" not in told
+        bar.no_answer("box:1", 0.0)
+    assert "no answer" not in capsys.readouterr().err.splitlines()[-1]
+    assert output.getvalue().startswith("digits: no answer from box:1 for 12 s")
+
+
+def test_a_view_is_told_while_the_server_is_away_and_when_it_is_back(
+    twin: Twin, run: TwinRun
+) -> None:
+    told: list[float] = []
+
+    class View(ProgressView):
+        def no_answer(self, address: str, seconds: float) -> None:
+            assert address == twin.address
+            told.append(seconds)
+            if len(told) == 1:
+                twin.restart()
+                run.state(event_pb2.RUN_STATE_COMPLETED)
+
+    twin.cuts.extend([0, 0])
+    with Client(twin.address) as client:
+        handle = client.run(run.message.id)
+        handle._show(View(handle.info))
+    assert told[-1] == 0.0
+    assert told == [*sorted(told[:-1]), 0.0]

@@ -73,8 +73,10 @@ class LiveView(ProgressView):
         left_s = (
             (self.total_steps - self.step) / self.steps_per_second if self.steps_per_second else 0
         )
-        facts = f"{self.step}/{self.total_steps or '?'}  {self.steps_per_second:.4g} steps/s"
-        if total and left_s > 0 and self.state == RunState.RUNNING:
+        facts = f"{self.step}/{self.total_steps or '?'}"
+        if not self.trouble:
+            facts += f"  {self.steps_per_second:.4g} steps/s"
+        if not self.trouble and total and left_s > 0 and self.state == RunState.RUNNING:
             facts += f"  {left_s:.0f} s left"
         if self._checkpoint is not None:
             facts += f"  checkpoint {self._checkpoint}"
@@ -82,6 +84,8 @@ class LiveView(ProgressView):
             ProgressBar(total=total or 1, completed=self.step if total else 0, width=40), facts
         )
         parts: list[RenderableType] = [head, bar]
+        if self.trouble:
+            parts.append(Text(self.trouble, style="yellow"))
         shown = important(self.metrics)
         parts.append(Text("  ".join(f"{name} {number(value)}" for name, value in shown.items())))
         drawn = [name for name in shown if len(self._series.get(name, ())) >= _FEWEST_POINTS][
@@ -104,21 +108,20 @@ def show_live(run: Run) -> RunInfo:
         raise InvalidState(f"run {run.id} was not started, so there is nothing to watch")
     if not sys.stdout.isatty():
         with LinesView(info, sys.stdout) as lines:
-            _follow(run, info, lines)
+            _follow(run, lines)
     else:
         view = LiveView(info, run.history(max_points=500))
         with Live(view, console=console(), refresh_per_second=8):
-            _follow(run, info, view)
+            _follow(run, view)
     ended = run.refresh()
     if ended.state is RunState.FAILED:
         _tell_traceback(run)
     return ended
 
 
-def _follow(run: Run, info: RunInfo, view: ProgressView) -> None:
-    if not info.state.is_terminal:
-        for event in run.events(after_seq=info.last_seq):
-            view.update(event)
+def _follow(run: Run, view: ProgressView) -> None:
+    if not run.info.state.is_terminal:
+        run._show(view)
 
 
 def _tell_traceback(run: Run) -> None:
