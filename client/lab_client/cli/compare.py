@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -43,16 +43,37 @@ def compare(
     if as_json:
         print_json({"runs": [info.id for info in infos], "configs": configs, "metrics": metrics})
         return
-    table = Table("", *(info.id for info in infos), box=None, pad_edge=False)
-    table.add_row("name", *(Text(info.name) for info in infos))
-    table.add_row("state", *(info.state for info in infos))
-    table.add_row("step", *(str(info.step) for info in infos), end_section=True)
+    rows: list[tuple[Text, list[str]]] = [
+        (Text("name"), [info.name for info in infos]),
+        (Text("state"), [info.state for info in infos]),
+        (Text("step"), [str(info.step) for info in infos]),
+    ]
     for key, values in configs.items():
-        table.add_row(key, *("" if value is None else str(value) for value in values))
+        rows.append((Text(key), ["" if value is None else str(value) for value in values]))
     for key in metrics if show_all else main_names(metrics):
-        cells = ("" if value is None else number(value) for value in metrics[key])
-        table.add_row(Text(key, style="cyan"), *cells)
-    console().print(table)
+        cells = ["" if value is None else number(value) for value in metrics[key]]
+        rows.append((Text(key, style="cyan"), cells))
+    out = console()
+    for table in tables([info.id for info in infos], rows, out.width):
+        out.print(table)
+
+
+def tables(
+    run_ids: Sequence[str], rows: Sequence[tuple[Text, Sequence[str]]], width: int
+) -> Iterator[Table]:
+    """Yield tables with a column for each run, one below the other: the ids are never cut."""
+    label_width = max(len(label) for label, _ in rows)
+    column_width = 1 + max(map(len, run_ids))
+    num_columns = max(1, (width - label_width - 1) // column_width)
+    for first in range(0, len(run_ids), num_columns):
+        shown = slice(first, first + num_columns)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for run_id in run_ids[shown]:
+            table.add_column(run_id, min_width=len(run_id), max_width=column_width, overflow="fold")
+        for label, cells in rows:
+            table.add_row(label, *map(Text, cells[shown]))
+        yield table
 
 
 def _configs(client: Client, info: RunInfo) -> Mapping[str, Any]:

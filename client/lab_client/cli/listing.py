@@ -64,7 +64,8 @@ def runs(
     if as_json:
         print_json(found)
     elif found:
-        console().print(runs_table(found))
+        out = console()
+        out.print(runs_table(found, out.width))
     else:
         typer.echo("There are no such runs; start one with: lab run EXPERIMENT", err=True)
 

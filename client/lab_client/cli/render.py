@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -53,23 +54,41 @@ def ago(time: datetime | None) -> str:
     return f"{seconds:.0f} s ago"
 
 
-def runs_table(runs: Sequence[RunInfo]) -> Table:
-    """Return runs as a table, with the few metrics that there is room for."""
-    table = Table("RUN", "NAME", "EXPERIMENT", "STATE", "STEP", box=None, pad_edge=False)
-    for header in ("METRICS", "TAGS", "CREATED"):
-        table.add_column(header)
+def runs_table(runs: Sequence[RunInfo], width: int) -> Table:
+    """Return runs as a table of at most so many characters, the ids always whole.
+
+    Where there is not room for all, it gives up metrics, then tags, then when it was created, and
+    cuts names last.
+    """
+    both = ("TAGS", "CREATED")
+    narrower: tuple[tuple[int, tuple[str, ...]], ...]
+    narrower = ((4, both), (2, both), (1, both), (0, both), (0, ("CREATED",)), (0, ()))
+    measure = Console(width=10_000)
+    for num_metrics, columns in narrower:
+        table = _runs_table(runs, num_metrics, columns)
+        if measure.measure(table).maximum <= width:
+            break
+    return table
+
+
+def _runs_table(runs: Sequence[RunInfo], num_metrics: int, columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("RUN", no_wrap=True)
+    for header in ("NAME", "EXPERIMENT"):
+        table.add_column(header, overflow="fold")
+    for header in ("STATE", "STEP", *(["METRICS"] if num_metrics else []), *columns):
+        table.add_column(header, no_wrap=True)
     for info in runs:
-        metrics = "  ".join(f"{k} {number(v)}" for k, v in important(info.metrics).items())
-        table.add_row(
-            info.id,
-            Text(info.name),
-            info.experiment,
-            state(info),
-            step(info),
-            Text(metrics),
-            Text(" ".join(info.tags)),
-            ago(info.create_time),
-        )
+        metrics = list(important(info.metrics).items())[:num_metrics]
+        cells: list[str | Text] = [info.id, Text(info.name), info.experiment]
+        cells += [state(info), step(info)]
+        if num_metrics:
+            cells.append(Text("  ".join(f"{k} {number(v)}" for k, v in metrics)))
+        if "TAGS" in columns:
+            cells.append(Text(" ".join(info.tags)))
+        if "CREATED" in columns:
+            cells.append(ago(info.create_time))
+        table.add_row(*cells)
     return table
 
 
