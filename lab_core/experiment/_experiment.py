@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from lab_core import checkpoints, lab, logger, loop, tracker
-from lab_core._interrupts import release
+from lab_core._interrupts import end_loudly, end_quietly, release
 from lab_core.checkpoints import Checkpoint, KeepBest, Retention
 from lab_core.configs import (
     BaseConfigs,
@@ -37,6 +37,7 @@ from lab_core.writers.base import Writer
 C = TypeVar("C", bound=BaseConfigs)
 RunOrder = Sequence[str | Sequence[str]]
 
+_RUN = "_lab_run"  # on the interrupt that ended a run: the run's id
 _DEFAULT_WRITERS = ("sqlite", "tensorboard")
 
 
@@ -223,6 +224,7 @@ class Experiment:
         self.record.start = now()
         self.folder.mkdir(parents=True, exist_ok=True)
         atexit.register(self._close_at_exit)
+        end_quietly(self._is_ended_by)
         try:
             self._begin()
         except BaseException as error:
@@ -278,6 +280,10 @@ class Experiment:
         atexit.unregister(self._close_at_exit)
         self.loop.save = None
         release(self.loop)
+        if isinstance(error, KeyboardInterrupt):
+            vars(error)[_RUN] = self.run_id  # not kept by the run: it would keep its frames alive
+        else:
+            end_loudly(self._is_ended_by)
         if not self._is_started:
             self.tracker.close()
             return
@@ -298,6 +304,12 @@ class Experiment:
         finally:
             self.record.end = now()
             self.record.save(self.folder)
+        if self._is_console and self.record.status is Status.STOPPED:
+            logger.log(f"stopped at step {self.loop.step}: {self.folder}", Text.warning)
+
+    def _is_ended_by(self, interrupt: BaseException) -> bool:
+        self.close(interrupt)
+        return vars(interrupt).get(_RUN) == self.run_id
 
     def _status(self, error: BaseException | None) -> Status:
         if isinstance(error, loop.StopRun | KeyboardInterrupt):
