@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from lab_core.errors import SettingsError
 from lab_server.addresses import Address
+from lab_server.slots import parse_slots
 
 ENV_PREFIX = "LAB_"
 # Variables of the same prefix that are not the server's settings.
@@ -119,6 +120,16 @@ class Settings(BaseSettings):
         Address.parse(text)
         return text
 
+    @field_validator("slots")
+    @classmethod
+    def _are_slots(cls, text: str) -> str:
+        try:
+            if text:
+                parse_slots(text)
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
+        return text
+
     @field_validator("home")
     @classmethod
     def _is_absolute(cls, path: Path) -> Path:
@@ -186,6 +197,10 @@ class Loaded:
     origins: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
+    def said(self, name: str) -> str:
+        """Return a setting's name as whoever set it said it: "--slots", "LAB_SLOTS" or "slots"."""
+        return _said(name, self.origins)
+
 
 def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Loaded:
     """Return the effective settings.
@@ -198,8 +213,9 @@ def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Lo
         SettingsError: If a value is wrong or a name unknown: all that is wrong, at once.
     """
     file = file or (Path(os.environ["LAB_CONFIG"]) if os.environ.get("LAB_CONFIG") else None)
+    in_file, unknown = _read_file(file) if file else ({}, [])
     sources = {
-        "file": _read_file(file) if file else {},
+        "file": in_file,
         "environment": dict(EnvSettingsSource(Settings)()),
         "flag": {name: value for name, value in (flags or {}).items() if value is not None},
     }
@@ -211,7 +227,9 @@ def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Lo
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise SettingsError(_sentences(error, origins)) from None
+        raise SettingsError("\n".join([*unknown, *_sentences(error, origins)])) from None
+    if unknown:
+        raise SettingsError("\n".join(unknown))
     return Loaded(settings, origins, _unknown_variables())
 
 
@@ -221,17 +239,17 @@ def names() -> tuple[str, ...]:
     return tuple(Settings.model_fields)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of a file, and what is wrong with its names."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings file {path} is not TOML: {error}") from None
-    unknown = [_unknown(name, names()) for name in values if name not in names()]
-    if unknown:
-        raise SettingsError(f"in the settings file {path}: " + "; ".join(unknown))
-    return values
+    unknown = [name for name in values if name not in names()]
+    problems = [f"in the settings file {path}: {_unknown(name, names())}" for name in unknown]
+    return {name: values[name] for name in values if name not in unknown}, problems
 
 
 def _unknown(name: str, choices: tuple[str, ...]) -> str:
@@ -248,17 +266,19 @@ def _unknown_variables() -> tuple[str, ...]:
     )
 
 
-def _sentences(error: ValidationError, origins: Mapping[str, str]) -> str:
+def _said(name: str, origins: Mapping[str, str]) -> str:
+    forms = {"flag": f"--{name.replace('_', '-')}", "environment": f"{ENV_PREFIX}{name.upper()}"}
+    return forms.get(origins.get(name, "default"), name)
+
+
+def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
     sentences = []
     for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else ""
         message = problem["msg"].removeprefix("Value error, ")
-        if name:
-            origin = origins.get(name, "default")
-            where = {
-                "flag": f"--{name.replace('_', '-')}",
-                "environment": f"{ENV_PREFIX}{name.upper()}",
-            }.get(origin, name)
-            message = f"{where}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"
+        if problem["loc"]:
+            # our own validators quote the value themselves
+            got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+            message = f"{message[:1].lower()}{message[1:]}{got}"
+            message = f"{_said(str(problem['loc'][0]), origins)}: {message}"
         sentences.append(message)
-    return "\n".join(sentences)
+    return sentences

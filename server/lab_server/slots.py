@@ -25,10 +25,10 @@ def parse_slots(text: str) -> tuple[Slot, ...]:
     for part in text.replace(" ", "").split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise SettingsError(f"slots={text!r}: {part!r} is no kind of slot; {_SYNTAX}")
+            raise SettingsError(f"{part!r} is no kind of slot; {_SYNTAX}")
         device = match["gpu"] or "cpu"
         if any(slot.device == device for slot in slots):
-            raise SettingsError(f"slots={text!r}: {device} stands there twice; {_SYNTAX}")
+            raise SettingsError(f"{device} stands twice in {text!r}; {_SYNTAX}")
         num = int(match["shares"] or match["num"] or 1)
         if device == "cpu":
             names = [f"cpu:{index}" for index in range(num)]
@@ -36,7 +36,7 @@ def parse_slots(text: str) -> tuple[Slot, ...]:
             names = [device] if num == 1 else [f"{device}#{index}" for index in range(num)]
         slots += [Slot(name, device) for name in names[: MAX_SLOTS + 1]]
     if not 0 < len(slots) <= MAX_SLOTS:
-        raise SettingsError(f"slots={text!r}: there must be 1 to {MAX_SLOTS} slots; {_SYNTAX}")
+        raise SettingsError(f"{text!r}: there must be 1 to {MAX_SLOTS} slots; {_SYNTAX}")
     return tuple(slots)
 
 

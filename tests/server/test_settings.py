@@ -55,9 +55,11 @@ def test_everything_wrong_comes_at_once_with_the_name_by_which_it_was_said(
 ) -> None:
     monkeypatch.setenv("LAB_GRACE_S", "-1")
     with pytest.raises(SettingsError) as caught:
-        load({"grpc": "nonsense", "on_shutdown": "maybe"})
+        load({"grpc": "nonsense", "on_shutdown": "maybe", "slots": "cuda:x"})
     text = str(caught.value)
     assert "--grpc: 'nonsense' is not HOST:PORT" in text
+    assert text.count("nonsense") == 1
+    assert "--slots: 'cuda:x' is no kind of slot" in text
     assert "LAB_GRACE_S: input should be greater than 0, got '-1'" in text
     assert "--on-shutdown: input should be 'leave' or 'stop', got 'maybe'" in text
     assert str(pickle.loads(pickle.dumps(caught.value))) == text
@@ -74,6 +76,19 @@ def test_an_unknown_name_in_the_file_is_an_error_with_a_suggestion(tmp_path: Pat
     file.write_text("queue_limt = 3\n")
     with pytest.raises(SettingsError, match="did you mean 'queue_limit'"):
         load(file=file)
+
+
+def test_unknown_names_in_the_file_are_told_beside_wrong_values(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("queue_limt = 3\nspeed = 1\ngrace_s = -1\n")
+    with pytest.raises(SettingsError) as caught:
+        load(file=file)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[2] for line in lines] == [
+        "unknown setting 'queue_limt'; did you mean 'queue_limit'?",
+        "unknown setting 'speed'",
+        "input should be greater than 0, got -1",
+    ]
 
 
 @pytest.mark.parametrize("text", ["= 3", "\x00"])
