@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import structlog
 
 from lab_core.errors import SettingsError
 from lab_server import logs
-from lab_server.devices import default_slots
+from lab_server.devices import default_slots, missing_gpus
+from lab_server.executors import Slot
 from lab_server.executors.local import LocalExecutor
 from lab_server.settings import Loaded, Settings
 from lab_server.slots import parse_slots
+from lab_server.trainer.registry import missing_source
 
 _log = structlog.get_logger("lab_server")
 
@@ -29,11 +32,27 @@ def run(loaded: Loaded) -> None:
         StoreError: If the store cannot be opened.
     """
     settings = loaded.settings
+    slots = parse_slots(settings.slots or default_slots())
+    _check(loaded, slots)
     _make_home(settings.home)
     logs.set_up(settings.log_format, settings.log_level)
     for warning in loaded.warnings:
         _log.warning(warning)
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, slots))
+
+
+def _check(loaded: Loaded, slots: Sequence[Slot]) -> None:
+    """Compare the settings with the machine, before anything is started."""
+    problems = []
+    if missing := missing_gpus(slots):
+        problems.append(f"{loaded.said('slots')} {missing}")
+    problems += [
+        f"{loaded.said('experiments')} names {source}, but {missing}"
+        for source in loaded.settings.experiments
+        if (missing := missing_source(source))
+    ]
+    if problems:
+        raise SettingsError("\n".join(problems))
 
 
 def _make_home(home: Path) -> None:
@@ -45,16 +64,14 @@ def _make_home(home: Path) -> None:
         raise SettingsError(f"cannot write to the folder home={home}")
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
     asked_to_end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
     async with AsyncExitStack() as stack:
         # First of all, so that it imports torch on its own while we go on, and before gRPC's threads.
-        executor = LocalExecutor(
-            parse_slots(settings.slots or default_slots()), experiments=settings.experiments
-        )
+        executor = LocalExecutor(slots, experiments=settings.experiments)
         stack.push_async_callback(executor.close)
         # Only now, and not at the top: they take as long to import as everything else together.
         from lab_server.server import open_server

@@ -79,6 +79,29 @@ def test_a_home_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     assert "cannot make the folder" in result.output
 
 
+def test_slots_and_experiments_that_are_not_there_are_told_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("package").mkdir()
+    Path("package/__init__.py").write_text("raise SystemExit('nobody asked to import it')")
+    Path("package/there.py").touch()
+    Path("file.py").touch()
+    there, gone = ["./file.py", "file", "package.there"], ["./gone.py", "gone", "package.gone"]
+    flags = [flag for name in [*there, *gone] for flag in ("--experiments", name)]
+    home = tmp_path / "home"
+    result = run(app, ["serve", *flags, "--home", str(home)], env={"LAB_SLOTS": "cuda:999"})
+    assert result.exit_code == 2
+    slots, *experiments = result.output.splitlines()
+    assert slots.startswith("lab-server: LAB_SLOTS names cuda:999, but this machine has ")
+    assert experiments == [
+        "--experiments names ./gone.py, but there is no such file",
+        "--experiments names gone, but there is no module gone",
+        "--experiments names package.gone, but there is no module package.gone",
+    ]
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("command", ["serve", "config"])
 def test_an_unknown_flag_is_a_usage_error(command: str) -> None:
     assert run(app, [command, "--no-such-flag"]).exit_code == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from lab_server.devices import Devices, default_slots
+from lab_server.devices import Devices, default_slots, missing_gpus
+from lab_server.slots import parse_slots
 
 
 class NVMLError(Exception):
@@ -40,6 +42,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         raise NVMLError("Driver Not Loaded")
 
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=fail))
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(()))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -81,10 +84,43 @@ def test_each_gpu_is_a_slot() -> None:
 @pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize(
     ("visible", "slots"),
-    [("", "cpu:1"), ("-1", "cpu:1"), ("1", "cuda:0"), ("0,1", "cuda:0,cuda:1")],
+    [
+        ("", "cpu:1"),
+        ("-1", "cpu:1"),
+        ("1", "cuda:0"),
+        ("0,1", "cuda:0,cuda:1"),
+        ("0,7,1", "cuda:0"),
+    ],
 )
 def test_hidden_gpus_are_no_slots(
     monkeypatch: pytest.MonkeyPatch, visible: str, slots: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert default_slots() == slots
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_slots_on_gpus_that_are_not_there_are_named() -> None:
+    assert missing_gpus(parse_slots("cuda:0,cuda:1*2,cpu:3")) == ""
+    assert missing_gpus(parse_slots("cuda:0,cuda:7*2,cuda:2")) == (
+        "names cuda:2, cuda:7, but this machine has GPUs 0 to 1"
+    )
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_slots_on_hidden_gpus_are_named_with_what_hides_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
+    assert missing_gpus(parse_slots("cuda:0")) == ""
+    assert missing_gpus(parse_slots("cuda:1")) == (
+        "names cuda:1, but this machine has one GPU, cuda:0 with CUDA_VISIBLE_DEVICES='GPU-8932f937'"
+    )
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_visible_devices_make_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert default_slots() == "cpu:1"
+    assert missing_gpus(parse_slots("cpu:4")) == ""
+    assert "this machine has no GPU" in missing_gpus(parse_slots("cuda:0"))
