@@ -265,7 +265,9 @@ def fork(
         step = parent.checkpoint_step
     if step is None:
         raise CheckpointNotFound(
-            f"run {parent.id} has no checkpoint to fork from; stop it with checkpoint=True first",
+            f"run {parent.id} has no checkpoint to fork from; a run has some when it is run with "
+            "is_save_models=true or checkpoint_interval=N, or is stopped while it trains "
+            "(lab stop RUN, or stop(checkpoint=True))",
             parent.id,
         )
     run: RunInfo = yield create(

@@ -273,3 +273,10 @@ def test_state_asks_the_server_until_the_run_has_ended(client: Any, twin: Twin) 
     asked = twin.calls["GetRun"]
     assert str(run.state) == "COMPLETED"
     assert twin.calls["GetRun"] == asked
+
+
+def test_forking_a_run_without_a_checkpoint_says_how_to_have_one(client: Any, twin: Twin) -> None:
+    run = twin.add_run()
+    run.train()
+    with pytest.raises(errors.CheckpointNotFound, match=r"is_save_models=true or checkpoint_int"):
+        client.fork(run.message.id)
