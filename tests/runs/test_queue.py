@@ -110,3 +110,14 @@ async def test_a_run_gets_the_device_that_it_asks_for(make_rig: Callable[..., An
     assert "device '1'" in await rig.lines(run)
     assert (await rig.supervisor.get(busy.id)).slot == "cuda:1#0"
     await becomes_true(lambda: taken(rig) == ["", busy.id, ""])
+
+
+@on_one_loop
+async def test_a_gpu_that_torch_cannot_use_fails_the_run_at_once(
+    make_rig: Callable[..., Any],
+) -> None:
+    rig: Rig = await make_rig(slots=(Slot("cuda:999", "cuda:999"),))
+    run = await rig.ended(await rig.start())
+    assert run.state is RunState.FAILED
+    assert "cannot use the GPU of the slot cuda:999" in run.reason
+    assert (run.step, run.attempt) == (0, 1)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from lab_server.trainer import process
 
 from lab_core import experiment, loop, tracker
 from lab_core.configs import BaseConfigs
@@ -147,6 +148,17 @@ class Environment(BaseConfigs):
         sys.stderr.write("an error line\n")
         os.system("echo from a child")
 
+
+_check_device = process.check_device
+
+
+def _check_device_but_made_up_ones(device: str) -> None:
+    if device not in ("cuda:0", "cuda:1"):
+        _check_device(device)
+
+
+# in the forkserver, so that tests have GPUs to give away
+process.check_device = _check_device_but_made_up_ones
 
 EXPERIMENTS = {"toy": Toy, "checked": Checked, "environment": Environment}
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from lab_core.errors import SettingsError
 from lab_server import processes
 from lab_server.executors.base import LaunchSpec
 from lab_server.run_folder import RunFolder
@@ -99,3 +100,17 @@ def set_device(device: str, num_threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(num_threads)
+
+
+def check_device(device: str) -> None:
+    """Refuse to train on the CPU what was given a GPU.
+
+    Raises:
+        SettingsError: If torch cannot use it.
+    """
+    torch = sys.modules.get("torch")
+    if device.startswith("cuda:") and torch is not None and not torch.cuda.is_available():
+        raise SettingsError(
+            f"torch {torch.__version__} cannot use the GPU of the slot {device}; see to the driver and "
+            "torch's CUDA version, or start the server with --slots cpu:1"
+        )

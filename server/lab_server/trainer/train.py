@@ -128,6 +128,7 @@ class _Attempt:
         spec, run = self._spec, self._experiment
         run.record.script = getattr(sys.modules[self._configs.__module__], "__file__", None) or ""
         run.on_checkpoint(self._tell_checkpoint)
+        process.check_device(spec.device)
         self._resume()
         conf = run.calculate_configs(
             self._configs, dict(spec.overrides), [list(group) for group in spec.run_order] or None
