@@ -46,9 +46,8 @@ class Merge:
                 source.build = how_to_build(source.info.cls) if "." not in key else source.build
 
     def _names(self, layers: list[Declarations]) -> list[str]:
-        names = dict.fromkeys(
-            name for own in reversed(layers) for name in own.names() if "." not in name
-        )
+        # what a reader of the schema looks for is in the nearest class
+        names = dict.fromkeys(name for own in layers for name in own.names() if "." not in name)
         self.hidden = {name for name in names if _is_shadowed(name, layers)}
         return [name for name in names if name not in self.hidden]
 
@@ -74,6 +73,10 @@ class Merge:
         """Take the type of what only functions describe from the first one's return annotation."""
         annotated = {name for own in layers for name in own.annotations}
         for key, source in self.sources.items():
+            if (
+                source.options and source.info.text == "None"
+            ):  # `set_seed: None`: computed, for what it does
+                source.info = TypeInfo("object")
             if not source.options or key in annotated or "." in key:
                 continue
             names_option = isinstance(source.raw, str) and source.raw in source.options

@@ -72,7 +72,7 @@ class Schema:
     Attributes:
         name: of the class.
         doc: its docstring.
-        items: in the order of declaration, those of base classes first.
+        items: in the order of declaration, those of the class before those of its bases.
         run_targets: its methods that take nothing but `self`.
         default_run_order: what a run does when it is not told.
         groups: items computed together; none of them can be set alone.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pytest
 
-from lab_core.configs import BaseConfigs, ConfigError, Item, calculate, schema
+from lab_core.configs import BaseConfigs, ConfigError, Item, calculate, plan, schema
 
 if TYPE_CHECKING:
     from decimal import Decimal as Unknown
@@ -40,6 +40,40 @@ def test_annotated_and_assigned_public_attributes_are_items() -> None:
     assert Configs.epochs.key == "epochs"
     assert Configs.shared == 3
     assert (Configs().epochs, Configs().momentum) == (10, 0.5)
+
+
+def test_items_of_the_nearest_class_come_first_each_class_as_declared() -> None:
+    class Loop(BaseConfigs):
+        loop_count: int = 10
+        loop_step: int = 1
+
+    class Seed(BaseConfigs):
+        seed: int = 5
+
+    class Tuned(Loop, Seed):
+        rate: float = 0.1
+        epochs: int = 3
+        loop_step: int = 2
+
+    class Configs(Tuned):
+        width: int = 8
+        epochs: int = 4
+
+    keys = ["width", "epochs", "rate", "loop_step", "loop_count", "seed"]
+    assert schema(Configs).keys() == keys
+    assert [item.key for item in plan(schema(Configs), {}).items] == keys
+
+
+def test_an_item_that_is_computed_as_none_is_an_object() -> None:
+    class Configs(BaseConfigs):
+        set_seed: None
+        nothing: None = None
+
+    @Configs.calc(Configs.set_seed)
+    def set_seed() -> None: ...
+
+    types = {item.key: item.type for item in schema(Configs).items}
+    assert types == {"set_seed": "object", "nothing": "None"}
 
 
 def test_methods_properties_and_inner_classes_are_no_items() -> None:
