@@ -114,6 +114,7 @@ class TrainingLoopConfigs(BaseConfigs):
     is_loop_on_interrupt: bool = True
     # steps between checkpoints saved inside iterations; none unless set
     checkpoint_interval: Annotated[int, Ge(1)] | None = None
+    # the iterations, yielding the step at which each starts
     training_loop: TrainingLoop
 
 

@@ -48,7 +48,9 @@ class DeviceConfigs(BaseConfigs):
     cuda_device: Annotated[int, Ge(0)] = 0
     # use a GPU where there is one
     use_cuda: bool = True
+    # the device chosen from what there is, as a sentence
     device_info: DeviceInfo
+    # where tensors and the model are
     device: torch.device
 
 

@@ -20,12 +20,13 @@ class OptimizerConfigs(BaseConfigs):
     parameters: Iterable[torch.nn.Parameter]
     # step size
     learning_rate: Annotated[float, Gt(0)] = 0.01
-    # of SGD
+    # how much of its last step SGD keeps
     momentum: Annotated[float, Ge(0)] = 0.5
     # of Adam and AdamW: decay of the running means of the gradient and of its square
     betas: list[float] = [0.9, 0.999]  # noqa: RUF012 - an item, read and never changed
     # pull of the parameters towards 0
     weight_decay: Annotated[float, Ge(0)] = 0.0
+    # steps the parameters
     optimizer: torch.optim.Optimizer
 
 

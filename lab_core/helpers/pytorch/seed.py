@@ -14,11 +14,15 @@ from lab_core.configs import BaseConfigs
 __all__ = ["SeedConfigs"]
 
 
+_NUM_SEEDS = 2**32  # numpy's generator takes 32 bits
+
+
 class SeedConfigs(BaseConfigs):
     """`set_seed`: seeds python, numpy and torch, on the CPU and the GPUs; to be first in a run."""
 
-    # seed of every random number generator
-    seed: Annotated[int, Ge(0), Lt(2**32)] = 5  # numpy's generator takes 32 bits
+    # seed of every random number generator: the same one gives the same run
+    seed: Annotated[int, Ge(0), Lt(_NUM_SEEDS)] = 5
+    # seeds the generators of python, numpy and torch; to be first in a run
     set_seed: None
 
 

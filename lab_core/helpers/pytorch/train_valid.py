@@ -94,20 +94,27 @@ class TrainValidConfigs(TrainingLoopConfigs):
 
     # how often to go through the training set
     epochs: Annotated[int, Ge(1)] = 10
+    # gives outputs for inputs
     model: torch.nn.Module
+    # steps the model's parameters
     optimizer: torch.optim.Optimizer
+    # where the model is, and batches go
     device: torch.device
     # batches of inputs and targets to train on; of any type, so that any data configs fit
     train_loader: Any
     # batches of inputs and targets to validate on
     valid_loader: Any
+    # mean loss of a batch, from outputs and targets
     loss_func: LossFunction
+    # number of right outputs of a batch
     accuracy_func: LossFunction
     # batches between saves of what is tracked
     train_log_interval: Annotated[int, Ge(1)] = 10
     # store histograms of the parameters and gradients after each epoch
     is_log_parameters: bool = True
+    # trains on the training set once
     trainer: Trainer
+    # measures on the validation set once
     validator: Trainer
 
     loop_count = "steps_of_all_epochs"  # type: ignore[assignment] # names an option

@@ -124,7 +124,7 @@ class Configs(MNISTConfigs, TrainingLoopConfigs, SeedConfigs):
     conv2_kernal: Annotated[int, Ge(1)] = 5
     # step size of the optimizer
     learning_rate: Annotated[float, Gt(0)] = 0.01
-    # of SGD
+    # how much of its last step SGD keeps
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.5
     # batches between saves of train_loss: the mean since the last one; 1 saves that of every step
     train_log_interval: Annotated[int, Ge(1)] = 1
@@ -138,7 +138,9 @@ class Configs(MNISTConfigs, TrainingLoopConfigs, SeedConfigs):
     loop_count = "steps_of_all_epochs"  # type: ignore[assignment]
     loop_step = "steps_of_an_epoch"  # type: ignore[assignment]
 
+    # two convolutions and two linear layers
     model: nn.Module
+    # steps the model's parameters: SGD, or Adam without momentum
     optimizer: torch.optim.Optimizer
     # trains the model; calling it is the run
     main: MNIST

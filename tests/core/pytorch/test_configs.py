@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lab_core import tracker
-from lab_core.configs import calculate, hyperparams
+from lab_core.configs import BaseConfigs, calculate, hyperparams, schema
 from lab_core.errors import ConfigError, DataError
 from lab_core.helpers.pytorch.datasets.mnist import Digits, MNISTConfigs, load_mnist, load_mnist_5k
 from lab_core.helpers.pytorch.device import DeviceConfigs, DeviceInfo
@@ -35,6 +35,14 @@ def tiny_digits() -> Digits:
         digits.test_images_NHW[:30],
         digits.test_labels_N[:30],
     )
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [DeviceConfigs, MNISTConfigs, OptimizerConfigs, SeedConfigs, TrainValidConfigs],
+)
+def test_every_item_has_a_doc(configs: type[BaseConfigs]) -> None:
+    assert [item.key for item in schema(configs).items if not item.doc] == []
 
 
 def test_mnist_5k_has_every_digit_in_the_same_share() -> None:

@@ -103,7 +103,9 @@ class MNISTConfigs(DeviceConfigs):
     image_std: Annotated[float, Gt(0)] = 0.3081
     # what a data loader does with an image; resident images are normalised all the same
     dataset_transforms: Callable[[Any], Tensor]
+    # digits to train on one by one, transformed: what a data loader takes
     train_dataset: DigitDataset
+    # digits to validate on one by one, transformed
     valid_dataset: DigitDataset
     # samples of a batch to train on
     train_batch_size: Annotated[int, Ge(1)] = 64
