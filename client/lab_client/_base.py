@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from lab_client._retry import Timeouts
-from lab_client._target import Target, make_target
+from lab_client._target import Target, make_target, token_warning
+from lab_client.errors import UnencryptedToken
 
 
 class BaseClient:
@@ -13,7 +15,7 @@ class BaseClient:
 
     Args:
         address: HOST:PORT; LAB_SERVER when None, else 127.0.0.1:50051.
-        token: LAB_TOKEN when None.
+        token: LAB_TOKEN when None. Sent to another machine without TLS it warns, `UnencryptedToken`.
         tls: encrypt; when None, LAB_TLS says so, or else that a certificate is given.
         ca: file of the authority to trust (PEM); LAB_CA when None, else the system's.
         cert: file of the client's certificate (PEM), for mTLS; LAB_CERT when None.
@@ -44,6 +46,8 @@ class BaseClient:
         idle_timeout_s: float = 60.0,
     ) -> None:
         self._target: Target = make_target(address, token=token, tls=tls, ca=ca, cert=cert, key=key)
+        if warning := token_warning(self._target):
+            warnings.warn(warning, UnencryptedToken, stacklevel=3)
         self._timeouts = Timeouts(
             timeout_s=timeout_s,
             retry_timeout_s=retry_timeout_s,

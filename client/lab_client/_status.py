@@ -71,9 +71,9 @@ def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
             f"or an older one ({message})"
         )
     if code is grpc.StatusCode.UNAUTHENTICATED:
-        return errors.Unauthenticated(
-            f"{message}; set LAB_TOKEN, or give token=, to one that the server accepts"
-        )
+        if "LAB_TOKEN" not in message:  # the server says what to do itself, or it is a proxy
+            message = f"{message}; set LAB_TOKEN to a token that the server accepts"
+        return errors.Unauthenticated(message)
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
         reason = _reason(error)
         is_config = reason == "INVALID_CONFIG" or (not reason and rpc in _CONFIG_RPCS)
@@ -97,6 +97,11 @@ def _unavailable(message: str, address: str) -> errors.LabError:
     if any(sign in lowered for sign in ("ssl", "certificate", "handshake", "tls")):
         return errors.Unavailable(
             f"no secure connection to {address}: {message}; see what is wrong with: lab doctor"
+        )
+    if any(sign in lowered for sign in ("socket closed", "connection reset")):
+        return errors.Unavailable(
+            f"what answers at {address} ended the connection ({_short(message)}); does it want TLS? "
+            "See with: lab doctor"
         )
     return errors.Unavailable(
         f"no lab-server answers at {address} ({_short(message)}); start one with: lab-server serve, "

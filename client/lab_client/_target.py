@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,24 @@ class Target:
     ca: bytes | None = field(default=None, repr=False)
     cert: bytes | None = field(default=None, repr=False)
     key: bytes | None = field(default=None, repr=False)
+
+
+def token_warning(target: Target) -> str:
+    """Return what is wrong with sending the token there, such as that others can read it; or ""."""
+    host = target.address.rpartition(":")[0].strip("[]")
+    if not target.token or target.is_tls or target.address.startswith("unix:"):
+        return ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return ""
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return ""
+    except ValueError:  # a name
+        pass
+    return (
+        f"the token is sent to {target.address} unencrypted, where others can read it; "
+        "use TLS: set LAB_CA, or LAB_TLS=1"
+    )
 
 
 def make_target(

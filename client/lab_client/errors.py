@@ -31,6 +31,7 @@ __all__ = [
     "ServerError",
     "Unauthenticated",
     "Unavailable",
+    "UnencryptedToken",
     "Violation",
 ]
 
@@ -46,6 +47,10 @@ class LabError(Exception):
         ...     print(type(error).__name__)
         Unavailable
     """
+
+
+class UnencryptedToken(UserWarning):
+    """A token is sent to another machine without TLS, so that others can read it."""
 
 
 @dataclass(frozen=True, slots=True)

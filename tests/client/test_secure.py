@@ -112,7 +112,10 @@ def test_a_server_of_a_foreign_authority_is_not_trusted(
 
 
 def test_a_client_without_tls_is_told_that_the_server_wants_it(secure: Twin) -> None:
-    with Client(secure.address, retry_timeout_s=0.2) as client, pytest.raises(errors.Unavailable):
+    with (
+        Client(secure.address, retry_timeout_s=0.2) as client,
+        pytest.raises(errors.Unavailable, match=r"does it want TLS\? See with: lab doctor"),
+    ):
         client.server_info()
     *_, last = examine(Settings(secure.address))
     assert (last.what, "wants TLS" in last.text) == ("TLS", True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_client import errors
+from lab_client import Client, errors
 from lab_client._target import make_target
 
 
@@ -80,3 +81,25 @@ def test_a_wrong_flag_in_the_environment_is_told(monkeypatch: pytest.MonkeyPatch
 
 def test_secrets_are_not_in_the_repr() -> None:
     assert "hidden" not in repr(make_target(token="hidden"))
+
+
+@pytest.mark.parametrize(
+    ("address", "is_told"),
+    [
+        ("localhost:1", False),
+        ("127.0.0.2:1", False),
+        ("[::1]:1", False),
+        ("unix:/run/lab", False),
+        ("gpu-box:1", True),
+        ("10.0.0.1:1", True),
+    ],
+)
+def test_a_token_that_others_can_read_is_warned_of(address: str, is_told: bool) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Client(address, token="secret").close()
+        Client(address).close()
+        Client(address, token="secret", tls=True).close()
+    assert [item.category for item in caught] == [errors.UnencryptedToken] * is_told
+    assert all(item.filename == __file__ for item in caught)
+    assert all("secret" not in str(item.message) for item in caught)

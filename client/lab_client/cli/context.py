@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from lab_client import errors
+from lab_client._target import token_warning
 from lab_client.client import Client
 
 EXIT_FAILED = 1
@@ -48,15 +50,17 @@ class Settings:
 
     def open(self, **limits: Any) -> Client:
         """Return a client of the server."""
-        return Client(
-            self.server,
-            token=self.token,
-            tls=self.tls,
-            ca=self.ca,
-            cert=self.cert,
-            key=self.key,
-            **limits,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.UnencryptedToken)  # `connect` says it
+            return Client(
+                self.server,
+                token=self.token,
+                tls=self.tls,
+                ca=self.ca,
+                cert=self.cert,
+                key=self.key,
+                **limits,
+            )
 
 
 def connect(context: typer.Context, **limits: Any) -> Client:
@@ -64,6 +68,8 @@ def connect(context: typer.Context, **limits: Any) -> Client:
     settings: Settings = context.obj or Settings()
     client = settings.open(**limits)
     context.call_on_close(client.close)
+    if warning := token_warning(client._target):
+        typer.echo(f"lab: warning: {warning}", err=True)
     return client
 
 

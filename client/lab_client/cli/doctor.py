@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 import typer
 
 from lab_client import errors
-from lab_client._target import Target, make_target
+from lab_client._target import Target, make_target, token_warning
 from lab_client._version import client_version
 from lab_client.cli.context import EXIT_NO_CONNECTION, AsJson, Settings, print_json
 
 _TIMEOUT_S = 5.0
+_ADVICE = re.compile(r"[;,]?( or)? see[a-z ]*: lab doctor$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         return
     how = "with TLS" if target.is_tls else "without TLS"
     who = "with a token" if target.token else "without a token"
-    yield Finding("settings", True, f"{target.address}, {how}, {who}")
+    warning = token_warning(target)
+    text = f"{target.address}, {how}, {who}" + (f"; {warning}" if warning else "")
+    yield Finding("settings", True, text)
     for finding in _reach(target):
         yield finding
         if not finding.is_good:
@@ -149,6 +153,10 @@ def _speaks_tls(host: str, port: int) -> bool:
         return False
 
 
+def _without_advice(error: errors.LabError) -> str:
+    return _ADVICE.sub("", str(error))
+
+
 def _ask(settings: Settings, target: Target) -> Iterator[Finding]:
     with settings.open(timeout_s=_TIMEOUT_S, retry_timeout_s=0) as client:
         try:
@@ -157,11 +165,11 @@ def _ask(settings: Settings, target: Target) -> Iterator[Finding]:
             yield Finding("token", False, str(error))
             return
         except errors.IncompatibleServer as error:
-            yield Finding("version", False, str(error))
+            yield Finding("version", False, _without_advice(error))
             return
         except errors.LabError as error:
             hint = "; the server may ask for a client certificate (LAB_CERT, LAB_KEY)"
-            yield Finding("server", False, str(error) + (hint if target.is_tls else ""))
+            yield Finding("server", False, _without_advice(error) + (hint if target.is_tls else ""))
             return
     if info.principal:
         yield Finding("token", True, f"you are {info.principal}, {info.role}")
