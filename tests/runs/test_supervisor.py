@@ -55,7 +55,7 @@ async def test_a_checkpoint_is_told_and_is_there(rig: Rig) -> None:
 async def test_an_error_ends_the_run_with_its_traceback_and_no_retry(rig: Rig) -> None:
     run = await rig.ended(await rig.start(raise_at=5))
     assert run.state is RunState.FAILED
-    assert run.reason == "ValueError: this toy raises"
+    assert run.reason == "ValueError: this toy raises with a second line"
     assert run.attempt == 1
     last = (await rig.kinds(run, "state"))[-1]
     assert "in train_step" in last.traceback

@@ -205,10 +205,15 @@ class _Attempt:
                 return RunState.STOPPED, "", ""
             code = error.code if isinstance(error, SystemExit) else None
             return RunState.FAILED, f"the experiment called sys.exit({code!r})", ""
-        first_line = str(error).partition("\n")[0][:_MAX_REASON_CHARS]
-        name = type(error).__name__
         trace = "".join(traceback.format_exception(error))
-        return RunState.FAILED, f"{name}: {first_line}" if first_line else name, trace
+        return RunState.FAILED, _in_one_line(error), trace
+
+
+def _in_one_line(error: BaseException) -> str:
+    name, message = type(error).__name__, " ".join(str(error).split())
+    if len(message) > _MAX_REASON_CHARS:
+        message = message[:_MAX_REASON_CHARS].rpartition(" ")[0] + " ..."
+    return f"{name}: {message}" if message else name
 
 
 def _print_error(error: BaseException) -> None:
