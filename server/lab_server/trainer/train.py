@@ -135,6 +135,7 @@ class _Attempt:
         )
         run.add_pytorch_models({name: getattr(conf, name) for name in spec.models})
         with run.start():
+            self._watcher.note_start()
             self._outbox.send(
                 [
                     events.encode_config(spec.attempt, time.time_ns(), _resolved(conf)),

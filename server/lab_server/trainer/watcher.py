@@ -7,16 +7,15 @@ import json
 import os
 import threading
 import time
-from collections import deque
 
 from lab_core import loop
 from lab_server import events
 from lab_server.run_folder import RunFolder
 from lab_server.trainer.outbox import Outbox
+from lab_server.trainer.speed import Speed
 
 POLL_S = 0.025
 _PROGRESS_S = 1.0
-_SPEED_WINDOW = 6  # readings of progress that the speed is taken over
 _LOG_CHUNK_BYTES = 256 << 10
 _LOG_TAIL_BYTES = 4 << 20  # of what was printed last, so much is told after the end
 
@@ -24,7 +23,7 @@ _LOG_TAIL_BYTES = 4 << 20  # of what was printed last, so much is told after the
 class Watcher:
     """Polls `control` and `log.txt` until stopped.
 
-    It owns what it read so far; the training thread only starts and stops it.
+    It owns what it read so far; the training thread only starts and stops it, and notes the start.
 
     Attributes:
         stop_checkpoint: set once the server asked to stop: whether with a checkpoint.
@@ -39,15 +38,19 @@ class Watcher:
         self._position = folder.log_position(outbox.attempt)
         self._line = b""
         self._note_position()
+        self._speed: Speed | None = None
         self._step = 0
         self._activity = -1
-        self._readings: deque[tuple[float, int]] = deque(maxlen=_SPEED_WINDOW)
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lab-watcher", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def note_start(self) -> None:
+        """Say that training begins now, at the present step: a resumed run's is that of its checkpoint."""
+        self._speed = Speed(time.monotonic(), loop.get_global_step())
 
     def stop(self) -> None:
         """Tell the rest of the log and the last step, and end the thread."""
@@ -150,14 +153,14 @@ class Watcher:
                 self._folder.beat(self._outbox.attempt).touch()
 
     def _tell_progress(self, now: float) -> None:
+        if self._speed is None:
+            return
         step = loop.get_global_step()
-        self._readings.append((now, step))
+        speed = self._speed.read(now, step)
         if step == self._step:
             return
         self._step = step
-        began, first = self._readings[0]
-        speed = (step - first) / (now - began) if now > began else 0.0
         payload = events.encode_progress(
-            self._outbox.attempt, time.time_ns(), step, loop.total_steps() or 0, max(speed, 0.0)
+            self._outbox.attempt, time.time_ns(), step, loop.total_steps() or 0, speed
         )
         self._outbox.send([payload])

@@ -1,0 +1,29 @@
+"""The speed of a run, as its trainer tells it."""
+
+from __future__ import annotations
+
+from lab_server.trainer.speed import Speed
+
+
+def test_the_speed_is_that_of_the_last_readings() -> None:
+    speed = Speed(0.0, 0)
+    assert [speed.read(now, 10 * now) for now in range(1, 4)] == [10.0, 10.0, 10.0]
+    slower = [speed.read(3 + seconds, 30 + seconds) for seconds in range(1, 7)]
+    assert slower == sorted(slower, reverse=True)
+    assert slower[-1] == 1.0
+
+
+def test_steps_before_the_start_are_not_counted() -> None:
+    speed = Speed(100.0, 5000)
+    assert speed.read(101.0, 5024) == 24.0
+
+
+def test_the_time_until_the_first_step_is_not_counted() -> None:
+    speed = Speed(0.0, 5000)
+    assert speed.read(30.0, 5000) == 0.0
+    assert speed.read(31.0, 5024) == 24.0
+
+
+def test_a_run_that_goes_on_at_once_has_a_speed_with_its_first_reading() -> None:
+    assert Speed(0.0, 0).read(0.5, 10) == 20.0
+    assert Speed(0.0, 0).read(0.0, 10) == 0.0
