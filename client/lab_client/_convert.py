@@ -52,6 +52,7 @@ def to_config(
 ) -> config_pb2.ConfigMessage:
     """Build a config message; all values that cannot travel are named in one ConfigError."""
     message = config_pb2.ConfigMessage()
+    check_overrides(overrides)
     violations = []
     for key, value in (overrides or {}).items():
         if not isinstance(key, str):
@@ -76,6 +77,13 @@ def to_config(
     if violations:
         raise ConfigError(violations)
     return message
+
+
+def check_overrides(overrides: object) -> None:
+    """Raise a ConfigError when configs are no dict."""
+    if overrides is not None and not isinstance(overrides, Mapping):
+        sentence = f"configs are a dict, such as {{'epochs': 2}}, got {overrides!r}"
+        raise ConfigError([Violation("", sentence)])
 
 
 def to_value(value: object) -> config_pb2.Value:

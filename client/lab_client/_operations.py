@@ -119,7 +119,13 @@ def create(
 
 
 def _tags(tags: Iterable[str]) -> list[str]:
-    return [tags] if isinstance(tags, str) else list(tags)
+    """Return texts as a list; one alone need not be in one."""
+    found = [tags] if isinstance(tags, str) or not isinstance(tags, Iterable) else list(tags)
+    wrong = [item for item in found if not isinstance(item, str)]
+    if wrong:
+        sentence = f"tags and names are texts, such as ['best'], got {wrong[0]!r}"
+        raise InvalidRequest([Violation("", sentence)])
+    return found
 
 
 def start(run_id: str, *, resume: bool) -> Operation[RunInfo]:
@@ -260,6 +266,7 @@ def fork(
     start_it: bool,
 ) -> Steps[RunInfo]:
     """Create a run from another one's checkpoint, with its configs and the changes to them."""
+    convert.check_overrides(overrides)
     parent: RunInfo = yield get(run_id)
     if step is None:
         step = parent.checkpoint_step

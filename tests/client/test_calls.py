@@ -280,3 +280,20 @@ def test_forking_a_run_without_a_checkpoint_says_how_to_have_one(client: Any, tw
     run.train()
     with pytest.raises(errors.CheckpointNotFound, match=r"is_save_models=true or checkpoint_int"):
         client.fork(run.message.id)
+
+
+@pytest.mark.parametrize("configs", [[1], "epochs", 3])
+def test_configs_that_are_no_dict_are_a_config_error(client: Any, twin: Twin, configs: Any) -> None:
+    run = twin.add_run()
+    for call in (client.create, client.plan):
+        with pytest.raises(errors.ConfigError, match="configs are a dict"):
+            call("mnist", configs)
+    with pytest.raises(errors.ConfigError, match="configs are a dict"):
+        client.fork(run.message.id, 1, configs)
+
+
+def test_one_tag_need_not_be_in_a_list_but_is_a_text(client: Any, twin: Twin) -> None:
+    assert client.create("mnist", tags="best").info.tags == ("best",)
+    for tags in (7, [7], [None]):
+        with pytest.raises(errors.InvalidRequest, match="texts"):
+            client.create("mnist", tags=tags)
