@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
+from lab_server import events
 from lab_server.errors import AlreadyExists, InvalidState, NotFound
 from lab_server.runs import RunOptions, RunState
 
 from lab_core.errors import ConfigError
-from tests.runs.rig import Rig
+from tests.runs.rig import Gate, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -186,3 +188,25 @@ async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
     assert run.state is RunState.STOPPED
     assert run.reason == "stopped: it has trained for its max_runtime of 0.5 s"
     assert run.checkpoint_step == run.step > 0
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_a_run_that_ended_while_no_server_ran_has_ended_then(
+    rig: Rig, gate: Gate, is_stopped: bool
+) -> None:
+    run = await rig.start(wait_at=5, gate=gate.path, is_endless=is_stopped)
+    await gate.reached()
+    process = (await rig.supervisor.get(run.id)).process
+    assert process is not None
+    await rig.close()
+    if is_stopped:
+        rig.folder(run).send(1, "stop", checkpoint=True)
+    gate.open()
+    await rig.executor.wait(process)
+    back_ns = time.time_ns()
+    await rig.open()
+    run = await rig.ended(run)
+    assert run.state is (RunState.STOPPED if is_stopped else RunState.COMPLETED)
+    assert run.start_time_ns < run.end_time_ns < back_ns
+    last = (await rig.log(run))[-1]
+    assert events.decode(last.payload).time_unix_ns == run.end_time_ns

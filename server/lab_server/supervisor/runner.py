@@ -220,7 +220,10 @@ class Runner:
             if outcome.state is not RunState.STOPPED:
                 return await self._end(run, outcome.state, outcome.reason, ending.payload)
             reason = run.reason if run.is_stop_requested else "the experiment stopped itself"
-            return await self._end(run, RunState.STOPPED, reason)
+            payload = events.encode_state(
+                run.attempt, _time_ns(ending.payload), RunState.STOPPED, reason
+            )
+            return await self._end(run, RunState.STOPPED, reason, payload)
         if run.is_stop_requested:
             return await self._end(run, RunState.STOPPED, f"{run.reason}; {ending.death}")
         if ending.death == _INTERRUPTED:
@@ -243,9 +246,10 @@ class Runner:
         )
 
     async def _end(self, run: Run, state: RunState, reason: str, payload: bytes = b"") -> Run:
-        now = time.time_ns()
-        run = replace(run, state=state, reason=reason, end_time_ns=now, queue_key=0)
-        payload = payload or events.encode_state(run.attempt, now, state, reason)
+        payload = payload or events.encode_state(run.attempt, time.time_ns(), state, reason)
+        # the trainer's own time: nobody may have listened when it ended
+        end_time_ns = _time_ns(payload)
+        run = replace(run, state=state, reason=reason, end_time_ns=end_time_ns, queue_key=0)
         return await self._journal.commit_whenever_possible(run, [payload])
 
     def _spec(self, run: Run) -> LaunchSpec:
@@ -275,3 +279,7 @@ class Runner:
 
     def _device_of(self, slot_name: str) -> str:
         return next((slot.device for slot, _ in self.slots if slot.name == slot_name), "cpu")
+
+
+def _time_ns(payload: bytes) -> int:
+    return events.decode(payload).time_unix_ns
