@@ -98,6 +98,11 @@ def _unavailable(message: str, address: str) -> errors.LabError:
         return errors.Unavailable(
             f"no secure connection to {address}: {message}; see what is wrong with: lab doctor"
         )
+    if any(sign in lowered for sign in ("dns resolution failed", "errors resolving")):
+        return errors.Unavailable(
+            f"{address.rpartition(':')[0]!r} is not the name of a machine here; say where the "
+            "server is with LAB_SERVER, as HOST:PORT"
+        )
     if any(sign in lowered for sign in ("socket closed", "connection reset")):
         return errors.Unavailable(
             f"what answers at {address} ended the connection ({_short(message)}); does it want TLS? "

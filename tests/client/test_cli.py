@@ -209,7 +209,10 @@ def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path
         (["runs", "--state", "asleep"], "there is no state 'asleep'"),
         (["runs", "--limit", "0"], ""),
         (["nonsense"], ""),
-        (["edit", "2"], "there is no run"),
+        (["edit", "2", "--name", "x"], "there is no run"),
+        (["edit", "2"], "nothing to change: give --name, --tag or --notes"),
+        (["stop", ""], "id is not empty"),
+        (["plan", "mnist", "epochs=1", "epochs=2"], "epochs is given twice"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_a_sentence(
@@ -347,3 +350,43 @@ def test_the_command_without_its_extra_says_what_to_install() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr == "lab: this command needs: pip install 'lab-train[cli]'\n"
+
+
+def test_the_indicators_of_single_parameters_are_shown_when_asked_for(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run()
+    run.message.config.overrides["epochs"].int_value = 2
+    run.measure(0, **{"loss": [0.5], "model.conv1.weight": [1.5]})
+    run_id = run.message.id
+    for command in ("status", "history"):
+        short = lab(command, run_id).stdout
+        assert "loss" in short
+        assert "model.conv1" not in short
+        assert "1 more with --all" in short
+        full = lab(command, run_id, "--all").stdout
+        assert "model.conv1.weight" in full
+        assert "more with" not in full
+    assert "model.conv1" in lab("history", run_id, "-m", "model*").stdout
+    lines = [line.split() for line in lab("status", run_id).stdout.splitlines()]
+    assert lines.index(["configs"]) < lines.index(["epochs", "2"])
+
+
+def test_what_matches_nothing_is_told(lab: Lab, run: TwinRun) -> None:
+    missing = lab("history", run.message.id, "-m", "nope*")
+    assert missing.exit_code == 2
+    assert f"run {run.message.id} has no metric 'nope*'; it has: loss" in missing.stderr
+    assert "No run matches" in lab("runs", "--tag", "nosuch").stderr
+    assert "none of these runs has a metric 'bogus'" in lab("runs", "--sort", "bogus").stderr
+    for sort in ("loss", "metrics.loss", "step"):
+        assert lab("runs", "--sort", sort).stderr == ""
+
+
+def test_all_that_is_wrong_comes_as_a_list(lab: Lab) -> None:
+    lines = lab("run", "mnist", "epoch=1", "seeds=1").stderr.splitlines()
+    assert lines[0] == "lab: 2 things are wrong:"
+    assert [line[:4] for line in lines[1:]] == ["  - ", "  - "]
+
+
+def test_a_server_that_is_no_machine_is_told_without_words_of_grpc(lab: Lab) -> None:
+    result = lab("runs", server="no-such-host.invalid")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("lab: 'no-such-host.invalid' is not the name of a machine")

@@ -24,10 +24,14 @@ def parse_overrides(
     """Return configs given as KEY=VALUE, each of the type that its item asks for.
 
     Raises:
-        ConfigError: if an argument is not KEY=VALUE.
+        ConfigError: if an argument is not KEY=VALUE, or a key comes twice.
     """
     arguments = list(arguments)
     wrong = [text for text in arguments if not text.partition("=")[0] or "=" not in text]
+    keys = [text.partition("=")[0] for text in arguments]
+    twice = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    if twice and not wrong:
+        raise errors.ConfigError([errors.Violation(key, f"{key} is given twice") for key in twice])
     if wrong:
         raise errors.ConfigError(
             [
@@ -103,10 +107,19 @@ def complete_experiments(ctx: typer.Context, incomplete: str) -> list[tuple[str,
         return []
 
 
+def _not_empty(run_id: str) -> str:
+    if not run_id.strip():
+        raise typer.BadParameter("a run's id is not empty; list runs with: lab runs")
+    return run_id
+
+
 RunId = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="A run's id, or a unique beginning of it.", autocompletion=complete_runs
+        metavar="RUN",
+        help="A run's id, or a unique beginning of it.",
+        autocompletion=complete_runs,
+        callback=_not_empty,
     ),
 ]
 ExperimentName = Annotated[

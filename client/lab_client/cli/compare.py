@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lab_client._progress import main_names
 from lab_client.cli.arguments import complete_runs
-from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json
 from lab_client.cli.render import number
 from lab_client.client import Client
 from lab_client.errors import InvalidRequest, LabError, Violation
@@ -28,9 +28,7 @@ def compare(
     run_ids: Annotated[
         list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_runs)
     ],
-    show_all: Annotated[
-        bool, typer.Option("--all", help="Also the indicators of single parameters.")
-    ] = False,
+    show_all: ShowAll = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: the configs in which they differ, and their metrics."""

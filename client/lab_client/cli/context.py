@@ -34,6 +34,7 @@ _NO_CONNECTION = (
 )
 _FAILED = (errors.RunFailed, errors.ServerError, errors.EventGap, errors.DownloadError)
 
+ShowAll = Annotated[bool, typer.Option("--all", help="Also the indicators of single parameters.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -81,11 +82,18 @@ class ErrorGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except errors.LabError as error:
-            typer.echo(f"lab: {error}", err=True)
+            typer.echo(f"lab: {_sentence(error)}", err=True)
             raise typer.Exit(exit_code(error)) from None
         except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
             sys.stderr.close()
             raise typer.Exit(0) from None
+
+
+def _sentence(error: errors.LabError) -> str:
+    if isinstance(error, errors.InvalidRequest) and len(error.violations) > 1:
+        lines = "".join(f"\n  - {violation}" for violation in error.violations)
+        return f"{len(error.violations)} things are wrong:{lines}"
+    return str(error)
 
 
 def exit_code(error: errors.LabError) -> int:

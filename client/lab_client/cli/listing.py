@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from lab_client._progress import main_names
 from lab_client.cli.arguments import RunId
-from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json
 from lab_client.cli.render import number, run_table, runs_table
+from lab_client.errors import InvalidRequest, Violation
 from lab_client.runs import RunState
 
 _FIELDS = ("create_time", "name", "state", "step")
@@ -47,9 +49,10 @@ def runs(
 ) -> None:
     """List runs, the newest first."""
     order_by = ""
+    key = sort if sort in _FIELDS else sort.removeprefix("metrics.")
     if sort:
-        key = sort if sort in _FIELDS else f"metrics.{sort.removeprefix('metrics.')}"
-        order_by = key if ascending else f"{key} desc"
+        field = key if key in _FIELDS else f"metrics.{key}"
+        order_by = field if ascending else f"{field} desc"
     found = [
         run.info
         for run in connect(context).runs(
@@ -64,19 +67,25 @@ def runs(
     if as_json:
         print_json(found)
     elif found:
+        if sort and key not in _FIELDS and not any(key in info.metrics for info in found):
+            typer.echo(f"lab: none of these runs has a metric {key!r} to sort by", err=True)
         out = console()
         out.print(runs_table(found, out.width))
+    elif states or experiment or tags or name:
+        typer.echo("No run matches; see all with: lab runs", err=True)
     else:
-        typer.echo("There are no such runs; start one with: lab run EXPERIMENT", err=True)
+        typer.echo("There are no runs; start one with: lab run EXPERIMENT", err=True)
 
 
-def status(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
+def status(
+    context: typer.Context, run: RunId, show_all: ShowAll = False, as_json: AsJson = False
+) -> None:
     """Show all that is known about a run."""
     info = connect(context).get(run)
     if as_json:
         print_json(info)
     else:
-        console().print(run_table(info))
+        console().print(run_table(info, show_all))
 
 
 def logs(
@@ -105,11 +114,16 @@ def history(
     max_points: Annotated[
         int, typer.Option(min=0, help="At most so many points a metric, downsampled; 0 is all.")
     ] = 0,
+    show_all: ShowAll = False,
     as_json: AsJson = False,
 ) -> None:
     """Print a run's metrics: a summary, or all values with --csv or --json."""
     handle = connect(context).run(run)
     found = handle.history(names or (), max_points=max_points)
+    if names and not found:
+        known = ", ".join(main_names(handle.info.metrics)[:10]) or "none yet"
+        sentence = f"run {handle.id} has no metric {' or '.join(map(repr, names))}; it has: {known}"
+        raise InvalidRequest([Violation("names", sentence)])
     if as_json:
         print_json(
             {item.name: {"steps": item.steps, "values": item.values} for item in found.values()}
@@ -125,7 +139,9 @@ def history(
         writer.writerows({"step": step, **rows[step]} for step in sorted(rows))
         return
     out = console()
-    for item in found.values():
+    # A name that was asked for is shown, whatever it is.
+    shown = list(found) if show_all or names else main_names(found)
+    for item in (found[name] for name in shown):
         if item.values:
             finite = [value for value in item.values if value == value]  # NaN differs from itself
             low, high = (number(f(finite)) if finite else "nan" for f in (min, max))
@@ -133,3 +149,5 @@ def history(
                 f"last {number(item.values[-1])}  min {low}  max {high}  ({item.num_points} points)"
             )
             out.print(Text(f"{item.name}: {summary}"))
+    if len(shown) < len(found):
+        out.print(Text(f"{len(found) - len(shown)} more with --all", style="dim"))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab_client._progress import important
+from lab_client._progress import important, main_names
 from lab_client.runs import RunInfo, RunState
 
 STYLES = {
@@ -92,8 +92,13 @@ def _runs_table(runs: Sequence[RunInfo], num_metrics: int, columns: Sequence[str
     return table
 
 
-def run_table(info: RunInfo) -> Table:
-    """Return everything about one run as a table of two columns."""
+def run_table(info: RunInfo, show_all: bool = False) -> Table:
+    """Return everything about one run as a table of two columns.
+
+    Args:
+        info: the run.
+        show_all: also the metrics of single parameters.
+    """
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     rows: list[tuple[str, str | Text]] = [
@@ -118,10 +123,16 @@ def run_table(info: RunInfo) -> Table:
     for label, value in rows:
         if str(value):
             table.add_row(label, value)
+    if info.overrides:
+        table.add_row("configs", "")
     for key, override in info.overrides.items():
         table.add_row(Text(f"  {key}", style="dim"), repr(override))
-    for key, last in info.metrics.items():
-        table.add_row(Text(f"  {key}", style="cyan"), number(last))
+    names = list(info.metrics) if show_all else main_names(info.metrics)
+    if names:
+        hidden = len(info.metrics) - len(names)
+        table.add_row("metrics", Text(f"{hidden} more with --all" if hidden else "", style="dim"))
+    for key in names:
+        table.add_row(Text(f"  {key}", style="cyan"), number(info.metrics[key]))
     return table
 
 

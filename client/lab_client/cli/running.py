@@ -15,6 +15,7 @@ from lab_client.cli.arguments import (
 )
 from lab_client.cli.context import EXIT_FAILED, AsJson, connect, print_json
 from lab_client.cli.live import show_live
+from lab_client.errors import InvalidRequest, Violation
 from lab_client.run import Run
 from lab_client.runs import RunOptions, RunState
 
@@ -118,6 +119,8 @@ def edit(
     notes: Annotated[str | None, typer.Option(help="The new text.")] = None,
 ) -> None:
     """Change a run's name, tags or notes."""
+    if name is None and not tags and notes is None:
+        raise InvalidRequest([Violation("", "nothing to change: give --name, --tag or --notes")])
     handle = connect(context).run(run).update(name=name, tags=tags or None, notes=notes)
     typer.echo(f"{handle.id} {handle.name} {' '.join(handle.info.tags)}".rstrip())
 
