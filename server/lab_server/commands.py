@@ -18,6 +18,7 @@ app = typer.Typer(
     name="lab-server",
     help="Train experiments for clients, and keep everything that they say.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -91,13 +92,16 @@ def serve(loaded: Loaded) -> None:
 @app.command(name="config")
 @_with_settings
 def config(loaded: Loaded) -> None:
-    """Print the effective settings, with where each comes from."""
+    """Print the effective settings as TOML, with where each comes from."""
     import json
 
     values = loaded.settings.model_dump(mode="json")
     width = max(map(len, values))
     for name, value in values.items():
-        typer.echo(f"{name:<{width}} = {json.dumps(value)}  # {loaded.origins[name]}")
+        # TOML has no null, and JSON's escapes of what is not ASCII are not TOML's
+        text = "" if value is None else json.dumps(value, ensure_ascii=False)
+        line = f"{name:<{width}} = {text}  # {loaded.origins[name]}"
+        typer.echo(f"# {line}" if value is None else line)
     for warning in loaded.warnings:
         typer.echo(f"lab-server: {warning}", err=True)
 
@@ -127,3 +131,21 @@ def version() -> None:
     import lab_server
 
     typer.echo(f"lab-server {lab_server.__version__} (Python {sys.version.split()[0]})")
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Train experiments for clients, and keep everything that they say."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,27 @@ def test_help_tells_every_setting() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("command", [[], ["serve"], ["tokens"], ["tokens", "list"]])
+def test_help_has_a_short_form(command: list[str]) -> None:
+    result = run(app, [*command, "-h"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_the_version_is_a_flag_too() -> None:
+    result = run(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output == run(app, ["version"]).output
+    assert result.output.startswith("lab-server ")
+
+
 def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
     result = run(
         app,
         [
             "config",
+            "--slots",
+            "cpu:2",
             "--home",
             str(tmp_path),
             "--insecure",
@@ -35,6 +52,10 @@ def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
         ],
         env={"LAB_QUEUE_LIMIT": "7"},
     )
+    values = tomllib.loads(result.output)
+    assert set(values) < set(names())
+    assert values["home"] == str(tmp_path)
+    assert "tokens" not in values
     lines = [" ".join(line.split()) for line in result.output.splitlines()]
     assert result.exit_code == 0
     assert f'home = "{tmp_path}" # flag' in lines
@@ -42,6 +63,7 @@ def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
     assert "insecure = true # flag" in lines
     assert 'experiments = ["a", "b"] # flag' in lines
     assert "grace_s = 10.0 # default" in lines
+    assert "# tokens = # default" in lines
 
 
 def test_a_wrong_setting_is_a_sentence_and_exit_code_2() -> None:
