@@ -16,6 +16,7 @@ from lab_server.health import Health
 from lab_server.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
 from lab_server.rpc_metrics import RpcMetrics
 from lab_server.settings import Settings
+from lab_server.sockets import listen
 from lab_server.tls import Certificates
 from lab_server.tokens import Tokens
 
@@ -77,6 +78,8 @@ def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates
         SettingsError: If it cannot be bound.
     """
     address = settings.grpc_address
+    with listen(address, "grpc"):
+        pass  # gRPC itself would write a line of its own form to the log, and not say why
     try:
         if certificates is None:
             port = server.add_insecure_port(str(address))
