@@ -95,8 +95,11 @@ class Http:
             try:
                 self._tokens.principal(request.headers.get("Authorization", ""))
             except Unauthenticated as error:
+                what = str(error).partition(";")[0]
                 return web.Response(
-                    status=401, text=f"{error}\n", headers={"WWW-Authenticate": "Bearer"}
+                    status=401,
+                    text=f"{what}; send Authorization: Bearer TOKEN\n",
+                    headers={"WWW-Authenticate": "Bearer"},
                 )
         try:
             body, content_type = await self._exporter.scrape(request.headers.get("Accept", ""))

@@ -140,6 +140,11 @@ async def test_metrics_beyond_this_machine_need_tls_and_a_token(folder: Path) ->
                 ):
                     async with session.get(url + path, headers={"Authorization": header}) as answer:
                         found[path, header] = answer.status
+                        text = await answer.text()
+                        assert ("send Authorization: Bearer TOKEN" in text) == (
+                            answer.status == 401
+                        )
+                        assert "LAB_TOKEN" not in text
             await http.close()
     assert list(found.values()) == [200, 401, 401, 200]
 
