@@ -209,6 +209,8 @@ def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path
         (["runs", "--state", "asleep"], "there is no state 'asleep'"),
         (["runs", "--limit", "0"], ""),
         (["nonsense"], ""),
+        (["runs", "--server", "x"], "comes before the command"),
+        (["runs", "--bogus"], "No such option"),
         (["edit", "2", "--name", "x"], "there is no run"),
         (["edit", "2"], "nothing to change: give --name, --tag or --notes"),
         (["stop", ""], "id is not empty"),

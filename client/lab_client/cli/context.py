@@ -87,6 +87,15 @@ class ErrorGroup(TyperGroup):
         except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
             sys.stderr.close()
             raise typer.Exit(0) from None
+        except Exception as error:  # typer has its own "no such option", in older versions click's
+            option = getattr(error, "option_name", "")
+            if isinstance(error, typer.BadParameter) or option not in self._own_options():
+                raise
+            words = f"{option} comes before the command: lab {option} … {ctx.invoked_subcommand}"
+            raise typer.BadParameter(words) from None
+
+    def _own_options(self) -> set[str]:
+        return {option for item in self.params for option in item.opts if option.startswith("-")}
 
 
 def _sentence(error: errors.LabError) -> str:
