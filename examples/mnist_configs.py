@@ -6,8 +6,6 @@ It takes MNIST from LAB_DATA_PATH, downloaded when it is not there; `dataset=mni
 line takes the 5,000 digits that the package ships.
 """
 
-import sys
-
 import torch
 from mnist_tutorial import Net
 from torch import nn
@@ -52,4 +50,4 @@ def main(overrides=None):
 
 
 if __name__ == "__main__":
-    main(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+    experiment.run_script(main)

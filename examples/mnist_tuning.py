@@ -7,7 +7,6 @@ line takes the 5,000 digits that the package ships.
 """
 
 import itertools
-import sys
 
 from mnist_tutorial import Configs
 
@@ -48,4 +47,4 @@ def main(overrides=None):
 
 
 if __name__ == "__main__":
-    main(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+    experiment.run_script(main)

@@ -6,7 +6,7 @@ It takes MNIST from LAB_DATA_PATH, downloaded when it is not there; `dataset=mni
 line takes the 5,000 digits that the package ships.
 """
 
-import sys
+from typing import Literal
 
 import torch
 import torch.nn as nn
@@ -120,7 +120,7 @@ class Configs(TrainingLoopConfigs, DeviceConfigs, SeedConfigs):
     train_log_interval: int = 10
     is_log_parameters: bool = True
 
-    dataset: str = "mnist"
+    dataset: Literal["mnist", "mnist_5k"] = "mnist"
 
     train_loader: torch.utils.data.DataLoader
     test_loader: torch.utils.data.DataLoader
@@ -188,4 +188,4 @@ def main(overrides=None):
 
 
 if __name__ == "__main__":
-    main(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+    experiment.run_script(main)

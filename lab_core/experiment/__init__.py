@@ -23,6 +23,7 @@ from lab_core.errors import LabError
 from lab_core.experiment._experiment import Experiment
 from lab_core.experiment._record import RunRecord, Status, new_run_id
 from lab_core.experiment._run import run
+from lab_core.experiment._script import run_script
 from lab_core.writers.base import Writer
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "new_run_id",
     "run",
+    "run_script",
     "save_checkpoint",
     "save_numpy",
     "start",
