@@ -42,14 +42,20 @@ class Catalogue:
                 future.set_exception(Unavailable(f"the experiments could not be loaded: {error}"))
                 future.exception()  # nobody may ask; that is no error of its own
             return
-        for entry in entries:
-            if entry.error:
-                _log.warning(
-                    "an experiment cannot be run", experiment=entry.name, error=entry.error
-                )
         if not future.done():
             future.set_result({entry.name: entry for entry in sorted(entries, key=_name)})
-        _log.info("catalogue loaded", experiments=[entry.name for entry in entries])
+        failed = [entry for entry in entries if entry.schema is None]
+        for entry in failed:
+            # the log writes this name as it does an exception of our own
+            trace = {"exception": entry.traceback.rstrip()} if entry.traceback else {}
+            _log.warning(
+                "an experiment cannot be run", experiment=entry.name, error=entry.error, **trace
+            )
+        _log.info(
+            "catalogue loaded",
+            experiments=[entry.name for entry in entries if entry.schema is not None],
+            **({"failed": [entry.name for entry in failed]} if failed else {}),
+        )
 
     @property
     def is_loaded(self) -> bool:

@@ -78,6 +78,7 @@ async def test_it_describes_experiments_and_what_is_wrong_with_others(tmp_path: 
     errors = {name: entry.error for name, entry in entries.items() if entry.schema is None}
     assert "two experiments named 'single'" in errors["single"]
     assert "No module named 'a_module_that_is_not_there'" in errors["broken"]
+    assert "import a_module_that_is_not_there" in entries["broken"].traceback
     assert "SystemExit" in errors["exits"]
     assert "derived from BaseConfigs" in errors["no class"]
     assert "derived from BaseConfigs" in errors["empty"]

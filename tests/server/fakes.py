@@ -51,7 +51,7 @@ class FakeExecutor:
     async def describe(self) -> tuple[ExperimentEntry, ...]:
         return (
             ExperimentEntry("mnist", MNIST),
-            ExperimentEntry("broken", None, "No module named 'nothing'"),
+            ExperimentEntry("broken", None, "No module named 'nothing'", "in line 1\n"),
         )
 
     async def check(

@@ -12,9 +12,11 @@ import structlog
 from lab_rpc.v1 import training_service_pb2
 from lab_server import logs
 from lab_server.announcing import AnnouncingHub
+from lab_server.catalogue import Catalogue
 from lab_server.runs import RunState
 
 from tests.server.conftest import Surface
+from tests.server.fakes import FakeExecutor
 
 pb = training_service_pb2
 
@@ -48,6 +50,14 @@ def test_an_exception_is_one_line_with_its_traceback(lines: io.StringIO) -> None
         structlog.get_logger().exception("failed")
     (line,) = lines.getvalue().splitlines()
     assert "ValueError: invalid literal" in json.loads(line)["exception"]
+
+
+async def test_what_cannot_be_loaded_is_a_line_of_its_own(lines: io.StringIO) -> None:
+    await Catalogue(FakeExecutor()).load()
+    *_, failed, loaded = map(json.loads, lines.getvalue().splitlines())
+    assert (failed["experiment"], failed["level"]) == ("broken", "warning")
+    assert (failed["error"], failed["exception"]) == ("No module named 'nothing'", "in line 1")
+    assert (loaded["experiments"], loaded["failed"]) == (["mnist"], ["broken"])
 
 
 def test_secrets_are_not_written(lines: io.StringIO) -> None:

@@ -60,11 +60,12 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentEntry:
-    """An experiment as its module describes it; schema is None when error says why."""
+    """An experiment as its module describes it; schema is None when error and traceback say why."""
 
     name: str
     schema: Schema | None
     error: str = ""
+    traceback: str = ""
 
 
 EXIT_DISK_FULL = 28

@@ -64,6 +64,7 @@ class LocalExecutor:
                 entry["name"],
                 None if entry["schema"] is None else Schema.from_json(entry["schema"]),
                 entry["error"],
+                entry["traceback"],
             )
             for entry in answer["experiments"]
         )

@@ -29,16 +29,23 @@ class Registered:
         configs: its config class, None when error says why.
         schema: what the class's schema is as JSON, None when error says why.
         error: one sentence, with the last line of the traceback.
+        traceback: where it was raised, empty when nothing was.
     """
 
     name: str
     configs: type[BaseConfigs] | None
     schema: dict[str, Any] | None
     error: str = ""
+    traceback: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return what the server wants to know, as plain data."""
-        return {"name": self.name, "schema": self.schema, "error": self.error}
+        return {
+            "name": self.name,
+            "schema": self.schema,
+            "error": self.error,
+            "traceback": self.traceback,
+        }
 
 
 def find(sources: Sequence[str]) -> dict[str, Registered]:
@@ -95,9 +102,8 @@ def _add(found: dict[str, Registered], name: str, load: Any) -> None:
         configs = _checked(load())
         found[name] = Registered(name, configs, schema(configs).to_json())
     except BaseException as error:  # a module may even call sys.exit
-        traceback.print_exc()
         error_line = f"experiment {name!r} cannot be loaded: {type(error).__name__}: {error}"
-        found[name] = Registered(name, None, None, error_line)
+        found[name] = Registered(name, None, None, error_line, traceback.format_exc())
 
 
 def _of_source(source: str) -> Iterator[tuple[str, Any]]:
