@@ -22,18 +22,33 @@ def listen(address: Address, name: str = "http") -> Iterator[socket.socket]:
         SettingsError: If the address cannot be bound.
     """
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
+        bound = _bound(address)
     except OSError as error:
         raise SettingsError(f"cannot listen on {name}={address}: {error.strerror}") from None
     with bound:
+        yield bound
+
+
+def _bound(address: Address) -> socket.socket:
+    places = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    failure = OSError(0, "it has no address")
+    for family, kind, protocol, _, where in places:
+        # a name may stand for an IPv6 address that the machine does not have
+        try:
+            bound = socket.socket(family, kind, protocol)
+        except OSError as error:
+            failure = error
+            continue
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(where)
             bound.listen(128)
+            bound.setblocking(False)
         except OSError as error:
-            raise SettingsError(f"cannot listen on {name}={address}: {error.strerror}") from None
-        bound.setblocking(False)
-        yield bound
+            bound.close()
+            failure = error
+        else:
+            return bound
+    raise failure

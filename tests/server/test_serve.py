@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from lab_core.errors import SettingsError
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
+from lab_server.addresses import Address
+from lab_server.sockets import listen
 
 pb = training_service_pb2
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.py"
@@ -132,6 +137,23 @@ def test_a_port_that_is_taken_is_a_sentence(served: Served, tmp_path: Path, flag
     assert second.returncode == 2
     (line,) = second.stderr.splitlines()
     assert line == f"lab-server: cannot listen on {flag[2:]}={ports[flag]}: Address already in use"
+
+
+def test_a_name_is_listened_on_at_the_first_address_that_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))
+    # of TEST-NET-1, which no machine has
+    absent = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [absent, here])
+    with listen(Address("lab", 0)) as listening:
+        assert listening.getsockname()[0] == "127.0.0.1"
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [absent])
+    with (
+        pytest.raises(SettingsError, match="cannot listen on grpc=lab:0: "),
+        listen(Address("lab", 0), "grpc"),
+    ):
+        pass
 
 
 def test_sigterm_drains_and_leaves_no_process(tmp_path: Path) -> None:
