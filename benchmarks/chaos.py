@@ -28,10 +28,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from live_server import LiveServer
+
 from lab_client import Client, Run, RunOptions
 from lab_client.errors import LabError
 from lab_client.events import Event, Metrics, Truncate
-from live_server import LiveServer
 
 EXPERIMENT = Path(__file__).with_name("chaos_experiment.py")
 NUM_SEEDS = 4

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+
 import lab_client
 from lab_rpc.v1 import event_pb2
 from lab_rpc.v1 import training_service_pb2 as pb

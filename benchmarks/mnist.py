@@ -111,8 +111,9 @@ def tutorial() -> Round:
 def bare() -> Round:
     """Return rounds of the best bare loop."""
     import torch
-    from lab_server.experiments.mnist import Net
     from torch.nn import functional as F
+
+    from lab_server.experiments.mnist import Net
 
     data = digits()
     images = data.train_images_NHW.unsqueeze(1).float().div_(255).sub_(0.1307).div_(0.3081)
@@ -137,10 +138,10 @@ def bare() -> Round:
 def lab() -> Round:
     """Return rounds of the bundled experiment: the same steps, everything recorded."""
     import torch
-    from lab_server.experiments.mnist import Configs
 
     from lab_core.experiment import Experiment
     from lab_core.helpers.pytorch.loaders import TensorLoader
+    from lab_server.experiments.mnist import Configs
 
     home = tempfile.TemporaryDirectory(prefix="lab-bench-")
     experiment = Experiment("bench", folder=Path(home.name))

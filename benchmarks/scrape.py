@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lab_server import events, processes
 from lab_server.executors.local import LocalExecutor
 from lab_server.runs import RunRequest, RunState
-
 from tests.server.conftest import Surface, open_surface
 
 _NUM_SCRAPES = 50

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mnist
+from live_server import LiveServer
+
 from lab_client import Client
 from lab_client.events import Metrics
-from live_server import LiveServer
 
 WARM_UP_STEPS = 60
 

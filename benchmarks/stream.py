@@ -24,8 +24,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_client import Client
 from live_server import LiveServer
+
+from lab_client import Client
 
 _SPEED_WARM_UP_S = 1.0
 

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 import lab_client
 from lab_client.events import Metrics, Progress
-from tqdm.auto import tqdm
 
 READY = re.compile(r"lab-server ready grpc=(?P<grpc>\S+) http=(?P<http>\S+)")
 SHOWN = re.compile(

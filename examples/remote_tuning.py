@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lab_client import Run, RunInfo, experiment
-from lab_client.events import Metrics, StateChange
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from lab_client import Run, RunInfo, experiment
+from lab_client.events import Metrics, StateChange
 
 
 def run(hparams: dict[str, object]) -> Run:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from lab_rpc.v1 import config_pb2, event_pb2, experiment_pb2, run_pb2, training_service_pb2
 
 from lab_client import configs, events, runs
 from lab_client.errors import ConfigError, IncompatibleServer, Violation
 from lab_client.history import History, Series
+from lab_rpc.v1 import config_pb2, event_pb2, experiment_pb2, run_pb2, training_service_pb2
 
 _STATES: dict[int, runs.RunState] = {
     event_pb2.RUN_STATE_CREATED: runs.RunState.CREATED,

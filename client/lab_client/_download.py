@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import BinaryIO
 
 from google.protobuf.message import Message
-from lab_rpc.v1 import training_service_pb2 as pb
 
 from lab_client.errors import DownloadError, LabError
+from lab_rpc.v1 import training_service_pb2 as pb
 
 _CHUNK_BYTES = 1024 * 1024
 

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import translate
 
-from lab_rpc.v1 import event_pb2
-
 from lab_client import _convert as convert
 from lab_client.events import Event, Log, LogLine, Metrics, MetricsBatch, Point
+from lab_rpc.v1 import event_pb2
 
 
 def to_events(message: event_pb2.RunEvent) -> tuple[Event]:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
-from lab_rpc.v1 import event_pb2
-from lab_rpc.v1 import training_service_pb2 as pb
 
 from lab_client import _convert as convert
 from lab_client.errors import EventGap
 from lab_client.events import MetricsUpdate
+from lab_rpc.v1 import event_pb2
+from lab_rpc.v1 import training_service_pb2 as pb
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 
+from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 from lab_server.convert_configs import (
     overrides_from_proto,
     run_order_from_proto,

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lab_rpc.v1 import config_pb2, experiment_pb2
-
 from lab_server.events import plain_value, plan_item
 from lab_server.executors import ExperimentEntry
 

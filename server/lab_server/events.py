@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lab_rpc.v1 import config_pb2, event_pb2
-
 from lab_server import wire
 from lab_server.metric_columns import Column, encode_columns, halves
 from lab_server.runs import Run, RunState

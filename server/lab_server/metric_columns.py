@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from lab_rpc.v1 import event_pb2
-
 from lab_server import wire
 
 _TAG_COLUMN: Final = wire.tag(

@@ -9,9 +9,8 @@ import hmac
 import secrets
 from pathlib import Path
 
-from lab_rpc.v1 import training_service_pb2
-
 from lab_core.errors import Violation
+from lab_rpc.v1 import training_service_pb2
 from lab_server.convert import STATES_FROM_PROTO
 from lab_server.errors import InvalidRequest
 from lab_server.requests import MAX_KEY_CHARS, MAX_NAME_CHARS, MAX_NUM_TAGS, MAX_TAG_CHARS, Checks

@@ -7,9 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
-
 from lab_core.errors import Violation
+from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
 
 MAX_NAME_CHARS = 200

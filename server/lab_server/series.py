@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from lab_rpc.v1 import event_pb2
 
+from lab_rpc.v1 import event_pb2
 from lab_server.events import decode
 
 Steps = npt.NDArray[np.int64]

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
-from lab_rpc.v1 import event_pb2, run_pb2, training_service_pb2
 
 import lab_server
 from lab_core.errors import Violation
+from lab_rpc.v1 import event_pb2, run_pb2, training_service_pb2
 from lab_server import artifacts, auth, history, requests
 from lab_server.catalogue import Catalogue
 from lab_server.convert import fingerprint, request_from_proto, run_to_proto

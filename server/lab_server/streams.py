@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
-from lab_rpc.v1 import event_pb2, training_service_pb2
 
 from lab_core.errors import Violation
+from lab_rpc.v1 import event_pb2, training_service_pb2
 from lab_server import artifacts, auth, events, history, requests
 from lab_server.errors import InvalidRequest, NotFound
 from lab_server.hub import Hub

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from lab_client import AsyncClient, Client
 
+from lab_client import AsyncClient, Client
 from tests.client.blocking import Blocking
 from tests.client.twin import Twin
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from lab_client.cli.app import app
 from lab_client.cli.arguments import complete_runs, literal, parse_value
 from lab_client.cli.context import Settings
@@ -22,8 +24,6 @@ from lab_client.cli.doctor import examine
 from lab_client.cli.render import plot
 from lab_client.configs import ConfigItem, ExperimentSchema
 from lab_rpc.v1 import event_pb2
-from typer.testing import CliRunner, Result
-
 from tests.client.twin import Twin, TwinRun
 
 Lab = Callable[..., Result]

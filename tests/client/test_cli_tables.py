@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lab_client import _convert
-from lab_client.cli.compare import tables
-from lab_client.cli.render import runs_table
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from lab_client import _convert
+from lab_client.cli.compare import tables
+from lab_client.cli.render import runs_table
 from tests.client.twin import Twin
 
 RUN_ID = "20261123-081233-mnist-ab12cd"

@@ -8,10 +8,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
-import lab_client
 import pytest
-from lab_client import experiment
 
+import lab_client
+from lab_client import experiment
 from tests.servers import RealServer
 
 PUBLIC: dict[str, Any] = {

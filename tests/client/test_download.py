@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lab_client import errors
 from lab_client._download import Download
-
 from tests.client.twin import Twin, TwinRun
 
 

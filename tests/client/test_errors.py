@@ -6,6 +6,7 @@ import inspect
 import pickle
 
 import pytest
+
 from lab_client import errors
 from lab_client.errors import LabError, Violation
 

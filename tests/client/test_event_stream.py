@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lab_client import errors
 from lab_client._streams import EventStream
 from lab_rpc.v1 import event_pb2

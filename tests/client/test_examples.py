@@ -12,9 +12,9 @@ from typing import Any
 
 import nbformat
 import pytest
-from lab_client import Client
 from nbclient import NotebookClient
 
+from lab_client import Client
 from tests.servers import RealServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from lab_client import RunState, errors, experiment
 
+from lab_client import RunState, errors, experiment
 from tests.client.twin import Twin
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from lab_client import Client, _convert
 from lab_client._progress import BarView, LinesView, ProgressView, important, make_view
 from lab_client.cli.live import LiveView
 from lab_client.history import History
 from lab_rpc.v1 import event_pb2
-from rich.console import Console
-
 from tests.client.twin import Twin, TwinRun
 
 

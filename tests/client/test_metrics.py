@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import pytest
+
 from lab_client import Point, errors
 from lab_client.events import Metrics
 from lab_rpc.v1 import event_pb2
-
 from tests.client.twin import Twin, TwinRun
 
 

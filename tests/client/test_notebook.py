@@ -5,7 +5,6 @@ from __future__ import annotations
 from lab_client import Client
 from lab_client._notebook import sparkline
 from lab_rpc.v1 import event_pb2
-
 from tests.client.twin import Twin
 
 

@@ -10,9 +10,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from lab_client import AsyncClient, Client, errors
 from lab_rpc.v1 import event_pb2
-
 from tests.client.twin import Twin
 
 FORKS = """

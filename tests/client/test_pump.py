@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from lab_client import Client, _sync
 from lab_client._pump import _AHEAD, Pump, Silent
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lab_client import Client, errors
 from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
-
 from tests.servers import RealServer, start_server
 
 

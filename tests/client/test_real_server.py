@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from lab_client import AsyncClient, Client, Run, RunState, errors, experiment
 from lab_client.cli.app import app
 from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
 from lab_client.events import Checkpoint, StateChange
-from typer.testing import CliRunner
-
 from tests.servers import RealServer
 
 STEPS = 40

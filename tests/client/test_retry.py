@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lab_client import errors
 from lab_client._retry import Attempts, Reconnect, Timeouts
 

@@ -13,10 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from lab_client import Client, errors
 from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
-
 from tests.client.twin import Twin
 
 

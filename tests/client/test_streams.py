@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
+
 from lab_client import RunState, errors
 from lab_client.events import StateChange
 from lab_rpc.v1 import event_pb2
-
 from tests.client.conftest import MakeClient
 from tests.client.twin import Twin
 

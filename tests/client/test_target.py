@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lab_client import Client, errors
 from lab_client._target import make_target
 

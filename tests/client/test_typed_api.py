@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import assert_type
 
 import pytest
+
 from lab_client import (
     AsyncClient,
     AsyncRun,

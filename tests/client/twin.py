@@ -19,6 +19,7 @@ import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
 from lab_rpc.v1 import config_pb2, event_pb2, run_pb2, training_service_pb2_grpc
 from lab_rpc.v1 import training_service_pb2 as pb
 

@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from lab_rpc.v1 import config_pb2, training_service_pb2, training_service_pb2_grpc
 
+from lab_rpc.v1 import config_pb2, training_service_pb2, training_service_pb2_grpc
 from tests.servers import RealServer
 
 pb = training_service_pb2

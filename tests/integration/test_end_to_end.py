@@ -9,10 +9,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import lab_client
 import pytest
-from lab_client.events import Event, Metrics, StateChange
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import lab_client
+from lab_client.events import Event, Metrics, StateChange
 
 EPOCHS = 2
 NUM_STEPS = EPOCHS * math.ceil(4000 / 64)

@@ -6,9 +6,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import lab_client
 import pytest
 
+import lab_client
 from tests.servers import RealServer, start_server
 
 NUM_RUNS = 200

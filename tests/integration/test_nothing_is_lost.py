@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-import lab_client
 import psutil
 import pytest
-from lab_client.events import Event, Metrics, Truncate
 
+import lab_client
+from lab_client.events import Event, Metrics, Truncate
 from tests.servers import RealServer, start_server
 
 TOYS = Path(__file__).parents[1] / "runs" / "toys.py"

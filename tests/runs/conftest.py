@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from lab_server.executors import Slot
 from lab_server.executors.local import LocalExecutor
-
 from tests.runs.rig import TOYS, Gate, Rig, Slotted
 
 

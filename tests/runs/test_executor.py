@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lab_server import processes
 from lab_server.errors import LaunchError, Unavailable
 from lab_server.executors import LaunchSpec

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from lab_server import processes
 from lab_server.executors.base import LaunchSpec
 from lab_server.run_folder import RunFolder
 from lab_server.trainer.spec import to_json
-
 from tests.runs.rig import PATIENCE_S, TOYS
 
 # Starts a forkserver, asks it for a launch, and dies while the forkserver still imports; or waits for

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from lab_server.errors import StoreError
 from lab_server.executors.local import LocalExecutor
 from lab_server.runs import Run, RunOptions, RunParent, RunState
 from lab_server.supervisor import attempt, journal
-
 from tests.runs.rig import Gate, Points, Rig, becomes_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from lab_server import processes
 from lab_server.run_folder import RunFolder
 from lab_server.runs import TrainerProcess

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from lab_server.executors import Slot
-from lab_server.slots import MAX_SLOTS, SlotTable, fits, num_threads_each, parse_slots
 
 from lab_core.errors import ConfigError, SettingsError
+from lab_server.executors import Slot
+from lab_server.slots import MAX_SLOTS, SlotTable, fits, num_threads_each, parse_slots
 
 
 @pytest.mark.parametrize(

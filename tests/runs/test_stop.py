@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from lab_server import processes
 from lab_server.errors import InvalidState
 from lab_server.runs import Run, RunState
-
 from tests.runs.rig import Gate, Rig, becomes_true, is_gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -6,11 +6,11 @@ import asyncio
 import time
 
 import pytest
+
+from lab_core.errors import ConfigError
 from lab_server import events
 from lab_server.errors import AlreadyExists, InvalidState, NotFound
 from lab_server.runs import RunOptions, RunState
-
-from lab_core.errors import ConfigError
 from tests.runs.rig import Gate, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from lab_server.trainer import process
 
 from lab_core import experiment, loop, tracker
 from lab_core.configs import BaseConfigs
 from lab_core.helpers.training_loop import TrainingLoopConfigs
+from lab_server.trainer import process
 
 ATTEMPT = "LAB_RUN_ATTEMPT"
 

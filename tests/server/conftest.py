@@ -11,6 +11,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from prometheus_client import CollectorRegistry
+
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from lab_server import rpc
 from lab_server.catalogue import Catalogue
@@ -28,8 +30,6 @@ from lab_server.store.sql import SqlStore
 from lab_server.streams import Streams
 from lab_server.tls import Certificates
 from lab_server.tokens import Tokens
-from prometheus_client import CollectorRegistry
-
 from tests.server.fakes import FakeExecutor, FakeSupervisor
 
 pb = training_service_pb2

@@ -7,15 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab_core.configs import PlainValue, Schema, SchemaItem
+from lab_core.errors import Violation
 from lab_server import events
 from lab_server.errors import InvalidState, LaunchError, NotFound
 from lab_server.executors import ExperimentEntry, LaunchSpec, Slot, Usage
 from lab_server.hub import Hub
 from lab_server.runs import Run, RunRequest, RunState, TrainerProcess
 from lab_server.store import NewEvent, Store, Submission
-
-from lab_core.configs import PlainValue, Schema, SchemaItem
-from lab_core.errors import Violation
 
 MNIST = Schema(
     name="Configs",

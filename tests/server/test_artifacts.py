@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from lab_server import artifacts
 from lab_server.artifacts import CHUNK_BYTES, Chunk, list_artifacts, read_chunks
 from lab_server.errors import InvalidRequest, InvalidState, NotFound

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
-from lab_server.backup import back_up
-from lab_server.commands import app
 from typer.testing import CliRunner
 
 from lab_core.errors import SettingsError
+from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
+from lab_server.backup import back_up
+from lab_server.commands import app
 from tests.servers import RealServer, start_server
 
 pb = training_service_pb2

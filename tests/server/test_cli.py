@@ -8,9 +8,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from lab_server.commands import app
 from lab_server.settings import names
-from typer.testing import CliRunner
 
 run = CliRunner().invoke
 

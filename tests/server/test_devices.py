@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from lab_server.devices import Devices, default_slots, missing_gpus
 from lab_server.slots import parse_slots
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from lab_core.configs import PlainValue
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
 from lab_server import events
 from lab_server.runs import Run, RunRequest, RunState
-
-from lab_core.configs import PlainValue
 
 RUN = Run("r1", RunRequest("mnist"))
 CLIENT_MESSAGE_BYTES = 4 << 20

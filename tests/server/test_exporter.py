@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
 from lab_rpc.v1 import training_service_pb2
 from lab_server import events
 from lab_server.addresses import Address
 from lab_server.http import Http
 from lab_server.runs import RunState, TrainerProcess
 from lab_server.sockets import listen
-from prometheus_client.parser import text_string_to_metric_families
-
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 
 import pytest
+
 from lab_rpc.v1 import training_service_pb2
 from lab_server import events
 from lab_server.runs import RunState, TrainerProcess
-
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

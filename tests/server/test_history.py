@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lab_server import events
 from lab_server.errors import NotFound
 from lab_server.history import query_metrics

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+
 from lab_server import events, hub
 from lab_server.errors import NotFound, Unavailable
 from lab_server.hub import Hub

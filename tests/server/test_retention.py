@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lab_server.errors import InvalidState, NotFound
 from lab_server.retention import Retention
 from lab_server.runs import Run, RunRequest, RunState

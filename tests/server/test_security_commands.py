@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from lab_server.commands import app
 from lab_server.errors import Unauthenticated
 from lab_server.roles import Principal, Role
 from lab_server.tokens import Tokens
-from typer.testing import CliRunner
 
 
 def run(*arguments: str) -> tuple[int, str]:

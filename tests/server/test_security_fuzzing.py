@@ -20,8 +20,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 
+from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from tests.servers import RealServer, start_server
 
 pb = training_service_pb2

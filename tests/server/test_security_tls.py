@@ -11,6 +11,9 @@ import aiohttp
 import grpc
 import grpc.aio
 import pytest
+from typer.testing import CliRunner
+
+from lab_core.errors import SettingsError
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from lab_server.addresses import Address
 from lab_server.certs import Authority, write_pair
@@ -20,9 +23,6 @@ from lab_server.roles import Role
 from lab_server.sockets import listen
 from lab_server.tls import Certificates
 from lab_server.tokens import TokenFile, Tokens
-from typer.testing import CliRunner
-
-from lab_core.errors import SettingsError
 from tests.server.conftest import Surface, open_surface
 
 pb = training_service_pb2

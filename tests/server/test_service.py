@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import grpc
 import pytest
+
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
 from lab_server import events, rpc
 from lab_server.runs import RunState
-
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

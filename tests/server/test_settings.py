@@ -6,10 +6,10 @@ import pickle
 from pathlib import Path
 
 import pytest
-from lab_server.addresses import Address
-from lab_server.settings import load, names
 
 from lab_core.errors import SettingsError
+from lab_server.addresses import Address
+from lab_server.settings import load, names
 
 
 @pytest.fixture(autouse=True)

@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy import event as sql_event
+
 from lab_server import events
 from lab_server.errors import NotFound, StoreError
 from lab_server.runs import Run, RunRequest, RunState
 from lab_server.store import NewEvent, SqlStore, StoredEvent, sqlite
 from lab_server.store import sql as sql_store
-from sqlalchemy import Connection
-from sqlalchemy import event as sql_event
 
 RUN = Run("r1", RunRequest("mnist"))
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from lab_server.experiments.mnist import Configs, Net
 from torch.nn import functional as F
 
 from lab_core import loop, tracker
@@ -16,6 +15,7 @@ from lab_core.configs import calculate, check, plan, schema
 from lab_core.errors import ConfigError
 from lab_core.experiment import Experiment, run
 from lab_core.helpers.pytorch.datasets.mnist import Digits, load_mnist_5k
+from lab_server.experiments.mnist import Configs, Net
 
 SCHEMA = schema(Configs)
 TUTORIAL_NAMES = {
