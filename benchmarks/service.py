@@ -75,7 +75,7 @@ def speed(rounds: int, num_steps: int, threads: int) -> None:
         for _ in range(rounds):
             for name, pipe in pipes.items():
                 pipe.send(num_steps)
-                seconds[name].append(pipe.recv())
+                seconds[name].append(pipe.recv().wall_s)
             seconds["service"].append(served_round(client, configs, num_steps))
     for pipe in pipes.values():
         pipe.send(None)
