@@ -41,7 +41,7 @@ class LiveServer:
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "lab_server.cli", "serve", "--grpc", self.address),
+                    *(sys.executable, "-m", "lab_server", "serve", "--grpc", self.address),
                     *("--http", "127.0.0.1:0", "--home", str(self.home), *self._arguments),
                 ],
                 stdout=subprocess.PIPE,

@@ -18,9 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lab_server import events, processes
 from lab_server.executors.local import LocalExecutor
-from lab_server.runs import RunRequest, RunState
+from lab_server.messages import events
+from lab_server.model.run import RunRequest, RunState
+from lab_server.processes import proc
 from tests.server.conftest import Surface, open_surface
 
 _NUM_SCRAPES = 50
@@ -52,7 +53,7 @@ async def _train(surface: Surface, pid: int, num_metrics: int) -> None:
     run = await surface.supervisor.create(
         RunRequest("mnist"), owner="", config_hash="", key=None, fingerprint=""
     )
-    process = processes.identify(pid)
+    process = proc.identify(pid)
     run = await surface.supervisor.move(run, RunState.RUNNING, process=process, attempt=1)
     columns = [_Column(f"metric.{index}") for index in range(num_metrics)]
     await surface.supervisor.say(run, *events.encode_metrics(1, 1, columns))

@@ -42,10 +42,10 @@ class Column:
 
 async def make_home(home: Path, num_points: int, num_metrics: int, batch: int) -> float:
     """Make a home with a run whose trainer is gone, its spool full; return the seconds of encoding."""
-    from lab_server import events
-    from lab_server.run_folder import RunFolder
-    from lab_server.runs import Run, RunRequest, RunState
-    from lab_server.spool import SpoolWriter
+    from lab_server.files.run_folder import RunFolder
+    from lab_server.files.spool import SpoolWriter
+    from lab_server.messages import events
+    from lab_server.model.run import Run, RunRequest, RunState
     from lab_server.store import SqlStore
 
     folder = RunFolder(home / "runs" / "mnist" / "r1")

@@ -40,7 +40,7 @@ class Server:
 def server(home: Path) -> Iterator[Server]:
     """Run a server on free ports; when left, it and its trainers are gone."""
     command = [
-        *(sys.executable, "-m", "lab_server.cli", "serve"),
+        *(sys.executable, "-m", "lab_server", "serve"),
         *("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--home", str(home)),
         *("--on-shutdown", "stop"),
     ]

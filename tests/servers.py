@@ -49,7 +49,7 @@ def start_server(home: Path, *arguments: str, **environment: str) -> RealServer:
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "lab_server.cli", "serve"),
+                *(sys.executable, "-m", "lab_server", "serve"),
                 *("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--home", str(home)),
                 *("--on-shutdown", "stop", *arguments),
             ],

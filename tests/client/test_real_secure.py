@@ -18,7 +18,7 @@ from tests.servers import RealServer, start_server
 
 def lab_server(*arguments: str | Path) -> str:
     result = subprocess.run(
-        [sys.executable, "-m", "lab_server.cli", *arguments],
+        [sys.executable, "-m", "lab_server", *arguments],
         capture_output=True,
         text=True,
         check=True,

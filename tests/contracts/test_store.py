@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab_core.errors import ConfigError
-from lab_server import events
 from lab_server.errors import AlreadyExists, NotFound, StoreError
-from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
+from lab_server.messages import events
+from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
 from lab_server.store import NewEvent, RunQuery, SqlStore, Store, StoredEvent, Submission
 from lab_server.store.memory import MemoryStore
 

@@ -76,7 +76,7 @@ class Servers:
 
     def kill_while_it_starts(self) -> None:
         """Start the next server, and kill it as soon as it has a forkserver."""
-        command = [sys.executable, "-m", "lab_server.cli", "serve", "--home", str(self._home)]
+        command = [sys.executable, "-m", "lab_server", "serve", "--home", str(self._home)]
         command += ["--grpc", self.address, "--http", "127.0.0.1:0", *self._arguments]
         with (self._home / "server.log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)

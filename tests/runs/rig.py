@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_server import events, processes
 from lab_server.executors import Slot
 from lab_server.executors.local import LocalExecutor
-from lab_server.hub import Hub
-from lab_server.run_folder import RunFolder
-from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState
+from lab_server.files.run_folder import RunFolder
+from lab_server.messages import events
+from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
+from lab_server.processes import proc
 from lab_server.store import SqlStore, StoredEvent
 from lab_server.supervisor import Supervisor, SupervisorOptions
+from lab_server.watch.hub import Hub
 
 PATIENCE_S = 60.0
 TOYS = Path(__file__).with_name("toys.py")
@@ -206,5 +207,5 @@ async def becomes_true(condition: Callable[[], bool]) -> None:
 
 def is_gone(pid: int) -> bool:
     """Whether a process has ended."""
-    found = processes.stat(pid)
+    found = proc.stat(pid)
     return found is None or not found.is_alive

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lab_server import processes
 from lab_server.errors import LaunchError, Unavailable
 from lab_server.executors import LaunchSpec
 from lab_server.executors.local import LocalExecutor
-from lab_server.runs import TrainerProcess
+from lab_server.model.run import TrainerProcess
+from lab_server.processes import proc
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -125,7 +125,7 @@ async def test_a_trainer_has_a_session_and_a_marker_of_its_own(
 ) -> None:
     process = await executor.launch(endless)
     try:
-        found = processes.stat(process.pid)
+        found = proc.stat(process.pid)
         assert found is not None
         assert found.session == found.group == process.pid
         environment = _environment(process.pid)
@@ -190,7 +190,7 @@ async def test_a_closed_executor_says_so_and_leaves_trainers_alone(tmp_path: Pat
     )
     process = await executor.launch(spec(tmp_path / "run", "lasting"))
     await executor.close()
-    assert processes.is_alive(process)
+    assert proc.is_alive(process)
     with pytest.raises(Unavailable):
         await executor.describe()
     await executor.kill(process, grace_s=0)

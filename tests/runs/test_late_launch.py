@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lab_server import processes
-from lab_server.executors.base import LaunchSpec
-from lab_server.run_folder import RunFolder
+from lab_server.executors.protocol import LaunchSpec
+from lab_server.files.run_folder import RunFolder
+from lab_server.processes import proc
 from lab_server.trainer.spec import to_json
 from tests.runs.rig import PATIENCE_S, TOYS
 
@@ -103,9 +103,9 @@ def test_an_attempt_that_is_over_can_still_be_recognised(tmp_path: Path) -> None
 
 def test_the_pid_file_of_a_process_that_is_gone_names_no_process(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        me = processes.identify(process.pid)
+        me = proc.identify(process.pid)
         assert me is not None
-        assert processes.is_alive(me)
+        assert proc.is_alive(me)
         process.communicate(b"\n")
 
-    assert not processes.is_alive(me)
+    assert not proc.is_alive(me)

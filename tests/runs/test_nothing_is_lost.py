@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from lab_server.errors import StoreError
 from lab_server.executors.local import LocalExecutor
-from lab_server.runs import Run, RunOptions, RunParent, RunState
+from lab_server.model.run import Run, RunOptions, RunParent, RunState
 from lab_server.supervisor import attempt, journal
 from tests.runs.rig import Gate, Points, Rig, becomes_true
 

@@ -10,8 +10,8 @@ import pytest
 
 from lab_server.errors import QueueFull
 from lab_server.executors import Slot
-from lab_server.queue import RunQueue
-from lab_server.runs import Run, RunOptions, RunRequest, RunState
+from lab_server.model.run import Run, RunOptions, RunRequest, RunState
+from lab_server.supervisor.queue import RunQueue
 from tests.runs.rig import Rig, becomes_true
 
 on_one_loop = pytest.mark.asyncio(loop_scope="session")

@@ -6,7 +6,13 @@ import pytest
 
 from lab_core.errors import ConfigError, SettingsError
 from lab_server.executors import Slot
-from lab_server.slots import MAX_SLOTS, SlotTable, fits, num_threads_each, parse_slots
+from lab_server.supervisor.slot_table import (
+    MAX_SLOTS,
+    SlotTable,
+    fits,
+    num_threads_each,
+    parse_slots,
+)
 
 
 @pytest.mark.parametrize(

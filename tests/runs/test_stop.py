@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lab_server import processes
 from lab_server.errors import InvalidState
-from lab_server.runs import Run, RunState
+from lab_server.model.run import Run, RunState
+from lab_server.processes import proc
 from tests.runs.rig import Gate, Rig, becomes_true, is_gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -123,7 +123,7 @@ async def test_children_that_outlived_trainer_and_server_are_ended_by_the_next_s
     assert process is not None
     await rig.close()
     os.kill(process.pid, signal.SIGKILL)
-    await becomes_true(lambda: not processes.is_alive(process))
+    await becomes_true(lambda: not proc.is_alive(process))
     assert not is_gone(child)
     await rig.open()
     await rig.until(run, lambda now: now.attempt == 2)

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from lab_core.errors import ConfigError
-from lab_server import events
 from lab_server.errors import AlreadyExists, InvalidState, NotFound
-from lab_server.runs import RunOptions, RunState
+from lab_server.messages import events
+from lab_server.model.run import RunOptions, RunState
 from tests.runs.rig import Gate, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -16,7 +16,7 @@ import torch
 from lab_core import experiment, loop, tracker
 from lab_core.configs import BaseConfigs
 from lab_core.helpers.training_loop import TrainingLoopConfigs
-from lab_server.trainer import process
+from lab_server.trainer import setup
 
 ATTEMPT = "LAB_RUN_ATTEMPT"
 
@@ -149,7 +149,7 @@ class Environment(BaseConfigs):
         os.system("echo from a child")
 
 
-_check_device = process.check_device
+_check_device = setup.check_device
 
 
 def _check_device_but_made_up_ones(device: str) -> None:
@@ -158,7 +158,7 @@ def _check_device_but_made_up_ones(device: str) -> None:
 
 
 # in the forkserver, so that tests have GPUs to give away
-process.check_device = _check_device_but_made_up_ones
+setup.check_device = _check_device_but_made_up_ones
 
 EXPERIMENTS = {"toy": Toy, "checked": Checked, "environment": Environment}
 

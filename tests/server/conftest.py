@@ -14,22 +14,22 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
-from lab_server import rpc
-from lab_server.catalogue import Catalogue
-from lab_server.devices import Devices
-from lab_server.exporter import Exporter
-from lab_server.health import Health
-from lab_server.hub import Hub
-from lab_server.limits import Limits
-from lab_server.paging import Paging
-from lab_server.rpc_server import bind, make_server
-from lab_server.runs import Run, RunState
-from lab_server.service import Service
-from lab_server.settings import load
+from lab_server.executors.catalogue import Catalogue
+from lab_server.http.exporter import Exporter
+from lab_server.http.gpu_gauges import Devices
+from lab_server.model.run import Run, RunState
+from lab_server.rpc import handlers as rpc
+from lab_server.rpc.health import Health
+from lab_server.rpc.limits import Limits
+from lab_server.rpc.paging import Paging
+from lab_server.rpc.server import bind, make_server
+from lab_server.rpc.streams import Streams
+from lab_server.rpc.unary import Service
+from lab_server.security.tls import Certificates
+from lab_server.security.tokens import Tokens
+from lab_server.settings.settings import load
 from lab_server.store.sql import SqlStore
-from lab_server.streams import Streams
-from lab_server.tls import Certificates
-from lab_server.tokens import Tokens
+from lab_server.watch.hub import Hub
 from tests.server.fakes import FakeExecutor, FakeSupervisor
 
 pb = training_service_pb2

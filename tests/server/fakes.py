@@ -9,12 +9,12 @@ from typing import Any
 
 from lab_core.configs import PlainValue, Schema, SchemaItem
 from lab_core.errors import Violation
-from lab_server import events
 from lab_server.errors import InvalidState, LaunchError, NotFound
 from lab_server.executors import ExperimentEntry, LaunchSpec, Slot, Usage
-from lab_server.hub import Hub
-from lab_server.runs import Run, RunRequest, RunState, TrainerProcess
+from lab_server.messages import events
+from lab_server.model.run import Run, RunRequest, RunState, TrainerProcess
 from lab_server.store import NewEvent, Store, Submission
+from lab_server.watch.hub import Hub
 
 MNIST = Schema(
     name="Configs",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lab_server import artifacts
-from lab_server.artifacts import CHUNK_BYTES, Chunk, list_artifacts, read_chunks
 from lab_server.errors import InvalidRequest, InvalidState, NotFound
+from lab_server.files import artifacts
+from lab_server.files.artifacts import CHUNK_BYTES, Chunk, list_artifacts, read_chunks
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from lab_core.errors import SettingsError
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
-from lab_server.backup import back_up
-from lab_server.commands import app
+from lab_server.cli.commands import app
+from lab_server.files.backup import back_up
 from tests.servers import RealServer, start_server
 
 pb = training_service_pb2

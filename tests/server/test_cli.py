@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lab_server.commands import app
-from lab_server.settings import names
+from lab_server.cli.commands import app
+from lab_server.settings.settings import names
 
 run = CliRunner().invoke
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab_server.devices import Devices, default_slots, missing_gpus
-from lab_server.slots import parse_slots
+from lab_server.http.gpu_gauges import Devices, default_slots, missing_gpus
+from lab_server.supervisor.slot_table import parse_slots
 
 
 class NVMLError(Exception):

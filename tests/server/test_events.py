@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lab_core.configs import PlainValue
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
-from lab_server import events
-from lab_server.runs import Run, RunRequest, RunState
+from lab_server.messages import events
+from lab_server.model.run import Run, RunRequest, RunState
 
 RUN = Run("r1", RunRequest("mnist"))
 CLIENT_MESSAGE_BYTES = 4 << 20

@@ -12,11 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lab_rpc.v1 import training_service_pb2
-from lab_server import events
-from lab_server.addresses import Address
-from lab_server.http import Http
-from lab_server.runs import RunState, TrainerProcess
-from lab_server.sockets import listen
+from lab_server.http.server import Http
+from lab_server.messages import events
+from lab_server.model.run import RunState, TrainerProcess
+from lab_server.settings.address import Address
+from lab_server.settings.sockets import listen
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from lab_rpc.v1 import training_service_pb2
-from lab_server import events
-from lab_server.runs import RunState, TrainerProcess
+from lab_server.messages import events
+from lab_server.model.run import RunState, TrainerProcess
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

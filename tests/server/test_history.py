@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab_server import events
 from lab_server.errors import NotFound
-from lab_server.history import query_metrics
-from lab_server.runs import Run, RunRequest
-from lab_server.series import MetricFold, Series, thin
+from lab_server.messages import events
+from lab_server.model.run import Run, RunRequest
 from lab_server.store import NewEvent
 from lab_server.store.memory import MemoryStore
+from lab_server.watch.history import query_metrics
+from lab_server.watch.series import MetricFold, Series, thin
 
 
 @dataclasses.dataclass

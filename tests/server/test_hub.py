@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from lab_server import events, hub
 from lab_server.errors import NotFound, Unavailable
-from lab_server.hub import Hub
-from lab_server.runs import Run, RunRequest, RunState
+from lab_server.messages import events
+from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store import NewEvent, StoredEvent
 from lab_server.store.memory import MemoryStore
+from lab_server.watch import hub
+from lab_server.watch.hub import Hub
 
 LONG_S = 1e6
 

@@ -12,9 +12,9 @@ import structlog
 
 from lab_rpc.v1 import training_service_pb2
 from lab_server import logs
-from lab_server.announcing import AnnouncingHub
-from lab_server.catalogue import Catalogue
-from lab_server.runs import RunState
+from lab_server.executors.catalogue import Catalogue
+from lab_server.model.run import RunState
+from lab_server.watch.announcing import AnnouncingHub
 from tests.server.conftest import Surface
 from tests.server.fakes import FakeExecutor
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lab_server.errors import InvalidState, NotFound
-from lab_server.retention import Retention
-from lab_server.runs import Run, RunRequest, RunState
+from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store.memory import MemoryStore
+from lab_server.supervisor.retention import Retention
 
 DAY_NS = 24 * 3600 * 10**9
 NOW_NS = 100 * DAY_NS

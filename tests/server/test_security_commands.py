@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lab_server.commands import app
+from lab_server.cli.commands import app
 from lab_server.errors import Unauthenticated
-from lab_server.roles import Principal, Role
-from lab_server.tokens import Tokens
+from lab_server.model.roles import Principal, Role
+from lab_server.security.tokens import Tokens
 
 
 def run(*arguments: str) -> tuple[int, str]:

@@ -14,10 +14,10 @@ import pytest
 
 from lab_client._channel import OPTIONS as CHANNEL_OPTIONS
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
-from lab_server import events
-from lab_server.rpc_server import limits_of
-from lab_server.runs import RunState
-from lab_server.settings import load
+from lab_server.messages import events
+from lab_server.model.run import RunState
+from lab_server.rpc.server import limits_of
+from lab_server.settings.settings import load
 from tests.server.conftest import Surface, open_surface
 
 pb = training_service_pb2

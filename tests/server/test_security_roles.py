@@ -17,10 +17,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lab_rpc.v1 import training_service_pb2
-from lab_server.roles import ROLES, Role
-from lab_server.rpc import SERVICE_NAME
-from lab_server.runs import RunRequest, RunState
-from lab_server.tokens import TokenFile, Tokens
+from lab_server.model.roles import ROLES, Role
+from lab_server.model.run import RunRequest, RunState
+from lab_server.rpc.handlers import SERVICE_NAME
+from lab_server.security.tokens import TokenFile, Tokens
 from tests.server.conftest import Surface, open_surface
 
 pb = training_service_pb2

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from lab_core.errors import SettingsError
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
-from lab_server.addresses import Address
-from lab_server.certs import Authority, write_pair
-from lab_server.commands import app
-from lab_server.http import Http
-from lab_server.roles import Role
-from lab_server.sockets import listen
-from lab_server.tls import Certificates
-from lab_server.tokens import TokenFile, Tokens
+from lab_server.cli.commands import app
+from lab_server.http.server import Http
+from lab_server.model.roles import Role
+from lab_server.security.certs import Authority, write_pair
+from lab_server.security.tls import Certificates
+from lab_server.security.tokens import TokenFile, Tokens
+from lab_server.settings.address import Address
+from lab_server.settings.sockets import listen
 from tests.server.conftest import Surface, open_surface
 
 pb = training_service_pb2

@@ -6,8 +6,9 @@ import grpc
 import pytest
 
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
-from lab_server import events, rpc
-from lab_server.runs import RunState
+from lab_server.messages import events
+from lab_server.model.run import RunState
+from lab_server.rpc import handlers as rpc
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from lab_core.errors import Violation
 from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 from lab_server.errors import StoreError
-from lab_server.runs import RunState
+from lab_server.model.run import RunState
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab_core.errors import SettingsError
-from lab_server.addresses import Address
-from lab_server.settings import load, names
+from lab_server.settings.address import Address
+from lab_server.settings.settings import load, names
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab_server.spool import HEADER_BYTES, MAX_RECORD_BYTES, SpoolReader, SpoolWriter, encode_record
+from lab_server.files.spool import (
+    HEADER_BYTES,
+    MAX_RECORD_BYTES,
+    SpoolReader,
+    SpoolWriter,
+    encode_record,
+)
 
 PAYLOADS = st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=6)
 

@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy import event as sql_event
 
-from lab_server import events
 from lab_server.errors import NotFound, StoreError
-from lab_server.runs import Run, RunRequest, RunState
+from lab_server.messages import events
+from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store import NewEvent, SqlStore, StoredEvent, sqlite
 from lab_server.store import sql as sql_store
 
@@ -27,7 +27,7 @@ RUN = Run("r1", RunRequest("mnist"))
 WRITER = """
 import asyncio, dataclasses, sys
 from lab_server import events
-from lab_server.runs import Run, RunRequest
+from lab_server.model.run import Run, RunRequest
 from lab_server.store import NewEvent, SqlStore
 
 async def grow(store, run_id):

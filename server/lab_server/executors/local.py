@@ -11,9 +11,9 @@ from typing import Any
 
 from lab_core.configs import PlainValue, Schema
 from lab_core.errors import Violation
-from lab_server import processes
 from lab_server.errors import LaunchError
-from lab_server.executors.base import (
+from lab_server.executors.forkserver_client import ForkServerClient
+from lab_server.executors.protocol import (
     DISK_FULL,
     EXIT_DISK_FULL,
     EXIT_INTERRUPTED,
@@ -22,9 +22,9 @@ from lab_server.executors.base import (
     Slot,
     Usage,
 )
-from lab_server.executors.forkserver import ForkServerClient
-from lab_server.run_folder import RunFolder
-from lab_server.runs import TrainerProcess
+from lab_server.files.run_folder import RunFolder
+from lab_server.model.run import TrainerProcess
+from lab_server.processes import proc
 from lab_server.trainer import spec as specs
 
 _POLL_S = 0.01
@@ -89,7 +89,7 @@ class LocalExecutor:
         """
         folder = RunFolder(spec.folder)
         pid_file = folder.pid_file(spec.attempt)
-        process = processes.read_pid_file(pid_file)
+        process = proc.read_pid_file(pid_file)
         if process is not None:
             return process
         try:
@@ -98,7 +98,7 @@ class LocalExecutor:
         except OSError as error:
             raise LaunchError(f"{spec.folder} cannot be made: {error.strerror}") from error
         await self._forkserver.ask("launch", spec=specs.to_json(spec))
-        process = processes.read_pid_file(pid_file)
+        process = proc.read_pid_file(pid_file)
         if process is None:
             raise LaunchError(
                 f"the trainer of {spec.run_id} could not write to {spec.folder}; is the disk full?"
@@ -108,8 +108,8 @@ class LocalExecutor:
 
     async def inspect(self, spec_folder: Path, attempt: int) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, else None."""
-        process = processes.read_pid_file(RunFolder(spec_folder).pid_file(attempt))
-        if process is None or not await asyncio.to_thread(processes.members, process):
+        process = proc.read_pid_file(RunFolder(spec_folder).pid_file(attempt))
+        if process is None or not await asyncio.to_thread(proc.members, process):
             return None
         return process
 
@@ -132,17 +132,17 @@ class LocalExecutor:
         Raises:
             LaunchError: If a process cannot be ended, because the kernel holds it.
         """
-        trainer = processes.stat(process.pid)
-        if grace_s > 0 and trainer is not None and processes.is_alive(process):
+        trainer = proc.stat(process.pid)
+        if grace_s > 0 and trainer is not None and proc.is_alive(process):
             # not its children: a trainer whose data loaders die fails before it has saved
-            processes.send_signal(trainer, signal.SIGTERM)
+            proc.send_signal(trainer, signal.SIGTERM)
             await _first_of(_ended(process), grace_s)
         deadline = asyncio.get_running_loop().time() + _KILL_S
-        killed: dict[int, processes.ProcessStat] = {}
+        killed: dict[int, proc.ProcessStat] = {}
         # again, as long as there are some: between a look and the kill, one may have forked
-        while members := await asyncio.to_thread(processes.members_or_dying, process, killed):
+        while members := await asyncio.to_thread(proc.members_or_dying, process, killed):
             for member in members:
-                processes.send_signal(member, signal.SIGKILL)
+                proc.send_signal(member, signal.SIGKILL)
                 killed[member.pid] = member
             if asyncio.get_running_loop().time() > deadline:
                 pids = ", ".join(str(member.pid) for member in members)
@@ -152,7 +152,7 @@ class LocalExecutor:
 
     async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
         """Return what each trainer and its session use; one that is gone is not in it."""
-        found = await asyncio.to_thread(processes.sessions, trainers)
+        found = await asyncio.to_thread(proc.sessions, trainers)
         tick_s, page_bytes = 1 / os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         return {
             trainer: Usage(
@@ -182,11 +182,11 @@ async def _ended(process: TrainerProcess) -> None:
     try:
         fd = os.pidfd_open(process.pid)
     except OSError:  # gone; or a kernel or sandbox without pidfds
-        while processes.is_alive(process):  # noqa: ASYNC110 - another process sets no Event
+        while proc.is_alive(process):  # noqa: ASYNC110 - another process sets no Event
             await asyncio.sleep(_POLL_S)
         return
     try:
-        if processes.is_alive(process):
+        if proc.is_alive(process):
             ended = asyncio.Event()
             loop.add_reader(fd, ended.set)
             try:

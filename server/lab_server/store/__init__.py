@@ -1,6 +1,6 @@
 """Where runs and their event logs are kept."""
 
-from lab_server.store.base import (
+from lab_server.store.protocol import (
     NewEvent,
     RunPage,
     RunQuery,

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 
 from lab_core.errors import ConfigError, Violation
-from lab_server.runs import RunState
-from lab_server.store.base import RunQuery
+from lab_server.model.run import RunState
+from lab_server.store.protocol import RunQuery
 from lab_server.store.schema import runs
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab_core.errors import ConfigError, Violation
-from lab_server import events as codec
 from lab_server.errors import AlreadyExists, NotFound, StoreError
-from lab_server.runs import Run, RunState
-from lab_server.store.base import NewEvent, RunPage, RunQuery, StoredEvent, Submission
+from lab_server.messages import events as codec
+from lab_server.model.run import Run, RunState
+from lab_server.store.protocol import NewEvent, RunPage, RunQuery, StoredEvent, Submission
 
 _STATES = list(RunState)
 

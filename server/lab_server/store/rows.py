@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from lab_server.runs import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
+from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
 
 _FACTS = (
     "reason",

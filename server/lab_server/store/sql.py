@@ -19,12 +19,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
-from lab_server import events as codec
 from lab_server.errors import AlreadyExists, NotFound, StoreError
-from lab_server.runs import Run, RunState
+from lab_server.messages import events as codec
+from lab_server.model.run import Run, RunState
 from lab_server.store import schema
-from lab_server.store.base import NewEvent, RunPage, RunQuery, StoredEvent, Submission
 from lab_server.store.listing import page_query, token_of
+from lab_server.store.protocol import NewEvent, RunPage, RunQuery, StoredEvent, Submission
 from lab_server.store.rows import row_of, run_of
 from lab_server.store.sqlite import NUM_READERS, lock, open_engine, store_error
 from lab_server.store.writer import GroupWriter

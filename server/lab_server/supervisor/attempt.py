@@ -8,15 +8,15 @@ import logging
 import time
 from dataclasses import dataclass, replace
 
-from lab_server import events
 from lab_server.errors import LaunchError, StoreError
-from lab_server.executors.base import Executor, LaunchSpec
-from lab_server.run_folder import RunFolder
-from lab_server.runs import Run, RunState, TrainerProcess
-from lab_server.spool import SpoolReader
+from lab_server.executors.protocol import Executor, LaunchSpec
+from lab_server.files.log_tail import rest_of_log
+from lab_server.files.run_folder import RunFolder
+from lab_server.files.spool import SpoolReader
+from lab_server.messages import events
+from lab_server.model.run import Run, RunState, TrainerProcess
 from lab_server.supervisor.journal import Journal
 from lab_server.supervisor.options import SupervisorOptions
-from lab_server.supervisor.rest import rest_of_log
 
 _log = logging.getLogger(__name__)
 

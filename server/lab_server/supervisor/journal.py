@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from lab_server import events
 from lab_server.errors import StoreError
-from lab_server.hub import Hub
-from lab_server.runs import Run, RunState
-from lab_server.store.base import NewEvent, Store, Submission
+from lab_server.messages import events
+from lab_server.model.run import Run, RunState
+from lab_server.store.protocol import NewEvent, Store, Submission
+from lab_server.watch.hub import Hub
 
 _log = logging.getLogger(__name__)
 

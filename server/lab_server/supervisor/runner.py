@@ -10,16 +10,16 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from lab_server import events
 from lab_server.errors import InvalidState
-from lab_server.executors.base import DISK_FULL, Executor, LaunchSpec
-from lab_server.queue import RunQueue
-from lab_server.runs import Run, RunState
-from lab_server.slots import SlotTable
+from lab_server.executors.protocol import DISK_FULL, Executor, LaunchSpec
+from lab_server.files.home import Home
+from lab_server.messages import events
+from lab_server.model.run import Run, RunState
 from lab_server.supervisor.attempt import Attempt, Ending
-from lab_server.supervisor.home import Home
 from lab_server.supervisor.journal import Journal
 from lab_server.supervisor.options import SupervisorOptions
+from lab_server.supervisor.queue import RunQueue
+from lab_server.supervisor.slot_table import SlotTable
 
 _log = logging.getLogger(__name__)
 

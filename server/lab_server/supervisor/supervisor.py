@@ -11,15 +11,15 @@ from pathlib import Path
 
 from lab_core.errors import LabError
 from lab_server.errors import AlreadyExists, InvalidState, NotFound, StoreError
-from lab_server.executors.base import Executor, Slot
-from lab_server.hub import Hub
-from lab_server.run_folder import RunFolder
-from lab_server.runs import Run, RunParent, RunRequest, RunState
-from lab_server.store.base import Store, Submission
-from lab_server.supervisor.home import Home, new_run_id, remove
+from lab_server.executors.protocol import Executor, Slot
+from lab_server.files.home import Home, new_run_id, remove
+from lab_server.files.run_folder import RunFolder
+from lab_server.model.run import Run, RunParent, RunRequest, RunState
+from lab_server.store.protocol import Store, Submission
 from lab_server.supervisor.journal import Journal, finish
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.runner import Runner
+from lab_server.watch.hub import Hub
 
 
 class Supervisor:

@@ -28,8 +28,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lab_server import processes
-from lab_server.trainer import process
+from lab_server.processes import proc
+from lab_server.trainer import setup
 from lab_server.trainer.registry import Registered, find
 from lab_server.trainer.spec import from_json
 
@@ -145,7 +145,7 @@ class ForkServer:
         read_end, write_end = os.pipe()
 
         def train() -> int:
-            if not process.claim(spec):
+            if not setup.claim(spec):
                 return 0
             os.write(write_end, b"1")
             os.close(write_end)
@@ -231,8 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = socket.socket(fileno=options.fd)
     # not only by its socket: it looks there after its imports, and then it finds old requests first
-    processes.die_with_parent()
-    processes.become_subreaper()
+    proc.die_with_parent()
+    proc.become_subreaper()
     _preload([name for name in options.preload.split(",") if name])
     experiments = find(options.experiments)
     num_threads = len(os.listdir("/proc/self/task"))

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterable
 
 from lab_core.writers.base import Batch
-from lab_server import events
-from lab_server.run_folder import RunFolder
-from lab_server.runs import RunState
-from lab_server.spool import SpoolWriter
+from lab_server.files.run_folder import RunFolder
+from lab_server.files.spool import SpoolWriter
+from lab_server.messages import events
+from lab_server.model.run import RunState
 
 _RESERVE_BYTES = 64 << 10
 

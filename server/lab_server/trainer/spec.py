@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab_server.executors.base import LaunchSpec
+from lab_server.executors.protocol import LaunchSpec
 
 
 def to_json(spec: LaunchSpec) -> dict[str, Any]:

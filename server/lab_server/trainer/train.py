@@ -16,11 +16,11 @@ from lab_core import checkpoints, experiment, loop
 from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
 from lab_core.errors import CheckpointError
 from lab_core.experiment import Status
-from lab_server import events
-from lab_server.executors.base import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
-from lab_server.run_folder import RunFolder
-from lab_server.runs import RunState
-from lab_server.trainer import process
+from lab_server.executors.protocol import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
+from lab_server.files.run_folder import RunFolder
+from lab_server.messages import events
+from lab_server.model.run import RunState
+from lab_server.trainer import setup
 from lab_server.trainer.outbox import Outbox, SpoolMetrics
 from lab_server.trainer.watcher import Watcher
 
@@ -32,11 +32,11 @@ _MAX_REASON_CHARS = 1000
 def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
     """Train, telling the spool everything; return the process's exit status."""
     folder = RunFolder(spec.folder)
-    log_offset = process.redirect_output(folder.log)
-    process.set_signals(_terminate)
-    process.tie_children()
-    process.set_device(spec.device, spec.num_threads)
-    process.seed_by(spec.run_id)
+    log_offset = setup.redirect_output(folder.log)
+    setup.set_signals(_terminate)
+    setup.tie_children()
+    setup.set_device(spec.device, spec.num_threads)
+    setup.seed_by(spec.run_id)
     try:
         outbox = Outbox(folder, spec.attempt)
     except OSError:
@@ -128,7 +128,7 @@ class _Attempt:
         spec, run = self._spec, self._experiment
         run.record.script = getattr(sys.modules[self._configs.__module__], "__file__", None) or ""
         run.on_checkpoint(self._tell_checkpoint)
-        process.check_device(spec.device)
+        setup.check_device(spec.device)
         self._resume()
         conf = run.calculate_configs(
             self._configs, dict(spec.overrides), [list(group) for group in spec.run_order] or None

@@ -9,8 +9,8 @@ import threading
 import time
 
 from lab_core import loop
-from lab_server import events
-from lab_server.run_folder import RunFolder
+from lab_server.files.run_folder import RunFolder
+from lab_server.messages import events
 from lab_server.trainer.outbox import Outbox
 from lab_server.trainer.speed import Speed
 

@@ -1,0 +1,94 @@
+"""The server assembled: what is started in which order, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+
+from lab_core.errors import SettingsError
+from lab_server import logs
+from lab_server.executors import Slot
+from lab_server.executors.local import LocalExecutor
+from lab_server.http.gpu_gauges import default_slots, missing_gpus
+from lab_server.settings.settings import Loaded, Settings
+from lab_server.supervisor.slot_table import parse_slots
+from lab_server.trainer.registry import missing_source
+
+_log = structlog.get_logger("lab_server")
+
+
+def run(loaded: Loaded) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: If something cannot be used as it is set: a port, a folder, a certificate.
+        StoreError: If the store cannot be opened.
+    """
+    settings = loaded.settings
+    slots = parse_slots(settings.slots or default_slots())
+    _check(loaded, slots)
+    _make_home(settings.home)
+    logs.set_up(settings.log_format, settings.log_level)
+    for warning in loaded.warnings:
+        _log.warning(warning)
+    asyncio.run(_serve(settings, slots))
+
+
+def _check(loaded: Loaded, slots: Sequence[Slot]) -> None:
+    """Compare the settings with the machine, before anything is started."""
+    problems = []
+    if missing := missing_gpus(slots):
+        problems.append(f"{loaded.said('slots')} {missing}")
+    problems += [
+        f"{loaded.said('experiments')} names {source}, but {missing}"
+        for source in loaded.settings.experiments
+        if (missing := missing_source(source))
+    ]
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingsError(f"cannot make the folder home={home}: {error.strerror}") from None
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise SettingsError(f"cannot write to the folder home={home}")
+
+
+async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
+    asked_to_end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_end.set)
+    async with AsyncExitStack() as stack:
+        # First of all, so that it imports torch on its own while we go on, and before gRPC's threads.
+        executor = LocalExecutor(slots, experiments=settings.experiments)
+        stack.push_async_callback(executor.close)
+        # Only now, and not at the top: they take as long to import as everything else together.
+        from lab_server.app.wiring import open_server
+
+        server = await stack.enter_async_context(open_server(settings, executor))
+        gc.freeze()  # what is there now stays: no need to look at it again
+        gc.enable()
+        print(  # noqa: T201 - the one line on stdout, which scripts wait for
+            f"lab-server ready grpc={server.grpc_address} http={server.http_address}", flush=True
+        )
+        await asked_to_end.wait()
+        _log.info("stopping", trainers=settings.on_shutdown)
+        # A second signal ends it at once, whatever hangs.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _leave_at_once)
+
+
+def _leave_at_once() -> None:
+    _log.warning("ended by a second signal")
+    os._exit(1)

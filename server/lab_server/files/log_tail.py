@@ -1,0 +1,30 @@
+"""What a trainer printed last and could not tell any more."""
+
+from __future__ import annotations
+
+import os
+
+from lab_server.files.run_folder import RunFolder
+
+_MAX_BYTES = 256 << 10
+
+
+def rest_of_log(folder: RunFolder, attempt: int) -> tuple[list[str], int]:
+    """Return the lines of the log that are not in the attempt's spool, and the log's size.
+
+    The last ones, if they are very many. Call it when no process of the attempt is left.
+    """
+    try:
+        position = int.from_bytes(folder.log_position(attempt).read_bytes(), "little")
+        size = folder.log.stat().st_size
+    except OSError:
+        return [], 0
+    begin = max(position, size - _MAX_BYTES)
+    if begin >= size:
+        return [], size
+    with folder.log.open("rb") as file:
+        data = os.pread(file.fileno(), size - begin, begin)
+    lines = data.decode("utf-8", "replace").splitlines()
+    if begin > position:
+        lines[0] = f"[{begin - position} bytes of log.txt are left out here]"
+    return lines, size

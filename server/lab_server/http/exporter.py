@@ -1,0 +1,187 @@
+"""The Prometheus series of DESIGN section 9, made at each scrape from what lives at that moment."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, exposition
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+import lab_server
+from lab_server.executors import Executor, Usage
+from lab_server.http.gpu_gauges import Devices
+from lab_server.model.run import Run, RunState, TrainerProcess
+from lab_server.store import Store
+from lab_server.supervisor.protocol import Supervision
+
+# A run that tracks every parameter of a large model must not fill Prometheus.
+MAX_METRICS_OF_A_RUN = 500
+_RUN = ("experiment", "run")
+
+
+class Exporter:
+    """Gives the text of /metrics.
+
+    A run has series while it has a process: their number depends on the slots, not on history.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        supervisor: Supervision,
+        store: Store,
+        executor: Executor,
+        devices: Devices,
+        home: Path,
+    ) -> None:
+        self._registry = registry
+        self._supervisor = supervisor
+        self._store = store
+        self._executor = executor
+        self._live = LiveState(supervisor, devices, home)
+        registry.register(self._live)
+        ProcessCollector(registry=registry)
+
+    async def scrape(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the exposition and its content type, in the format that the scraper accepts."""
+        live = [run.process for run in self._supervisor.live() if run.process]
+        self._live.usages = await self._executor.usages(live)
+        self._live.counts = await self._store.counts()
+        encode, content_type = exposition.choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class LiveState(Collector):
+    """Makes the series of runs, queue, slots, devices and disk."""
+
+    def __init__(self, supervisor: Supervision, devices: Devices, home: Path) -> None:
+        self._supervisor = supervisor
+        self._devices = devices
+        self._home = home
+        # What the event loop had to fetch for this scrape.
+        self.counts: Mapping[RunState, int] = {}
+        self.usages: Mapping[TrainerProcess, Usage] = {}
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing in advance, so that registering does not collect."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family."""
+        runs = [run for run in self._supervisor.live() if run.state.has_process]
+        yield from self._service()
+        yield from self._runs(runs)
+        yield from self._devices.collect()
+
+    def _service(self) -> Iterator[Metric]:
+        yield _gauge(
+            "lab_server_info",
+            "1, with the server's version.",
+            [((lab_server.__version__,), 1)],
+            ("version",),
+        )
+        yield _gauge(
+            "lab_runs",
+            "Runs in each state.",
+            [((state.value,), self.counts.get(state, 0)) for state in RunState],
+            ("state",),
+        )
+        yield _gauge(
+            "lab_queue_length",
+            "Runs that wait for a slot.",
+            [((), self._supervisor.queue_length())],
+        )
+        yield _gauge(
+            "lab_queue_limit", "Most runs that may wait.", [((), self._supervisor.queue_limit)]
+        )
+        slots = self._supervisor.slots()
+        busy = sum(bool(run_id) for _, run_id in slots)
+        yield _gauge(
+            "lab_slots",
+            "Places in which a run can train.",
+            [(("busy",), busy), (("free",), len(slots) - busy)],
+            ("state",),
+        )
+        disk = shutil.disk_usage(self._home)
+        yield _gauge("lab_home_size_bytes", "Size of the disk of LAB_HOME.", [((), disk.total)])
+        yield _gauge(
+            "lab_home_free_bytes", "Free space on the disk of LAB_HOME.", [((), disk.free)]
+        )
+
+    def _runs(self, runs: list[Run]) -> Iterator[Metric]:
+        def each(name: str, text: str, value: Callable[[Run], float]) -> Metric:
+            return _gauge(name, text, [(_labels(run), value(run)) for run in runs], _RUN)
+
+        yield each("lab_run_step", "Global step that the run has reached.", lambda r: r.step)
+        yield each(
+            "lab_run_steps",
+            "Step at which the run will end, 0 if unknown.",
+            lambda r: r.total_steps,
+        )
+        yield each("lab_run_progress_ratio", "Part of its steps that the run has done.", _progress)
+        yield each(
+            "lab_run_steps_per_second", "Speed over the last seconds.", lambda r: r.steps_per_second
+        )
+        yield each("lab_run_attempt", "Number of the run's current attempt.", lambda r: r.attempt)
+        yield each(
+            "lab_run_start_time_seconds",
+            "When the run began to train, in seconds since 1970.",
+            lambda r: r.start_time_ns / 1e9,
+        )
+        yield each(
+            "lab_event_lag_seconds",
+            "Age of the oldest event that the trainer wrote and the log has not.",
+            lambda r: self._supervisor.lag_s(r.id),
+        )
+        yield _gauge(
+            "lab_run_metric",
+            "Last value of each metric that the run tracks.",
+            [((*_labels(run), name), value) for run in runs for name, value in _metrics(run)],
+            (*_RUN, "metric"),
+        )
+        yield from self._usage(runs)
+
+    def _usage(self, runs: list[Run]) -> Iterator[Metric]:
+        cpu = CounterMetricFamily(
+            "lab_run_cpu_seconds", "CPU time of the run's processes.", labels=_RUN
+        )
+        memory = GaugeMetricFamily(
+            "lab_run_memory_bytes", "Resident memory of the run's processes.", labels=_RUN
+        )
+        for run in runs:
+            usage = self.usages.get(run.process) if run.process else None
+            if usage:
+                cpu.add_metric(_labels(run), usage.cpu_seconds)
+                memory.add_metric(_labels(run), usage.memory_bytes)
+        yield cpu
+        yield memory
+
+
+def _labels(run: Run) -> tuple[str, str]:
+    return run.experiment, run.id
+
+
+def _metrics(run: Run) -> Iterable[tuple[str, float]]:
+    return sorted(run.metrics.items())[:MAX_METRICS_OF_A_RUN]
+
+
+def _progress(run: Run) -> float:
+    return min(run.step / run.total_steps, 1.0) if run.total_steps > 0 else math.nan
+
+
+def _gauge(
+    name: str,
+    text: str,
+    samples: Iterable[tuple[tuple[str, ...], float]],
+    labels: tuple[str, ...] = (),
+) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family

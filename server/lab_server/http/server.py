@@ -1,0 +1,116 @@
+"""/metrics for Prometheus, /healthz and /readyz for whoever keeps the server alive."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from lab_core.errors import LabError
+from lab_server.errors import Unauthenticated
+from lab_server.http.exporter import Exporter
+from lab_server.rpc.health import Health
+from lab_server.security.tls import Certificates
+from lab_server.security.tokens import Tokens
+
+
+class Http:
+    """The HTTP server; /healthz says that it runs, /readyz that it takes runs."""
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        health: Health,
+        *,
+        handshake_s: float,
+        certificates: Certificates | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        """Make the server.
+
+        Args:
+            handshake_s: seconds a new connection gets to send a request.
+            certificates: makes it HTTPS.
+            tokens: who may read /metrics; None lets everybody.
+        """
+        self._exporter = exporter
+        self._health = health
+        self._handshake_s = handshake_s
+        self._certificates = certificates
+        self._tokens = tokens
+        app = web.Application(middlewares=[self._note_request], client_max_size=4096)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=1
+        )
+        self._silent: set[web.RequestHandler] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listening: socket.socket) -> None:
+        """Answer the connections of a socket that listens."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connection, sock=listening, ssl=self._tls())
+
+    async def close(self) -> None:
+        """Stop listening, and end the connections."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        return self._certificates.http_context() if self._certificates else None
+
+    def _connection(self) -> asyncio.Protocol:
+        self._tls()  # renews the context's certificate, if its files were
+        assert self._runner.server is not None
+        protocol = self._runner.server()
+        # aiohttp bounds the time between requests, not the time before the first.
+        self._silent.add(protocol)
+        asyncio.get_running_loop().call_later(self._handshake_s, self._close_if_silent, protocol)
+        return protocol
+
+    def _close_if_silent(self, protocol: web.RequestHandler) -> None:
+        if protocol in self._silent:
+            self._silent.discard(protocol)
+            if protocol.transport is not None:
+                protocol.transport.close()
+
+    @web.middleware
+    async def _note_request(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        self._silent.discard(request.protocol)
+        return await handler(request)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self._tokens is not None:
+            try:
+                self._tokens.principal(request.headers.get("Authorization", ""))
+            except Unauthenticated as error:
+                what = str(error).partition(";")[0]
+                return web.Response(
+                    status=401,
+                    text=f"{what}; send Authorization: Bearer TOKEN\n",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        try:
+            body, content_type = await self._exporter.scrape(request.headers.get("Accept", ""))
+        except LabError as error:
+            return web.Response(status=503, text=f"{error}\n")
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        if self._health.is_serving:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="the server starts or stops\n")

@@ -1,0 +1,49 @@
+"""A log line for each call, and what the other lines of a call are bound to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import structlog
+
+from lab_server.rpc.interceptors import Context
+
+_log = structlog.get_logger("lab_server.call")
+
+# What a client may send to find its call again; anything else gets an id of ours.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+@contextlib.asynccontextmanager
+async def log_calls(method: str, context: Context) -> AsyncIterator[None]:
+    """Bind the request's id to every line of the call, and tell its end at the level debug; an Around."""
+    structlog.contextvars.bind_contextvars(
+        request=_request_id(context), method=method.rpartition("/")[2]
+    )
+    begin = time.perf_counter()
+    outcome = "error"
+    try:
+        yield
+        outcome = "ok"
+    except asyncio.CancelledError:
+        outcome = "cancelled"
+        raise
+    except grpc.aio.AbortError:
+        outcome = context.details()
+        raise
+    finally:
+        seconds = round(time.perf_counter() - begin, 4)
+        _log.debug("call", outcome=outcome, seconds=seconds, peer=context.peer())
+
+
+def _request_id(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(4)

@@ -1,0 +1,99 @@
+"""The gRPC server: its interceptors, its limits, its port."""
+
+from __future__ import annotations
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from lab_core.errors import SettingsError
+from lab_server.rpc import handlers as rpc
+from lab_server.rpc.auth import Authenticate
+from lab_server.rpc.call_log import log_calls
+from lab_server.rpc.health import Health
+from lab_server.rpc.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
+from lab_server.rpc.metrics import RpcMetrics
+from lab_server.security.tls import Certificates
+from lab_server.security.tokens import Tokens
+from lab_server.settings.address import Address
+from lab_server.settings.settings import Settings
+from lab_server.settings.sockets import listen
+
+
+def interceptors(
+    registry: CollectorRegistry, tokens: Tokens | None = None
+) -> list[grpc.aio.ServerInterceptor]:
+    """Return what surrounds every call, the outermost first."""
+    return [
+        AroundInterceptor(RpcMetrics(registry)),
+        AroundInterceptor(log_calls),
+        AroundInterceptor(errors_as_statuses),
+        *([AroundInterceptor(Authenticate(tokens))] if tokens else []),
+        ParseInterceptor(),
+    ]
+
+
+def make_server(
+    settings: Settings,
+    registry: CollectorRegistry,
+    health: Health,
+    tokens: Tokens | None = None,
+) -> grpc.aio.Server:
+    """Return a gRPC server with the settings' limits, and health and reflection, not started yet."""
+    server = grpc.aio.server(
+        interceptors=interceptors(registry, tokens),
+        options=limits_of(settings),
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = (rpc.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    return server
+
+
+def limits_of(settings: Settings) -> list[tuple[str, int]]:
+    """Return gRPC's own options: limits of messages and connections, and the pings on idle ones."""
+    keepalive_ms = _ms(settings.keepalive_s)
+    return [
+        # Two servers on one port would share the calls among them.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.keepalive_timeout_ms", max(keepalive_ms // 2, 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # An idle stream has no data between pings; the documented default stops after two.
+        ("grpc.http2.max_pings_without_data", 0),
+        # Clients may ping as often as the server itself does.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", max(keepalive_ms // 4, 100)),
+        ("grpc.http2.max_ping_strikes", 5),
+        ("grpc.max_connection_idle_ms", _ms(settings.idle_connection_s)),
+        ("grpc.server_handshake_timeout_ms", _ms(settings.handshake_s)),
+    ]
+
+
+def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates | None) -> Address:
+    """Listen, and return the address with its real port; calls wait until the server is started.
+
+    Raises:
+        SettingsError: If it cannot be bound.
+    """
+    address = settings.grpc_address
+    with listen(address, "grpc"):
+        pass  # gRPC itself would write a line of its own form to the log, and not say why
+    try:
+        if certificates is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), certificates.grpc_credentials())
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise SettingsError(
+            f"cannot listen on grpc={address}: the port is in use, or the address is not of this machine"
+        )
+    return address.with_port(port)
+
+
+def _ms(seconds: float) -> int:
+    # gRPC takes a C int
+    return min(int(seconds * 1000), 2**31 - 1)

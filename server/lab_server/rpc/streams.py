@@ -1,0 +1,186 @@
+"""The RPCs of TrainingService that stream: events, metrics across runs, files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from lab_core.errors import Violation
+from lab_rpc.v1 import event_pb2, training_service_pb2
+from lab_server.errors import InvalidRequest, NotFound
+from lab_server.files import artifacts
+from lab_server.files.home import Home
+from lab_server.messages import events
+from lab_server.model.run import Run
+from lab_server.rpc import auth, requests
+from lab_server.rpc.interceptors import Context
+from lab_server.rpc.limits import Limits
+from lab_server.store import Store, StoredEvent
+from lab_server.supervisor.protocol import Supervision
+from lab_server.watch import history
+from lab_server.watch.hub import Hub
+
+pb = training_service_pb2
+
+# Clients take messages of 4 MiB unless told; small ones share a connection better.
+_MAX_MESSAGE_BYTES = 1 << 20
+_WATCHED_KINDS = frozenset({"metrics", "truncate", "state"})
+
+
+class Streams:
+    """Handlers by the names of their RPCs."""
+
+    def __init__(
+        self,
+        *,
+        supervisor: Supervision,
+        store: Store,
+        hub: Hub,
+        limits: Limits,
+        home: Path,
+        heartbeat_s: float,
+    ) -> None:
+        self._supervisor = supervisor
+        self._store = store
+        self._hub = hub
+        self._limits = limits
+        self._home = Home(home)
+        self._heartbeat_s = heartbeat_s
+
+    # N802: the names are those of the RPCs
+    async def WatchRun(  # noqa: N802
+        self, request: pb.WatchRunRequest, _context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield encoded WatchRunResponses; the events in them are the bytes that the trainer wrote."""
+        run = await self._run(request.run_id)
+        if run.state.is_terminal and request.after_seq > run.last_seq:
+            sentence = (
+                f"after_seq is {request.after_seq}, but the run's last event is {run.last_seq}"
+            )
+            raise InvalidRequest([Violation("after_seq", sentence)])
+        after_seq = min(request.after_seq, requests.INT64_MAX)
+        with self._limits.stream(auth.current()):
+            async for batch in self._hub.watch(run.id, after_seq, heartbeat_s=self._heartbeat_s):
+                auth.recheck()
+                for part in _parts(batch):
+                    yield b"".join(events.frame(event.payload) for event in part)
+
+    async def WatchMetrics(  # noqa: N802
+        self, request: pb.WatchMetricsRequest, _context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield encoded WatchMetricsResponses of the runs that the request's filters let through."""
+        position = await self._position(request)
+        requests.check_patterns(request.names)
+        wanted = _Filter(request)
+        with self._limits.stream(auth.current()):
+            # At once, so that whoever is cut off before the first event knows where to go on.
+            yield pb.WatchMetricsResponse(cursor=str(position)).SerializeToString()
+            async for batch in self._hub.watch_all(
+                position, _WATCHED_KINDS, heartbeat_s=self._heartbeat_s
+            ):
+                auth.recheck()
+                runs = await self._runs_of(batch)
+                position = batch[-1].position if batch else position
+                for part in _parts(batch):
+                    yield _encode(part, runs, wanted, part[-1].position if part else position)
+
+    async def DownloadArtifact(  # noqa: N802
+        self, request: pb.DownloadArtifactRequest, _context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield a file in chunks."""
+        run = await self._run(request.run_id)
+        folder = self._home.run_folder(run.experiment, run.id).path
+        with self._limits.stream(auth.current()):
+            async for chunk in artifacts.read_chunks(folder, request.path, request.offset):
+                yield pb.DownloadArtifactResponse(
+                    data=chunk.data, size_bytes=chunk.size_bytes, sha256=chunk.sha256
+                ).SerializeToString()
+
+    async def _run(self, run_id: str) -> Run:
+        run = await self._supervisor.get(requests.check_run_id(run_id))
+        structlog.contextvars.bind_contextvars(run=run.id)
+        return run
+
+    async def _position(self, request: pb.WatchMetricsRequest) -> int:
+        if len(request.run_ids) > requests.MAX_NUM_IDS:
+            sentence = f"at most {requests.MAX_NUM_IDS} runs can be named"
+            raise InvalidRequest([Violation("run_ids", sentence)])
+        for run_id in request.run_ids:
+            await self._run(run_id)
+        if not request.cursor:
+            return 0 if request.from_start else await self._store.last_position()
+        cursor = request.cursor
+        if cursor.isascii() and cursor.isdigit() and len(cursor) < 19:
+            return int(cursor)
+        raise InvalidRequest(
+            [Violation("cursor", "cursor must be the cursor of an earlier answer")]
+        )
+
+    async def _runs_of(self, batch: Iterable[StoredEvent]) -> Mapping[str, Run]:
+        runs = {}
+        for run_id in {event.run_id for event in batch}:
+            try:
+                runs[run_id] = await self._supervisor.get(run_id)
+            except NotFound:  # deleted since
+                continue
+        return runs
+
+
+class _Filter:
+    """Which runs and metrics a request wants."""
+
+    def __init__(self, request: pb.WatchMetricsRequest) -> None:
+        self._run_ids = frozenset(request.run_ids)
+        self._experiment = request.experiment
+        self._tags = frozenset(request.tags)
+        self._is_picky = bool(request.names)
+        self._is_wanted = history.matcher(request.names)
+
+    def wants(self, run: Run) -> bool:
+        return (
+            (not self._run_ids or run.id in self._run_ids)
+            and (not self._experiment or run.experiment == self._experiment)
+            and self._tags <= set(run.request.tags)
+        )
+
+    def pick(self, event: StoredEvent) -> bytes | None:
+        """Return the event with the wanted metrics alone; None when none of them is in it."""
+        if not self._is_picky or event.kind != "metrics":
+            return event.payload
+        message = event_pb2.RunEvent.FromString(event.payload)
+        columns = [c for c in message.metrics.columns if self._is_wanted(c.name)]
+        if not columns:
+            return None
+        kept = event_pb2.Metrics(steps=message.metrics.steps, columns=columns)
+        message.metrics.CopyFrom(kept)
+        return message.SerializeToString()
+
+
+def _encode(
+    part: Sequence[StoredEvent], runs: Mapping[str, Run], wanted: _Filter, position: int
+) -> bytes:
+    response = pb.WatchMetricsResponse(cursor=str(position))
+    for event in part:
+        run = runs.get(event.run_id)
+        payload = wanted.pick(event) if run is not None and wanted.wants(run) else None
+        if run is not None and payload is not None:
+            batch = response.batches.add(run_id=run.id, experiment=run.experiment)
+            batch.event.MergeFromString(payload)
+    return response.SerializeToString()
+
+
+def _parts(batch: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:
+    """Split events into messages of a bounded size; a heartbeat is one empty message."""
+    if not batch:
+        return [()]
+    parts: list[Sequence[StoredEvent]] = []
+    start = size = 0
+    for index, event in enumerate(batch):
+        if index > start and size + len(event.payload) > _MAX_MESSAGE_BYTES:
+            parts.append(batch[start:index])
+            start, size = index, 0
+        size += len(event.payload) + 64
+    parts.append(batch[start:])
+    return parts

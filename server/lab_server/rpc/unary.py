@@ -1,0 +1,278 @@
+"""The RPCs of TrainingService that answer once. What each does lives behind the seams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+import lab_server
+from lab_core.errors import Violation
+from lab_rpc.v1 import event_pb2, run_pb2, training_service_pb2
+from lab_server.errors import InvalidRequest, NotFound, Unavailable
+from lab_server.executors.catalogue import Catalogue
+from lab_server.files import artifacts
+from lab_server.files.home import Home
+from lab_server.messages.configs import (
+    experiment_to_proto,
+    overrides_from_proto,
+    plan_to_proto,
+    run_order_from_proto,
+    schema_to_proto,
+)
+from lab_server.messages.runs import fingerprint, request_from_proto, run_to_proto
+from lab_server.model.run import Run, RunState
+from lab_server.rpc import auth, requests
+from lab_server.rpc.interceptors import Context
+from lab_server.rpc.limits import Limits
+from lab_server.rpc.paging import Paging
+from lab_server.store import Store
+from lab_server.supervisor.protocol import Supervision
+from lab_server.watch import history
+
+pb = training_service_pb2
+
+
+class Service:
+    """Handlers by the names of their RPCs; errors of theirs become statuses around them."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        supervisor: Supervision,
+        store: Store,
+        paging: Paging,
+        limits: Limits,
+        home: Path,
+    ) -> None:
+        self._catalogue = catalogue
+        self._supervisor = supervisor
+        self._store = store
+        self._paging = paging
+        self._limits = limits
+        self._home = Home(home)
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Take no new runs from now on."""
+        self._is_draining = True
+
+    # N802: the names are those of the RPCs
+    async def GetServerInfo(  # noqa: N802
+        self, request: pb.GetServerInfoRequest, _context: Context
+    ) -> pb.GetServerInfoResponse:
+        """Tell the server's version and what it has."""
+        slots = self._supervisor.slots()
+        principal = auth.current()
+        return pb.GetServerInfoResponse(
+            version=lab_server.__version__,
+            slots=[pb.Slot(name=slot.name, run_id=run_id) for slot, run_id in slots],
+            queue_length=self._supervisor.queue_length(),
+            queue_limit=self._supervisor.queue_limit,
+            principal=principal.name,
+            role=principal.role.name.lower(),
+        )
+
+    async def ListExperiments(  # noqa: N802
+        self, request: pb.ListExperimentsRequest, _context: Context
+    ) -> pb.ListExperimentsResponse:
+        """List the experiments that the server can run."""
+        entries = await self._catalogue.entries()
+        return pb.ListExperimentsResponse(experiments=map(experiment_to_proto, entries))
+
+    async def GetExperiment(  # noqa: N802
+        self, request: pb.GetExperimentRequest, _context: Context
+    ) -> pb.GetExperimentResponse:
+        """Get one experiment with the schema of its configs."""
+        entry = await self._catalogue.get(request.name)
+        return pb.GetExperimentResponse(
+            experiment=experiment_to_proto(entry),
+            schema=schema_to_proto(entry.schema) if entry.schema else None,
+        )
+
+    async def PlanRun(  # noqa: N802
+        self, request: pb.PlanRunRequest, _context: Context
+    ) -> pb.PlanRunResponse:
+        """Validate a config message and resolve it; run nothing."""
+        requests.check_config(request.config)
+        plan = await self._catalogue.plan(
+            request.experiment,
+            overrides_from_proto(request.config),
+            run_order_from_proto(request.config),
+        )
+        return pb.PlanRunResponse(plan=plan_to_proto(request.experiment, plan))
+
+    async def CreateRun(  # noqa: N802
+        self, request: pb.CreateRunRequest, _context: Context
+    ) -> pb.CreateRunResponse:
+        """Create a run, which does not start yet."""
+        self._must_take_runs()
+        requests.check_create(request, (slot.device for slot, _ in self._supervisor.slots()))
+        if request.HasField("parent"):
+            await self._check_parent(request)
+        wanted = request_from_proto(request)
+        plan = await self._catalogue.plan(wanted.experiment, wanted.overrides, wanted.run_order)
+        _check_models(wanted.models, (item.key for item in plan.items))
+        run = await self._supervisor.create(
+            wanted,
+            owner=auth.current().name,
+            config_hash=plan.hash,
+            key=self._key("create", request.idempotency_key),
+            fingerprint=fingerprint(request),
+        )
+        return pb.CreateRunResponse(run=self._to_proto(run))
+
+    async def StartRun(  # noqa: N802
+        self, request: pb.StartRunRequest, _context: Context
+    ) -> pb.StartRunResponse:
+        """Queue a created run; with resume, a stopped or failed one."""
+        self._must_take_runs()
+        checks = requests.Checks()
+        checks.text("idempotency_key", request.idempotency_key, requests.MAX_KEY_CHARS)
+        checks.done()
+        run = await self._own(request.run_id)
+        # The run itself may be among them: the call may be a retry.
+        others = [live for live in self._supervisor.live() if live.id != run.id]
+        self._limits.check_runs(auth.current(), others)
+        run = await self._supervisor.start(
+            run.id, resume=request.resume, key=self._key(run.id, request.idempotency_key)
+        )
+        return pb.StartRunResponse(run=self._to_proto(run))
+
+    async def GetRun(  # noqa: N802
+        self, request: pb.GetRunRequest, _context: Context
+    ) -> pb.GetRunResponse:
+        """Get a run as it is now."""
+        return pb.GetRunResponse(run=self._to_proto(await self._run(request.run_id)))
+
+    async def ListRuns(  # noqa: N802
+        self, request: pb.ListRunsRequest, _context: Context
+    ) -> pb.ListRunsResponse:
+        """List runs, the newest first unless asked otherwise."""
+        page = await self._store.list(self._paging.query(request))
+        return pb.ListRunsResponse(
+            runs=[self._to_proto(run) for run in page.runs],
+            next_page_token=self._paging.token(request, page.next_after),
+        )
+
+    async def UpdateRun(  # noqa: N802
+        self, request: pb.UpdateRunRequest, _context: Context
+    ) -> pb.UpdateRunResponse:
+        """Change a run's name, tags or notes."""
+        paths = requests.check_update(request)
+        run = await self._own(request.run_id)
+        run = await self._supervisor.update(
+            run.id,
+            name=request.name if "name" in paths else None,
+            tags=tuple(dict.fromkeys(request.tags)) if "tags" in paths else None,
+            notes=request.notes if "notes" in paths else None,
+        )
+        return pb.UpdateRunResponse(run=self._to_proto(run))
+
+    async def DeleteRun(  # noqa: N802
+        self, request: pb.DeleteRunRequest, _context: Context
+    ) -> pb.DeleteRunResponse:
+        """Delete a run that has ended, with all its files."""
+        run = await self._own(request.run_id, is_exact=True)
+        await self._supervisor.delete(run.id)
+        return pb.DeleteRunResponse()
+
+    async def StopRun(  # noqa: N802
+        self, request: pb.StopRunRequest, _context: Context
+    ) -> pb.StopRunResponse:
+        """Ask a run to stop; returns when the request is recorded."""
+        checks = requests.Checks()
+        checks.seconds("grace_s", request.grace_s)
+        checks.done()
+        run = await self._own(request.run_id)
+        run = await self._supervisor.stop(
+            run.id,
+            checkpoint=request.checkpoint,
+            grace_s=request.grace_s if request.HasField("grace_s") else None,
+        )
+        return pb.StopRunResponse(run=self._to_proto(run))
+
+    async def QueryMetrics(  # noqa: N802
+        self, request: pb.QueryMetricsRequest, _context: Context
+    ) -> pb.QueryMetricsResponse:
+        """Get a run's metrics, downsampled to a number of points."""
+        requests.check_patterns(request.names)
+        run = await self._run(request.run_id)
+        series = await history.query_metrics(
+            self._store,
+            run.id,
+            names=tuple(request.names),
+            max_points=request.max_points,
+            min_step=request.min_step if request.HasField("min_step") else None,
+            max_step=request.max_step if request.HasField("max_step") else None,
+        )
+        return pb.QueryMetricsResponse(
+            series=[
+                pb.MetricSeries(
+                    name=s.name, steps=s.steps, values=s.values, num_points=s.num_points
+                )
+                for s in series
+            ]
+        )
+
+    async def ListArtifacts(  # noqa: N802
+        self, request: pb.ListArtifactsRequest, _context: Context
+    ) -> pb.ListArtifactsResponse:
+        """List the files of a run."""
+        run = await self._run(request.run_id)
+        found = await artifacts.list_artifacts(self._folder(run))
+        return pb.ListArtifactsResponse(
+            artifacts=[event_pb2.Artifact(path=a.path, size_bytes=a.size_bytes) for a in found]
+        )
+
+    def _to_proto(self, run: Run) -> run_pb2.Run:
+        is_waiting = run.state is RunState.QUEUED
+        position = self._supervisor.queue_position(run.id) if is_waiting else 0
+        return run_to_proto(run, home=self._home, queue_position=position)
+
+    def _folder(self, run: Run) -> Path:
+        return self._home.run_folder(run.experiment, run.id).path
+
+    async def _run(self, run_id: str) -> Run:
+        run = await self._supervisor.get(requests.check_run_id(run_id))
+        structlog.contextvars.bind_contextvars(run=run.id)
+        return run
+
+    async def _own(self, run_id: str, *, is_exact: bool = False) -> Run:
+        run = await self._run(run_id)
+        if is_exact and run.id != run_id:
+            raise NotFound(
+                "run", run_id, f"did you mean {run.id}? What is deleted must be named whole"
+            )
+        auth.must_own(run)
+        return run
+
+    async def _check_parent(self, request: pb.CreateRunRequest) -> None:
+        parent = await self._run(request.parent.run_id)
+        if parent.id != request.parent.run_id:
+            raise NotFound("run", request.parent.run_id, f"did you mean {parent.id}?")
+        if parent.experiment != request.experiment:
+            sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same"
+            raise InvalidRequest([Violation("parent.run_id", sentence)])
+
+    def _must_take_runs(self) -> None:
+        if self._is_draining:
+            raise Unavailable("the server is stopping and takes no new runs; try again in a minute")
+
+    def _key(self, purpose: str, key: str) -> str | None:
+        # A key is its principal's own: nobody gets another's run by guessing it.
+        return f"{auth.current().name}/{purpose}/{key}" if key else None
+
+
+def _check_models(models: Iterable[str], keys: Iterable[str]) -> None:
+    known = set(keys)
+    unknown = [name for name in models if name not in known]
+    if unknown:
+        raise InvalidRequest(
+            [
+                Violation("models", f"{name[:100]!r} is not an item of the experiment")
+                for name in unknown
+            ]
+        )

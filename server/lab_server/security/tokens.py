@@ -1,0 +1,184 @@
+"""Bearer tokens: made, listed and revoked in a file that keeps only their hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lab_core.errors import SettingsError
+from lab_server.errors import Unauthenticated
+from lab_server.model.roles import Principal, Role
+
+_log = structlog.get_logger("lab_server.tokens")
+
+PREFIX = "lab"
+_SECRET_BYTES = 32
+_SIGN_IN = "ask an admin for one (`lab-server tokens create`) and set LAB_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is kept of a token. Times are seconds since 1970.
+
+    Attributes:
+        id: its public part, by which it is listed and revoked.
+        name: of the principal: the owner of the runs that it creates.
+        sha256: of the secret part. It is random and long, so no salt and no slow hash are needed.
+        expire_time: 0 for never.
+    """
+
+    id: str
+    name: str
+    role: str
+    sha256: str
+    create_time: float
+    expire_time: float = 0.0
+    is_revoked: bool = False
+
+    def is_expired(self, now: float) -> bool:
+        """Tell whether its time is over."""
+        return bool(self.expire_time) and now >= self.expire_time
+
+
+class TokenFile:
+    """The tokens in a file, written by the command line and read by servers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, Token]:
+        """Return the tokens by id; a file that is not there has none.
+
+        Raises:
+            SettingsError: If the file is not what `create` writes.
+        """
+        try:
+            data = json.loads(self._path.read_text(encoding="utf-8"))
+            tokens = [Token(**_known(entry)) for entry in data["tokens"]]
+            for token in tokens:
+                Role[token.role.upper()]
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise SettingsError(
+                f"cannot read the tokens in {self._path}: {error.strerror}"
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise SettingsError(f"{self._path} is no file of `lab-server tokens`") from None
+        return {token.id: token for token in tokens}
+
+    def create(self, name: str, role: Role, expire_time: float = 0.0) -> str:
+        """Add a token and return it, whole; nobody can tell it again."""
+        token_id, secret = secrets.token_hex(4), secrets.token_urlsafe(_SECRET_BYTES)
+        token = Token(
+            token_id, name, role.name.lower(), _hash(secret), round(time.time()), expire_time
+        )
+        with self._change() as tokens:
+            tokens[token_id] = token
+        return f"{PREFIX}_{token_id}_{secret}"
+
+    def revoke(self, token_id: str) -> bool:
+        """Make a token invalid for good; False when there is none of this id."""
+        with self._change() as tokens:
+            if token_id in tokens:
+                tokens[token_id] = replace(tokens[token_id], is_revoked=True)
+            return token_id in tokens
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[dict[str, Token]]:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Guards the file against a second command that changes it at the same time.
+        with self._path.with_name(self._path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            tokens = self.read()
+            yield tokens
+            text = json.dumps({"tokens": [asdict(token) for token in tokens.values()]}, indent=1)
+            partial = self._path.with_name(self._path.name + ".new")
+            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+
+
+class Tokens:
+    """Says who brings a token; notices when the file changes."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            SettingsError: If it is not there, or not what `lab-server tokens` writes.
+        """
+        self._path = path
+        self._file = TokenFile(path)
+        self._stamp = _stamp(path)
+        if self._stamp is None:
+            raise SettingsError(
+                f"there is no file of tokens at {path}; make it with `lab-server tokens create`"
+            )
+        self._tokens = self._file.read()
+
+    def principal(self, header: str) -> Principal:
+        """Return who sends an authorization header.
+
+        Raises:
+            Unauthenticated: If it holds no token, or one that is wrong, expired or revoked.
+        """
+        self._reload()
+        scheme, _, text = header.partition(" ")
+        if scheme.lower() != "bearer" or not text:
+            raise Unauthenticated(f"this server needs a token; {_SIGN_IN}")
+        prefix, _, rest = text.strip().partition("_")
+        token_id, _, secret = rest.partition("_")
+        token = self._tokens.get(token_id)
+        # Compared also for an unknown id, so that both take as long.
+        is_right = hmac.compare_digest(token.sha256 if token else _hash(""), _hash(secret))
+        if token is None or not is_right or prefix != PREFIX:
+            raise Unauthenticated(f"the token is not valid on this server; {_SIGN_IN}")
+        if token.is_revoked:
+            raise Unauthenticated(f"the token was revoked; {_SIGN_IN}")
+        if token.is_expired(time.time()):
+            raise Unauthenticated(f"the token has expired; {_SIGN_IN}")
+        return Principal(token.name, Role[token.role.upper()])
+
+    def _reload(self) -> None:
+        stamp = _stamp(self._path)
+        if stamp == self._stamp or stamp is None:
+            return
+        self._stamp = stamp
+        try:
+            self._tokens = self._file.read()
+        except SettingsError as error:
+            _log.error("the changed tokens are not used", reason=str(error))
+        else:
+            _log.info("tokens reloaded", count=len(self._tokens))
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: entry[name] for name in Token.__dataclass_fields__ if name in entry}
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -1,0 +1,284 @@
+"""The server's settings: flags over environment over file over defaults."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from lab_core.errors import SettingsError
+from lab_server.settings.address import Address
+from lab_server.supervisor.slot_table import parse_slots
+
+ENV_PREFIX = "LAB_"
+# Variables of the same prefix that are not the server's settings.
+_CLIENT_VARIABLES = frozenset(
+    {"LAB_SERVER", "LAB_TOKEN", "LAB_TLS", "LAB_CA", "LAB_CERT", "LAB_KEY"}
+)
+_OTHER_VARIABLES = _CLIENT_VARIABLES | {
+    "LAB_DATA_PATH",
+    "LAB_CONFIG",
+    "LAB_RUN_ATTEMPT",
+    "LAB_TRAINER",
+}
+
+Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Settings(BaseSettings):
+    """All that can be said about a server; `lab-server config` prints it with its origins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    grpc: str = Field("127.0.0.1:50051", description="HOST:PORT of gRPC; port 0 takes a free one")
+    http: str = Field("127.0.0.1:8080", description="HOST:PORT of /metrics, /healthz and /readyz")
+    home: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("lab-train"),
+        description="folder of the store, the runs and their files",
+    )
+    slots: str = Field(
+        "", description="cpu:N or cuda:0,cuda:1*2; empty: every GPU, or one CPU slot without any"
+    )
+    experiments: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="module or file with experiments, beside those of installed packages"
+    )
+    queue_limit: Count = Field(1000, description="how many runs may wait for a slot")
+    max_retries: Annotated[int, Field(ge=0, le=1000)] = Field(
+        2, description="how often a run is tried again after its trainer died, unless it says so"
+    )
+    max_runtime_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="longest time a run may train, in seconds; 0: no limit"
+    )
+    grace_s: Seconds = Field(10.0, description="seconds a run gets to stop by itself")
+    stall_timeout_s: Seconds = Field(
+        600.0, description="seconds without any sign of life after which a trainer counts as hung"
+    )
+    on_shutdown: Literal["leave", "stop"] = Field(
+        "leave", description="trainers at the server's end: leave them running, or stop them"
+    )
+    drain_s: Seconds = Field(
+        5.0, description="seconds that calls get to finish at the server's end"
+    )
+    retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="delete ended runs after so many days; 0: never"
+    )
+    retention_count: Annotated[int, Field(ge=0)] = Field(
+        0, description="keep so many ended runs and delete the oldest; 0: keep all"
+    )
+    heartbeat_s: Seconds = Field(15.0, description="seconds between signs of life of idle streams")
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="log lines for people or as JSON; auto: human on a terminal"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least grave log line"
+    )
+    tls_cert: Path | None = Field(None, description="server certificate chain, PEM")
+    tls_key: Path | None = Field(None, description="private key of the certificate, PEM")
+    tls_client_ca: Path | None = Field(
+        None, description="CA that client certificates must come from (mTLS), PEM"
+    )
+    tokens: Path | None = Field(
+        None, description="file of tokens made by `lab-server tokens`; set, every call needs one"
+    )
+    insecure: bool = Field(
+        False, description="allow binding beyond this machine without TLS and tokens"
+    )
+    max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = Field(
+        4 * 1024 * 1024, description="largest request, in bytes"
+    )
+    max_streams: Count = Field(200, description="streams that one principal may have open")
+    max_runs: Count = Field(1000, description="runs of one principal that may wait or train")
+    keepalive_s: Seconds = Field(
+        20.0, description="seconds between pings on idle connections, so that proxies keep them"
+    )
+    idle_connection_s: Seconds = Field(
+        3600.0, description="seconds after which a connection without calls is closed"
+    )
+    handshake_s: Seconds = Field(10.0, description="seconds a new connection gets to say hello")
+
+    @field_validator("grpc", "http")
+    @classmethod
+    def _is_an_address(cls, text: str) -> str:
+        Address.parse(text)
+        return text
+
+    @field_validator("slots")
+    @classmethod
+    def _are_slots(cls, text: str) -> str:
+        try:
+            if text:
+                parse_slots(text)
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
+        return text
+
+    @field_validator("home")
+    @classmethod
+    def _is_absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: set both or none")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        return self
+
+    @model_validator(mode="after")
+    def _is_not_open_to_the_world(self) -> Settings:
+        is_secured = self.tls_cert is not None and self.tokens is not None
+        if is_secured or self.insecure:
+            return self
+        for name, address in (("grpc", self.grpc_address), ("http", self.http_address)):
+            if not address.is_loopback:
+                raise ValueError(
+                    f"{name}={address} can be reached from other machines: set tls_cert, tls_key and "
+                    "tokens (see `lab-server certs init` and `lab-server tokens create`), "
+                    "or say insecure"
+                )
+        return self
+
+    @property
+    def grpc_address(self) -> Address:
+        """Where gRPC listens."""
+        return Address.parse(self.grpc)
+
+    @property
+    def http_address(self) -> Address:
+        """Where /metrics is."""
+        return Address.parse(self.http)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `load` hands over, which knows where each value comes from."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, with for each name its origin: "flag", "environment", "file" or "default"."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def said(self, name: str) -> str:
+        """Return a setting's name as whoever set it said it: "--slots", "LAB_SLOTS" or "slots"."""
+        return _said(name, self.origins)
+
+
+def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Loaded:
+    """Return the effective settings.
+
+    Args:
+        flags: what the command line says; None stands for what it does not say.
+        file: a TOML file of settings by name; without it the one that LAB_CONFIG names, if any.
+
+    Raises:
+        SettingsError: If a value is wrong or a name unknown: all that is wrong, at once.
+    """
+    file = file or (Path(os.environ["LAB_CONFIG"]) if os.environ.get("LAB_CONFIG") else None)
+    in_file, unknown = _read_file(file) if file else ({}, [])
+    sources = {
+        "file": in_file,
+        "environment": dict(EnvSettingsSource(Settings)()),
+        "flag": {name: value for name, value in (flags or {}).items() if value is not None},
+    }
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(names(), "default")
+    for origin, source in sources.items():
+        values |= source
+        origins |= dict.fromkeys(source, origin)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise SettingsError("\n".join([*unknown, *_sentences(error, origins)])) from None
+    if unknown:
+        raise SettingsError("\n".join(unknown))
+    return Loaded(settings, origins, _unknown_variables())
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of all settings, in the order of their declaration."""
+    return tuple(Settings.model_fields)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of a file, and what is wrong with its names."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} is not TOML: {error}") from None
+    unknown = [name for name in values if name not in names()]
+    problems = [f"in the settings file {path}: {_unknown(name, names())}" for name in unknown]
+    return {name: values[name] for name in values if name not in unknown}, problems
+
+
+def _unknown(name: str, choices: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, choices, n=1)
+    return f"unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _unknown_variables() -> tuple[str, ...]:
+    known = tuple(ENV_PREFIX + name.upper() for name in names())
+    return tuple(
+        "ignored an " + _unknown(name, known).replace("setting", "environment variable")
+        for name in sorted(os.environ)
+        if name.startswith(ENV_PREFIX) and name not in known and name not in _OTHER_VARIABLES
+    )
+
+
+def _said(name: str, origins: Mapping[str, str]) -> str:
+    forms = {"flag": f"--{name.replace('_', '-')}", "environment": f"{ENV_PREFIX}{name.upper()}"}
+    return forms.get(origins.get(name, "default"), name)
+
+
+def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+    sentences = []
+    for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["loc"]:
+            # our own validators quote the value themselves
+            got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+            message = f"{message[:1].lower()}{message[1:]}{got}"
+            message = f"{_said(str(problem['loc'][0]), origins)}: {message}"
+        sentences.append(message)
+    return sentences

@@ -1,0 +1,65 @@
+"""The seam between the surface and the supervisor, who owns every live run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from lab_server.executors import Slot
+from lab_server.model.run import Run, RunRequest
+
+
+class Supervision(Protocol):
+    """What the RPCs and the gauges need of the supervisor."""
+
+    @property
+    def queue_limit(self) -> int:
+        """The largest number of runs that may wait."""
+
+    def queue_length(self) -> int:
+        """Return how many runs wait."""
+
+    def queue_position(self, run_id: str) -> int:
+        """Return a run's place among those that wait, from 1; 0 when it does not wait."""
+
+    def slots(self) -> Sequence[tuple[Slot, str]]:
+        """Return every slot with the id of the run that has it, "" when it is free."""
+
+    def live(self) -> Sequence[Run]:
+        """Return the runs that wait or have a process, as they are now."""
+
+    def lag_s(self, run_id: str) -> float:
+        """Return the age in seconds of the oldest event that is in the spool and not in the log."""
+
+    async def create(
+        self,
+        request: RunRequest,
+        *,
+        owner: str,
+        config_hash: str,
+        key: str | None,
+        fingerprint: str,
+    ) -> Run:
+        """Create a run, or return the one of the same key."""
+
+    async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
+        """Queue a created run; with resume, a stopped or failed one."""
+
+    async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
+        """Ask a run to stop."""
+
+    async def update(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: tuple[str, ...] | None = None,
+        notes: str | None = None,
+    ) -> Run:
+        """Change what is not None."""
+
+    async def delete(self, run_id: str) -> None:
+        """Delete an ended run with its files."""
+
+    async def get(self, run_id: str) -> Run:
+        """Return a run by its id, or by a prefix that only one has."""

@@ -1,0 +1,116 @@
+"""The first acts of a trainer: to be found, to stand apart, and to write to its own log."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from lab_core.errors import SettingsError
+from lab_server.executors.protocol import LaunchSpec
+from lab_server.files.run_folder import RunFolder
+from lab_server.processes import proc
+
+RUN_ATTEMPT = "LAB_RUN_ATTEMPT"
+"""Environment variable: "RUN_ID/ATTEMPT"."""
+
+
+def claim(spec: LaunchSpec) -> bool:
+    """Begin a session, and say in the pid file who trains; False when another process does already."""
+    os.setsid()
+    folder = RunFolder(spec.folder)
+    me = proc.identify(os.getpid())
+    assert me is not None, "/proc knows the process that reads it"
+    proc.write_marker(proc.marker(me))
+    os.environ[RUN_ATTEMPT] = f"{spec.run_id}/{spec.attempt}"
+    return proc.write_pid_file(folder.pid_file(spec.attempt), me)
+
+
+def redirect_output(log: Path) -> int:
+    """Send what is printed, by C code and children too, to the log; return where it begins."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(nothing)
+    offset = os.fstat(fd).st_size
+    os.close(fd)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        # not the forkserver's objects: an experiment's module may have replaced those
+        file = open(number, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+        setattr(sys, name, file)
+        setattr(sys, f"__{name}__", file)
+    return offset
+
+
+def set_signals(terminate: Callable[[], None]) -> None:
+    """Have SIGTERM call `terminate`, and leave Ctrl-C to the server in whose terminal it is pressed."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: terminate())
+
+
+def tie_children() -> None:
+    """Make descendants findable and, where they are forked by the training thread, die with it."""
+    proc.become_subreaper()
+    # The kernel sends the signal when the forking *thread* ends, so only the main one's forks get it;
+    # and not those of a fork, which may end to detach them.
+    trainer = os.getpid()
+    is_ours: list[bool] = [False]
+
+    def before() -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        is_ours[0] = is_main and os.getpid() == trainer
+
+    def after() -> None:
+        if is_ours[0]:
+            proc.die_with_parent()
+
+    os.register_at_fork(before=before, after_in_child=after)
+
+
+def seed_by(run_id: str) -> None:
+    """Let experiments that set no seed differ from run to run, and be repeated by a retry."""
+    seed = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big")
+    random.seed(seed)
+    for name, function in (("numpy.random", "seed"), ("torch", "manual_seed")):
+        if name in sys.modules:  # else it is seeded by the system, when it is imported
+            getattr(sys.modules[name], function)(seed)
+
+
+def set_device(device: str, num_threads: int) -> None:
+    """Show the trainer its device alone, and give it its share of the threads."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if device.startswith("cuda:"):
+        index = int(device.removeprefix("cuda:"))
+        # the server's own list, if it has one, is what its numbers mean
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else str(index)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(num_threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(num_threads)
+
+
+def check_device(device: str) -> None:
+    """Refuse to train on the CPU what was given a GPU.
+
+    Raises:
+        SettingsError: If torch cannot use it.
+    """
+    torch = sys.modules.get("torch")
+    if device.startswith("cuda:") and torch is not None and not torch.cuda.is_available():
+        raise SettingsError(
+            f"torch {torch.__version__} cannot use the GPU of the slot {device}; see to the driver and "
+            "torch's CUDA version, or start the server with --slots cpu:1"
+        )

@@ -1,0 +1,45 @@
+"""A hub that also tells the operator of each change of state: a log line, and a counter of ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from lab_server.logs import RUNS
+from lab_server.messages import events as codec
+from lab_server.model.run import RunState
+from lab_server.store import Store, StoredEvent
+from lab_server.watch.hub import Hub
+
+_log = structlog.get_logger(RUNS)
+
+
+class AnnouncingHub(Hub):
+    """Looks at what is published, when it is published: after it is in the store."""
+
+    def __init__(self, store: Store, registry: CollectorRegistry) -> None:
+        super().__init__(store)
+        self._ended = Counter(
+            "lab_runs_ended_total",
+            "Runs that ended since the server started, by their last state.",
+            ("state",),
+            registry=registry,
+        )
+        for state in RunState:
+            if state.is_terminal:
+                self._ended.labels(state.value)  # from 0 on, or the first end would be no increase
+
+    def publish(self, events: Sequence[StoredEvent]) -> None:
+        """Tell subscribers of events, and the operator of states."""
+        super().publish(events)
+        for event in events:
+            fact = codec.decode_state(event.payload) if event.kind == "state" else None
+            if fact is None:
+                continue
+            state = fact.state
+            write = _log.warning if state is RunState.FAILED else _log.info
+            write("run changed its state", run=event.run_id, state=state.value, reason=fact.reason)
+            if state.is_terminal:
+                self._ended.labels(state.value).inc()
