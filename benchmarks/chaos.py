@@ -296,12 +296,12 @@ def twins(folder: Path) -> dict[int, Result]:
 
 def stored_events(home: Path, run_id: str) -> list[Event]:
     """Read a run's log from the store itself."""
-    from lab_client import _convert
+    from lab_client.protocol import convert
     from lab_rpc.v1.event_pb2 import RunEvent
 
     with contextlib.closing(sqlite3.connect(home / "lab.db")) as db:
         rows = db.execute("SELECT payload FROM events WHERE run_id = ? ORDER BY seq", (run_id,))
-        return [_convert.event(RunEvent.FromString(payload)) for (payload,) in rows]
+        return [convert.event(RunEvent.FromString(payload)) for (payload,) in rows]
 
 
 class Report:

@@ -101,7 +101,7 @@ def class_section(kind: type) -> Iterator[str]:
     yield f"### {kind.__name__}{f' ({bases[0]})' if bases else ''}\n"
     yield markdown(kind.__doc__ or "") + "\n"
     if kind.__name__ in ("Client", "AsyncClient"):
-        from lab_client._base import BaseClient
+        from lab_client.transport.base import BaseClient
 
         yield signature(kind.__name__, BaseClient.__init__)
         yield markdown((BaseClient.__doc__ or "").partition("\n\n")[2]) + "\n"

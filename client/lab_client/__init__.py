@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab_client import experiment as experiment
-    from lab_client.aio import AsyncClient as AsyncClient
-    from lab_client.aio_run import AsyncRun as AsyncRun
-    from lab_client.catalogue import AsyncExperiment as AsyncExperiment
-    from lab_client.catalogue import Experiment as Experiment
-    from lab_client.client import Client as Client
+    from lab_client.aio.client import AsyncClient as AsyncClient
+    from lab_client.aio.run import AsyncRun as AsyncRun
     from lab_client.configs import Plan as Plan
     from lab_client.errors import AlreadyExists as AlreadyExists
     from lab_client.errors import ConfigError as ConfigError
@@ -33,21 +30,24 @@ if TYPE_CHECKING:
     from lab_client.events import Event as Event
     from lab_client.events import Point as Point
     from lab_client.history import History as History
-    from lab_client.run import Run as Run
     from lab_client.runs import RunInfo as RunInfo
     from lab_client.runs import RunOptions as RunOptions
     from lab_client.runs import RunState as RunState
+    from lab_client.sync.client import Client as Client
+    from lab_client.sync.experiment import AsyncExperiment as AsyncExperiment
+    from lab_client.sync.experiment import Experiment as Experiment
+    from lab_client.sync.run import Run as Run
 
 _MODULES = {
-    "AsyncClient": "aio",
-    "AsyncExperiment": "catalogue",
-    "AsyncRun": "aio_run",
+    "AsyncClient": "aio.client",
+    "AsyncExperiment": "sync.experiment",
+    "AsyncRun": "aio.run",
     "AlreadyExists": "errors",
-    "Client": "client",
+    "Client": "sync.client",
     "ConfigError": "errors",
     "DeadlineExceeded": "errors",
     "Event": "events",
-    "Experiment": "catalogue",
+    "Experiment": "sync.experiment",
     "ExperimentNotFound": "errors",
     "History": "history",
     "InvalidState": "errors",
@@ -56,7 +56,7 @@ _MODULES = {
     "Plan": "configs",
     "Point": "events",
     "QueueFull": "errors",
-    "Run": "run",
+    "Run": "sync.run",
     "RunFailed": "errors",
     "RunInfo": "runs",
     "RunNotFound": "errors",
@@ -103,7 +103,7 @@ def __getattr__(name: str) -> Any:
     elif name in _SUBMODULES:
         value = import_module(f"lab_client.{name}")
     elif name == "__version__":
-        from lab_client._version import client_version
+        from lab_client.transport.version import client_version
 
         value = client_version()
     else:

@@ -24,11 +24,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lab_client.client import Client
 from lab_client.configs import Plan, RunOrder
 from lab_client.errors import InvalidState
-from lab_client.run import Run
 from lab_client.runs import RunOptions
+from lab_client.sync.client import Client
+from lab_client.sync.run import Run
 
 __all__ = ["add_pytorch_models", "calculate_configs", "client", "connect", "create", "start"]
 

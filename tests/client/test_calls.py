@@ -12,10 +12,10 @@ import grpc
 import pytest
 
 from lab_client import RunOptions, RunState, errors
-from lab_client.aio import AsyncClient
-from lab_client.aio_run import AsyncRun
-from lab_client.client import Client
-from lab_client.run import Run
+from lab_client.aio.client import AsyncClient
+from lab_client.aio.run import AsyncRun
+from lab_client.sync.client import Client
+from lab_client.sync.run import Run
 from lab_rpc.v1 import event_pb2, training_service_pb2
 from tests.client.conftest import MakeClient
 from tests.client.twin import Twin

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lab_client import _convert
 from lab_client.cli.compare import tables
 from lab_client.cli.render import runs_table
+from lab_client.protocol import convert
 from tests.client.twin import Twin
 
 RUN_ID = "20261123-081233-mnist-ab12cd"
@@ -23,7 +23,7 @@ def info(twin: Twin) -> Any:
     run = twin.add_run(name="a name", tags=["best", "guide"])
     run.train(num_events=1)
     run.measure(4, accuracy=[0.5], loss=[0.25], other=[1.5])
-    return replace(_convert.run(run.message), id=RUN_ID)
+    return replace(convert.run(run.message), id=RUN_ID)
 
 
 def printed(table: RenderableType, width: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab_client import errors
-from lab_client._download import Download
+from lab_client.protocol.download import Download
 from tests.client.twin import Twin, TwinRun
 
 

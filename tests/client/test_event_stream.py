@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab_client import errors
-from lab_client._streams import EventStream
+from lab_client.protocol.streams import EventStream
 from lab_rpc.v1 import event_pb2
 from lab_rpc.v1 import training_service_pb2 as pb
 

@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab_client import Client, _convert
-from lab_client._progress import BarView, LinesView, ProgressView, important, make_view
+from lab_client import Client
 from lab_client.cli.live import LiveView
 from lab_client.history import History
+from lab_client.protocol import convert
+from lab_client.views.progress import BarView, LinesView, ProgressView, important, make_view
 from lab_rpc.v1 import event_pb2
 from tests.client.twin import Twin, TwinRun
 
 
 def watch(run: TwinRun, view: ProgressView) -> None:
     for event in run.log:
-        view.update(_convert.event(event))
+        view.update(convert.event(event))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def run(twin: Twin) -> TwinRun:
 
 @pytest.fixture
 def new(twin: Twin) -> Any:
-    return _convert.run(twin.add_run(name="digits").message)
+    return convert.run(twin.add_run(name="digits").message)
 
 
 def test_a_view_keeps_where_the_run_is(run: TwinRun, new: Any) -> None:
@@ -94,7 +95,7 @@ def test_the_live_view_draws_state_bar_metrics_and_plots(run: TwinRun, new: Any)
     view = LiveView(new, History("r", {}))
     watch(run, view)
     run.measure(4, loss=[0.2, 0.15, 0.12, 0.1])
-    view.update(_convert.event(run.log[-1]))
+    view.update(convert.event(run.log[-1]))
     console = Console(file=io.StringIO(), width=100, record=True)
     console.print(view)
     text = console.export_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab_client import Client
-from lab_client._notebook import sparkline
+from lab_client.views.notebook import sparkline
 from lab_rpc.v1 import event_pb2
 from tests.client.twin import Twin
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from lab_client import Client, _sync
-from lab_client._pump import _AHEAD, Pump, Silent
+from lab_client import Client
+from lab_client.sync import shell
+from lab_client.sync.pump import _AHEAD, Pump, Silent
 
 
 class Call:
@@ -127,7 +128,7 @@ def test_closing_a_client_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None:
             self.may_close.wait()
 
-    monkeypatch.setattr(_sync, "_CLOSE_S", 0.01)
+    monkeypatch.setattr(shell, "_CLOSE_S", 0.01)
     channel = Stuck()
     client = Client("localhost:1")
     client._channel = channel  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab_client import errors
-from lab_client._retry import Attempts, Reconnect, Timeouts
+from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
 
 
 class Clock:

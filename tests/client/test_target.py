@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab_client import Client, errors
-from lab_client._target import make_target
+from lab_client.transport.target import make_target
 
 
 @pytest.fixture(autouse=True)

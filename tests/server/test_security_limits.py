@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from lab_client._channel import OPTIONS as CHANNEL_OPTIONS
+from lab_client.transport.channel import OPTIONS as CHANNEL_OPTIONS
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from lab_server.messages import events
 from lab_server.model.run import RunState

@@ -11,8 +11,8 @@ import typer
 
 from lab_client import errors
 from lab_client.cli.context import Settings
-from lab_client.client import Client
 from lab_client.configs import ExperimentSchema, PlainValue
+from lab_client.sync.client import Client
 
 _WORDS: dict[str, PlainValue] = {"true": True, "false": False, "null": None, "none": None}
 _TEXT = re.compile(r"str( \| None)?")

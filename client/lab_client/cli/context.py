@@ -18,8 +18,8 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from lab_client import errors
-from lab_client._target import token_warning
-from lab_client.client import Client
+from lab_client.sync.client import Client
+from lab_client.transport.target import token_warning
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import typer
 
 from lab_client import errors
-from lab_client._target import Target, make_target, token_warning
-from lab_client._version import client_version
 from lab_client.cli.context import EXIT_NO_CONNECTION, AsJson, Settings, print_json
+from lab_client.transport.target import Target, make_target, token_warning
+from lab_client.transport.version import client_version
 
 _TIMEOUT_S = 5.0
 _ADVICE = re.compile(r"[;,]?( or)? see[a-z ]*: lab doctor$", re.IGNORECASE)

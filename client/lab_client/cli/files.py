@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lab_client._download import safe_relative
 from lab_client.cli.arguments import RunId
 from lab_client.cli.context import AsJson, connect, console, print_json
 from lab_client.errors import ArtifactNotFound
+from lab_client.protocol.download import safe_relative
 
 
 def register(app: typer.Typer) -> None:

@@ -12,14 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lab_client._progress import LinesView, ProgressView, important
 from lab_client.cli.context import console
 from lab_client.cli.render import STYLES, number, plot
 from lab_client.errors import InvalidState
 from lab_client.events import Checkpoint, Event, Metrics, StateChange, Truncate
 from lab_client.history import History
-from lab_client.run import Run
 from lab_client.runs import RunInfo, RunState
+from lab_client.sync.run import Run
+from lab_client.views.progress import LinesView, ProgressView, important
 
 _MOST_POINTS = 4000
 _FEWEST_POINTS = 4  # fewer are read faster than drawn

@@ -16,8 +16,8 @@ from lab_client.cli.arguments import (
 from lab_client.cli.context import EXIT_FAILED, AsJson, connect, print_json
 from lab_client.cli.live import show_live
 from lab_client.errors import InvalidRequest, Violation
-from lab_client.run import Run
 from lab_client.runs import RunOptions, RunState
+from lab_client.sync.run import Run
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it has ended.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", "-t", help="A label; may be repeated.")]

@@ -15,16 +15,17 @@ from typing import Any, TypeVar
 
 import grpc
 
-from lab_client import _channel, _operations
-from lab_client._base import BaseClient
-from lab_client._operations import Operation, Steps
-from lab_client._pump import Pump, Silent
-from lab_client._retry import Attempts, Reconnect
-from lab_client._status import is_transport, to_error
-from lab_client._streams import Resumable
-from lab_client._version import check_version
 from lab_client.errors import InvalidState, LabError, Unavailable
+from lab_client.protocol import operations
+from lab_client.protocol.operations import Operation, Steps
+from lab_client.protocol.retry import Attempts, Reconnect
+from lab_client.protocol.status import is_transport, to_error
+from lab_client.protocol.streams import Resumable
 from lab_client.runs import ServerInfo
+from lab_client.sync.pump import Pump, Silent
+from lab_client.transport import channel
+from lab_client.transport.base import BaseClient
+from lab_client.transport.version import check_version
 
 T = TypeVar("T")
 _CLOSE_S = 3.0
@@ -35,7 +36,7 @@ class SyncShell(BaseClient):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._metadata = _channel.metadata(self._target)
+        self._metadata = channel.metadata(self._target)
         self._is_closed = False
         self._forget_channel()
 
@@ -64,13 +65,13 @@ class SyncShell(BaseClient):
             call = self._calls.get(rpc)
             if call is None:
                 if self._channel is None:
-                    self._channel = _channel.open_channel(self._target)
-                call = self._calls[rpc] = _channel.bind(self._channel, rpc)
+                    self._channel = channel.open_channel(self._target)
+                call = self._calls[rpc] = channel.bind(self._channel, rpc)
             return call
 
     def _check_server(self, timeout_s: float | None = None) -> ServerInfo:
         """Ask the server what it is and whether it can be talked to."""
-        info = self._unary(_operations.server_info(), timeout_s)
+        info = self._unary(operations.server_info(), timeout_s)
         check_version(info.version, self.address)
         self._is_checked = True
         return info

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 
-from lab_client._retry import Timeouts
-from lab_client._target import Target, make_target, token_warning
 from lab_client.errors import UnencryptedToken
+from lab_client.protocol.retry import Timeouts
+from lab_client.transport.target import Target, make_target, token_warning
 
 
 class BaseClient:

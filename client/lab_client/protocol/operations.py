@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from lab_client import _convert as convert
 from lab_client.configs import (
     ExperimentInfo,
     ExperimentSchema,
@@ -22,6 +21,7 @@ from lab_client.configs import (
 )
 from lab_client.errors import CheckpointNotFound, InvalidRequest, Violation
 from lab_client.history import History
+from lab_client.protocol import convert
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunPage, RunParent, RunState, ServerInfo
 from lab_rpc.v1 import run_pb2
 from lab_rpc.v1 import training_service_pb2 as pb

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from lab_client import _folds, _operations, _streams
-from lab_client._async import AsyncShell
-from lab_client._download import Download
-from lab_client._operations import Overrides
-from lab_client.aio_run import AsyncRun
-from lab_client.catalogue import AsyncExperiment
+from lab_client.aio.run import AsyncRun
+from lab_client.aio.shell import AsyncShell
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
 from lab_client.errors import InvalidRequest
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
+from lab_client.protocol import folds, operations, streams
+from lab_client.protocol.download import Download
+from lab_client.protocol.operations import Overrides
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+from lab_client.sync.experiment import AsyncExperiment
 
 
 class AsyncClient(AsyncShell):
@@ -51,7 +51,7 @@ class AsyncClient(AsyncShell):
 
     async def server_info(self) -> ServerInfo:
         """Return what the server says of itself. See `Client.server_info`."""
-        return await self._do(_operations.server_info())
+        return await self._do(operations.server_info())
 
     async def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
         """Wait for a server that is starting. See `Client.wait_ready`."""
@@ -59,11 +59,11 @@ class AsyncClient(AsyncShell):
 
     async def experiments(self) -> tuple[ExperimentInfo, ...]:
         """Return the experiments that the server can run. See `Client.experiments`."""
-        return await self._do(_operations.experiments())
+        return await self._do(operations.experiments())
 
     async def experiment(self, name: str) -> AsyncExperiment:
         """Return a handle to an experiment. See `Client.experiment`."""
-        return AsyncExperiment(self, *await self._do(_operations.experiment(name)))
+        return AsyncExperiment(self, *await self._do(operations.experiment(name)))
 
     async def plan(
         self,
@@ -74,7 +74,7 @@ class AsyncClient(AsyncShell):
         models: Iterable[str] | None = None,
     ) -> Plan:
         """Resolve a config message and run nothing. See `Client.plan`."""
-        return await self._do(_operations.plan(experiment, overrides, run_order, models))
+        return await self._do(operations.plan(experiment, overrides, run_order, models))
 
     async def create(
         self,
@@ -91,7 +91,7 @@ class AsyncClient(AsyncShell):
         idempotency_key: str | None = None,
     ) -> AsyncRun:
         """Create a run, which does not start yet. See `Client.create`."""
-        operation = _operations.create(
+        operation = operations.create(
             experiment,
             overrides,
             run_order=run_order,
@@ -107,11 +107,11 @@ class AsyncClient(AsyncShell):
 
     async def start(self, run_id: str, *, resume: bool = False) -> RunInfo:
         """Queue a created run, or resume an ended one. See `Client.start`."""
-        return await self._do(_operations.start(run_id, resume=resume))
+        return await self._do(operations.start(run_id, resume=resume))
 
     async def get(self, run_id: str) -> RunInfo:
         """Return a run as it is now. See `Client.get`."""
-        return await self._do(_operations.get(run_id))
+        return await self._do(operations.get(run_id))
 
     async def run(self, run_id: str) -> AsyncRun:
         """Attach to a run, from anywhere. See `Client.run`."""
@@ -128,10 +128,10 @@ class AsyncClient(AsyncShell):
         limit: int | None = None,
     ) -> AsyncIterator[AsyncRun]:
         """Yield the runs for which all filters hold. See `Client.runs`."""
-        pages = _operations.Pages(limit)
+        pages = operations.Pages(limit)
         while not pages.is_over:
             page = await self._do(
-                _operations.list_runs(
+                operations.list_runs(
                     experiment=experiment,
                     states=states,
                     tags=tags,
@@ -153,17 +153,17 @@ class AsyncClient(AsyncShell):
         notes: str | None = None,
     ) -> RunInfo:
         """Change a run's name, tags or notes. See `Client.update`."""
-        return await self._do(_operations.update(run_id, name=name, tags=tags, notes=notes))
+        return await self._do(operations.update(run_id, name=name, tags=tags, notes=notes))
 
     async def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with all its files. See `Client.delete`."""
-        await self._do(_operations.delete(run_id))
+        await self._do(operations.delete(run_id))
 
     async def stop(
         self, run_id: str, *, checkpoint: bool = False, grace_s: float | None = None
     ) -> RunInfo:
         """Ask a run to stop. See `Client.stop`."""
-        return await self._do(_operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
+        return await self._do(operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
 
     async def fork(
         self,
@@ -178,7 +178,7 @@ class AsyncClient(AsyncShell):
         start: bool = True,
     ) -> AsyncRun:
         """Start a new run from another's checkpoint. See `Client.fork`."""
-        steps = _operations.fork(
+        steps = operations.fork(
             run_id,
             step,
             overrides,
@@ -198,7 +198,7 @@ class AsyncClient(AsyncShell):
             info = await self.get(run_id)
             if info.state.is_terminal and info.last_seq <= after_seq:
                 return
-        stream = _streams.EventStream(run_id, after_seq, _folds.to_events)
+        stream = streams.EventStream(run_id, after_seq, folds.to_events)
         async for event in self._read(stream, timeout_s):
             yield event
 
@@ -213,7 +213,7 @@ class AsyncClient(AsyncShell):
         from_start: bool = False,
     ) -> AsyncIterator[MetricsUpdate]:
         """Yield the metrics of many runs, without end. See `Client.watch_metrics`."""
-        stream = _streams.metrics_stream(
+        stream = streams.metrics_stream(
             run_ids=run_ids,
             experiment=experiment,
             tags=tags,
@@ -234,14 +234,14 @@ class AsyncClient(AsyncShell):
     ) -> History:
         """Return a run's metrics so far. See `Client.query_metrics`."""
         return await self._do(
-            _operations.query_metrics(
+            operations.query_metrics(
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
         )
 
     async def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """Return the files of a run. See `Client.artifacts`."""
-        return await self._do(_operations.artifacts(run_id))
+        return await self._do(operations.artifacts(run_id))
 
     async def download(
         self, run_id: str, path: str, to: str | os.PathLike[str] | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab_client import _folds
-from lab_client._streams import EventStream, Fold, T, as_list
 from lab_client.errors import InvalidRequest, InvalidState, RunFailed, Violation
+from lab_client.protocol import folds
+from lab_client.protocol.streams import EventStream, Fold, T, as_list
 from lab_client.runs import RunInfo, RunState
 
 
@@ -42,15 +42,15 @@ class RunHandle:
         return f"<{type(self).__name__} {info.id} {info.experiment} {info.state} step {info.step}{total}>"
 
     def _repr_html_(self) -> str:
-        from lab_client._notebook import run_html
         from lab_client.history import History
+        from lab_client.views.notebook import run_html
 
         return run_html(self._info, History(self.id, {}))
 
-    def _point_fold(self, names: Iterable[str] | None, every: int) -> _folds.PointFold:
+    def _point_fold(self, names: Iterable[str] | None, every: int) -> folds.PointFold:
         if every < 1:
             raise InvalidRequest([Violation("every", f"every must be at least 1, got {every}")])
-        return _folds.PointFold(as_list(names), every)
+        return folds.PointFold(as_list(names), every)
 
     def _event_stream(
         self, fold: Fold[T], info: RunInfo, after_seq: int, follow: bool

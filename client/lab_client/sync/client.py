@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from lab_client import _folds, _operations, _streams
-from lab_client._download import Download
-from lab_client._operations import Overrides
-from lab_client._sync import SyncShell
-from lab_client.catalogue import Experiment
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
 from lab_client.errors import InvalidRequest
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
-from lab_client.run import Run
+from lab_client.protocol import folds, operations, streams
+from lab_client.protocol.download import Download
+from lab_client.protocol.operations import Overrides
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+from lab_client.sync.experiment import Experiment
+from lab_client.sync.run import Run
+from lab_client.sync.shell import SyncShell
 
 
 class Client(SyncShell):
@@ -48,7 +48,7 @@ class Client(SyncShell):
 
     def server_info(self) -> ServerInfo:
         """Return what the server says of itself: its version, slots and queue."""
-        return self._do(_operations.server_info())
+        return self._do(operations.server_info())
 
     def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
         """Wait for a server that is starting.
@@ -60,7 +60,7 @@ class Client(SyncShell):
 
     def experiments(self) -> tuple[ExperimentInfo, ...]:
         """Return the experiments that the server can run."""
-        return self._do(_operations.experiments())
+        return self._do(operations.experiments())
 
     def experiment(self, name: str) -> Experiment:
         """Return a handle to an experiment, with the schema of its configs.
@@ -68,7 +68,7 @@ class Client(SyncShell):
         Raises:
             ExperimentNotFound: if there is none with this name.
         """
-        return Experiment(self, *self._do(_operations.experiment(name)))
+        return Experiment(self, *self._do(operations.experiment(name)))
 
     def plan(
         self,
@@ -83,7 +83,7 @@ class Client(SyncShell):
         Raises:
             ConfigError: if it is wrong, with all that is wrong.
         """
-        return self._do(_operations.plan(experiment, overrides, run_order, models))
+        return self._do(operations.plan(experiment, overrides, run_order, models))
 
     def create(
         self,
@@ -117,7 +117,7 @@ class Client(SyncShell):
         Raises:
             ConfigError: if the configs are wrong, with all that is wrong.
         """
-        operation = _operations.create(
+        operation = operations.create(
             experiment,
             overrides,
             run_order=run_order,
@@ -138,7 +138,7 @@ class Client(SyncShell):
             InvalidState: if it was started before, or cannot be resumed.
             QueueFull: if too many runs wait already.
         """
-        return self._do(_operations.start(run_id, resume=resume))
+        return self._do(operations.start(run_id, resume=resume))
 
     def get(self, run_id: str) -> RunInfo:
         """Return a run as it is now; a prefix of its id that no other run has will do.
@@ -146,7 +146,7 @@ class Client(SyncShell):
         Raises:
             RunNotFound: if there is none.
         """
-        return self._do(_operations.get(run_id))
+        return self._do(operations.get(run_id))
 
     def run(self, run_id: str) -> Run:
         """Attach to a run, from anywhere; a prefix of its id that no other run has will do.
@@ -177,10 +177,10 @@ class Client(SyncShell):
                 it for the largest first.
             limit: at most so many; None for all.
         """
-        pages = _operations.Pages(limit)
+        pages = operations.Pages(limit)
         while not pages.is_over:
             page = self._do(
-                _operations.list_runs(
+                operations.list_runs(
                     experiment=experiment,
                     states=states,
                     tags=tags,
@@ -202,7 +202,7 @@ class Client(SyncShell):
         notes: str | None = None,
     ) -> RunInfo:
         """Change a run's name, tags (all of them) or notes; what is None stays."""
-        return self._do(_operations.update(run_id, name=name, tags=tags, notes=notes))
+        return self._do(operations.update(run_id, name=name, tags=tags, notes=notes))
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with all its files.
@@ -210,7 +210,7 @@ class Client(SyncShell):
         Raises:
             InvalidState: if it has not ended.
         """
-        self._do(_operations.delete(run_id))
+        self._do(operations.delete(run_id))
 
     def stop(
         self, run_id: str, *, checkpoint: bool = False, grace_s: float | None = None
@@ -225,7 +225,7 @@ class Client(SyncShell):
         Raises:
             InvalidState: if it has ended already.
         """
-        return self._do(_operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
+        return self._do(operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
 
     def fork(
         self,
@@ -254,7 +254,7 @@ class Client(SyncShell):
         Raises:
             CheckpointNotFound: if there is no such checkpoint.
         """
-        steps = _operations.fork(
+        steps = operations.fork(
             run_id,
             step,
             overrides,
@@ -282,7 +282,7 @@ class Client(SyncShell):
             info = self.get(run_id)
             if info.state.is_terminal and info.last_seq <= after_seq:
                 return iter(())
-        stream = _streams.EventStream(run_id, after_seq, _folds.to_events)
+        stream = streams.EventStream(run_id, after_seq, folds.to_events)
         return self._read(stream, timeout_s)
 
     def watch_metrics(
@@ -305,7 +305,7 @@ class Client(SyncShell):
             cursor: go on after this `MetricsUpdate.cursor`.
             from_start: without a cursor, begin with the oldest event and not with the next one.
         """
-        stream = _streams.metrics_stream(
+        stream = streams.metrics_stream(
             run_ids=run_ids,
             experiment=experiment,
             tags=tags,
@@ -334,14 +334,14 @@ class Client(SyncShell):
             max_step: the last step.
         """
         return self._do(
-            _operations.query_metrics(
+            operations.query_metrics(
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
         )
 
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """Return the files of a run."""
-        return self._do(_operations.artifacts(run_id))
+        return self._do(operations.artifacts(run_id))
 
     def download(self, run_id: str, path: str, to: str | os.PathLike[str] | None = None) -> Path:
         """Download a file of a run; what an earlier try left behind is not fetched again.

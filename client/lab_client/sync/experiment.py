@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from lab_client.configs import ExperimentInfo, ExperimentSchema, Plan
 
 if TYPE_CHECKING:
-    from lab_client._operations import Overrides
-    from lab_client.aio import AsyncClient
-    from lab_client.aio_run import AsyncRun
-    from lab_client.client import Client
-    from lab_client.run import Run
+    from lab_client.aio.client import AsyncClient
+    from lab_client.aio.run import AsyncRun
+    from lab_client.protocol.operations import Overrides
+    from lab_client.sync.client import Client
+    from lab_client.sync.run import Run
 
 
 class _ExperimentHandle:
@@ -35,7 +35,7 @@ class _ExperimentHandle:
         return f"<{type(self).__name__} {self.name}: {len(self.schema.items)} config items>"
 
     def _repr_html_(self) -> str:
-        from lab_client._notebook import experiment_html
+        from lab_client.views.notebook import experiment_html
 
         return experiment_html(self.info, self.schema)
 

@@ -11,9 +11,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from lab_client import _convert as convert
 from lab_client.errors import EventGap
 from lab_client.events import MetricsUpdate
+from lab_client.protocol import convert
 from lab_rpc.v1 import event_pb2
 from lab_rpc.v1 import training_service_pb2 as pb
 

@@ -8,8 +8,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
-from lab_client._target import Target
 from lab_client.errors import ConnectionSettingsError
+from lab_client.transport.target import Target
 from lab_rpc.v1 import training_service_pb2
 
 SERVICE = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]

@@ -8,19 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab_client import _folds
-from lab_client._download import safe_relative
-from lab_client._handle import RunHandle
-from lab_client._progress import ProgressView, make_view
-from lab_client._streams import EventStream, Fold, T
 from lab_client.errors import LabError
 from lab_client.events import Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
+from lab_client.protocol import folds
+from lab_client.protocol.download import safe_relative
+from lab_client.protocol.handle import RunHandle
+from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
+from lab_client.views.progress import ProgressView, make_view
 
 if TYPE_CHECKING:
-    from lab_client._operations import Overrides
-    from lab_client.client import Client
+    from lab_client.protocol.operations import Overrides
+    from lab_client.sync.client import Client
 
 
 class Run(RunHandle):
@@ -97,7 +97,7 @@ class Run(RunHandle):
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
     ) -> Iterator[Event]:
         """Yield every event: the history after a seq, then live, up to the run's end."""
-        return self._stream(_folds.to_events, after_seq, follow, timeout_s)
+        return self._stream(folds.to_events, after_seq, follow, timeout_s)
 
     def metrics(
         self,
@@ -127,13 +127,13 @@ class Run(RunHandle):
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
     ) -> Iterator[MetricsBatch]:
         """Yield what was measured by columns, as it was recorded: the fastest way to read a run."""
-        return self._stream(_folds.to_batches, after_seq, follow, timeout_s)
+        return self._stream(folds.to_batches, after_seq, follow, timeout_s)
 
     def logs(
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
     ) -> Iterator[LogLine]:
         """Yield the lines that the trainer logged or printed."""
-        return self._stream(_folds.to_lines, after_seq, follow, timeout_s)
+        return self._stream(folds.to_lines, after_seq, follow, timeout_s)
 
     def _stream(
         self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None
@@ -166,7 +166,7 @@ class Run(RunHandle):
 
     def _show(self, view: ProgressView, timeout_s: float | None = None) -> None:
         """Give a view what comes, up to the run's end, and tell it when nobody answers."""
-        stream = EventStream(self.id, self._info.last_seq, _folds.to_events)
+        stream = EventStream(self.id, self._info.last_seq, folds.to_events)
         tell = partial(view.no_answer, self._client.address)
         for event in self._client._read(stream, timeout_s, tell):
             view.update(event)
@@ -204,7 +204,7 @@ class Run(RunHandle):
         )
 
     def _repr_html_(self) -> str:
-        from lab_client._notebook import run_html
+        from lab_client.views.notebook import run_html
 
         try:
             return run_html(self.refresh(), self.history(max_points=100))

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab_client import _folds
-from lab_client._download import safe_relative
-from lab_client._handle import RunHandle
-from lab_client._progress import make_view
-from lab_client._streams import EventStream, Fold, T
 from lab_client.events import Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
+from lab_client.protocol import folds
+from lab_client.protocol.download import safe_relative
+from lab_client.protocol.handle import RunHandle
+from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
+from lab_client.views.progress import make_view
 
 if TYPE_CHECKING:
-    from lab_client._operations import Overrides
-    from lab_client.aio import AsyncClient
+    from lab_client.aio.client import AsyncClient
+    from lab_client.protocol.operations import Overrides
 
 
 class AsyncRun(RunHandle):
@@ -92,7 +92,7 @@ class AsyncRun(RunHandle):
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
     ) -> AsyncIterator[Event]:
         """Yield every event, up to the run's end. See `Run.events`."""
-        return self._stream(_folds.to_events, after_seq, follow, timeout_s)
+        return self._stream(folds.to_events, after_seq, follow, timeout_s)
 
     def metrics(
         self,
@@ -110,13 +110,13 @@ class AsyncRun(RunHandle):
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
     ) -> AsyncIterator[MetricsBatch]:
         """Yield what was measured by columns. See `Run.batches`."""
-        return self._stream(_folds.to_batches, after_seq, follow, timeout_s)
+        return self._stream(folds.to_batches, after_seq, follow, timeout_s)
 
     def logs(
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
     ) -> AsyncIterator[LogLine]:
         """Yield the lines that the trainer logged or printed."""
-        return self._stream(_folds.to_lines, after_seq, follow, timeout_s)
+        return self._stream(folds.to_lines, after_seq, follow, timeout_s)
 
     async def _stream(
         self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None
@@ -134,7 +134,7 @@ class AsyncRun(RunHandle):
         await self.refresh()
         if self._must_end():
             with make_view(progress, self._info) as view:
-                stream = EventStream(self.id, self._info.last_seq, _folds.to_events)
+                stream = EventStream(self.id, self._info.last_seq, folds.to_events)
                 tell = partial(view.no_answer, self._client.address)
                 async for event in self._client._read(stream, timeout_s, tell):
                     view.update(event)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import translate
 
-from lab_client import _convert as convert
 from lab_client.events import Event, Log, LogLine, Metrics, MetricsBatch, Point
+from lab_client.protocol import convert
 from lab_rpc.v1 import event_pb2
 
 
