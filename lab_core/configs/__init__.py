@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab_core.configs._base import BaseConfigs
-from lab_core.configs._items import Item
-from lab_core.configs._plain import PlainValue
-from lab_core.configs._plan import Plan, PlanItem, config_hash, plan
-from lab_core.configs._report import ListingRow, computed, hyperparams, listing, to_yaml_data
-from lab_core.configs._resolve import calculate, check
-from lab_core.configs._schema import Aggregate, Group, Schema, SchemaItem
+from lab_core.configs.instances.base import BaseConfigs
+from lab_core.configs.instances.items import Item
+from lab_core.configs.instances.report import (
+    ListingRow,
+    computed,
+    hyperparams,
+    listing,
+    to_yaml_data,
+)
+from lab_core.configs.instances.resolve import calculate, check
+from lab_core.configs.schema.plain import PlainValue
+from lab_core.configs.schema.plan import Plan, PlanItem, config_hash, plan
+from lab_core.configs.schema.schema import Aggregate, Group, Schema, SchemaItem
 from lab_core.errors import ConfigError, Violation
 
 __all__ = [
@@ -56,8 +62,8 @@ def schema(configs_class: type[BaseConfigs]) -> Schema:
     """Return everything about a config class as plain data, with the docs beside its declarations."""
     import inspect
 
-    from lab_core.configs._docs import all_docs
-    from lab_core.configs._spec import spec_of
+    from lab_core.configs.classes.docs import all_docs
+    from lab_core.configs.classes.spec import spec_of
 
     found = spec_of(configs_class).schema
     return found.with_docs(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from lab_core.configs._plain import PlainValue, accepts_none
+from lab_core.configs.schema.plain import PlainValue, accepts_none
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from lab_core.configs._suggest import did_you_mean
+from lab_core.configs.schema.suggest import did_you_mean
 from lab_core.errors import ConfigError, Violation
 
 if TYPE_CHECKING:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
 
 class Item:
@@ -27,7 +27,7 @@ class Item:
     def __getattr__(self, name: str) -> Item:
         if name.startswith("_"):
             raise AttributeError(name)
-        from lab_core.configs._spec import spec_of
+        from lab_core.configs.classes.spec import spec_of
 
         known = spec_of(self._owner).schema.keys()
         key = f"{self.key}.{name}"

@@ -6,10 +6,10 @@ import inspect
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from lab_core.configs._annotations import MISSING, evaluate
+from lab_core.configs.classes.annotations import MISSING, evaluate
 
 if TYPE_CHECKING:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
 _NAMES = frozenset({"c", "cfg", "conf", "config", "configs"})
 
@@ -78,7 +78,7 @@ def _takes_configs(parameter: inspect.Parameter) -> bool:
 
 
 def _is_configs(annotation: object) -> bool:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
     if isinstance(annotation, str):
         # not evaluated: it may name a class that is only known to type checkers

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lab_core.configs._schema import Aggregate, Schema, SchemaItem
+from lab_core.configs.schema.schema import Aggregate, Schema, SchemaItem
 from lab_core.errors import ConfigError, Violation
 
 Source = Literal["override", "assigned", "default", "aggregate", "option", "built", "missing"]

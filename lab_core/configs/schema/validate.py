@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from lab_core.configs._choices import Chooser
-from lab_core.configs._constraints import broken
-from lab_core.configs._plain import Misfit, TooLarge, describe, fit, is_settable, parse_type
-from lab_core.configs._schema import Schema, SchemaItem
-from lab_core.configs._suggest import did_you_mean, shown
+from lab_core.configs.schema.choices import Chooser
+from lab_core.configs.schema.constraints import broken
+from lab_core.configs.schema.plain import Misfit, TooLarge, describe, fit, is_settable, parse_type
+from lab_core.configs.schema.schema import Schema, SchemaItem
+from lab_core.configs.schema.suggest import did_you_mean, shown
 from lab_core.errors import ConfigError, Violation
 
 AcceptObject = Callable[[str, Any], bool]

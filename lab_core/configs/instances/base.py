@@ -7,10 +7,10 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from lab_core.configs._declarations import Declarations, Option, read_class, registered
-from lab_core.configs._items import ItemAttribute, key_of
-from lab_core.configs._state import State
-from lab_core.configs._suggest import did_you_mean
+from lab_core.configs.classes.declarations import Declarations, Option, read_class, registered
+from lab_core.configs.instances.items import ItemAttribute, key_of
+from lab_core.configs.instances.state import State
+from lab_core.configs.schema.suggest import did_you_mean
 from lab_core.errors import ConfigError, Violation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,7 +90,7 @@ class BaseConfigs(metaclass=_ConfigsMeta):
         attributes = vars(self)
         state = attributes.get("_lab_own_state")
         if state is None:
-            from lab_core.configs._spec import spec_of
+            from lab_core.configs.classes.spec import spec_of
 
             state = State(spec_of(type(self)), self)
             attributes["_lab_own_state"] = state

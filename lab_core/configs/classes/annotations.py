@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab_core.configs._constraints import read_metadata
-from lab_core.configs._plain import PlainValue, is_plain, to_plain
+from lab_core.configs.schema.constraints import read_metadata
+from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
 
 MISSING: Any = object()
 """No annotation, or one that cannot be evaluated."""

@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
 
 def item_docs(cls: type) -> dict[str, str]:
@@ -79,7 +79,7 @@ def _is_directive(comment: str) -> bool:
 
 def all_docs(cls: type[BaseConfigs], keys: list[str]) -> dict[str, str]:
     """Return the docs of all items: the nearest class's that has one, else the option's function's."""
-    from lab_core.configs._spec import spec_of
+    from lab_core.configs.classes.spec import spec_of
 
     sources = spec_of(cls).sources
     docs: dict[str, str] = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lab_core.configs._plain import is_plain
-from lab_core.configs._spec import Source, Spec
-from lab_core.configs._state import State
+from lab_core.configs.classes.spec import Source, Spec
+from lab_core.configs.instances.state import State
+from lab_core.configs.schema.plain import is_plain
 from lab_core.errors import ConfigError, Violation
 
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from lab_core.configs._annotations import MISSING
-from lab_core.configs._build import build
-from lab_core.configs._choices import Choice, Chooser
-from lab_core.configs._spec import BoundOption, Source, Spec, merged
+from lab_core.configs.classes.annotations import MISSING
+from lab_core.configs.classes.build import build
+from lab_core.configs.classes.spec import BoundOption, Source, Spec, merged
+from lab_core.configs.schema.choices import Choice, Chooser
 from lab_core.errors import ConfigError, Violation
 
 if TYPE_CHECKING:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
 
 _NOT_NEEDED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-from lab_core.configs._plain import PlainValue, is_plain, to_plain
-from lab_core.configs._suggest import did_you_mean, shown
+from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
+from lab_core.configs.schema.suggest import did_you_mean, shown
 
 _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least", lambda value, bound: value >= bound),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from lab_core.configs._base import BaseConfigs
-from lab_core.configs._checks import run_checks
-from lab_core.configs._choices import Chooser
-from lab_core.configs._dict import configs_from_dict
-from lab_core.configs._spec import Spec, spec_of
-from lab_core.configs._validate import (
+from lab_core.configs.classes.spec import Spec, spec_of
+from lab_core.configs.instances.base import BaseConfigs
+from lab_core.configs.instances.checks import run_checks
+from lab_core.configs.instances.from_dict import configs_from_dict
+from lab_core.configs.schema.choices import Chooser
+from lab_core.configs.schema.validate import (
     aggregate_problems,
     clean_run_order,
     clean_values,

@@ -7,8 +7,8 @@ import types
 from collections.abc import Mapping
 from typing import Any, cast
 
-from lab_core.configs._base import BaseConfigs
-from lab_core.configs._plain import is_plain
+from lab_core.configs.instances.base import BaseConfigs
+from lab_core.configs.schema.plain import is_plain
 from lab_core.errors import ConfigError, Violation
 
 

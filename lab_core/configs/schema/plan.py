@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from lab_core.configs._choices import Choice, Chooser
-from lab_core.configs._plain import PlainValue
-from lab_core.configs._schema import Schema, SchemaItem
-from lab_core.configs._validate import (
+from lab_core.configs.schema.choices import Choice, Chooser
+from lab_core.configs.schema.plain import PlainValue
+from lab_core.configs.schema.schema import Schema, SchemaItem
+from lab_core.configs.schema.validate import (
     aggregate_problems,
     clean_run_order,
     clean_values,

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lab_core.configs._annotations import MISSING, TypeInfo
-from lab_core.configs._build import Build
-from lab_core.configs._declarations import Option, version
-from lab_core.configs._schema import Schema
+from lab_core.configs.classes.annotations import MISSING, TypeInfo
+from lab_core.configs.classes.build import Build
+from lab_core.configs.classes.declarations import Option, version
+from lab_core.configs.schema.schema import Schema
 
 if TYPE_CHECKING:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +72,8 @@ def spec_of(cls: type[BaseConfigs]) -> Spec:
 
 def merged(cls: type[BaseConfigs], substitutes: dict[str, type[BaseConfigs]]) -> Spec:
     """Return the merged class with other classes nested at some keys than were declared there."""
-    from lab_core.configs._describe import describe
-    from lab_core.configs._merge import Merge
+    from lab_core.configs.classes.describe import describe
+    from lab_core.configs.classes.merge import Merge
 
     merge = Merge(cls, substitutes=substitutes)
     merge.run()

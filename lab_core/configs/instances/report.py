@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from lab_core.configs._annotations import MISSING
-from lab_core.configs._base import BaseConfigs
-from lab_core.configs._choices import Choice
-from lab_core.configs._plain import PlainValue, is_plain, to_plain
-from lab_core.configs._plan import config_hash, is_hyperparam, origin_of
-from lab_core.configs._schema import SchemaItem
-from lab_core.configs._state import State
-from lab_core.configs._suggest import shown
+from lab_core.configs.classes.annotations import MISSING
+from lab_core.configs.instances.base import BaseConfigs
+from lab_core.configs.instances.state import State
+from lab_core.configs.schema.choices import Choice
+from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
+from lab_core.configs.schema.plan import config_hash, is_hyperparam, origin_of
+from lab_core.configs.schema.schema import SchemaItem
+from lab_core.configs.schema.suggest import shown
 
 _MAX_TEXT = 80
 

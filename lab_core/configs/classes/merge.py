@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lab_core.configs._annotations import MISSING, TypeInfo, evaluate, infer, understand
-from lab_core.configs._build import how_to_build
-from lab_core.configs._declarations import Declarations, read_class
-from lab_core.configs._spec import BoundOption, Source
+from lab_core.configs.classes.annotations import MISSING, TypeInfo, evaluate, infer, understand
+from lab_core.configs.classes.build import how_to_build
+from lab_core.configs.classes.declarations import Declarations, read_class
+from lab_core.configs.classes.spec import BoundOption, Source
 from lab_core.errors import ConfigError, Violation
 
 if TYPE_CHECKING:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
 _MAX_DEPTH = 8
 
@@ -161,7 +161,7 @@ def _evaluated(own: Declarations, annotation: object) -> Any:
 
 def _layers(cls: type) -> Iterator[Declarations]:
     """Yield what each class of the MRO declares, the nearest first."""
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
     for base in cls.__mro__:
         if base in (object, BaseConfigs) or base.__module__ == "typing":
@@ -181,7 +181,7 @@ def _is_shadowed(name: str, layers: list[Declarations]) -> bool:
 
 
 def _nested_class(info: TypeInfo, raw: Any) -> type[BaseConfigs] | None:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
     if isinstance(raw, BaseConfigs):
         return type(raw)

@@ -7,10 +7,11 @@ import inspect
 import pathlib
 from typing import TYPE_CHECKING
 
-from lab_core.configs._annotations import MISSING
-from lab_core.configs._declarations import Option
-from lab_core.configs._merge import Merge
-from lab_core.configs._plain import (
+from lab_core.configs.classes.annotations import MISSING
+from lab_core.configs.classes.declarations import Option
+from lab_core.configs.classes.merge import Merge
+from lab_core.configs.classes.spec import Source
+from lab_core.configs.schema.plain import (
     Misfit,
     PlainValue,
     accepts_none,
@@ -19,11 +20,10 @@ from lab_core.configs._plain import (
     parse_type,
     to_plain,
 )
-from lab_core.configs._schema import Aggregate, Group, Schema, SchemaItem
-from lab_core.configs._spec import Source
+from lab_core.configs.schema.schema import Aggregate, Group, Schema, SchemaItem
 
 if TYPE_CHECKING:
-    from lab_core.configs._base import BaseConfigs
+    from lab_core.configs.instances.base import BaseConfigs
 
 
 def describe(merge: Merge) -> Schema:
