@@ -26,7 +26,7 @@ RUN = Run("r1", RunRequest("mnist"))
 
 WRITER = """
 import asyncio, dataclasses, sys
-from lab_server import events
+from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest
 from lab_server.store import NewEvent, SqlStore
 
