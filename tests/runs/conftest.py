@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from lab_server.executors import Slot
 from lab_server.executors.local import LocalExecutor
+from lab_server.model.slot import Slot
 from tests.runs.rig import TOYS, Gate, Rig, Slotted
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_server.executors import Slot
 from lab_server.executors.local import LocalExecutor
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
+from lab_server.model.slot import Slot
 from lab_server.processes import proc
 from lab_server.store import SqlStore, StoredEvent
 from lab_server.supervisor import Supervisor, SupervisorOptions

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lab_server.errors import LaunchError, Unavailable
-from lab_server.executors import LaunchSpec
 from lab_server.executors.local import LocalExecutor
+from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.processes import proc
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lab_server.executors.protocol import LaunchSpec
 from lab_server.files.run_folder import RunFolder
+from lab_server.model.launch import LaunchSpec
 from lab_server.processes import proc
-from lab_server.trainer.spec import to_json
 from tests.runs.rig import PATIENCE_S, TOYS
 
 # Starts a forkserver, asks it for a launch, and dies while the forkserver still imports; or waits for
@@ -55,7 +54,7 @@ def spec(folder: Path) -> LaunchSpec:
 
 def ask_and_die(folder: Path, when: str) -> None:
     """Return when the server and its forkserver are gone."""
-    request = json.dumps({"id": 1, "op": "launch", "spec": to_json(spec(folder))})
+    request = json.dumps({"id": 1, "op": "launch", "spec": spec(folder).to_json()})
     command = [sys.executable, "-c", SERVER, str(TOYS), request, when]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lab_server.errors import QueueFull
-from lab_server.executors import Slot
 from lab_server.model.run import Run, RunOptions, RunRequest, RunState
+from lab_server.model.slot import Slot
 from lab_server.supervisor.queue import RunQueue
 from tests.runs.rig import Rig, becomes_true
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lab_core.errors import ConfigError, SettingsError
-from lab_server.executors import Slot
-from lab_server.supervisor.slot_table import (
-    MAX_SLOTS,
-    SlotTable,
-    fits,
-    num_threads_each,
-    parse_slots,
-)
+from lab_server.model.slot import MAX_SLOTS, Slot, parse_slots
+from lab_server.supervisor.slot_table import SlotTable, fits, num_threads_each
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ from typing import Any
 from lab_core.configs import PlainValue, Schema, SchemaItem
 from lab_core.errors import Violation
 from lab_server.errors import InvalidState, LaunchError, NotFound
-from lab_server.executors import ExperimentEntry, LaunchSpec, Slot, Usage
+from lab_server.executors.protocol import Usage
 from lab_server.messages import events
+from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunRequest, RunState, TrainerProcess
+from lab_server.model.slot import Slot
 from lab_server.store import NewEvent, Store, Submission
 from lab_server.watch.hub import Hub
 

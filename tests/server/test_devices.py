@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab_server.http.gpu_gauges import Devices, default_slots, missing_gpus
-from lab_server.supervisor.slot_table import parse_slots
+from lab_server.executors.gpus import default_slots, missing_gpus
+from lab_server.http.gpu_gauges import Devices
+from lab_server.model.slot import parse_slots
 
 
 class NVMLError(Exception):

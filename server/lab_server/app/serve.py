@@ -14,12 +14,11 @@ import structlog
 
 from lab_core.errors import SettingsError
 from lab_server import logs
-from lab_server.executors import Slot
+from lab_server.executors.gpus import default_slots, missing_gpus
 from lab_server.executors.local import LocalExecutor
-from lab_server.http.gpu_gauges import default_slots, missing_gpus
+from lab_server.model.slot import Slot, parse_slots
+from lab_server.model.sources import missing_source
 from lab_server.settings.settings import Loaded, Settings
-from lab_server.supervisor.slot_table import parse_slots
-from lab_server.trainer.registry import missing_source
 
 _log = structlog.get_logger("lab_server")
 

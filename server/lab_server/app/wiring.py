@@ -14,8 +14,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from lab_core.errors import LabError
-from lab_server.executors import Executor
 from lab_server.executors.catalogue import Catalogue
+from lab_server.executors.protocol import Executor
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.rpc import handlers as rpc

@@ -11,7 +11,8 @@ import structlog
 from lab_core.configs import PlainValue, Plan, Schema, plan
 from lab_core.errors import ConfigError, Violation
 from lab_server.errors import NotFound, Unavailable
-from lab_server.executors import Executor, ExperimentEntry
+from lab_server.executors.protocol import Executor
+from lab_server.model.experiment import ExperimentEntry
 
 _MAX_CHECKS = 4
 

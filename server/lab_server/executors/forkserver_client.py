@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lab_server.errors import LaunchError, Unavailable
-from lab_server.processes.proc import MARKER, MARKER_LENGTH
+from lab_server.processes.lineage import MARKER, MARKER_LENGTH
 
 _log = logging.getLogger(__name__)
 

@@ -13,19 +13,14 @@ from lab_core.configs import PlainValue, Schema
 from lab_core.errors import Violation
 from lab_server.errors import LaunchError
 from lab_server.executors.forkserver_client import ForkServerClient
-from lab_server.executors.protocol import (
-    DISK_FULL,
-    EXIT_DISK_FULL,
-    EXIT_INTERRUPTED,
-    ExperimentEntry,
-    LaunchSpec,
-    Slot,
-    Usage,
-)
+from lab_server.executors.protocol import Usage
 from lab_server.files.run_folder import RunFolder
+from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.launch import DISK_FULL, EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.model.run import TrainerProcess
-from lab_server.processes import proc
-from lab_server.trainer import spec as specs
+from lab_server.model.slot import Slot
+from lab_server.processes import lineage, proc
+from lab_server.processes.pid_file import read_pid_file
 
 _POLL_S = 0.01
 _REPORT_S = 0.5  # between a process's end and the forkserver's word on how it ended
@@ -89,7 +84,7 @@ class LocalExecutor:
         """
         folder = RunFolder(spec.folder)
         pid_file = folder.pid_file(spec.attempt)
-        process = proc.read_pid_file(pid_file)
+        process = read_pid_file(pid_file)
         if process is not None:
             return process
         try:
@@ -97,8 +92,8 @@ class LocalExecutor:
             folder.make()
         except OSError as error:
             raise LaunchError(f"{spec.folder} cannot be made: {error.strerror}") from error
-        await self._forkserver.ask("launch", spec=specs.to_json(spec))
-        process = proc.read_pid_file(pid_file)
+        await self._forkserver.ask("launch", spec=spec.to_json())
+        process = read_pid_file(pid_file)
         if process is None:
             raise LaunchError(
                 f"the trainer of {spec.run_id} could not write to {spec.folder}; is the disk full?"
@@ -108,8 +103,8 @@ class LocalExecutor:
 
     async def inspect(self, spec_folder: Path, attempt: int) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, else None."""
-        process = proc.read_pid_file(RunFolder(spec_folder).pid_file(attempt))
-        if process is None or not await asyncio.to_thread(proc.members, process):
+        process = read_pid_file(RunFolder(spec_folder).pid_file(attempt))
+        if process is None or not await asyncio.to_thread(lineage.members, process):
             return None
         return process
 
@@ -140,7 +135,7 @@ class LocalExecutor:
         deadline = asyncio.get_running_loop().time() + _KILL_S
         killed: dict[int, proc.ProcessStat] = {}
         # again, as long as there are some: between a look and the kill, one may have forked
-        while members := await asyncio.to_thread(proc.members_or_dying, process, killed):
+        while members := await asyncio.to_thread(lineage.members_or_dying, process, killed):
             for member in members:
                 proc.send_signal(member, signal.SIGKILL)
                 killed[member.pid] = member
@@ -152,7 +147,7 @@ class LocalExecutor:
 
     async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
         """Return what each trainer and its session use; one that is gone is not in it."""
-        found = await asyncio.to_thread(proc.sessions, trainers)
+        found = await asyncio.to_thread(lineage.sessions, trainers)
         tick_s, page_bytes = 1 / os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         return {
             trainer: Usage(

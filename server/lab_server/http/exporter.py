@@ -13,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 import lab_server
-from lab_server.executors import Executor, Usage
+from lab_server.executors.protocol import Executor, Usage
 from lab_server.http.gpu_gauges import Devices
 from lab_server.model.run import Run, RunState, TrainerProcess
 from lab_server.store import Store

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lab_rpc.v1 import config_pb2, experiment_pb2
-from lab_server.executors import ExperimentEntry
 from lab_server.messages.events import plain_value, plan_item
+from lab_server.model.experiment import ExperimentEntry
 
 if TYPE_CHECKING:
     from lab_core.configs import PlainValue, Plan, Schema, SchemaItem

@@ -22,8 +22,8 @@ from pydantic_settings import (
 )
 
 from lab_core.errors import SettingsError
+from lab_server.model.slot import parse_slots
 from lab_server.settings.address import Address
-from lab_server.supervisor.slot_table import parse_slots
 
 ENV_PREFIX = "LAB_"
 # Variables of the same prefix that are not the server's settings.

@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass, replace
 
 from lab_server.errors import LaunchError, StoreError
-from lab_server.executors.protocol import Executor, LaunchSpec
+from lab_server.executors.protocol import Executor
 from lab_server.files.log_tail import rest_of_log
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.messages import events
+from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunState, TrainerProcess
 from lab_server.supervisor.journal import Journal
 from lab_server.supervisor.options import SupervisorOptions

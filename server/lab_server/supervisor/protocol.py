@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from lab_server.executors import Slot
 from lab_server.model.run import Run, RunRequest
+from lab_server.model.slot import Slot
 
 
 class Supervision(Protocol):

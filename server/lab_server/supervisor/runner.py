@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from lab_server.errors import InvalidState
-from lab_server.executors.protocol import DISK_FULL, Executor, LaunchSpec
+from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
 from lab_server.messages import events
+from lab_server.model.launch import DISK_FULL, LaunchSpec
 from lab_server.model.run import Run, RunState
 from lab_server.supervisor.attempt import Attempt, Ending
 from lab_server.supervisor.journal import Journal

@@ -1,43 +1,12 @@
-"""Slots: the places in which runs train, and which of them are taken."""
+"""Which slots are taken, and by which run."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 
-from lab_core.errors import ConfigError, SettingsError, Violation
-from lab_server.executors.protocol import Slot
-
-MAX_SLOTS = 1024
-
-_PART = re.compile(r"cpu(?::(?P<num>\d{1,4}))?|(?P<gpu>cuda:\d{1,3})(?:\*(?P<shares>\d{1,3}))?")
-_SYNTAX = "say cpu:N for N runs at once, or cuda:0,cuda:1*2 for GPUs, *N for N runs on one"
-
-
-def parse_slots(text: str) -> tuple[Slot, ...]:
-    """Return the slots that a text such as "cpu:2" or "cuda:0,cuda:1*2" stands for.
-
-    Raises:
-        SettingsError: If it is not such a text, or names no slot, too many, or one twice.
-    """
-    slots: list[Slot] = []
-    for part in text.replace(" ", "").split(","):
-        match = _PART.fullmatch(part)
-        if match is None:
-            raise SettingsError(f"{part!r} is no kind of slot; {_SYNTAX}")
-        device = match["gpu"] or "cpu"
-        if any(slot.device == device for slot in slots):
-            raise SettingsError(f"{device} stands twice in {text!r}; {_SYNTAX}")
-        num = int(match["shares"] or match["num"] or 1)
-        if device == "cpu":
-            names = [f"cpu:{index}" for index in range(num)]
-        else:
-            names = [device] if num == 1 else [f"{device}#{index}" for index in range(num)]
-        slots += [Slot(name, device) for name in names[: MAX_SLOTS + 1]]
-    if not 0 < len(slots) <= MAX_SLOTS:
-        raise SettingsError(f"{text!r}: there must be 1 to {MAX_SLOTS} slots; {_SYNTAX}")
-    return tuple(slots)
+from lab_core.errors import ConfigError, Violation
+from lab_server.model.slot import Slot
 
 
 def num_threads_each(num_slots: int) -> int:

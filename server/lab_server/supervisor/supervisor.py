@@ -11,10 +11,11 @@ from pathlib import Path
 
 from lab_core.errors import LabError
 from lab_server.errors import AlreadyExists, InvalidState, NotFound, StoreError
-from lab_server.executors.protocol import Executor, Slot
+from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.run import Run, RunParent, RunRequest, RunState
+from lab_server.model.slot import Slot
 from lab_server.store.protocol import Store, Submission
 from lab_server.supervisor.journal import Journal, finish
 from lab_server.supervisor.options import SupervisorOptions

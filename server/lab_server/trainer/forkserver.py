@@ -28,10 +28,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lab_server.processes import proc
+from lab_server.model.launch import LaunchSpec
+from lab_server.processes import lineage
 from lab_server.trainer import setup
 from lab_server.trainer.registry import Registered, find
-from lab_server.trainer.spec import from_json
 
 _log = logging.getLogger("lab_server.forkserver")
 
@@ -140,7 +140,7 @@ class ForkServer:
 
     def _op_launch(self, request: dict[str, Any]) -> None:
         """Fork a trainer; answered as soon as it has, or has not, claimed the attempt."""
-        spec = from_json(request["spec"])
+        spec = LaunchSpec.from_json(request["spec"])
         configs = self._configs(spec.experiment)
         read_end, write_end = os.pipe()
 
@@ -231,8 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = socket.socket(fileno=options.fd)
     # not only by its socket: it looks there after its imports, and then it finds old requests first
-    proc.die_with_parent()
-    proc.become_subreaper()
+    lineage.die_with_parent()
+    lineage.become_subreaper()
     _preload([name for name in options.preload.split(",") if name])
     experiments = find(options.experiments)
     num_threads = len(os.listdir("/proc/self/task"))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lab_core.configs import BaseConfigs, schema
+from lab_server.model.sources import is_file
 
 ENTRY_POINTS = "lab.experiments"
 
@@ -66,33 +65,6 @@ def find(sources: Sequence[str]) -> dict[str, Registered]:
     return found
 
 
-def missing_source(source: str) -> str:
-    """Return a clause on what is not there of a source, "" when it can be found; imports nothing of it."""
-    if _is_file(source):
-        return "" if Path(source).is_file() else "there is no such file"
-    name, locations = "", None
-    # as in the forkserver, which is run by `python -m`
-    sys.path.insert(0, os.getcwd())
-    try:
-        for part in source.split("."):
-            name = f"{name}.{part}" if name else part
-            spec = _find_spec(name, locations)
-            if spec is None:
-                return f"there is no module {name}"
-            locations = list(spec.submodule_search_locations or ())
-    except (KeyError, ImportError):
-        return ""  # a namespace in a namespace, say: only its import will tell
-    finally:
-        sys.path.pop(0)
-    return ""
-
-
-def _find_spec(name: str, locations: Sequence[str] | None) -> ModuleSpec | None:
-    # not importlib.util.find_spec: it imports the package that a module is in
-    found = (finder.find_spec(name, locations) for finder in sys.meta_path)
-    return next((spec for spec in found if spec is not None), None)
-
-
 def _add(found: dict[str, Registered], name: str, load: Any) -> None:
     if name in found:
         error = f"there are two experiments named {name!r}; rename one"
@@ -107,10 +79,10 @@ def _add(found: dict[str, Registered], name: str, load: Any) -> None:
 
 
 def _of_source(source: str) -> Iterator[tuple[str, Any]]:
-    is_file = _is_file(source)
-    stem = Path(source).stem if is_file else source.rpartition(".")[2]
+    is_path = is_file(source)
+    stem = Path(source).stem if is_path else source.rpartition(".")[2]
     try:
-        module = _import_file(Path(source)) if is_file else importlib.import_module(source)
+        module = _import_file(Path(source)) if is_path else importlib.import_module(source)
     except BaseException as error:
         failure = error
 
@@ -121,10 +93,6 @@ def _of_source(source: str) -> Iterator[tuple[str, Any]]:
         return
     for name, configs in _of_module(module, stem).items():
         yield name, lambda configs=configs: configs
-
-
-def _is_file(source: str) -> bool:
-    return source.endswith(".py") or "/" in source
 
 
 def _of_module(module: ModuleType, stem: str) -> dict[str, object]:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab_core.errors import SettingsError
-from lab_server.executors.protocol import LaunchSpec
 from lab_server.files.run_folder import RunFolder
-from lab_server.processes import proc
+from lab_server.model.launch import LaunchSpec
+from lab_server.processes import lineage
+from lab_server.processes.pid_file import write_pid_file
+from lab_server.processes.proc import identify
 
 RUN_ATTEMPT = "LAB_RUN_ATTEMPT"
 """Environment variable: "RUN_ID/ATTEMPT"."""
@@ -24,11 +26,11 @@ def claim(spec: LaunchSpec) -> bool:
     """Begin a session, and say in the pid file who trains; False when another process does already."""
     os.setsid()
     folder = RunFolder(spec.folder)
-    me = proc.identify(os.getpid())
+    me = identify(os.getpid())
     assert me is not None, "/proc knows the process that reads it"
-    proc.write_marker(proc.marker(me))
+    lineage.write_marker(lineage.marker(me))
     os.environ[RUN_ATTEMPT] = f"{spec.run_id}/{spec.attempt}"
-    return proc.write_pid_file(folder.pid_file(spec.attempt), me)
+    return write_pid_file(folder.pid_file(spec.attempt), me)
 
 
 def redirect_output(log: Path) -> int:
@@ -60,7 +62,7 @@ def set_signals(terminate: Callable[[], None]) -> None:
 
 def tie_children() -> None:
     """Make descendants findable and, where they are forked by the training thread, die with it."""
-    proc.become_subreaper()
+    lineage.become_subreaper()
     # The kernel sends the signal when the forking *thread* ends, so only the main one's forks get it;
     # and not those of a fork, which may end to detach them.
     trainer = os.getpid()
@@ -72,7 +74,7 @@ def tie_children() -> None:
 
     def after() -> None:
         if is_ours[0]:
-            proc.die_with_parent()
+            lineage.die_with_parent()
 
     os.register_at_fork(before=before, after_in_child=after)
 

@@ -16,9 +16,9 @@ from lab_core import checkpoints, experiment, loop
 from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
 from lab_core.errors import CheckpointError
 from lab_core.experiment import Status
-from lab_server.executors.protocol import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
+from lab_server.model.launch import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.model.run import RunState
 from lab_server.trainer import setup
 from lab_server.trainer.outbox import Outbox, SpoolMetrics

@@ -1,0 +1,17 @@
+"""An experiment, as the server knows it: by name and schema, never by its code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab_core.configs import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentEntry:
+    """An experiment as its module describes it; schema is None when error and traceback say why."""
+
+    name: str
+    schema: Schema | None
+    error: str = ""
+    traceback: str = ""

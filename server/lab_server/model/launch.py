@@ -1,0 +1,76 @@
+"""What a trainer process is told at its start, and what its exit status says at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lab_core.configs import PlainValue
+
+EXIT_DISK_FULL = 28
+"""Exit status of a trainer that could not even write why it ended; the number is ENOSPC's."""
+
+EXIT_INTERRUPTED = 75
+"""Exit status of a trainer that saved and left on a SIGTERM, to be tried again; the number is EX_TEMPFAIL's."""
+
+DISK_FULL = "the disk is full: it could not even write why it ended"
+"""What `Executor.wait` says of a trainer that will not fare better when it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """All that a trainer process is told; JSON on its way there.
+
+    Attributes:
+        folder: the run's folder.
+        num_threads: its share of the CPU's threads.
+        is_resume: go on from the newest good checkpoint in the folder, if there is one, and say so.
+        max_checkpoint_step: a newer checkpoint does not count. The event log says of no newer one, so it
+            may lack metrics from before it; trained again, they come again.
+        parent_folder: the folder of the run whose checkpoint a fork starts from, with parent_step.
+    """
+
+    run_id: str
+    attempt: int
+    folder: Path
+    experiment: str
+    overrides: Mapping[str, PlainValue]
+    run_order: tuple[tuple[str, ...], ...]
+    models: tuple[str, ...]
+    writers: tuple[str, ...]
+    name: str
+    tags: tuple[str, ...]
+    notes: str
+    device: str
+    num_threads: int
+    is_resume: bool = False
+    max_checkpoint_step: int = -1
+    parent_run_id: str = ""
+    parent_folder: Path | None = None
+    parent_step: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain data, for the way to the forkserver."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}  # asdict copies
+        data["folder"] = str(self.folder)
+        data["overrides"] = dict(self.overrides)
+        data["parent_folder"] = None if self.parent_folder is None else str(self.parent_folder)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LaunchSpec:
+        """Return the spec that `to_json` made plain."""
+        parent_folder = data["parent_folder"]
+        return cls(
+            **{
+                **data,
+                "folder": Path(data["folder"]),
+                "run_order": tuple(tuple(group) for group in data["run_order"]),
+                "models": tuple(data["models"]),
+                "writers": tuple(data["writers"]),
+                "tags": tuple(data["tags"]),
+                "parent_folder": None if parent_folder is None else Path(parent_folder),
+            }
+        )

@@ -1,0 +1,56 @@
+"""The file in which a trainer says who it is, so that any later server finds it."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+from lab_server.model.run import TrainerProcess
+
+
+def write_pid_file(path: Path, process: TrainerProcess) -> bool:
+    """Say in a file who a process is; whole or not at all, and False when another has done so before."""
+    content = {
+        "pid": process.pid,
+        "start_ticks": process.start_ticks,
+        "boot_id": boot_id(),
+        "folder_inode": path.parent.stat().st_ino,
+    }
+    draft = path.with_name(f".{path.name}-{process.pid}")
+    draft.write_text(json.dumps(content))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
+
+
+def read_pid_file(path: Path) -> TrainerProcess | None:
+    """Return the process that a pid file names; None without one.
+
+    None also when it is of an earlier boot, or in a copy of the folder, restored from a backup, say: then
+    the process is not this folder's.
+    """
+    try:
+        found = json.loads(path.read_text())
+        process = TrainerProcess(int(found["pid"]), int(found["start_ticks"]))
+        is_ours = (found["boot_id"], found["folder_inode"]) == (
+            boot_id(),
+            path.parent.stat().st_ino,
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return process if is_ours else None
+
+
+@cache
+def boot_id() -> str:
+    """Return what changes with every boot: pids and start times only count within one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
