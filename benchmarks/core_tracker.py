@@ -33,7 +33,7 @@ Track = Callable[[int, float, float], None]
 def lab(folder: Path) -> tuple[Track, Callable[[], object]]:
     from lab_core import loop, tracker, writers
 
-    made = writers.create(["sqlite", "tensorboard", "console"], folder)
+    made = writers.create(["sqlite", "tensorboard", "console"], folder, loop.total_steps)
     current = tracker.set_current(tracker.Tracker(made))
     current.start()
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from lab_core import tracker
 from lab_core._interrupts import catch_interrupts
+from lab_core.tracker import steps
 
 __all__ = [
     "Loop",
@@ -237,6 +238,7 @@ class _RangeLoop:
 
 
 _current = Loop()
+steps.set_source(_current)
 
 
 def current() -> Loop:
@@ -248,6 +250,7 @@ def set_current(loop: Loop) -> None:
     """Put a run's loop in place; ``lab_core.experiment`` does this for each run."""
     global _current
     _current = loop
+    steps.set_source(loop)
 
 
 def get_global_step() -> int:

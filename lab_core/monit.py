@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from lab_core.errors import LabError
-from lab_core.logger.sinks import Bar, Sink, sink
+from lab_core.logger.bar import Bar
+from lab_core.logger.sinks import Sink, sink
 from lab_core.logger.styles import Part, Style
 from lab_core.tracker import settle
 from lab_core.tracker.steps import activity

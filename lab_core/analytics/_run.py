@@ -108,9 +108,10 @@ class Run:
         Raises:
             LabError: If matplotlib is not installed, or the run has no such metric.
         """
-        from lab_core.analytics._plot import plot
+        from lab_core.analytics._plot import panel_names, plot
 
-        return plot(matplotlib_figure(), [self], metrics)
+        names = panel_names(self.metrics, metrics)
+        return plot(matplotlib_figure(), {name: [(self.id, self.series(name))] for name in names})
 
     @property
     def _db(self) -> Path:

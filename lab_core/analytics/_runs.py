@@ -103,6 +103,23 @@ class Runs(Sequence[Run]):
         Raises:
             LabError: If matplotlib is not installed, or no run has such a metric.
         """
-        from lab_core.analytics._plot import plot
+        from lab_core.analytics._plot import panel_names, plot
 
-        return plot(matplotlib_figure(), self._items, metrics, self.differing())
+        known = list(dict.fromkeys(name for run in self._items for name in run.metrics))
+        labels = self._labels()
+        panels = {
+            name: [
+                (label, run.series(name)) for label, run in zip(labels, self._items, strict=True)
+            ]
+            for name in panel_names(known, metrics)
+        }
+        return plot(matplotlib_figure(), panels)
+
+    def _labels(self) -> list[str]:
+        """Return for each run what tells it from the others."""
+        differing = self.differing()
+        if not differing:
+            return [run.id for run in self._items]
+        return [
+            ", ".join(f"{key}={run.configs.get(key)}" for key in differing) for run in self._items
+        ]

@@ -109,7 +109,7 @@ class Experiment:
         if console and "console" not in wanted:
             wanted.append("console")
         self.tracker = tracker.Tracker(
-            create_writers(wanted, self.folder),
+            create_writers(wanted, self.folder, lambda: self.loop.total_steps),
             interval_s=write_interval_s,
             get_step=lambda: self.loop.step,
         )

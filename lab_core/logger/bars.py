@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lab_core.logger.sinks import Bar
+from lab_core.logger.bar import Bar
 from lab_core.logger.styles import Part
 
 

@@ -15,11 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TextIO
 
-from lab_core.logger.styles import Part, Style
+from lab_core.logger.bar import Bar
+from lab_core.logger.styles import Part
 
 if TYPE_CHECKING:
     from lab_core.logger.bars import Bars
@@ -33,24 +33,6 @@ class Mode(Enum):
     TERMINAL = "terminal"
     NOTEBOOK = "notebook"
     PLAIN = "plain"
-
-
-@dataclass(slots=True, eq=False)
-class Bar:
-    """Something in progress. Its owner sets the fields; the sink reads them when it refreshes.
-
-    Attributes:
-        total: the value of `done` at the end; None when nobody knows.
-        detail: shown behind the bar: the metrics of now.
-    """
-
-    text: str
-    total: float | None = None
-    done: float = 0.0
-    detail: str = ""
-    depth: int = 0
-    start_s: float = field(default_factory=lambda: time.monotonic())
-    start_done: float = 0.0
 
 
 class Sink:
@@ -169,4 +151,4 @@ if hasattr(os, "register_at_fork"):
     # A lock that another thread held at the fork would never be free in the child.
     os.register_at_fork(after_in_child=lambda: set_sink(None) and None)
 
-__all__ = ["Bar", "Mode", "Sink", "Style", "set_sink", "sink"]
+__all__ = ["Mode", "Sink", "set_sink", "sink"]

@@ -15,7 +15,6 @@ from typing import Any
 
 from lab_core.tracker import values as held
 from lab_core.tracker.indicators import Indicator, Kind, Registry
-from lab_core.tracker.summaries import histogram, images_uint8, mean
 from lab_core.writers.base import (
     Batch,
     HistogramPoint,
@@ -24,6 +23,7 @@ from lab_core.writers.base import (
     ScalarColumn,
     TextPoint,
 )
+from lab_core.writers.summaries import histogram, images_uint8, mean
 
 Entry = list[Any]
 Record = tuple[int, float, dict[str, Entry] | None]

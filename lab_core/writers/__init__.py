@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lab_core.errors import SettingsError
@@ -50,20 +50,31 @@ __all__ = [
 NAMES = ("console", "sqlite", "tensorboard")
 
 
-def create(wanted: Iterable[str | Writer], folder: Path) -> list[Writer]:
+def create(
+    wanted: Iterable[str | Writer],
+    folder: Path,
+    total_steps: Callable[[], int | None] | None = None,
+) -> list[Writer]:
     """Return the writers of a run: those named, for its folder, and those given as they are.
+
+    Args:
+        wanted: names of writers, or writers.
+        folder: of the run.
+        total_steps: returns the step at which the run will be done, for the console's bar.
 
     Raises:
         SettingsError: If there is no writer of a name.
     """
     if isinstance(wanted, str):
         wanted = [wanted]
-    return [_create(item, folder) if isinstance(item, str) else item for item in wanted]
+    return [
+        _create(item, folder, total_steps) if isinstance(item, str) else item for item in wanted
+    ]
 
 
-def _create(name: str, folder: Path) -> Writer:
+def _create(name: str, folder: Path, total_steps: Callable[[], int | None] | None) -> Writer:
     if name == "console":
-        return ConsoleWriter()
+        return ConsoleWriter(total_steps)
     if name == "sqlite":
         return SqliteWriter(folder / "sqlite.db")
     if name == "tensorboard":

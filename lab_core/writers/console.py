@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from lab_core.logger.sinks import Bar, Mode, Sink, sink
+from lab_core.logger.bar import Bar
+from lab_core.logger.sinks import Mode, Sink, sink
 from lab_core.logger.styles import Part, Style
 from lab_core.writers.base import Batch
 
@@ -20,7 +21,7 @@ class ConsoleWriter:
     Elsewhere lines: the first at once, then ever more seldom, and those that `new_line` asks for.
 
     Args:
-        total_steps: returns the step at which the run will be done, or None.
+        total_steps: returns the step at which the run will be done, or None; unknown unless given.
         console: where to show them; the process's console unless given.
     """
 
@@ -31,7 +32,7 @@ class ConsoleWriter:
         total_steps: Callable[[], int | None] | None = None,
         console: Sink | None = None,
     ) -> None:
-        self._total_steps = total_steps or _loop_total
+        self._total_steps = total_steps or (lambda: None)
         self._sink = console or sink()
         self._is_plain = self._sink.mode is Mode.PLAIN
         self._values: dict[str, float] = {}
@@ -101,9 +102,3 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value):,}"
     return f"{value:.4e}" if abs(value) < 1e-4 or abs(value) >= 1e9 else f"{value:,.5g}"
-
-
-def _loop_total() -> int | None:
-    from lab_core import loop
-
-    return loop.total_steps()

@@ -15,10 +15,10 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-from lab_core.tracker.summaries import histogram
 from lab_core.writers import event_rows
 from lab_core.writers.base import Batch, HistogramPoint, HparamValue, ImagePoint, ScalarGroup
 from lab_core.writers.records import Octets
+from lab_core.writers.summaries import histogram
 
 _FEW = 6  # so few scalars are made faster one by one
 _COLORSPACES = {1: 1, 3: 3, 4: 4}  # number of channels -> grey, RGB, RGBA

@@ -16,8 +16,9 @@ import pytest
 
 from lab_core import logger, monit
 from lab_core.logger import Text
+from lab_core.logger.bar import Bar
 from lab_core.logger.bars import count, eta
-from lab_core.logger.sinks import Bar, Mode, Sink, set_sink
+from lab_core.logger.sinks import Mode, Sink, set_sink
 
 
 def test_log_takes_a_text_a_style_or_parts(out: io.StringIO) -> None:
