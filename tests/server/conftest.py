@@ -18,7 +18,7 @@ from lab_server.executors.catalogue import Catalogue
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.model.run import Run, RunState
-from lab_server.rpc import handlers as rpc
+from lab_server.rpc.handlers import handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.paging import Paging
@@ -114,7 +114,7 @@ async def open_surface(
         )
         settings = load({"grpc": "127.0.0.1:0", **flags}).settings
         server = make_server(settings, registry, health, tokens)
-        server.add_generic_rpc_handlers((rpc.handlers(service, streams),))
+        server.add_generic_rpc_handlers((handlers(service, streams),))
         address = str(bind(server, settings, certificates))
         await server.start()
         stack.push_async_callback(server.stop, 0)

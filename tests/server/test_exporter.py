@@ -15,8 +15,7 @@ from lab_rpc.v1 import training_service_pb2
 from lab_server.http.server import Http
 from lab_server.messages import events
 from lab_server.model.run import RunState, TrainerProcess
-from lab_server.settings.address import Address
-from lab_server.settings.sockets import listen
+from lab_server.settings.address import Address, listen
 from tests.server.conftest import Surface
 
 pb = training_service_pb2
@@ -55,7 +54,7 @@ class Scraper:
 
 @pytest.fixture
 async def scraper(surface: Surface) -> AsyncIterator[Scraper]:
-    http = Http(surface.exporter, surface.health, handshake_s=600)
+    http = Http(surface.exporter, lambda: surface.health.is_serving, handshake_s=600)
     with listen(Address.parse("127.0.0.1:0")) as listening:
         await http.start(listening)
         async with aiohttp.ClientSession() as session:
@@ -191,7 +190,7 @@ async def test_alive_is_not_ready(surface: Surface, scraper: Scraper) -> None:
 
 
 async def test_a_connection_that_says_nothing_is_closed(surface: Surface) -> None:
-    http = Http(surface.exporter, surface.health, handshake_s=0.1)
+    http = Http(surface.exporter, lambda: surface.health.is_serving, handshake_s=0.1)
     with listen(Address.parse("127.0.0.1:0")) as listening:
         await http.start(listening)
         reader, writer = await asyncio.open_connection(*listening.getsockname())

@@ -21,8 +21,7 @@ from lab_server.model.roles import Role
 from lab_server.security.certs import Authority, write_pair
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import TokenFile, Tokens
-from lab_server.settings.address import Address
-from lab_server.settings.sockets import listen
+from lab_server.settings.address import Address, listen
 from tests.server.conftest import Surface, open_surface
 
 pb = training_service_pb2
@@ -121,7 +120,7 @@ async def test_metrics_beyond_this_machine_need_tls_and_a_token(folder: Path) ->
     async with secured(folder) as surface:
         http = Http(
             surface.exporter,
-            surface.health,
+            lambda: surface.health.is_serving,
             handshake_s=60,
             certificates=Certificates(folder / "server.crt", folder / "server.key"),
             tokens=Tokens(folder.parent / "tokens.json"),

@@ -21,8 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lab_core.errors import SettingsError
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
-from lab_server.settings.address import Address
-from lab_server.settings.sockets import listen
+from lab_server.settings.address import Address, listen
 
 pb = training_service_pb2
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.py"

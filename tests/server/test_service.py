@@ -8,7 +8,7 @@ import pytest
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
 from lab_server.messages import events
 from lab_server.model.run import RunState
-from lab_server.rpc import handlers as rpc
+from lab_server.rpc.handlers import handlers
 from tests.server.conftest import Surface
 
 pb = training_service_pb2
@@ -16,7 +16,7 @@ pb = training_service_pb2
 
 def test_an_rpc_without_a_handler_is_an_error() -> None:
     with pytest.raises(ValueError, match="unpack"):
-        rpc.handlers(object())
+        handlers(object())
 
 
 async def test_server_info_tells_slots_and_queue(surface: Surface) -> None:

@@ -1,46 +1,34 @@
-"""A running server: store, hub, supervisor, gRPC and HTTP, wired together."""
+"""A running server: store, hub, supervisor, gRPC and HTTP, built and wired together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import structlog
 from prometheus_client import CollectorRegistry
 
-from lab_core.errors import LabError
+from lab_server.app.background import load_catalogue, retain, serve_http
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.protocol import Executor
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
-from lab_server.rpc import handlers as rpc
-from lab_server.rpc import server as rpc_server
+from lab_server.rpc.handlers import handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.paging import Paging
+from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.unary import Service
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
-from lab_server.settings.address import Address
+from lab_server.settings.address import Address, listen
 from lab_server.settings.settings import Settings
-from lab_server.settings.sockets import listen
 from lab_server.store.sql import SqlStore
 from lab_server.supervisor import Supervisor, SupervisorOptions
 from lab_server.supervisor.retention import Retention
 from lab_server.watch.announcing import AnnouncingHub
-
-if TYPE_CHECKING:
-    from lab_server.http.server import Http
-
-_log = structlog.get_logger("lab_server")
-
-_RETENTION_INTERVAL_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +41,10 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[Server]:
-    """Serve while the context is open; when it closes, drain, and leave or interrupt the trainers.
+    """Serve while the context is open; on exit drain calls, and leave or interrupt the trainers.
 
     Raises:
-        SettingsError: If an address cannot be bound, or a file of TLS or tokens cannot be used.
+        SettingsError: If an address cannot be bound, or a TLS or token file cannot be used.
         StoreError: If the store cannot be opened.
     """
     home = settings.home
@@ -65,13 +53,13 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         certificates = _certificates(settings)
         registry, health = CollectorRegistry(), Health()
         # Ports before runs: a server that cannot be reached must not touch them.
-        server = rpc_server.make_server(settings, registry, health, tokens)
-        grpc_address = rpc_server.bind(server, settings, certificates)
+        server = make_server(settings, registry, health, tokens)
+        grpc_address = bind(server, settings, certificates)
         http_socket = stack.enter_context(listen(settings.http_address))
         store = SqlStore(f"sqlite:///{home / 'lab.db'}")
         stack.push_async_callback(store.close)
         hub = AnnouncingHub(store, registry)
-        supervisor = Supervisor(store, hub, executor, home, _supervision(settings))
+        supervisor = Supervisor(store, hub, executor, home, _supervisor_options(settings))
         await supervisor.start_up()
         stop_trainers = settings.on_shutdown == "stop"
         stack.push_async_callback(supervisor.shut_down, stop_trainers=stop_trainers)
@@ -101,7 +89,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             devices=devices,
             home=home,
         )
-        server.add_generic_rpc_handlers((rpc.handlers(service, streams),))
+        server.add_generic_rpc_handlers((handlers(service, streams),))
         await server.start()
 
         async def drain() -> None:
@@ -111,29 +99,25 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             await server.stop(settings.drain_s)
 
         stack.push_async_callback(drain)
-
-        async def serve_http() -> None:
-            # aiohttp takes a quarter of the start's time; connections wait in the socket meanwhile.
-            module = await asyncio.to_thread(importlib.import_module, "lab_server.http.server")
-            is_local = settings.http_address.is_loopback
-            http: Http = module.Http(
-                exporter,
-                health,
-                handshake_s=settings.handshake_s,
-                certificates=None if is_local else certificates,
-                tokens=None if is_local else tokens,
-            )
-            stack.push_async_callback(http.close)
-            await http.start(http_socket)
-
-        background = (
-            serve_http(),
-            _load(catalogue, health, devices),
-            _retain(
-                Retention(settings.retention_days, settings.retention_count), store, supervisor
-            ),
+        is_local = settings.http_address.is_loopback
+        http = serve_http(
+            http_socket,
+            stack,
+            exporter=exporter,
+            is_ready=lambda: health.is_serving,
+            handshake_s=settings.handshake_s,
+            certificates=None if is_local else certificates,
+            tokens=None if is_local else tokens,
         )
-        tasks = [asyncio.create_task(work) for work in background]
+        retention = Retention(settings.retention_days, settings.retention_count)
+        tasks = [
+            asyncio.create_task(work)
+            for work in (
+                http,
+                load_catalogue(catalogue, health, devices),
+                retain(retention, store, supervisor),
+            )
+        ]
         try:
             port = http_socket.getsockname()[1]
             yield Server(grpc_address, settings.http_address.with_port(port))
@@ -143,25 +127,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             await asyncio.wait(tasks, timeout=5)
 
 
-async def _load(catalogue: Catalogue, health: Health, devices: Devices) -> None:
-    await catalogue.load()
-    health.set_serving(catalogue.is_loaded)
-    await asyncio.to_thread(devices.open)
-
-
-async def _retain(retention: Retention, store: SqlStore, supervisor: Supervisor) -> None:
-    while retention.is_on:
-        try:
-            deleted = await retention.apply(store, supervisor.delete, time.time_ns())
-        except LabError:
-            _log.exception("old runs could not be deleted")
-        else:
-            if deleted:
-                _log.info("deleted old runs", runs=deleted)
-        await asyncio.sleep(_RETENTION_INTERVAL_S)
-
-
-def _supervision(settings: Settings) -> SupervisorOptions:
+def _supervisor_options(settings: Settings) -> SupervisorOptions:
     return SupervisorOptions(
         queue_limit=settings.queue_limit,
         max_retries=settings.max_retries,

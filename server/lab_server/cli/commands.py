@@ -1,4 +1,4 @@
-"""The subcommands of `lab-server`; flags of `serve` and `config` are made from the settings."""
+"""The subcommands of `lab-server`; `serve` and `config` get their flags from the settings."""
 
 from __future__ import annotations
 
@@ -10,35 +10,25 @@ from typing import Annotated, Any
 
 import typer
 
-from lab_core.errors import LabError, SettingsError
-from lab_server.cli.security_commands import certs, tokens
+from lab_server.cli import certs, tokens
+from lab_server.cli.exit_codes import errors_as_exit_codes
 from lab_server.settings.settings import Loaded, Settings, load
 
 app = typer.Typer(
     name="lab-server",
-    help="Train experiments for clients, and keep everything that they say.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-_EXIT_FAILED = 1
-_EXIT_USAGE = 2
-
 
 def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
-    """Return the command with a flag for each setting, so that the settings are declared once."""
+    """Return the command with one flag per setting, so that settings are declared only once."""
 
     def run(config: Path | None, **flags: Any) -> None:
-        try:
+        with errors_as_exit_codes():
             command(load({name: _plain(value) for name, value in flags.items()}, config))
-        except SettingsError as error:
-            typer.echo(f"lab-server: {error}", err=True)
-            raise typer.Exit(_EXIT_USAGE) from None
-        except LabError as error:
-            typer.echo(f"lab-server: {error}", err=True)
-            raise typer.Exit(_EXIT_FAILED) from None
 
     file = typer.Option(help="TOML file of settings (env LAB_CONFIG)", show_default=False)
     parameters = [_keyword("config", Annotated[Path | None, file])]
@@ -62,14 +52,14 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _flag_type(kind: Any) -> Any:
-    """Return what typer parses; numbers stay text, so that one place says what is wrong with them."""
+    """Return the type that typer parses; numbers stay text, since the settings validate them."""
     if kind is bool:
         return bool | None
     return list[str] | None if kind == tuple[str, ...] else str | None
 
 
 def _plain(value: Any) -> Any:
-    """Return what a flag says; a list that was not given is nothing."""
+    """Return a flag's value, None for a list flag that was not given."""
     return (tuple(value) or None) if isinstance(value, list) else value
 
 
@@ -92,7 +82,7 @@ def serve(loaded: Loaded) -> None:
 @app.command(name="config")
 @_with_settings
 def config(loaded: Loaded) -> None:
-    """Print the effective settings as TOML, with where each comes from."""
+    """Print the effective settings as TOML, each with its origin."""
     import json
 
     values = loaded.settings.model_dump(mode="json")
@@ -108,26 +98,23 @@ def config(loaded: Loaded) -> None:
 
 @app.command(name="backup")
 def backup(
-    target: Annotated[Path, typer.Argument(help="a new folder, or an empty one")],
-    home: Annotated[Path | None, typer.Option(help="what to copy (env LAB_HOME)")] = None,
+    target: Annotated[Path, typer.Argument(help="a new or empty folder")],
+    home: Annotated[Path | None, typer.Option(help="folder to copy (env LAB_HOME)")] = None,
 ) -> None:
-    """Copy LAB_HOME, also while a server runs; `serve --home COPY` is the restore."""
+    """Copy LAB_HOME, even while a server is running; restore with `serve --home COPY`."""
     from lab_server.files.backup import back_up
 
-    try:
+    with errors_as_exit_codes():
         back_up(load({"home": home}).settings.home, target.absolute())
-    except SettingsError as error:
-        typer.echo(f"lab-server: {error}", err=True)
-        raise typer.Exit(_EXIT_USAGE) from None
 
 
-app.add_typer(tokens, name="tokens")
-app.add_typer(certs, name="certs")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(certs.app, name="certs")
 
 
 @app.command(name="version")
 def version() -> None:
-    """Print the version."""
+    """Show the version."""
     import lab_server
 
     typer.echo(f"lab-server {lab_server.__version__} (Python {sys.version.split()[0]})")
@@ -143,9 +130,7 @@ def _print_version(is_asked: bool) -> None:
 def _main(
     is_version: Annotated[
         bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Train experiments for clients, and keep everything that they say."""
+    """Run training experiments for clients and record everything they report."""

@@ -1,4 +1,4 @@
-"""/metrics for Prometheus, /healthz and /readyz for whoever keeps the server alive."""
+"""/metrics for Prometheus, /healthz and /readyz for orchestrators and load balancers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from aiohttp import web
 from lab_core.errors import LabError
 from lab_server.errors import Unauthenticated
 from lab_server.http.exporter import Exporter
-from lab_server.rpc.health import Health
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
 
 
 class Http:
-    """The HTTP server; /healthz says that it runs, /readyz that it takes runs."""
+    """The HTTP server: /healthz answers while it runs, /readyz while it takes new runs."""
 
     def __init__(
         self,
         exporter: Exporter,
-        health: Health,
+        is_ready: Callable[[], bool],
         *,
         handshake_s: float,
         certificates: Certificates | None = None,
@@ -32,12 +31,13 @@ class Http:
         """Make the server.
 
         Args:
+            is_ready: whether new runs are taken, for /readyz.
             handshake_s: seconds a new connection gets to send a request.
             certificates: makes it HTTPS.
-            tokens: who may read /metrics; None lets everybody.
+            tokens: whose bearers may read /metrics; None allows everybody.
         """
         self._exporter = exporter
-        self._health = health
+        self._is_ready = is_ready
         self._handshake_s = handshake_s
         self._certificates = certificates
         self._tokens = tokens
@@ -52,13 +52,13 @@ class Http:
         self._server: asyncio.Server | None = None
 
     async def start(self, listening: socket.socket) -> None:
-        """Answer the connections of a socket that listens."""
+        """Accept connections on a listening socket."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connection, sock=listening, ssl=self._tls())
 
     async def close(self) -> None:
-        """Stop listening, and end the connections."""
+        """Stop listening and close the connections."""
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
@@ -111,6 +111,6 @@ class Http:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        if self._health.is_serving:
+        if self._is_ready():
             return web.Response(text="ok\n")
-        return web.Response(status=503, text="the server starts or stops\n")
+        return web.Response(status=503, text="the server is starting or stopping\n")

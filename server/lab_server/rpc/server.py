@@ -8,17 +8,16 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from lab_core.errors import SettingsError
-from lab_server.rpc import handlers as rpc
 from lab_server.rpc.auth import Authenticate
 from lab_server.rpc.call_log import log_calls
+from lab_server.rpc.handlers import SERVICE_NAME
 from lab_server.rpc.health import Health
 from lab_server.rpc.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
 from lab_server.rpc.metrics import RpcMetrics
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
-from lab_server.settings.address import Address
+from lab_server.settings.address import Address, listen
 from lab_server.settings.settings import Settings
-from lab_server.settings.sockets import listen
 
 
 def interceptors(
@@ -46,7 +45,7 @@ def make_server(
         options=limits_of(settings),
     )
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = (rpc.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+    names = (SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     return server
 

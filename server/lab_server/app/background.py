@@ -1,0 +1,71 @@
+"""What a server does beside answering calls; each function is a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from lab_core.errors import LabError
+from lab_server.executors.catalogue import Catalogue
+from lab_server.http.exporter import Exporter
+from lab_server.http.gpu_gauges import Devices
+from lab_server.rpc.health import Health
+from lab_server.security.tls import Certificates
+from lab_server.security.tokens import Tokens
+from lab_server.store import Store
+from lab_server.supervisor import Supervisor
+from lab_server.supervisor.retention import Retention
+
+if TYPE_CHECKING:
+    from lab_server.http.server import Http
+
+_log = structlog.get_logger("lab_server")
+
+_RETENTION_INTERVAL_S = 600.0
+
+
+async def serve_http(
+    listening: socket.socket,
+    stack: contextlib.AsyncExitStack,
+    *,
+    exporter: Exporter,
+    is_ready: Callable[[], bool],
+    handshake_s: float,
+    certificates: Certificates | None,
+    tokens: Tokens | None,
+) -> None:
+    """Start the HTTP server, and let the stack close it."""
+    # aiohttp takes a quarter of the start's time; connections wait in the socket meanwhile.
+    module = await asyncio.to_thread(importlib.import_module, "lab_server.http.server")
+    http: Http = module.Http(
+        exporter, is_ready, handshake_s=handshake_s, certificates=certificates, tokens=tokens
+    )
+    stack.push_async_callback(http.close)
+    await http.start(listening)
+
+
+async def load_catalogue(catalogue: Catalogue, health: Health, devices: Devices) -> None:
+    """Load the experiments, report SERVING, then load the GPU driver's library."""
+    await catalogue.load()
+    health.set_serving(catalogue.is_loaded)
+    await asyncio.to_thread(devices.open)
+
+
+async def retain(retention: Retention, store: Store, supervisor: Supervisor) -> None:
+    """Delete expired runs every ten minutes, if any are ever to be deleted."""
+    while retention.is_on:
+        try:
+            deleted = await retention.apply(store, supervisor.delete, time.time_ns())
+        except LabError:
+            _log.exception("old runs could not be deleted")
+        else:
+            if deleted:
+                _log.info("deleted old runs", runs=deleted)
+        await asyncio.sleep(_RETENTION_INTERVAL_S)
