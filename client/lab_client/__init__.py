@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lab_client import experiment as experiment
     from lab_client.aio.client import AsyncClient as AsyncClient
+    from lab_client.aio.experiment import AsyncExperiment as AsyncExperiment
     from lab_client.aio.run import AsyncRun as AsyncRun
     from lab_client.configs import Plan as Plan
     from lab_client.errors import AlreadyExists as AlreadyExists
@@ -34,13 +35,12 @@ if TYPE_CHECKING:
     from lab_client.runs import RunOptions as RunOptions
     from lab_client.runs import RunState as RunState
     from lab_client.sync.client import Client as Client
-    from lab_client.sync.experiment import AsyncExperiment as AsyncExperiment
     from lab_client.sync.experiment import Experiment as Experiment
     from lab_client.sync.run import Run as Run
 
 _MODULES = {
     "AsyncClient": "aio.client",
-    "AsyncExperiment": "sync.experiment",
+    "AsyncExperiment": "aio.experiment",
     "AsyncRun": "aio.run",
     "AlreadyExists": "errors",
     "Client": "sync.client",

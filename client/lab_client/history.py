@@ -85,7 +85,7 @@ class History(Mapping[str, Series]):
             KeyError: if there is no such metric.
         """
         try:
-            from lab_client.views.figure import NotebookFigure
+            from lab_client.figure import NotebookFigure
         except ImportError:
             raise MissingExtra(
                 "matplotlib is not installed; install it with: pip install 'lab-train[plot]'"

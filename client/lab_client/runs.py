@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path, PurePosixPath
 
 from lab_client.configs import PlainValue
+from lab_client.errors import DownloadError
 
 
 class RunState(StrEnum):
@@ -169,6 +172,20 @@ class Artifact:
 
     path: str
     size_bytes: int
+
+    def below(self, folder: str | os.PathLike[str]) -> Path:
+        """Return where the file goes when the run's files are copied into a folder.
+
+        Raises:
+            DownloadError: if the path that the server names does not stay below the folder.
+        """
+        path, pure = self.path, PurePosixPath(self.path)
+        is_outside = pure.is_absolute() or ".." in pure.parts or not pure.parts
+        if is_outside or "\0" in path or "\\" in path:
+            raise DownloadError(
+                f"the server names a file {path!r}, which is no path below a folder"
+            )
+        return Path(folder, *pure.parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from lab_client import AsyncClient, AsyncRun
-from lab_client.sync.experiment import AsyncExperiment
+from lab_client.aio.experiment import AsyncExperiment
 
 
 class Blocking:

@@ -16,8 +16,9 @@ from rich.console import Console
 from lab_client import Client
 from lab_client.cli.live import LiveView
 from lab_client.history import History
+from lab_client.metric_names import important
 from lab_client.protocol import convert
-from lab_client.views.progress import BarView, LinesView, ProgressView, important, make_view
+from lab_client.views.progress import BarView, LinesView, ProgressView, make_view
 from lab_rpc.v1 import event_pb2
 from tests.client.twin import Twin, TwinRun
 
@@ -201,6 +202,6 @@ def test_a_view_is_told_while_the_server_is_away_and_when_it_is_back(
     twin.cuts.extend([0, 0])
     with Client(twin.address) as client:
         handle = client.run(run.message.id)
-        handle._show(View(handle.info))
+        handle.show_progress(View(handle.info))
     assert told[-1] == 0.0
     assert told == [*sorted(told[:-1]), 0.0]

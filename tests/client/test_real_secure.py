@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def certificates(folder: Path) -> dict[str, Path]:
+def certificates(folder: Path) -> dict[str, Any]:
     lab_server("certs", "init", "--dir", folder, "--client", "me")
     return {"ca": folder / "ca.crt", "cert": folder / "me.crt", "key": folder / "me.key"}
 
@@ -49,7 +49,7 @@ def tokens(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def secured(
-    folder: Path, certificates: dict[str, Path], tokens: dict[str, str]
+    folder: Path, certificates: dict[str, Any], tokens: dict[str, str]
 ) -> Iterator[RealServer]:
     server = start_server(
         folder / "home",
@@ -61,7 +61,7 @@ def secured(
 
 
 def test_who_has_certificate_and_token_is_let_in(
-    secured: RealServer, certificates: dict[str, Path], tokens: dict[str, str]
+    secured: RealServer, certificates: dict[str, Any], tokens: dict[str, str]
 ) -> None:
     with Client(secured.address, token=tokens["operator"], **certificates) as client:
         info = client.server_info()
@@ -74,7 +74,7 @@ def test_who_has_certificate_and_token_is_let_in(
 
 @pytest.mark.parametrize("token", ["", "wrong", "lab_0123456789abcdef"])
 def test_who_has_no_good_token_is_told(
-    secured: RealServer, certificates: dict[str, Path], token: str
+    secured: RealServer, certificates: dict[str, Any], token: str
 ) -> None:
     with (
         Client(secured.address, token=token, **certificates) as client,
@@ -86,7 +86,7 @@ def test_who_has_no_good_token_is_told(
 
 
 def test_a_viewer_may_look_and_not_start(
-    secured: RealServer, certificates: dict[str, Path], tokens: dict[str, str]
+    secured: RealServer, certificates: dict[str, Any], tokens: dict[str, str]
 ) -> None:
     with Client(secured.address, token=tokens["viewer"], **certificates) as client:
         assert list(client.runs()) == []
@@ -96,7 +96,7 @@ def test_a_viewer_may_look_and_not_start(
 
 @pytest.mark.parametrize("missing", ["everything", "certificate"])
 def test_who_has_no_certificate_is_not_let_in(
-    secured: RealServer, certificates: dict[str, Path], missing: str
+    secured: RealServer, certificates: dict[str, Any], missing: str
 ) -> None:
     given: dict[str, Any] = {} if missing == "everything" else {"ca": certificates["ca"]}
     with (

@@ -7,20 +7,21 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import TracebackType
 
+from lab_client.aio.experiment import AsyncExperiment
 from lab_client.aio.run import AsyncRun
 from lab_client.aio.shell import AsyncShell
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
-from lab_client.errors import InvalidRequest
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
 from lab_client.protocol import folds, operations, streams
 from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
+from lab_client.protocol.pages import Pages
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
-from lab_client.sync.experiment import AsyncExperiment
+from lab_client.transport.base import BaseClient
 
 
-class AsyncClient(AsyncShell):
+class AsyncClient(BaseClient[AsyncShell]):
     """A connection to a lab-server for asyncio, with the methods of `Client`.
 
     It belongs to the event loop in which it makes its first call. Arguments and errors are those
@@ -38,6 +39,12 @@ class AsyncClient(AsyncShell):
         >>> asyncio.run(main())  # doctest: +SKIP
     """
 
+    _open_shell = AsyncShell
+
+    async def close(self) -> None:
+        """Close the connection; what streams are open end with an error."""
+        await self._shell.close()
+
     async def __aenter__(self) -> AsyncClient:
         return self
 
@@ -51,19 +58,19 @@ class AsyncClient(AsyncShell):
 
     async def server_info(self) -> ServerInfo:
         """Return what the server says of itself. See `Client.server_info`."""
-        return await self._do(operations.server_info())
+        return await self._shell.call(operations.server_info())
 
     async def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
         """Wait for a server that is starting. See `Client.wait_ready`."""
-        return await self._check_server(timeout_s)
+        return await self._shell.check_server(timeout_s)
 
     async def experiments(self) -> tuple[ExperimentInfo, ...]:
         """Return the experiments that the server can run. See `Client.experiments`."""
-        return await self._do(operations.experiments())
+        return await self._shell.call(operations.experiments())
 
     async def experiment(self, name: str) -> AsyncExperiment:
         """Return a handle to an experiment. See `Client.experiment`."""
-        return AsyncExperiment(self, *await self._do(operations.experiment(name)))
+        return AsyncExperiment(self._shell, *await self._shell.call(operations.experiment(name)))
 
     async def plan(
         self,
@@ -74,7 +81,9 @@ class AsyncClient(AsyncShell):
         models: Iterable[str] | None = None,
     ) -> Plan:
         """Resolve a config message and run nothing. See `Client.plan`."""
-        return await self._do(operations.plan(experiment, overrides, run_order, models))
+        return await self._shell.call(
+            operations.plan(experiment, overrides, run_order=run_order, models=models)
+        )
 
     async def create(
         self,
@@ -103,19 +112,19 @@ class AsyncClient(AsyncShell):
             parent=parent,
             idempotency_key=idempotency_key,
         )
-        return AsyncRun(self, await self._do(operation))
+        return AsyncRun(self._shell, await self._shell.call(operation))
 
     async def start(self, run_id: str, *, resume: bool = False) -> RunInfo:
         """Queue a created run, or resume an ended one. See `Client.start`."""
-        return await self._do(operations.start(run_id, resume=resume))
+        return await self._shell.call(operations.queue(run_id, resume=resume))
 
     async def get(self, run_id: str) -> RunInfo:
         """Return a run as it is now. See `Client.get`."""
-        return await self._do(operations.get(run_id))
+        return await self._shell.call(operations.get(run_id))
 
     async def run(self, run_id: str) -> AsyncRun:
         """Attach to a run, from anywhere. See `Client.run`."""
-        return AsyncRun(self, await self.get(run_id))
+        return AsyncRun(self._shell, await self.get(run_id))
 
     async def runs(
         self,
@@ -128,21 +137,20 @@ class AsyncClient(AsyncShell):
         limit: int | None = None,
     ) -> AsyncIterator[AsyncRun]:
         """Yield the runs for which all filters hold. See `Client.runs`."""
-        pages = operations.Pages(limit)
+        pages = Pages(limit)
         while not pages.is_over:
-            page = await self._do(
+            page = await self._shell.call(
                 operations.list_runs(
+                    pages,
                     experiment=experiment,
                     states=states,
                     tags=tags,
                     name_contains=name_contains,
                     order_by=order_by,
-                    page_size=pages.size,
-                    page_token=pages.token,
                 )
             )
             for info in pages.take(page):
-                yield AsyncRun(self, info)
+                yield AsyncRun(self._shell, info)
 
     async def update(
         self,
@@ -153,17 +161,19 @@ class AsyncClient(AsyncShell):
         notes: str | None = None,
     ) -> RunInfo:
         """Change a run's name, tags or notes. See `Client.update`."""
-        return await self._do(operations.update(run_id, name=name, tags=tags, notes=notes))
+        return await self._shell.call(operations.update(run_id, name=name, tags=tags, notes=notes))
 
     async def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with all its files. See `Client.delete`."""
-        await self._do(operations.delete(run_id))
+        await self._shell.call(operations.delete(run_id))
 
     async def stop(
         self, run_id: str, *, checkpoint: bool = False, grace_s: float | None = None
     ) -> RunInfo:
         """Ask a run to stop. See `Client.stop`."""
-        return await self._do(operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
+        return await self._shell.call(
+            operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s)
+        )
 
     async def fork(
         self,
@@ -178,7 +188,7 @@ class AsyncClient(AsyncShell):
         start: bool = True,
     ) -> AsyncRun:
         """Start a new run from another's checkpoint. See `Client.fork`."""
-        steps = operations.fork(
+        calls = operations.fork(
             run_id,
             step,
             overrides,
@@ -186,9 +196,9 @@ class AsyncClient(AsyncShell):
             tags=tags,
             notes=notes,
             options=options,
-            start_it=start,
+            start=start,
         )
-        return AsyncRun(self, await self._do_steps(steps))
+        return AsyncRun(self._shell, await self._shell.call_all(calls))
 
     async def watch(
         self, run_id: str, *, after_seq: int = 0, timeout_s: float | None = None
@@ -199,7 +209,7 @@ class AsyncClient(AsyncShell):
             if info.state.is_terminal and info.last_seq <= after_seq:
                 return
         stream = streams.EventStream(run_id, after_seq, folds.to_events)
-        async for event in self._read(stream, timeout_s):
+        async for event in self._shell.read(stream, timeout_s):
             yield event
 
     def watch_metrics(
@@ -221,7 +231,7 @@ class AsyncClient(AsyncShell):
             cursor=cursor,
             from_start=from_start,
         )
-        return self._read(stream)
+        return self._shell.read(stream)
 
     async def query_metrics(
         self,
@@ -233,7 +243,7 @@ class AsyncClient(AsyncShell):
         max_step: int | None = None,
     ) -> History:
         """Return a run's metrics so far. See `Client.query_metrics`."""
-        return await self._do(
+        return await self._shell.call(
             operations.query_metrics(
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
@@ -241,19 +251,10 @@ class AsyncClient(AsyncShell):
 
     async def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """Return the files of a run. See `Client.artifacts`."""
-        return await self._do(operations.artifacts(run_id))
+        return await self._shell.call(operations.artifacts(run_id))
 
     async def download(
         self, run_id: str, path: str, to: str | os.PathLike[str] | None = None
     ) -> Path:
         """Download a file of a run. See `Client.download`."""
-        with Download(run_id, path, to) as download:
-            while not download.is_done:
-                try:
-                    async for _ in self._read(download):
-                        pass
-                except InvalidRequest as error:  # the file is shorter than what an old try left
-                    download.begin_anew(error)
-                else:
-                    download.finish()
-        return download.target
+        return await self._shell.download(Download(run_id, path, to))

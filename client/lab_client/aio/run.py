@@ -6,20 +6,19 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lab_client.aio.shell import AsyncShell
 from lab_client.events import Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
-from lab_client.protocol import folds
-from lab_client.protocol.download import safe_relative
+from lab_client.protocol import folds, operations
+from lab_client.protocol.download import Download
 from lab_client.protocol.handle import RunHandle
+from lab_client.protocol.operations import Overrides
 from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
-from lab_client.views.progress import make_view
-
-if TYPE_CHECKING:
-    from lab_client.aio.client import AsyncClient
-    from lab_client.protocol.operations import Overrides
+from lab_client.views.notebook import run_html
+from lab_client.views.progress import ProgressView, make_view
 
 
 class AsyncRun(RunHandle):
@@ -35,13 +34,13 @@ class AsyncRun(RunHandle):
         ...         print((await run.wait()).state)
     """
 
-    def __init__(self, client: AsyncClient, info: RunInfo) -> None:
+    def __init__(self, shell: AsyncShell, info: RunInfo) -> None:
         super().__init__(info)
-        self._client = client
+        self._shell = shell
 
     async def refresh(self) -> RunInfo:
         """Ask the server how the run is now, and return that."""
-        self._info = await self._client.get(self.id)
+        self._info = await self._shell.call(operations.get(self.id))
         return self._info
 
     @property
@@ -54,24 +53,26 @@ class AsyncRun(RunHandle):
 
     async def start(self) -> AsyncRun:
         """Queue the run and return it. See `Run.start`."""
-        self._info = await self._client.start(self.id)
+        self._info = await self._shell.call(operations.queue(self.id, resume=False))
         return self
 
     async def resume(self) -> AsyncRun:
         """Queue the stopped or failed run again and return it. See `Run.resume`."""
-        self._info = await self._client.start(self.id, resume=True)
+        self._info = await self._shell.call(operations.queue(self.id, resume=True))
         return self
 
     async def stop(self, *, checkpoint: bool = False, grace_s: float | None = None) -> AsyncRun:
         """Ask the run to stop and return it. See `Run.stop`."""
-        self._info = await self._client.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
+        operation = operations.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
+        self._info = await self._shell.call(operation)
         return self
 
     async def fork(
         self, step: int | None = None, overrides: Overrides | None = None, **arguments: Any
     ) -> AsyncRun:
         """Start a new run from a checkpoint of this one. See `Client.fork`."""
-        return await self._client.fork(self.id, step, overrides, **arguments)
+        calls = operations.fork(self.id, step, overrides, **arguments)
+        return AsyncRun(self._shell, await self._shell.call_all(calls))
 
     async def update(
         self,
@@ -81,12 +82,13 @@ class AsyncRun(RunHandle):
         notes: str | None = None,
     ) -> AsyncRun:
         """Change the run's name, tags or notes and return it. See `Run.update`."""
-        self._info = await self._client.update(self.id, name=name, tags=tags, notes=notes)
+        operation = operations.update(self.id, name=name, tags=tags, notes=notes)
+        self._info = await self._shell.call(operation)
         return self
 
     async def delete(self) -> None:
         """Delete the run, which has to have ended, with all its files."""
-        await self._client.delete(self.id)
+        await self._shell.call(operations.delete(self.id))
 
     def events(
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
@@ -124,7 +126,7 @@ class AsyncRun(RunHandle):
         info = self._info if follow and not after_seq else await self.refresh()
         stream = self._event_stream(fold, info, after_seq, follow)
         if stream is not None:
-            async for item in self._client._read(stream, timeout_s):
+            async for item in self._shell.read(stream, timeout_s):
                 yield item
 
     async def wait(
@@ -134,12 +136,16 @@ class AsyncRun(RunHandle):
         await self.refresh()
         if self._must_end():
             with make_view(progress, self._info) as view:
-                stream = EventStream(self.id, self._info.last_seq, folds.to_events)
-                tell = partial(view.no_answer, self._client.address)
-                async for event in self._client._read(stream, timeout_s, tell):
-                    view.update(event)
+                await self.show_progress(view, timeout_s)
             await self.refresh()
         return self._ended(check)
+
+    async def show_progress(self, view: ProgressView, timeout_s: float | None = None) -> None:
+        """Give a view what happens from now to the run's end. See `Run.show_progress`."""
+        stream = EventStream(self.id, self._info.last_seq, folds.to_events)
+        tell = partial(view.no_answer, self._shell.address)
+        async for event in self._shell.read(stream, timeout_s, tell):
+            view.update(event)
 
     async def history(
         self,
@@ -150,9 +156,10 @@ class AsyncRun(RunHandle):
         max_step: int | None = None,
     ) -> History:
         """Return the metrics so far, as columns. See `Client.query_metrics`."""
-        return await self._client.query_metrics(
-            self.id, names, max_points=max_points, min_step=min_step, max_step=max_step
+        operation = operations.query_metrics(
+            self.id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
         )
+        return await self._shell.call(operation)
 
     async def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
         """Draw the metrics so far and return the matplotlib figure."""
@@ -160,18 +167,17 @@ class AsyncRun(RunHandle):
 
     async def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files of the run."""
-        return await self._client.artifacts(self.id)
+        return await self._shell.call(operations.artifacts(self.id))
 
     async def download(self, path: str, to: str | os.PathLike[str] | None = None) -> Path:
         """Download a file of the run. See `Client.download`."""
-        return await self._client.download(self.id, path, to)
+        return await self._shell.download(Download(self.id, path, to))
 
     async def download_all(self, to: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Download all files of the run into a folder, in the same subfolders."""
-        folder = Path(to)
         return tuple(
-            [
-                await self.download(item.path, folder / safe_relative(item.path))
-                for item in await self.artifacts()
-            ]
+            [await self.download(item.path, item.below(to)) for item in await self.artifacts()]
         )
+
+    def _repr_html_(self) -> str:
+        return run_html(self._info, History(self.id, {}))  # no awaiting here: what was known last

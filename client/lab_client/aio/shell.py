@@ -11,31 +11,43 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
-from lab_client.errors import InvalidState, LabError, Unavailable
+from lab_client.errors import InvalidRequest, InvalidState, LabError, Unavailable
 from lab_client.protocol import operations
-from lab_client.protocol.operations import Operation, Steps
-from lab_client.protocol.retry import Attempts, Reconnect
+from lab_client.protocol.download import Download
+from lab_client.protocol.operations import CallSequence, Operation
+from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
 from lab_client.protocol.status import is_transport, to_error
 from lab_client.protocol.streams import Resumable
 from lab_client.runs import ServerInfo
 from lab_client.transport import channel
-from lab_client.transport.base import BaseClient
+from lab_client.transport.target import Target
 from lab_client.transport.version import check_version
 
 T = TypeVar("T")
 
 
-class AsyncShell(BaseClient):
-    """Carries out operations and reads streams, in asyncio."""
+class AsyncShell:
+    """Carries out operations and reads streams, in asyncio.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._metadata = channel.metadata(self._target)
+    Args:
+        target: the server.
+        timeouts: how long to wait.
+
+    Attributes:
+        address: the server's, HOST:PORT.
+    """
+
+    def __init__(self, target: Target, timeouts: Timeouts) -> None:
+        self.address = target.address
+        self._target = target
+        self._timeouts = timeouts
+        self._metadata = channel.metadata(target)
         self._is_closed = False
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,7 +80,7 @@ class AsyncShell(BaseClient):
             call = self._calls[rpc] = channel.bind(self._channel, rpc)
         return call
 
-    async def _check_server(self, timeout_s: float | None = None) -> ServerInfo:
+    async def check_server(self, timeout_s: float | None = None) -> ServerInfo:
         """Ask the server what it is and whether it can be talked to."""
         info = await self._unary(operations.server_info(), timeout_s)
         check_version(info.version, self.address)
@@ -77,11 +89,12 @@ class AsyncShell(BaseClient):
 
     async def _check_once(self) -> None:
         if not self._is_checked:
-            await self._check_server()
+            await self.check_server()
 
-    async def _do(self, operation: Operation[T], timeout_s: float | None = None) -> T:
+    async def call(self, operation: Operation[T]) -> T:
+        """Carry out one call and return what its answer says."""
         await self._check_once()
-        return await self._unary(operation, timeout_s)
+        return await self._unary(operation)
 
     async def _unary(self, operation: Operation[T], timeout_s: float | None = None) -> T:
         limits = self._timeouts
@@ -105,16 +118,17 @@ class AsyncShell(BaseClient):
                 return operation.parse(response)
             await asyncio.sleep(attempts.failed(problem))
 
-    async def _do_steps(self, steps: Steps[T]) -> T:
+    async def call_all(self, calls: CallSequence[T]) -> T:
+        """Carry out calls that need each other's answers and return what they make."""
         try:
-            operation = next(steps)
+            operation = next(calls)
             while True:
-                operation = steps.send(await self._do(operation))
+                operation = calls.send(await self.call(operation))
         except StopIteration as end:
             result: T = end.value
             return result
 
-    async def _read(
+    async def read(
         self,
         stream: Resumable[T],
         timeout_s: float | None = None,
@@ -148,6 +162,19 @@ class AsyncShell(BaseClient):
                 return
             reconnect.call_timeout_s()
             await asyncio.sleep(reconnect.interrupted(problem))
+
+    async def download(self, download: Download) -> Path:
+        """Carry out a download and return the file that was written."""
+        with download:
+            while not download.is_done:
+                try:
+                    async for _ in self.read(download):
+                        pass
+                except InvalidRequest as error:  # the file is shorter than what an old try left
+                    download.begin_anew(error)
+                else:
+                    download.finish()
+        return download.target
 
     async def _next(self, call: Any) -> Any:
         with self._closing_told():

@@ -13,9 +13,9 @@ from lab_client.cli.arguments import complete_runs
 from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json
 from lab_client.cli.render import number
 from lab_client.errors import InvalidRequest, LabError, Violation
+from lab_client.metric_names import main_names
 from lab_client.runs import RunInfo
 from lab_client.sync.client import Client
-from lab_client.views.progress import main_names
 
 
 def register(app: typer.Typer) -> None:

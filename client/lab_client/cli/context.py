@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from lab_client import errors
 from lab_client.sync.client import Client
-from lab_client.transport.target import token_warning
+from lab_client.transport.target import Target, make_target, token_warning
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -49,6 +49,12 @@ class Settings:
     cert: Path | None = None
     key: Path | None = None
 
+    def target(self) -> Target:
+        """Return where the server is and how to prove who asks."""
+        return make_target(
+            self.server, token=self.token, tls=self.tls, ca=self.ca, cert=self.cert, key=self.key
+        )
+
     def open(self, **limits: Any) -> Client:
         """Return a client of the server."""
         with warnings.catch_warnings():
@@ -69,7 +75,7 @@ def connect(context: typer.Context, **limits: Any) -> Client:
     settings: Settings = context.obj or Settings()
     client = settings.open(**limits)
     context.call_on_close(client.close)
-    if warning := token_warning(client._target):
+    if warning := token_warning(settings.target()):
         typer.echo(f"lab: warning: {warning}", err=True)
     return client
 

@@ -12,7 +12,7 @@ import typer
 
 from lab_client import errors
 from lab_client.cli.context import EXIT_NO_CONNECTION, AsJson, Settings, print_json
-from lab_client.transport.target import Target, make_target, token_warning
+from lab_client.transport.target import Target, token_warning
 from lab_client.transport.version import client_version
 
 _TIMEOUT_S = 5.0
@@ -55,14 +55,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield what is found, from the outside in, up to the first thing that is wrong."""
     try:
-        target = make_target(
-            settings.server,
-            token=settings.token,
-            tls=settings.tls,
-            ca=settings.ca,
-            cert=settings.cert,
-            key=settings.key,
-        )
+        target = settings.target()
     except errors.ConnectionSettingsError as error:
         yield Finding("settings", False, str(error))
         return

@@ -12,7 +12,6 @@ from rich.table import Table
 from lab_client.cli.arguments import RunId
 from lab_client.cli.context import AsJson, connect, console, print_json
 from lab_client.errors import ArtifactNotFound
-from lab_client.protocol.download import safe_relative
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +54,7 @@ def download(
             f"run {handle.id} has no such file; list them with: lab artifacts {handle.id}"
         )
     for item in chosen:
-        typer.echo(handle.download(item.path, folder / safe_relative(item.path)))
+        typer.echo(handle.download(item.path, item.below(folder)))
 
 
 def _full_id(context: typer.Context, run: str) -> str:

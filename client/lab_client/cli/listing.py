@@ -13,8 +13,8 @@ from lab_client.cli.arguments import RunId
 from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json
 from lab_client.cli.render import number, run_table, runs_table
 from lab_client.errors import InvalidRequest, Violation
+from lab_client.metric_names import main_names
 from lab_client.runs import RunState
-from lab_client.views.progress import main_names
 
 _FIELDS = ("create_time", "name", "state", "step")
 

@@ -17,9 +17,10 @@ from lab_client.cli.render import STYLES, number, plot
 from lab_client.errors import InvalidState
 from lab_client.events import Checkpoint, Event, Metrics, StateChange, Truncate
 from lab_client.history import History
+from lab_client.metric_names import important
 from lab_client.runs import RunInfo, RunState
 from lab_client.sync.run import Run
-from lab_client.views.progress import LinesView, ProgressView, important
+from lab_client.views.progress import LinesView, ProgressView
 
 _MOST_POINTS = 4000
 _FEWEST_POINTS = 4  # fewer are read faster than drawn
@@ -121,7 +122,7 @@ def show_live(run: Run) -> RunInfo:
 
 def _follow(run: Run, view: ProgressView) -> None:
     if not run.info.state.is_terminal:
-        run._show(view)
+        run.show_progress(view)
 
 
 def _tell_traceback(run: Run) -> None:

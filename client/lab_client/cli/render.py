@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab_client.metric_names import important, main_names
 from lab_client.runs import RunInfo, RunState
-from lab_client.views.progress import important, main_names
 
 STYLES = {
     RunState.COMPLETED: "green",

@@ -16,18 +16,6 @@ from lab_rpc.v1 import training_service_pb2 as pb
 _CHUNK_BYTES = 1024 * 1024
 
 
-def safe_relative(path: str) -> Path:
-    """Return a server's path as one that stays below the folder it is joined to.
-
-    Raises:
-        DownloadError: if it does not.
-    """
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path or "\\" in path:
-        raise DownloadError(f"the server names a file {path!r}, which is no path below a folder")
-    return Path(*pure.parts)
-
-
 class Download:
     """One file: a resumable stream into a partial file beside the target.
 

@@ -1,13 +1,35 @@
-"""What the run handles of both kinds have in common: the value behind them, and how it is shown."""
+"""What the handles of both kinds have in common: the values behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lab_client.configs import ExperimentInfo, ExperimentSchema
 from lab_client.errors import InvalidRequest, InvalidState, RunFailed, Violation
 from lab_client.protocol import folds
 from lab_client.protocol.streams import EventStream, Fold, T, as_list
 from lab_client.runs import RunInfo, RunState
+
+
+class ExperimentHandle:
+    """An experiment, with what the server said of it when it was asked.
+
+    Attributes:
+        info: its name and summary.
+        schema: its config items.
+    """
+
+    def __init__(self, info: ExperimentInfo, schema: ExperimentSchema) -> None:
+        self.info = info
+        self.schema = schema
+
+    @property
+    def name(self) -> str:
+        """The name by which runs ask for it."""
+        return self.info.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {len(self.schema.items)} config items>"
 
 
 class RunHandle:
@@ -40,12 +62,6 @@ class RunHandle:
         info = self._info
         total = f"/{info.total_steps}" if info.total_steps else ""
         return f"<{type(self).__name__} {info.id} {info.experiment} {info.state} step {info.step}{total}>"
-
-    def _repr_html_(self) -> str:
-        from lab_client.history import History
-        from lab_client.views.notebook import run_html
-
-        return run_html(self._info, History(self.id, {}))
 
     def _point_fold(self, names: Iterable[str] | None, every: int) -> folds.PointFold:
         if every < 1:

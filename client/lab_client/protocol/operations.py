@@ -13,22 +13,18 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from lab_client.configs import (
-    ExperimentInfo,
-    ExperimentSchema,
-    Plan,
-    RunOrder,
-)
+from lab_client.configs import ExperimentInfo, ExperimentSchema, Plan, RunOrder
 from lab_client.errors import CheckpointNotFound, InvalidRequest, Violation
 from lab_client.history import History
 from lab_client.protocol import convert
+from lab_client.protocol.pages import Pages
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunPage, RunParent, RunState, ServerInfo
 from lab_rpc.v1 import run_pb2
 from lab_rpc.v1 import training_service_pb2 as pb
 
 T = TypeVar("T")
 Overrides = Mapping[str, object]
-Steps = Generator["Operation[Any]", Any, T]
+CallSequence = Generator["Operation[Any]", Any, T]
 """Several calls of which each needs the answers before it: yields them, returns what they make."""
 
 
@@ -79,9 +75,10 @@ def experiment(name: str) -> Operation[tuple[ExperimentInfo, ExperimentSchema]]:
 
 def plan(
     experiment: str,
-    overrides: Overrides | None,
-    run_order: RunOrder | None,
-    models: Iterable[str] | None,
+    overrides: Overrides | None = None,
+    *,
+    run_order: RunOrder | None = None,
+    models: Iterable[str] | None = None,
 ) -> Operation[Plan]:
     """Ask what a config message resolves to."""
     config = convert.to_config(overrides, run_order, models)
@@ -91,16 +88,16 @@ def plan(
 
 def create(
     experiment: str,
-    overrides: Overrides | None,
+    overrides: Overrides | None = None,
     *,
-    run_order: RunOrder | None,
-    models: Iterable[str] | None,
-    name: str,
-    tags: Iterable[str],
-    notes: str,
-    options: RunOptions | None,
-    parent: RunParent | None,
-    idempotency_key: str | None,
+    run_order: RunOrder | None = None,
+    models: Iterable[str] | None = None,
+    name: str = "",
+    tags: Iterable[str] = (),
+    notes: str = "",
+    options: RunOptions | None = None,
+    parent: RunParent | None = None,
+    idempotency_key: str | None = None,
 ) -> Operation[RunInfo]:
     """Create a run; the key makes it safe to send again, so there always is one."""
     request = pb.CreateRunRequest(
@@ -128,7 +125,7 @@ def _tags(tags: Iterable[str]) -> list[str]:
     return found
 
 
-def start(run_id: str, *, resume: bool) -> Operation[RunInfo]:
+def queue(run_id: str, *, resume: bool) -> Operation[RunInfo]:
     """Queue a run."""
     request = pb.StartRunRequest(run_id=run_id, resume=resume, idempotency_key=os.urandom(16).hex())
     return Operation("StartRun", request, _run)
@@ -140,16 +137,15 @@ def get(run_id: str) -> Operation[RunInfo]:
 
 
 def list_runs(
+    page: Pages,
     *,
     experiment: str,
     states: Iterable[RunState | str],
     tags: Iterable[str],
     name_contains: str,
     order_by: str,
-    page_size: int,
-    page_token: str,
 ) -> Operation[RunPage]:
-    """Ask for one page of runs."""
+    """Ask for the next page of runs."""
     if isinstance(states, str):
         states = [states]
     request = pb.ListRunsRequest(
@@ -157,8 +153,8 @@ def list_runs(
         states=[convert.to_state(state) for state in states],
         tags=_tags(tags),
         order_by=order_by,
-        page_size=page_size,
-        page_token=page_token,
+        page_size=page.size,
+        page_token=page.token,
         name_contains=name_contains,
     )
     return Operation(
@@ -168,35 +164,6 @@ def list_runs(
             tuple(convert.run(run) for run in response.runs), response.next_page_token
         ),
     )
-
-
-class Pages:
-    """Which page of runs to ask for next, until there are no more or enough came.
-
-    Args:
-        limit: at most so many runs; None for all.
-    """
-
-    _LARGEST = 200
-
-    def __init__(self, limit: int | None) -> None:
-        self._left = limit
-        self.token = ""
-        self.is_over = limit is not None and limit <= 0
-
-    @property
-    def size(self) -> int:
-        """The size of the page to ask for."""
-        return self._LARGEST if self._left is None else min(self._LARGEST, self._left)
-
-    def take(self, page: RunPage) -> tuple[RunInfo, ...]:
-        """Note a page and return what of it is wanted."""
-        runs = page.runs if self._left is None else page.runs[: self._left]
-        if self._left is not None:
-            self._left -= len(runs)
-        self.token = page.next_page_token
-        self.is_over = not self.token or self._left == 0
-        return runs
 
 
 def update(
@@ -259,12 +226,12 @@ def fork(
     step: int | None,
     overrides: Overrides | None,
     *,
-    name: str,
-    tags: Iterable[str] | None,
-    notes: str,
-    options: RunOptions | None,
-    start_it: bool,
-) -> Steps[RunInfo]:
+    name: str = "",
+    tags: Iterable[str] | None = None,
+    notes: str = "",
+    options: RunOptions | None = None,
+    start: bool = True,
+) -> CallSequence[RunInfo]:
     """Create a run from another one's checkpoint, with its configs and the changes to them."""
     convert.check_overrides(overrides)
     parent: RunInfo = yield get(run_id)
@@ -287,8 +254,7 @@ def fork(
         notes=notes,
         options=options or parent.options,
         parent=RunParent(parent.id, step),
-        idempotency_key=None,
     )
-    if start_it:
-        run = yield start(run.id, resume=False)
+    if start:
+        run = yield queue(run.id, resume=False)
     return run

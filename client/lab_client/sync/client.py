@@ -8,19 +8,20 @@ from pathlib import Path
 from types import TracebackType
 
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
-from lab_client.errors import InvalidRequest
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
 from lab_client.protocol import folds, operations, streams
 from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
+from lab_client.protocol.pages import Pages
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
 from lab_client.sync.experiment import Experiment
 from lab_client.sync.run import Run
 from lab_client.sync.shell import SyncShell
+from lab_client.transport.base import BaseClient
 
 
-class Client(SyncShell):
+class Client(BaseClient[SyncShell]):
     """A connection to a lab-server. Connects at the first call; threads may share it.
 
     The arguments are those of `BaseClient`: where the server is, how to prove who asks, and how
@@ -35,6 +36,12 @@ class Client(SyncShell):
         ...     print(run.wait().state)
     """
 
+    _open_shell = SyncShell
+
+    def close(self) -> None:
+        """Close the connection; what streams are open end with an error."""
+        self._shell.close()
+
     def __enter__(self) -> Client:
         return self
 
@@ -48,7 +55,7 @@ class Client(SyncShell):
 
     def server_info(self) -> ServerInfo:
         """Return what the server says of itself: its version, slots and queue."""
-        return self._do(operations.server_info())
+        return self._shell.call(operations.server_info())
 
     def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
         """Wait for a server that is starting.
@@ -56,11 +63,11 @@ class Client(SyncShell):
         Raises:
             Unavailable: if none answers within the time.
         """
-        return self._check_server(timeout_s)
+        return self._shell.check_server(timeout_s)
 
     def experiments(self) -> tuple[ExperimentInfo, ...]:
         """Return the experiments that the server can run."""
-        return self._do(operations.experiments())
+        return self._shell.call(operations.experiments())
 
     def experiment(self, name: str) -> Experiment:
         """Return a handle to an experiment, with the schema of its configs.
@@ -68,7 +75,7 @@ class Client(SyncShell):
         Raises:
             ExperimentNotFound: if there is none with this name.
         """
-        return Experiment(self, *self._do(operations.experiment(name)))
+        return Experiment(self._shell, *self._shell.call(operations.experiment(name)))
 
     def plan(
         self,
@@ -83,7 +90,9 @@ class Client(SyncShell):
         Raises:
             ConfigError: if it is wrong, with all that is wrong.
         """
-        return self._do(operations.plan(experiment, overrides, run_order, models))
+        return self._shell.call(
+            operations.plan(experiment, overrides, run_order=run_order, models=models)
+        )
 
     def create(
         self,
@@ -129,7 +138,7 @@ class Client(SyncShell):
             parent=parent,
             idempotency_key=idempotency_key,
         )
-        return Run(self, self._do(operation))
+        return Run(self._shell, self._shell.call(operation))
 
     def start(self, run_id: str, *, resume: bool = False) -> RunInfo:
         """Queue a created run; with `resume`, a stopped or failed one, from its last checkpoint.
@@ -138,7 +147,7 @@ class Client(SyncShell):
             InvalidState: if it was started before, or cannot be resumed.
             QueueFull: if too many runs wait already.
         """
-        return self._do(operations.start(run_id, resume=resume))
+        return self._shell.call(operations.queue(run_id, resume=resume))
 
     def get(self, run_id: str) -> RunInfo:
         """Return a run as it is now; a prefix of its id that no other run has will do.
@@ -146,7 +155,7 @@ class Client(SyncShell):
         Raises:
             RunNotFound: if there is none.
         """
-        return self._do(operations.get(run_id))
+        return self._shell.call(operations.get(run_id))
 
     def run(self, run_id: str) -> Run:
         """Attach to a run, from anywhere; a prefix of its id that no other run has will do.
@@ -154,7 +163,7 @@ class Client(SyncShell):
         Raises:
             RunNotFound: if there is none.
         """
-        return Run(self, self.get(run_id))
+        return Run(self._shell, self.get(run_id))
 
     def runs(
         self,
@@ -177,21 +186,20 @@ class Client(SyncShell):
                 it for the largest first.
             limit: at most so many; None for all.
         """
-        pages = operations.Pages(limit)
+        pages = Pages(limit)
         while not pages.is_over:
-            page = self._do(
+            page = self._shell.call(
                 operations.list_runs(
+                    pages,
                     experiment=experiment,
                     states=states,
                     tags=tags,
                     name_contains=name_contains,
                     order_by=order_by,
-                    page_size=pages.size,
-                    page_token=pages.token,
                 )
             )
             for info in pages.take(page):
-                yield Run(self, info)
+                yield Run(self._shell, info)
 
     def update(
         self,
@@ -202,7 +210,7 @@ class Client(SyncShell):
         notes: str | None = None,
     ) -> RunInfo:
         """Change a run's name, tags (all of them) or notes; what is None stays."""
-        return self._do(operations.update(run_id, name=name, tags=tags, notes=notes))
+        return self._shell.call(operations.update(run_id, name=name, tags=tags, notes=notes))
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with all its files.
@@ -210,7 +218,7 @@ class Client(SyncShell):
         Raises:
             InvalidState: if it has not ended.
         """
-        self._do(operations.delete(run_id))
+        self._shell.call(operations.delete(run_id))
 
     def stop(
         self, run_id: str, *, checkpoint: bool = False, grace_s: float | None = None
@@ -225,7 +233,7 @@ class Client(SyncShell):
         Raises:
             InvalidState: if it has ended already.
         """
-        return self._do(operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
+        return self._shell.call(operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
 
     def fork(
         self,
@@ -254,7 +262,7 @@ class Client(SyncShell):
         Raises:
             CheckpointNotFound: if there is no such checkpoint.
         """
-        steps = operations.fork(
+        calls = operations.fork(
             run_id,
             step,
             overrides,
@@ -262,9 +270,9 @@ class Client(SyncShell):
             tags=tags,
             notes=notes,
             options=options,
-            start_it=start,
+            start=start,
         )
-        return Run(self, self._do_steps(steps))
+        return Run(self._shell, self._shell.call_all(calls))
 
     def watch(
         self, run_id: str, *, after_seq: int = 0, timeout_s: float | None = None
@@ -283,7 +291,7 @@ class Client(SyncShell):
             if info.state.is_terminal and info.last_seq <= after_seq:
                 return iter(())
         stream = streams.EventStream(run_id, after_seq, folds.to_events)
-        return self._read(stream, timeout_s)
+        return self._shell.read(stream, timeout_s)
 
     def watch_metrics(
         self,
@@ -313,7 +321,7 @@ class Client(SyncShell):
             cursor=cursor,
             from_start=from_start,
         )
-        return self._read(stream)
+        return self._shell.read(stream)
 
     def query_metrics(
         self,
@@ -333,7 +341,7 @@ class Client(SyncShell):
             min_step: the first step.
             max_step: the last step.
         """
-        return self._do(
+        return self._shell.call(
             operations.query_metrics(
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
@@ -341,7 +349,7 @@ class Client(SyncShell):
 
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """Return the files of a run."""
-        return self._do(operations.artifacts(run_id))
+        return self._shell.call(operations.artifacts(run_id))
 
     def download(self, run_id: str, path: str, to: str | os.PathLike[str] | None = None) -> Path:
         """Download a file of a run; what an earlier try left behind is not fetched again.
@@ -358,13 +366,4 @@ class Client(SyncShell):
             ArtifactNotFound: if there is no such file.
             DownloadError: if it cannot be written, or what came is not what the server has.
         """
-        with Download(run_id, path, to) as download:
-            while not download.is_done:
-                try:
-                    for _ in self._read(download):
-                        pass
-                except InvalidRequest as error:  # the file is shorter than what an old try left
-                    download.begin_anew(error)
-                else:
-                    download.finish()
-        return download.target
+        return self._shell.download(Download(run_id, path, to))

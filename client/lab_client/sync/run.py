@@ -6,21 +6,20 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab_client.errors import LabError
 from lab_client.events import Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
-from lab_client.protocol import folds
-from lab_client.protocol.download import safe_relative
+from lab_client.protocol import folds, operations
+from lab_client.protocol.download import Download
 from lab_client.protocol.handle import RunHandle
+from lab_client.protocol.operations import Overrides
 from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
+from lab_client.sync.shell import SyncShell
+from lab_client.views.notebook import run_html
 from lab_client.views.progress import ProgressView, make_view
-
-if TYPE_CHECKING:
-    from lab_client.protocol.operations import Overrides
-    from lab_client.sync.client import Client
 
 
 class Run(RunHandle):
@@ -38,13 +37,13 @@ class Run(RunHandle):
         ...     print(run.history()["accuracy"].values[-1])
     """
 
-    def __init__(self, client: Client, info: RunInfo) -> None:
+    def __init__(self, shell: SyncShell, info: RunInfo) -> None:
         super().__init__(info)
-        self._client = client
+        self._shell = shell
 
     def refresh(self) -> RunInfo:
         """Ask the server how the run is now, and return that."""
-        self._info = self._client.get(self.id)
+        self._info = self._shell.call(operations.get(self.id))
         return self._info
 
     @property
@@ -59,24 +58,26 @@ class Run(RunHandle):
             InvalidState: if it was started before.
             QueueFull: if too many runs wait already.
         """
-        self._info = self._client.start(self.id)
+        self._info = self._shell.call(operations.queue(self.id, resume=False))
         return self
 
     def resume(self) -> Run:
         """Queue the stopped or failed run again, from its last checkpoint, and return it."""
-        self._info = self._client.start(self.id, resume=True)
+        self._info = self._shell.call(operations.queue(self.id, resume=True))
         return self
 
     def stop(self, *, checkpoint: bool = False, grace_s: float | None = None) -> Run:
         """Ask the run to stop and return it; `wait` tells when it has. See `Client.stop`."""
-        self._info = self._client.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
+        operation = operations.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
+        self._info = self._shell.call(operation)
         return self
 
     def fork(
         self, step: int | None = None, overrides: Overrides | None = None, **arguments: Any
     ) -> Run:
         """Start a new run from a checkpoint of this one. See `Client.fork`."""
-        return self._client.fork(self.id, step, overrides, **arguments)
+        calls = operations.fork(self.id, step, overrides, **arguments)
+        return Run(self._shell, self._shell.call_all(calls))
 
     def update(
         self,
@@ -86,12 +87,13 @@ class Run(RunHandle):
         notes: str | None = None,
     ) -> Run:
         """Change the run's name, tags (all of them) or notes and return it; what is None stays."""
-        self._info = self._client.update(self.id, name=name, tags=tags, notes=notes)
+        operation = operations.update(self.id, name=name, tags=tags, notes=notes)
+        self._info = self._shell.call(operation)
         return self
 
     def delete(self) -> None:
         """Delete the run, which has to have ended, with all its files."""
-        self._client.delete(self.id)
+        self._shell.call(operations.delete(self.id))
 
     def events(
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
@@ -140,7 +142,7 @@ class Run(RunHandle):
     ) -> Iterator[T]:
         info = self._info if follow and not after_seq else self.refresh()
         stream = self._event_stream(fold, info, after_seq, follow)
-        return iter(()) if stream is None else self._client._read(stream, timeout_s)
+        return iter(()) if stream is None else self._shell.read(stream, timeout_s)
 
     def wait(
         self, timeout_s: float | None = None, *, progress: bool = False, check: bool = False
@@ -160,15 +162,20 @@ class Run(RunHandle):
         self.refresh()
         if self._must_end():
             with make_view(progress, self._info) as view:
-                self._show(view, timeout_s)
+                self.show_progress(view, timeout_s)
             self.refresh()
         return self._ended(check)
 
-    def _show(self, view: ProgressView, timeout_s: float | None = None) -> None:
-        """Give a view what comes, up to the run's end, and tell it when nobody answers."""
+    def show_progress(self, view: ProgressView, timeout_s: float | None = None) -> None:
+        """Give a view what happens from now to the run's end, and tell it when nobody answers.
+
+        Args:
+            view: is updated with every event.
+            timeout_s: how long the run may take to end.
+        """
         stream = EventStream(self.id, self._info.last_seq, folds.to_events)
-        tell = partial(view.no_answer, self._client.address)
-        for event in self._client._read(stream, timeout_s, tell):
+        tell = partial(view.no_answer, self._shell.address)
+        for event in self._shell.read(stream, timeout_s, tell):
             view.update(event)
 
     def history(
@@ -180,9 +187,10 @@ class Run(RunHandle):
         max_step: int | None = None,
     ) -> History:
         """Return the metrics so far, as columns; no step comes twice. See `Client.query_metrics`."""
-        return self._client.query_metrics(
-            self.id, names, max_points=max_points, min_step=min_step, max_step=max_step
+        operation = operations.query_metrics(
+            self.id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
         )
+        return self._shell.call(operation)
 
     def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
         """Draw the metrics so far and return the matplotlib figure."""
@@ -190,23 +198,18 @@ class Run(RunHandle):
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files of the run."""
-        return self._client.artifacts(self.id)
+        return self._shell.call(operations.artifacts(self.id))
 
     def download(self, path: str, to: str | os.PathLike[str] | None = None) -> Path:
         """Download a file of the run. See `Client.download`."""
-        return self._client.download(self.id, path, to)
+        return self._shell.download(Download(self.id, path, to))
 
     def download_all(self, to: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Download all files of the run into a folder, in the same subfolders."""
-        folder = Path(to)
-        return tuple(
-            self.download(item.path, folder / safe_relative(item.path)) for item in self.artifacts()
-        )
+        return tuple(self.download(item.path, item.below(to)) for item in self.artifacts())
 
     def _repr_html_(self) -> str:
-        from lab_client.views.notebook import run_html
-
         try:
             return run_html(self.refresh(), self.history(max_points=100))
         except LabError:  # a notebook shows what was known last when the server is gone
-            return super()._repr_html_()
+            return run_html(self._info, History(self.id, {}))

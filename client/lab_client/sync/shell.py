@@ -11,32 +11,44 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
-from lab_client.errors import InvalidState, LabError, Unavailable
+from lab_client.errors import InvalidRequest, InvalidState, LabError, Unavailable
 from lab_client.protocol import operations
-from lab_client.protocol.operations import Operation, Steps
-from lab_client.protocol.retry import Attempts, Reconnect
+from lab_client.protocol.download import Download
+from lab_client.protocol.operations import CallSequence, Operation
+from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
 from lab_client.protocol.status import is_transport, to_error
 from lab_client.protocol.streams import Resumable
 from lab_client.runs import ServerInfo
 from lab_client.sync.pump import Pump, Silent
 from lab_client.transport import channel
-from lab_client.transport.base import BaseClient
+from lab_client.transport.target import Target
 from lab_client.transport.version import check_version
 
 T = TypeVar("T")
 _CLOSE_S = 3.0
 
 
-class SyncShell(BaseClient):
-    """Carries out operations and reads streams, blocking."""
+class SyncShell:
+    """Carries out operations and reads streams, blocking.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._metadata = channel.metadata(self._target)
+    Args:
+        target: the server.
+        timeouts: how long to wait.
+
+    Attributes:
+        address: the server's, HOST:PORT.
+    """
+
+    def __init__(self, target: Target, timeouts: Timeouts) -> None:
+        self.address = target.address
+        self._target = target
+        self._timeouts = timeouts
+        self._metadata = channel.metadata(target)
         self._is_closed = False
         self._forget_channel()
 
@@ -69,7 +81,7 @@ class SyncShell(BaseClient):
                 call = self._calls[rpc] = channel.bind(self._channel, rpc)
             return call
 
-    def _check_server(self, timeout_s: float | None = None) -> ServerInfo:
+    def check_server(self, timeout_s: float | None = None) -> ServerInfo:
         """Ask the server what it is and whether it can be talked to."""
         info = self._unary(operations.server_info(), timeout_s)
         check_version(info.version, self.address)
@@ -78,11 +90,12 @@ class SyncShell(BaseClient):
 
     def _check_once(self) -> None:
         if not self._is_checked or self._pid != os.getpid():
-            self._check_server()
+            self.check_server()
 
-    def _do(self, operation: Operation[T], timeout_s: float | None = None) -> T:
+    def call(self, operation: Operation[T]) -> T:
+        """Carry out one call and return what its answer says."""
         self._check_once()
-        return self._unary(operation, timeout_s)
+        return self._unary(operation)
 
     def _unary(self, operation: Operation[T], timeout_s: float | None = None) -> T:
         limits = self._timeouts
@@ -105,16 +118,17 @@ class SyncShell(BaseClient):
                 return operation.parse(response)
             time.sleep(attempts.failed(problem))
 
-    def _do_steps(self, steps: Steps[T]) -> T:
+    def call_all(self, calls: CallSequence[T]) -> T:
+        """Carry out calls that need each other's answers and return what they make."""
         try:
-            operation = next(steps)
+            operation = next(calls)
             while True:
-                operation = steps.send(self._do(operation))
+                operation = calls.send(self.call(operation))
         except StopIteration as end:
             result: T = end.value
             return result
 
-    def _read(
+    def read(
         self,
         stream: Resumable[T],
         timeout_s: float | None = None,
@@ -153,3 +167,16 @@ class SyncShell(BaseClient):
                 return
             reconnect.call_timeout_s()
             time.sleep(reconnect.interrupted(problem))
+
+    def download(self, download: Download) -> Path:
+        """Carry out a download and return the file that was written."""
+        with download:
+            while not download.is_done:
+                try:
+                    for _ in self.read(download):
+                        pass
+                except InvalidRequest as error:  # the file is shorter than what an old try left
+                    download.begin_anew(error)
+                else:
+                    download.finish()
+        return download.target

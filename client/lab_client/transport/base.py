@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from lab_client.errors import UnencryptedToken
 from lab_client.protocol.retry import Timeouts
 from lab_client.transport.target import Target, make_target, token_warning
 
+Shell = TypeVar("Shell")
 
-class BaseClient:
+
+class BaseClient(Generic[Shell]):
     """A server's address and credentials, and the limits on waiting.
 
     Args:
@@ -31,6 +35,9 @@ class BaseClient:
         ConnectionSettingsError: if something of it cannot be used.
     """
 
+    _open_shell: Callable[[Target, Timeouts], Shell]
+    """What carries out the calls; the shells of both kinds are made of these two."""
+
     def __init__(
         self,
         address: str | None = None,
@@ -45,20 +52,22 @@ class BaseClient:
         reconnect_timeout_s: float = 120.0,
         idle_timeout_s: float = 60.0,
     ) -> None:
-        self._target: Target = make_target(address, token=token, tls=tls, ca=ca, cert=cert, key=key)
-        if warning := token_warning(self._target):
-            warnings.warn(warning, UnencryptedToken, stacklevel=3)
-        self._timeouts = Timeouts(
+        target = make_target(address, token=token, tls=tls, ca=ca, cert=cert, key=key)
+        if warning := token_warning(target):
+            warnings.warn(warning, UnencryptedToken, stacklevel=2)
+        timeouts = Timeouts(
             timeout_s=timeout_s,
             retry_timeout_s=retry_timeout_s,
             reconnect_timeout_s=reconnect_timeout_s,
             idle_timeout_s=idle_timeout_s,
         )
+        self._address = target.address
+        self._shell = self._open_shell(target, timeouts)
 
     @property
     def address(self) -> str:
         """The server's address, HOST:PORT."""
-        return self._target.address
+        return self._address
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"

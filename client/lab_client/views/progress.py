@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
 from lab_client.events import Event, Metrics, Progress, StateChange, Truncate
+from lab_client.metric_names import important
 from lab_client.runs import RunInfo
 
-_MOST_METRICS = 4
 _LINE_INTERVAL_S = 5.0
 _TOLD_AFTER_S = 3.0  # a restart of the server or a cut is over before
 
@@ -152,26 +152,6 @@ class LinesView(ProgressView):
         if line != self._line:
             print(line, file=self._output, flush=True)
         self._line = line
-
-
-def important(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the few metrics that a line has room for: losses and accuracies first.
-
-    Indicators of single parameters, "model.conv1.weight", are left out when there is anything else.
-    """
-
-    def rank(name: str) -> int:
-        lowered = name.lower()
-        return 0 if "loss" in lowered else 1 if "acc" in lowered else 2
-
-    names = main_names(metrics)
-    return {name: metrics[name] for name in sorted(names, key=rank)[:_MOST_METRICS]}
-
-
-def main_names(names: Iterable[str]) -> list[str]:
-    """Return the names without those of single parameters; all when there are no others."""
-    names = list(names)
-    return [name for name in names if name.count(".") < 2] or names
 
 
 def in_notebook() -> bool:

@@ -1,0 +1,27 @@
+"""Which of a run's metrics matter most, judged by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+_MOST_METRICS = 4
+
+
+def important(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the few metrics that a line has room for: losses and accuracies first.
+
+    Indicators of single parameters, "model.conv1.weight", are left out when there is anything else.
+    """
+
+    def rank(name: str) -> int:
+        lowered = name.lower()
+        return 0 if "loss" in lowered else 1 if "acc" in lowered else 2
+
+    names = main_names(metrics)
+    return {name: metrics[name] for name in sorted(names, key=rank)[:_MOST_METRICS]}
+
+
+def main_names(names: Iterable[str]) -> list[str]:
+    """Return the names without those of single parameters; all when there are no others."""
+    names = list(names)
+    return [name for name in names if name.count(".") < 2] or names
