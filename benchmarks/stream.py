@@ -54,15 +54,16 @@ async def make_home(home: Path, num_points: int, num_metrics: int, batch: int) -
     num_steps = num_points // num_metrics
     encode_s = 0.0
     with SpoolWriter(folder.spool(1)) as spool:
-        spool.append([events.encode_state(1, 1, RunState.RUNNING)])
+        spool.append([events.encode_state(1, 1, RunState.RUNNING).payload])
         for first in range(0, num_steps, batch):
             steps = list(range(first, min(first + batch, num_steps)))
             values = [step * 0.001 for step in steps]
             columns = [Column(f"metric_{i}", steps, values) for i in range(num_metrics)]
             start = time.perf_counter()
-            spool.append(events.encode_metrics(1, time.time_ns(), columns))
+            measured = events.encode_metrics(1, time.time_ns(), columns)
+            spool.append(event.payload for event in measured)
             encode_s += time.perf_counter() - start
-        spool.append([events.encode_state(1, 1, RunState.COMPLETED)])
+        spool.append([events.encode_state(1, 1, RunState.COMPLETED).payload])
     store = SqlStore(f"sqlite:///{home / 'lab.db'}")
     run = Run("r1", RunRequest("mnist"), state=RunState.STARTING, attempt=1, slot="cpu:0")
     await store.create(run, None)

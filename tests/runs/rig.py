@@ -134,8 +134,8 @@ class Rig:
 
     async def states(self, run: Run) -> list[str]:
         """Return the names of the states that the run went through."""
-        facts = [events.decode_state(event.payload) for event in await self.log(run)]
-        return [fact.state.value for fact in facts if fact is not None]
+        states = [event.payload for event in await self.log(run) if event.kind == "state"]
+        return [events.decode_state(payload).state.value for payload in states]
 
     async def kinds(self, run: Run, kind: str) -> list[Any]:
         """Return the run's events of a kind, decoded."""

@@ -12,11 +12,13 @@ from lab_core.errors import Violation
 from lab_server.errors import InvalidState, LaunchError, NotFound
 from lab_server.executors.protocol import Usage
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
+from lab_server.messages.projection import apply_event
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunRequest, RunState, TrainerProcess
 from lab_server.model.slot import Slot
-from lab_server.store import NewEvent, Store, Submission
+from lab_server.store import Store, Submission
 from lab_server.watch.hub import Hub
 
 MNIST = Schema(
@@ -173,16 +175,12 @@ class FakeSupervisor:
         run = dataclasses.replace(run, state=state, **changes)
         return await self.say(run, events.encode_state(run.attempt, time.time_ns(), state))
 
-    async def say(self, run: Run, *payloads: bytes) -> Run:
+    async def say(self, run: Run, *news: EncodedEvent) -> Run:
         """Append events to a run's log."""
-        new = [
-            NewEvent(run.last_seq + 1 + index, events.kind(payload), payload)
-            for index, payload in enumerate(payloads)
-        ]
-        run = dataclasses.replace(run, last_seq=run.last_seq + len(new))
-        for payload in payloads:
-            run = events.project(run, payload)
-        stored = await self._store.commit(run, new)
+        run = dataclasses.replace(run, last_seq=run.last_seq + len(news))
+        for event in news:
+            run = apply_event(run, event)
+        stored = await self._store.commit(run, news)
         if run.state.has_process or run.state is RunState.QUEUED:
             self._live[run.id] = run
         else:

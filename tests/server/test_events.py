@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from lab_core.configs import PlainValue
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
 from lab_server.messages import events
+from lab_server.messages.events import DecodedState, EncodedEvent
+from lab_server.messages.projection import apply_event
+from lab_server.messages.values import value_to_proto
 from lab_server.model.run import Run, RunRequest, RunState
 
 RUN = Run("r1", RunRequest("mnist"))
@@ -27,11 +30,11 @@ class Column:
     values: Sequence[float]
 
 
-def points(payloads: list[bytes]) -> list[tuple[str, int, float]]:
+def points(encoded: list[EncodedEvent]) -> list[tuple[str, int, float]]:
     """Return (name, step, value) as a reader sees them who knows nothing but the protos."""
     found = []
-    for payload in payloads:
-        metrics = event_pb2.RunEvent.FromString(payload).metrics
+    for event in encoded:
+        metrics = event_pb2.RunEvent.FromString(event.payload).metrics
         assert list(metrics.steps) == sorted(set(metrics.steps))
         for column in metrics.columns:
             rows = column.rows or range(len(metrics.steps))
@@ -40,6 +43,10 @@ def points(payloads: list[bytes]) -> list[tuple[str, int, float]]:
                 (column.name, metrics.steps[r], v) for r, v in zip(rows, column.values, strict=True)
             ]
     return found
+
+
+def decoded(event: EncodedEvent) -> event_pb2.RunEvent:
+    return events.decode(event.payload)
 
 
 def expected(columns: list[Column]) -> list[tuple[str, int, float]]:
@@ -55,44 +62,41 @@ def test_every_state_has_a_name_on_the_wire() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "kind"),
+    ("event", "kind"),
     [
         (events.encode_state(3, 9, RunState.FAILED, "why", "trace\nback"), "state"),
         (events.encode_metrics(3, 9, [Column("loss", [1], [0.5])])[0], "metrics"),
-        (events.encode_log(3, 9, "WARNING", ["one", "two"])[0], "log"),
+        (events.encode_log(3, 9, ["one", "two"])[0], "log"),
         (events.encode_progress(3, 9, 5, 10, 2.5), "progress"),
         (events.encode_checkpoint(3, 9, 5, 1000), "checkpoint"),
         (events.encode_truncate(3, 9, 0), "truncate"),
         (events.encode_config(3, 9, []), "config"),
-        (events.encode_artifact(3, 9, "a/b.txt", 7), "artifact"),
     ],
 )
-def test_each_kind_tells_its_attempt_time_seq_and_kind(payload: bytes, kind: str) -> None:
-    event = events.decode(events.with_seq(payload, 2**40))
+def test_each_kind_tells_its_attempt_time_seq_and_kind(event: EncodedEvent, kind: str) -> None:
+    message = events.decode(events.with_seq(event.payload, 2**40))
 
-    assert (event.seq, event.attempt, event.time_unix_ns) == (2**40, 3, 9)
-    assert event.WhichOneof("kind") == events.kind(payload) == kind
+    assert (message.seq, message.attempt, message.time_unix_ns) == (2**40, 3, 9)
+    assert message.WhichOneof("kind") == event.kind == kind
+    assert events.recognise(event.payload) == event
     assert kind in events.KINDS
 
 
 def test_what_was_encoded_is_what_is_read() -> None:
     state = events.encode_state(1, 2, RunState.FAILED, "why", "trace")
-    log = events.decode(events.encode_log(1, 2, "ERROR", ["one", ""])[0]).log
-    progress = events.decode(events.encode_progress(1, 2, 5, 10, 2.5)).progress
-    checkpoint = events.decode(events.encode_checkpoint(1, 2, 5, 100, "torn")).checkpoint
-    artifact = events.decode(events.encode_artifact(1, 2, "a/b", 7)).artifact
+    log = decoded(events.encode_log(1, 2, ["one", ""])[0]).log
+    progress = decoded(events.encode_progress(1, 2, 5, 10, 2.5)).progress
+    checkpoint = decoded(events.encode_checkpoint(1, 2, 5, 100, "torn")).checkpoint
 
-    assert events.decode_state(state) == events.StateFact(RunState.FAILED, "why", "trace")
-    assert events.decode_state(events.encode_truncate(1, 2, 3)) is None
-    assert (log.level, list(log.lines)) == (event_pb2.LOG_LEVEL_ERROR, ["one", ""])
+    assert events.decode_state(state.payload) == DecodedState(RunState.FAILED, "why", "trace")
+    assert list(log.lines) == ["one", ""]
     assert (progress.step, progress.total_steps, progress.steps_per_second) == (5, 10, 2.5)
     assert (checkpoint.step, checkpoint.size_bytes, checkpoint.damage) == (5, 100, "torn")
-    assert events.decode(events.encode_truncate(1, 2, 3)).truncate.after_step == 3
-    assert (artifact.path, artifact.size_bytes) == ("a/b", 7)
+    assert decoded(events.encode_truncate(1, 2, 3)).truncate.after_step == 3
 
 
 def test_the_bytes_in_a_response_are_those_that_the_trainer_wrote() -> None:
-    payloads = [events.encode_progress(1, 2, step) for step in range(3)]
+    payloads = [events.encode_progress(1, 2, step).payload for step in range(3)]
     stored = [events.with_seq(payload, seq) for seq, payload in enumerate(payloads, 1)]
 
     response = training_service_pb2.WatchRunResponse.FromString(b"".join(map(events.frame, stored)))
@@ -122,20 +126,20 @@ def test_all_points_survive_whatever_their_steps(columns: list[Column]) -> None:
 def test_metrics_measured_together_need_no_rows() -> None:
     steps = [1, 2, 5]
     columns = [Column("a", steps, [1.0, 2.0, 3.0]), Column("b", steps, array("d", [4, 5, 6]))]
-    (payload,) = events.encode_metrics(1, 2, columns)
+    (event,) = events.encode_metrics(1, 2, columns)
 
-    metrics = events.decode(payload).metrics
+    metrics = decoded(event).metrics
 
     assert list(metrics.steps) == steps
     assert [list(column.rows) for column in metrics.columns] == [[], []]
 
 
 def test_nan_and_infinities_are_kept() -> None:
-    (payload,) = events.encode_metrics(
+    (event,) = events.encode_metrics(
         1, 2, [Column("a", [1, 2, 3], [math.nan, math.inf, -math.inf])]
     )
 
-    values = events.decode(payload).metrics.columns[0].values
+    values = decoded(event).metrics.columns[0].values
 
     assert math.isnan(values[0])
     assert list(values[1:]) == [math.inf, -math.inf]
@@ -144,7 +148,7 @@ def test_nan_and_infinities_are_kept() -> None:
 def test_nothing_measured_is_no_event() -> None:
     assert events.encode_metrics(1, 2, []) == []
     assert events.encode_metrics(1, 2, [Column("a", [], [])]) == []
-    assert events.encode_log(1, 2, "", []) == []
+    assert events.encode_log(1, 2, []) == []
 
 
 @settings(max_examples=3, deadline=None)
@@ -157,27 +161,27 @@ def test_big_batches_are_split_below_the_size_of_a_message(num_steps: int, num_n
         for i in range(num_names)
     ]
 
-    payloads = events.encode_metrics(1, 2, columns)
+    split = events.encode_metrics(1, 2, columns)
 
-    assert max(map(len, payloads)) < CLIENT_MESSAGE_BYTES // 4
-    assert sorted(points(payloads)) == sorted(expected(columns))
+    assert max(len(event.payload) for event in split) < CLIENT_MESSAGE_BYTES // 4
+    assert sorted(points(split)) == sorted(expected(columns))
 
 
 def test_a_split_batch_keeps_the_metrics_of_a_step_together() -> None:
     steps = list(range(60_000))
     columns = [Column(name, steps, [0.0] * len(steps)) for name in "ab"]
-    payloads = events.encode_metrics(1, 2, columns)
-    all_steps = [set(events.decode(payload).metrics.steps) for payload in payloads]
+    split = events.encode_metrics(1, 2, columns)
+    all_steps = [set(decoded(event).metrics.steps) for event in split]
 
-    assert len(payloads) > 1
+    assert len(split) > 1
     assert sum(map(len, all_steps)) == len(steps)
 
 
 def test_very_long_logs_are_split_and_very_long_lines_cut() -> None:
-    payloads = events.encode_log(1, 2, "", ["x" * 50_000_000, *["y" * 1000] * 1000])
-    lines = [line for payload in payloads for line in events.decode(payload).log.lines]
+    split = events.encode_log(1, 2, ["x" * 50_000_000, *["y" * 1000] * 1000])
+    lines = [line for event in split for line in decoded(event).log.lines]
 
-    assert max(map(len, payloads)) < CLIENT_MESSAGE_BYTES
+    assert max(len(event.payload) for event in split) < CLIENT_MESSAGE_BYTES
     assert lines[0].startswith("xxx")
     assert "more characters]" in lines[0]
     assert lines[1:] == ["y" * 1000] * 1000
@@ -186,10 +190,10 @@ def test_very_long_logs_are_split_and_very_long_lines_cut() -> None:
 def test_text_that_is_no_unicode_is_sent_all_the_same() -> None:
     broken = b"caf\xe9".decode("utf-8", "surrogateescape")
 
-    assert events.decode(events.encode_log(1, 2, "", [broken])[0]).log.lines == ["caf?"]
-    assert events.decode(events.encode_state(1, 2, RunState.FAILED, broken)).state.reason == "caf?"
-    (payload,) = events.encode_metrics(1, 2, [Column(broken, [1], [1.0])])
-    assert events.decode(payload).metrics.columns[0].name == "caf?"
+    assert decoded(events.encode_log(1, 2, [broken])[0]).log.lines == ["caf?"]
+    assert decoded(events.encode_state(1, 2, RunState.FAILED, broken)).state.reason == "caf?"
+    (event,) = events.encode_metrics(1, 2, [Column(broken, [1], [1.0])])
+    assert decoded(event).metrics.columns[0].name == "caf?"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +208,7 @@ def test_text_that_is_no_unicode_is_sent_all_the_same() -> None:
     ],
 )
 def test_a_plain_value_keeps_its_type(value: PlainValue, kind: str | None) -> None:
-    message = events.plain_value(value)
+    message = value_to_proto(value)
 
     assert message.WhichOneof("kind") == kind
     if isinstance(value, list):
@@ -222,7 +226,7 @@ def test_a_plan_item_tells_its_origin() -> None:
         other_options = ("adam",)
         is_hyperparam = True
 
-    message = events.decode(events.encode_config(1, 2, [Item()])).config.items[0]
+    message = decoded(events.encode_config(1, 2, [Item()])).config.items[0]
 
     assert message.origin == config_pb2.VALUE_ORIGIN_OPTION
     assert (message.key, message.option, list(message.other_options)) == (
@@ -236,18 +240,20 @@ def test_a_plan_item_tells_its_origin() -> None:
 def test_a_kind_of_a_later_version_is_passed_over() -> None:
     payload = b"\x10\x01" + b"\xfa\x3f\x02hi" + b"\x81\x40" + b"8" * 8 + b"\x85\x40" + b"4" * 4
 
-    assert events.kind(payload) == ""
-    assert events.project(RUN, payload) == RUN
+    event = events.recognise(payload)
+
+    assert event == EncodedEvent("", payload)
+    assert apply_event(RUN, event) == RUN
 
 
 def test_the_row_follows_metrics_and_progress() -> None:
     (metrics,) = events.encode_metrics(
         1, 2, [Column("a", [1, 2], [0.5, 0.25]), Column("b", [1], [9.0])]
     )
-    run = events.project(RUN, metrics)
-    run = events.project(run, events.encode_progress(1, 2, 4, 10, 3.5))
-    run = events.project(run, events.encode_checkpoint(1, 2, 3))
-    run = events.project(run, events.encode_checkpoint(1, 2, 2, damage="torn"))
+    run = apply_event(RUN, metrics)
+    run = apply_event(run, events.encode_progress(1, 2, 4, 10, 3.5))
+    run = apply_event(run, events.encode_checkpoint(1, 2, 3))
+    run = apply_event(run, events.encode_checkpoint(1, 2, 2, damage="torn"))
 
     assert run == dataclasses.replace(
         RUN,
@@ -262,17 +268,16 @@ def test_the_row_follows_metrics_and_progress() -> None:
 def test_a_truncate_takes_the_row_back_to_the_checkpoint() -> None:
     run = dataclasses.replace(RUN, step=9, metrics={"a": 1.0}, checkpoint_step=8)
 
-    at_5 = events.project(run, events.encode_truncate(2, 3, 4, 5))
-    anew = events.project(run, events.encode_truncate(2, 3, -1))
+    at_5 = apply_event(run, events.encode_truncate(2, 3, 4, 5))
+    anew = apply_event(run, events.encode_truncate(2, 3, -1))
 
     assert (at_5.step, at_5.checkpoint_step, at_5.metrics) == (5, 5, {"a": 1.0})
     assert (anew.step, anew.checkpoint_step, anew.metrics) == (0, None, {})
 
 
 def test_what_does_not_concern_the_row_leaves_it_alone() -> None:
-    for payload in (
+    for event in (
         events.encode_state(1, 2, RunState.COMPLETED),
-        events.encode_log(1, 2, "", ["x"])[0],
-        events.encode_artifact(1, 2, "a", 1),
+        events.encode_log(1, 2, ["x"])[0],
     ):
-        assert events.project(RUN, payload) == RUN
+        assert apply_event(RUN, event) == RUN

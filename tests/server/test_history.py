@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from lab_server.errors import NotFound
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunRequest
-from lab_server.store import NewEvent
-from lab_server.store.memory import MemoryStore
 from lab_server.watch.history import query_metrics
 from lab_server.watch.series import MetricFold, Series, thin
+from tests.memory_store import MemoryStore
 
 
 @dataclasses.dataclass
@@ -27,11 +27,11 @@ class Column:
     values: Sequence[float]
 
 
-def metrics(steps: Sequence[int], **values: Sequence[float]) -> list[bytes]:
+def metrics(steps: Sequence[int], **values: Sequence[float]) -> list[EncodedEvent]:
     return events.encode_metrics(1, 1, [Column(name, steps, v) for name, v in values.items()])
 
 
-def truncate(after_step: int) -> list[bytes]:
+def truncate(after_step: int) -> list[EncodedEvent]:
     return [events.encode_truncate(2, 1, after_step)]
 
 
@@ -40,18 +40,17 @@ def plain(series: Sequence[Series]) -> dict[str, dict[int, float]]:
     return {s.name: dict(zip(s.steps.tolist(), s.values.tolist(), strict=True)) for s in series}
 
 
-def folded(*parts: list[bytes]) -> dict[str, dict[int, float]]:
+def folded(*parts: list[EncodedEvent]) -> dict[str, dict[int, float]]:
     fold = MetricFold()
     for part in parts:
-        fold.add(part)
+        fold.add(event.payload for event in part)
     return plain(fold.series())
 
 
-async def a_store(*parts: list[bytes]) -> MemoryStore:
+async def a_store(*parts: list[EncodedEvent]) -> MemoryStore:
     store = MemoryStore()
-    payloads = [payload for part in parts for payload in part]
+    new = [event for part in parts for event in part]
     await store.create(Run("r1", RunRequest("mnist")), None)
-    new = [NewEvent(seq, events.kind(p), p) for seq, p in enumerate(payloads, 1)]
     await store.commit(Run("r1", RunRequest("mnist"), last_seq=len(new)), new)
     return store
 
@@ -122,12 +121,13 @@ def test_folding_is_what_a_plain_reader_of_the_log_would_do(
     for what, steps in script:
         if what == "truncate":
             history = {step: v for step, v in history.items() if step <= steps[0]}
-            fold.add(truncate(steps[0]))
+            fold.add([truncate(steps[0])[0].payload])
             continue
         values = [value + index for index in range(len(steps))]
         value += len(steps)
         history |= dict(zip(steps, values, strict=True))
-        fold.add(events.encode_metrics(1, 1, [Column("a", steps, values)]))
+        (event,) = events.encode_metrics(1, 1, [Column("a", steps, values)])
+        fold.add([event.payload])
 
     assert plain(fold.series()) == ({"a": history} if history else {})
 

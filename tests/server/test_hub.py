@@ -11,11 +11,12 @@ import pytest
 
 from lab_server.errors import NotFound, Unavailable
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store import NewEvent, StoredEvent
-from lab_server.store.memory import MemoryStore
+from lab_server.store import StoredEvent
 from lab_server.watch import hub
 from lab_server.watch.hub import Hub
+from tests.memory_store import MemoryStore
 
 LONG_S = 1e6
 
@@ -31,20 +32,17 @@ class Log:
     async def create(self, run_id: str = "r1") -> None:
         self.runs[run_id] = await self.store.create(Run(run_id, RunRequest("mnist")), None)
 
-    async def commit(self, run_id: str, payload: bytes) -> tuple[StoredEvent, ...]:
+    async def commit(self, run_id: str, event: EncodedEvent) -> tuple[StoredEvent, ...]:
         run = self.runs[run_id]
-        state = events.decode_state(payload)
-        run = dataclasses.replace(
-            run, last_seq=run.last_seq + 1, state=state.state if state else run.state
-        )
+        state = events.decode_state(event.payload).state if event.kind == "state" else run.state
+        run = dataclasses.replace(run, last_seq=run.last_seq + 1, state=state)
         self.runs[run_id] = run
-        new = NewEvent(run.last_seq, events.kind(payload), payload)
-        return await self.store.commit(run, [new])
+        return await self.store.commit(run, [event])
 
     async def say(self, num: int = 1, run_id: str = "r1", size: int = 10) -> None:
         for _ in range(num):
-            (payload,) = events.encode_log(1, 1, "", ["x" * size])
-            self.hub.publish(await self.commit(run_id, payload))
+            (event,) = events.encode_log(1, 1, ["x" * size])
+            self.hub.publish(await self.commit(run_id, event))
 
     async def state(self, state: RunState, run_id: str = "r1") -> None:
         self.hub.publish(await self.commit(run_id, events.encode_state(1, 1, state)))

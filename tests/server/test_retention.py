@@ -6,8 +6,8 @@ import pytest
 
 from lab_server.errors import InvalidState, NotFound
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store.memory import MemoryStore
 from lab_server.supervisor.retention import Retention
+from tests.memory_store import MemoryStore
 
 DAY_NS = 24 * 3600 * 10**9
 NOW_NS = 100 * DAY_NS

@@ -131,9 +131,9 @@ async def test_a_stalled_reader_holds_no_more_than_a_window_of_memory(surface: S
     stream = surface.stub.WatchRun(pb.WatchRunRequest(run_id=run.id))
     seqs = [event.seq for event in (await stream.read()).events]
     for _ in range(100):
-        payloads = events.encode_log(1, 1, "INFO", lines)
-        run = await surface.supervisor.say(run, *payloads)
-        sent += sum(map(len, payloads))
+        told = events.encode_log(1, 1, lines)
+        run = await surface.supervisor.say(run, *told)
+        sent += sum(len(event.payload) for event in told)
     assert sent > 20_000_000
     # What the hub keeps for all subscribers together; the stalled one is but a cursor.
     kept = sum(tail._num_bytes for tail in surface.hub._tails.values())

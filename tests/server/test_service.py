@@ -7,6 +7,7 @@ import pytest
 
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import RunState
 from lab_server.rpc.handlers import handlers
 from tests.server.conftest import Surface
@@ -206,6 +207,6 @@ class _Column:
         self.name, self.steps, self.values = name, [step], [value]
 
 
-def _metrics(values: dict[str, float], step: int) -> list[bytes]:
+def _metrics(values: dict[str, float], step: int) -> list[EncodedEvent]:
     columns = [_Column(name, step, value) for name, value in values.items()]
     return events.encode_metrics(1, 1, columns)

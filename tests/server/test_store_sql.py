@@ -19,7 +19,7 @@ from sqlalchemy import event as sql_event
 from lab_server.errors import NotFound, StoreError
 from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store import NewEvent, SqlStore, StoredEvent, sqlite
+from lab_server.store import SqlStore, StoredEvent, sqlite
 from lab_server.store import sql as sql_store
 
 RUN = Run("r1", RunRequest("mnist"))
@@ -28,14 +28,14 @@ WRITER = """
 import asyncio, dataclasses, sys
 from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest
-from lab_server.store import NewEvent, SqlStore
+from lab_server.store import SqlStore
 
 async def grow(store, run_id):
     run = await store.get(run_id)
     while True:
         seq = run.last_seq + 1
         run = dataclasses.replace(run, last_seq=seq, spool_offset=seq * 10)
-        await store.commit(run, [NewEvent(seq, "log", events.encode_log(1, seq, "", ["x" * 500])[0])])
+        await store.commit(run, events.encode_log(1, seq, ["x" * 500]))
         print(run_id, seq, flush=True)
 
 async def main():
@@ -55,10 +55,8 @@ def url_of(folder: Path) -> str:
 
 async def grow(store: SqlStore, run: Run, size: int = 20) -> tuple[Run, StoredEvent]:
     run = dataclasses.replace(run, last_seq=run.last_seq + 1)
-    payload = events.encode_log(
-        1, 1, "", ["x" * (size % 10_000)] + ["x" * 10_000] * (size // 10_000)
-    )
-    (event,) = await store.commit(run, [NewEvent(run.last_seq, "log", payload[0])])
+    new = events.encode_log(1, 1, ["x" * (size % 10_000)] + ["x" * 10_000] * (size // 10_000))
+    (event,) = await store.commit(run, new)
     return run, event
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lab_rpc.v1 import config_pb2, experiment_pb2
-from lab_server.messages.events import plain_value, plan_item
+from lab_server.messages.values import plan_item_to_proto, value_from_proto, value_to_proto
 from lab_server.model.experiment import ExperimentEntry
 
 if TYPE_CHECKING:
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
 # lab_core calls it by what it lists, the wire by what one value must be.
 _RULES = {"choices": "choice"}
-
-
-def value_from_proto(value: config_pb2.Value) -> PlainValue:
-    """Return the plain value; a message without one is None."""
-    kind = value.WhichOneof("kind")
-    if kind == "list_value":
-        return [value_from_proto(v) for v in value.list_value.values]
-    return None if kind is None else getattr(value, kind)
 
 
 def overrides_from_proto(message: config_pb2.ConfigMessage) -> dict[str, PlainValue]:
@@ -66,7 +58,7 @@ def plan_to_proto(experiment: str, plan: Plan) -> config_pb2.Plan:
     """Return a resolved config message."""
     return config_pb2.Plan(
         experiment=experiment,
-        items=[plan_item(item) for item in plan.items],
+        items=[plan_item_to_proto(item) for item in plan.items],
         run_order=run_order_to_proto(plan.run_order),
         hash=plan.hash,
     )
@@ -76,11 +68,11 @@ def _item_to_proto(item: SchemaItem) -> config_pb2.ConfigItem:
     return config_pb2.ConfigItem(
         key=item.key,
         type=item.type,
-        default_value=plain_value(item.default) if item.has_plain_default else None,
+        default_value=value_to_proto(item.default) if item.has_plain_default else None,
         options=item.options,
         doc=item.doc,
         constraints=[
-            config_pb2.Constraint(rule=_RULES.get(rule, rule), operand=plain_value(operand))
+            config_pb2.Constraint(rule=_RULES.get(rule, rule), operand=value_to_proto(operand))
             for rule, operand in item.constraints.items()
         ],
         is_hyperparam=item.is_hyperparam,

@@ -6,17 +6,15 @@ and the frame that makes a stored event an element of `WatchRunResponse.events`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
-from lab_rpc.v1 import config_pb2, event_pb2
+from lab_rpc.v1 import event_pb2
 from lab_server.messages import wire
 from lab_server.messages.columns import Column, encode_columns, halves
-from lab_server.model.run import Run, RunState
-
-if TYPE_CHECKING:
-    from lab_core.configs import PlainValue
+from lab_server.messages.values import PlanItemLike, plan_item_to_proto
+from lab_server.model.run import RunState
 
 MAX_METRICS_BYTES: Final = 512 << 10
 """About the size at which metrics are split into several events; clients take messages up to 4 MiB."""
@@ -30,21 +28,6 @@ STATES: Final[Mapping[RunState, event_pb2.RunState.ValueType]] = {
 """Our states to those of the wire."""
 
 _STATES_OF_WIRE: Final = {number: state for state, number in STATES.items()}
-
-_LOG_LEVELS: Final[Mapping[str, event_pb2.LogLevel.ValueType]] = {
-    "": event_pb2.LOG_LEVEL_UNSPECIFIED,
-    "DEBUG": event_pb2.LOG_LEVEL_DEBUG,
-    "INFO": event_pb2.LOG_LEVEL_INFO,
-    "WARNING": event_pb2.LOG_LEVEL_WARNING,
-    "ERROR": event_pb2.LOG_LEVEL_ERROR,
-}
-
-_ORIGINS: Final[Mapping[str, config_pb2.ValueOrigin.ValueType]] = {
-    "default": config_pb2.VALUE_ORIGIN_DEFAULT,
-    "override": config_pb2.VALUE_ORIGIN_OVERRIDE,
-    "option": config_pb2.VALUE_ORIGIN_OPTION,
-    "computed": config_pb2.VALUE_ORIGIN_COMPUTED,
-}
 
 _FIELDS: Final = event_pb2.RunEvent.DESCRIPTOR.fields_by_name
 _KINDS: Final = {
@@ -60,26 +43,22 @@ _TAGS_OF_KINDS: Final = {name: wire.tag(number, wire.BYTES) for number, name in 
 _TAG_EVENTS: Final = wire.tag(1, wire.BYTES)  # of WatchRunResponse; a test holds it to the proto
 
 
-class PlanItemLike(Protocol):
-    """What `encode_config` needs of an item of a plan of lab_core.configs."""
+@dataclass(frozen=True, slots=True)
+class EncodedEvent:
+    """An event as bytes. Its kind travels with it, so that nobody looks for it in the bytes again.
 
-    @property
-    def key(self) -> str: ...
-    @property
-    def value(self) -> PlainValue: ...
-    @property
-    def origin(self) -> str: ...
-    @property
-    def option(self) -> str | None: ...
-    @property
-    def other_options(self) -> Sequence[str]: ...
-    @property
-    def is_hyperparam(self) -> bool: ...
+    Attributes:
+        kind: the set field of RunEvent.kind: "state", "metrics", ...; "" for one we do not know.
+        payload: an encoded RunEvent without seq.
+    """
+
+    kind: str
+    payload: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StateFact:
-    """What a state event says."""
+@dataclass(frozen=True, slots=True)
+class DecodedState:
+    """What an event of kind "state" says."""
 
     state: RunState
     reason: str
@@ -91,7 +70,7 @@ class StateFact:
 
 def encode_state(
     attempt: int, time_ns: int, state: RunState, reason: str = "", traceback: str = ""
-) -> bytes:
+) -> EncodedEvent:
     """Encode a change of the run's state."""
     change = event_pb2.StateChange(
         state=STATES[state], reason=wire.text_of(reason), traceback=wire.text_of(traceback)
@@ -99,7 +78,7 @@ def encode_state(
     return _event(attempt, time_ns, "state", change.SerializeToString())
 
 
-def encode_metrics(attempt: int, time_ns: int, columns: Sequence[Column]) -> list[bytes]:
+def encode_metrics(attempt: int, time_ns: int, columns: Sequence[Column]) -> list[EncodedEvent]:
     """Encode measured scalars: one event, or several when one would be too big for a message.
 
     Args:
@@ -114,30 +93,21 @@ def encode_metrics(attempt: int, time_ns: int, columns: Sequence[Column]) -> lis
     if size > MAX_METRICS_BYTES:
         parts = halves(columns)
         if parts is not None:
-            return [payload for part in parts for payload in encode_metrics(attempt, time_ns, part)]
+            return [event for part in parts for event in encode_metrics(attempt, time_ns, part)]
     return [_event(attempt, time_ns, "metrics", encode_columns(columns))]
 
 
-def encode_log(attempt: int, time_ns: int, level: str, lines: Iterable[str]) -> list[bytes]:
-    """Encode log lines, in as many events as their size needs; very long lines are cut.
-
-    Args:
-        level: "DEBUG", "INFO", "WARNING", "ERROR", or "" for what the experiment printed.
-    """
+def encode_log(attempt: int, time_ns: int, lines: Iterable[str]) -> list[EncodedEvent]:
+    """Encode log lines, in as many events as their size needs; very long lines are cut."""
     return [
-        _event(
-            attempt,
-            time_ns,
-            "log",
-            event_pb2.Log(level=_LOG_LEVELS[level], lines=group).SerializeToString(),
-        )
+        _event(attempt, time_ns, "log", event_pb2.Log(lines=group).SerializeToString())
         for group in _line_groups(lines)
     ]
 
 
 def encode_progress(
     attempt: int, time_ns: int, step: int, total_steps: int = 0, steps_per_second: float = 0.0
-) -> bytes:
+) -> EncodedEvent:
     """Encode how far the run is."""
     progress = event_pb2.Progress(
         step=step, total_steps=total_steps, steps_per_second=steps_per_second
@@ -147,7 +117,7 @@ def encode_progress(
 
 def encode_checkpoint(
     attempt: int, time_ns: int, step: int, size_bytes: int = 0, damage: str = ""
-) -> bytes:
+) -> EncodedEvent:
     """Encode that a checkpoint is complete, or, with damage, that it was passed over."""
     checkpoint = event_pb2.Checkpoint(step=step, size_bytes=size_bytes, damage=wire.text_of(damage))
     return _event(attempt, time_ns, "checkpoint", checkpoint.SerializeToString())
@@ -155,22 +125,16 @@ def encode_checkpoint(
 
 def encode_truncate(
     attempt: int, time_ns: int, after_step: int, checkpoint_step: int | None = None
-) -> bytes:
+) -> EncodedEvent:
     """Encode that what was measured after a step no longer counts: the run resumed, or began anew."""
     truncate = event_pb2.Truncate(after_step=after_step, checkpoint_step=checkpoint_step)
     return _event(attempt, time_ns, "truncate", truncate.SerializeToString())
 
 
-def encode_config(attempt: int, time_ns: int, items: Iterable[PlanItemLike]) -> bytes:
+def encode_config(attempt: int, time_ns: int, items: Iterable[PlanItemLike]) -> EncodedEvent:
     """Encode the configs as the trainer resolved them."""
-    config = event_pb2.Config(items=map(plan_item, items))
+    config = event_pb2.Config(items=map(plan_item_to_proto, items))
     return _event(attempt, time_ns, "config", config.SerializeToString())
-
-
-def encode_artifact(attempt: int, time_ns: int, path: str, size_bytes: int) -> bytes:
-    """Encode that a file was added to the run's folder."""
-    artifact = event_pb2.Artifact(path=wire.text_of(path), size_bytes=size_bytes)
-    return _event(attempt, time_ns, "artifact", artifact.SerializeToString())
 
 
 def with_seq(payload: bytes, seq: int) -> bytes:
@@ -183,47 +147,15 @@ def frame(payload: bytes) -> bytes:
     return wire.message(_TAG_EVENTS, payload)
 
 
-def plan_item(item: PlanItemLike) -> config_pb2.PlanItem:
-    """Return a plan's item as a message."""
-    message = config_pb2.PlanItem(
-        key=item.key,
-        origin=_ORIGINS[item.origin],
-        option=item.option or "",
-        other_options=item.other_options,
-        is_hyperparam=item.is_hyperparam,
-    )
-    if item.value is not None:
-        message.value.CopyFrom(plain_value(item.value))
-    return message
-
-
-def plain_value(value: PlainValue) -> config_pb2.Value:
-    """Return a plain value as a message, with its type."""
-    match value:
-        case None:
-            return config_pb2.Value()
-        case bool():
-            return config_pb2.Value(bool_value=value)
-        case int():
-            return config_pb2.Value(int_value=value)
-        case float():
-            return config_pb2.Value(double_value=value)
-        case str():
-            return config_pb2.Value(string_value=wire.text_of(value))
-        case _:
-            values = config_pb2.ListValue(values=map(plain_value, value))
-            return config_pb2.Value(list_value=values)
-
-
 # ---- decoding
 
 
-def kind(payload: bytes) -> str:
-    """Return which kind of event it is, without decoding it; "" for one we do not know."""
+def recognise(payload: bytes) -> EncodedEvent:
+    """Return an event that was encoded elsewhere, with its kind, without decoding it."""
     for number, _ in wire.fields(payload):
         if number in _KINDS:
-            return _KINDS[number]
-    return ""
+            return EncodedEvent(_KINDS[number], payload)
+    return EncodedEvent("", payload)
 
 
 def decode(payload: bytes) -> event_pb2.RunEvent:
@@ -231,55 +163,15 @@ def decode(payload: bytes) -> event_pb2.RunEvent:
     return event_pb2.RunEvent.FromString(payload)
 
 
-def decode_state(payload: bytes) -> StateFact | None:
-    """Return what a state event says, None for an event of another kind."""
-    if kind(payload) != "state":
-        return None
+def decode_state(payload: bytes) -> DecodedState:
+    """Return what an event of kind "state" says."""
     change = decode(payload).state
-    return StateFact(_STATES_OF_WIRE[change.state], change.reason, change.traceback)
+    return DecodedState(_STATES_OF_WIRE[change.state], change.reason, change.traceback)
 
 
-def project(run: Run, payload: bytes) -> Run:
-    """Return the run's row after an event: step, last metrics, progress, checkpoint.
-
-    States are the supervisor's. After a truncate the last values stay until they are measured again,
-    unless the run began anew.
-    """
-    event = decode(payload)
-    match event.WhichOneof("kind"):
-        case "metrics":
-            metrics = dict(run.metrics)
-            for column in event.metrics.columns:
-                if column.values:
-                    metrics[column.name] = column.values[-1]
-            step = event.metrics.steps[-1] if event.metrics.steps else 0
-            return dataclasses.replace(run, metrics=metrics, step=max(run.step, step))
-        case "progress":
-            progress = event.progress
-            return dataclasses.replace(
-                run,
-                step=max(run.step, progress.step),
-                total_steps=progress.total_steps or run.total_steps,
-                steps_per_second=progress.steps_per_second,
-            )
-        case "checkpoint" if not event.checkpoint.damage:
-            return dataclasses.replace(run, checkpoint_step=event.checkpoint.step)
-        case "truncate":
-            truncate = event.truncate
-            at = truncate.checkpoint_step if truncate.HasField("checkpoint_step") else None
-            return dataclasses.replace(
-                run,
-                step=min(run.step, at or 0),
-                metrics=run.metrics if truncate.after_step >= 0 else {},
-                checkpoint_step=at,
-            )
-        case _:
-            return run
-
-
-def _event(attempt: int, time_ns: int, name: str, body: bytes) -> bytes:
+def _event(attempt: int, time_ns: int, kind: str, body: bytes) -> EncodedEvent:
     head = _TAG_ATTEMPT + wire.varint(attempt) + _TAG_TIME + wire.varint(time_ns)
-    return head + wire.message(_TAGS_OF_KINDS[name], body)
+    return EncodedEvent(kind, head + wire.message(_TAGS_OF_KINDS[kind], body))
 
 
 def _line_groups(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
-from lab_server.files.home import Home
 from lab_server.messages.configs import (
     overrides_from_proto,
     run_order_from_proto,
     run_order_to_proto,
 )
-from lab_server.messages.events import STATES, plain_value
+from lab_server.messages.events import STATES
+from lab_server.messages.values import value_to_proto
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
 
 STATES_FROM_PROTO: Mapping[int, RunState] = {wire: state for state, wire in STATES.items()}
@@ -69,11 +70,11 @@ def fingerprint(message: training_service_pb2.CreateRunRequest) -> str:
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
-def run_to_proto(run: Run, *, home: Home, queue_position: int = 0) -> run_pb2.Run:
+def run_to_proto(run: Run, *, folder: Path, queue_position: int = 0) -> run_pb2.Run:
     """Return a run as the server knows it now.
 
     Args:
-        home: where runs lie.
+        folder: where its files are.
         queue_position: its place among the waiting runs, from 1; 0 when it does not wait.
     """
     request = run.request
@@ -85,7 +86,7 @@ def run_to_proto(run: Run, *, home: Home, queue_position: int = 0) -> run_pb2.Ru
         notes=request.notes,
         owner=run.owner,
         config=config_pb2.ConfigMessage(
-            overrides={key: plain_value(value) for key, value in request.overrides.items()},
+            overrides={key: value_to_proto(value) for key, value in request.overrides.items()},
             run_order=run_order_to_proto(request.run_order),
             models=request.models,
         ),
@@ -110,7 +111,7 @@ def run_to_proto(run: Run, *, home: Home, queue_position: int = 0) -> run_pb2.Ru
         last_seq=run.last_seq,
         checkpoint_step=run.checkpoint_step,
         config_hash=run.config_hash,
-        folder=str(home.run_folder(request.experiment, run.id).path),
+        folder=str(folder),
     )
 
 

@@ -230,7 +230,7 @@ class Service:
     def _to_proto(self, run: Run) -> run_pb2.Run:
         is_waiting = run.state is RunState.QUEUED
         position = self._supervisor.queue_position(run.id) if is_waiting else 0
-        return run_to_proto(run, home=self._home, queue_position=position)
+        return run_to_proto(run, folder=self._folder(run), queue_position=position)
 
     def _folder(self, run: Run) -> Path:
         return self._home.run_folder(run.experiment, run.id).path

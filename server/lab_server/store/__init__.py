@@ -1,7 +1,6 @@
 """Where runs and their event logs are kept."""
 
 from lab_server.store.protocol import (
-    NewEvent,
     RunPage,
     RunQuery,
     Store,
@@ -10,4 +9,4 @@ from lab_server.store.protocol import (
 )
 from lab_server.store.sql import SqlStore
 
-__all__ = ["NewEvent", "RunPage", "RunQuery", "SqlStore", "Store", "StoredEvent", "Submission"]
+__all__ = ["RunPage", "RunQuery", "SqlStore", "Store", "StoredEvent", "Submission"]

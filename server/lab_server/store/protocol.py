@@ -6,16 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-
-
-@dataclass(frozen=True, slots=True)
-class NewEvent:
-    """An event to append. Its payload is an encoded RunEvent without seq."""
-
-    seq: int
-    kind: str
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +74,12 @@ class Store(Protocol):
         """
 
     async def commit(
-        self, run: Run, events: Sequence[NewEvent] = (), submission: Submission | None = None
+        self, run: Run, events: Sequence[EncodedEvent] = (), submission: Submission | None = None
     ) -> tuple[StoredEvent, ...]:
-        """Write the run's row, its next events and a submission in one transaction."""
+        """Write the run's row, its next events and a submission in one transaction.
+
+        The events get the last of the seqs up to `run.last_seq`.
+        """
 
     async def submission(self, key: str) -> tuple[Submission, str] | None:
         """Return a submission with its run's id."""

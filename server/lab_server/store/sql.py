@@ -21,10 +21,11 @@ from sqlalchemy.exc import DBAPIError
 
 from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events as codec
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.store import schema
 from lab_server.store.listing import page_query, token_of
-from lab_server.store.protocol import NewEvent, RunPage, RunQuery, StoredEvent, Submission
+from lab_server.store.protocol import RunPage, RunQuery, StoredEvent, Submission
 from lab_server.store.rows import row_of, run_of
 from lab_server.store.sqlite import NUM_READERS, lock, open_engine, store_error
 from lab_server.store.writer import GroupWriter
@@ -98,18 +99,16 @@ class SqlStore:
         return await self._write(work)
 
     async def commit(
-        self, run: Run, events: Sequence[NewEvent] = (), submission: Submission | None = None
+        self, run: Run, events: Sequence[EncodedEvent] = (), submission: Submission | None = None
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
         row = row_of(run)
         row["row_id"] = row.pop("id")
         row["row_last_seq"] = run.last_seq - len(events)
-        seqs = range(run.last_seq - len(events) + 1, run.last_seq + 1)
-        if [new.seq for new in events] != list(seqs):
-            raise StoreError(
-                f"the events of run {run.id} do not end in its last seq, {run.last_seq}"
-            )
-        payloads = [codec.with_seq(new.payload, new.seq) for new in events]
+        numbered = [
+            (seq, new.kind, codec.with_seq(new.payload, seq))
+            for seq, new in enumerate(events, run.last_seq - len(events) + 1)
+        ]
 
         def work(connection: Connection) -> tuple[StoredEvent, ...]:
             if connection.execute(_UPDATE_RUN, row).rowcount != 1:
@@ -122,8 +121,8 @@ class SqlStore:
             first = self._next_position
             self._next_position += len(events)
             stored = tuple(
-                StoredEvent(first + index, run.id, new.seq, new.kind, payload)
-                for index, (new, payload) in enumerate(zip(events, payloads, strict=True))
+                StoredEvent(first + index, run.id, seq, kind, payload)
+                for index, (seq, kind, payload) in enumerate(numbered)
             )
             if stored:
                 connection.execute(_INSERT_EVENTS, [_event_row(event) for event in stored])

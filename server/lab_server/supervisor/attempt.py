@@ -14,6 +14,8 @@ from lab_server.files.log_tail import rest_of_log
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.messages import events
+from lab_server.messages.events import DecodedState, EncodedEvent
+from lab_server.messages.projection import apply_event
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunState, TrainerProcess
 from lab_server.supervisor.journal import Journal
@@ -33,14 +35,14 @@ class Ending:
 
     Attributes:
         outcome: the trainer's own last word; None when it died without one.
-        payload: the event with the outcome, empty without one.
+        event: the event with the outcome; None without one.
         end_offset: the spool's offset behind it.
         death: one sentence on a trainer that died, or was made to.
         is_forced: it was ended from outside.
     """
 
-    outcome: events.StateFact | None = None
-    payload: bytes = b""
+    outcome: DecodedState | None = None
+    event: EncodedEvent | None = None
     end_offset: int = 0
     death: str = ""
     is_forced: bool = False
@@ -206,9 +208,7 @@ class Attempt:
             return
         async with self._journal.lock(self._run_id):
             run = self._journal.current(self._run_id)
-            await self._journal.commit(
-                run, events.encode_log(self._number, time.time_ns(), "", lines)
-            )
+            await self._journal.commit(run, events.encode_log(self._number, time.time_ns(), lines))
         with contextlib.suppress(OSError):
             self._folder.log_position(self._number).write_bytes(position.to_bytes(8, "little"))
 
@@ -227,25 +227,26 @@ class Attempt:
             if not records:
                 self._caught_up = time.monotonic()
                 return False
-            payloads: list[bytes] = []
+            news: list[EncodedEvent] = []
             for record in records:
-                fact = events.decode_state(record.payload)
-                if fact is not None and fact.state.is_terminal:
+                event = events.recognise(record.payload)
+                told = events.decode_state(event.payload) if event.kind == "state" else None
+                if told is not None and told.state.is_terminal:
                     # held back until no process is left
-                    self._ending = Ending(fact, record.payload, record.end_offset)
+                    self._ending = Ending(told, event, record.end_offset)
                     break
                 run = replace(run, spool_offset=record.end_offset)
-                if fact is None:
-                    run = events.project(run, record.payload)
+                if told is None:
+                    run = apply_event(run, event)
                 elif run.state is RunState.STARTING:
                     now = time.time_ns()
                     began = run.start_time_ns or now
-                    run = replace(run, state=fact.state, reason="", start_time_ns=began)
+                    run = replace(run, state=told.state, reason="", start_time_ns=began)
                 else:
                     continue  # asked to stop before it began: it does not count as running
-                payloads.append(record.payload)
+                news.append(event)
             try:
-                await self._journal.commit(run, payloads)
+                await self._journal.commit(run, news)
             except StoreError as error:
                 _log.error("run %s: %s; trying again", self._run_id, error)
                 self._ending = Ending()

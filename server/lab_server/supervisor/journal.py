@@ -12,8 +12,9 @@ from weakref import WeakValueDictionary
 
 from lab_server.errors import StoreError
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store.protocol import NewEvent, Store, Submission
+from lab_server.store.protocol import Store, Submission
 from lab_server.watch.hub import Hub
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Journal:
         return self._unfinished.get(run_id) or await self._store.get(run_id)
 
     async def commit(
-        self, run: Run, payloads: Sequence[bytes] = (), submission: Submission | None = None
+        self, run: Run, news: Sequence[EncodedEvent] = (), submission: Submission | None = None
     ) -> Run:
         """Write a changed run with its next events, tell the watchers, and return it.
 
@@ -74,11 +75,11 @@ class Journal:
         Raises:
             StoreError: If nothing was written.
         """
-        return await finish(self._commit(run, payloads, submission))
+        return await finish(self._commit(run, news, submission))
 
-    async def commit_whenever_possible(self, run: Run, payloads: Sequence[bytes] = ()) -> Run:
+    async def commit_whenever_possible(self, run: Run, news: Sequence[EncodedEvent] = ()) -> Run:
         """Commit as soon as the store can: what happened cannot be refused."""
-        return await self.persist(lambda: self.commit(run, payloads))
+        return await self.persist(lambda: self.commit(run, news))
 
     async def change_state(
         self,
@@ -105,14 +106,10 @@ class Journal:
                 await asyncio.sleep(_RETRY_S)
 
     async def _commit(
-        self, run: Run, payloads: Sequence[bytes], submission: Submission | None
+        self, run: Run, news: Sequence[EncodedEvent], submission: Submission | None
     ) -> Run:
-        new = [
-            NewEvent(seq, events.kind(payload), payload)
-            for seq, payload in enumerate(payloads, run.last_seq + 1)
-        ]
-        run = replace(run, last_seq=run.last_seq + len(new))
-        stored = await self._store.commit(run, new, submission)
+        run = replace(run, last_seq=run.last_seq + len(news))
+        stored = await self._store.commit(run, news, submission)
         if run.state.has_process or run.state is RunState.QUEUED:
             self._unfinished[run.id] = run
         else:

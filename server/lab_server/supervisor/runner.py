@@ -14,6 +14,7 @@ from lab_server.errors import InvalidState
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.launch import DISK_FULL, LaunchSpec
 from lab_server.model.run import Run, RunState
 from lab_server.supervisor.attempt import Attempt, Ending
@@ -216,15 +217,15 @@ class Runner:
         outcome = ending.outcome
         # an error that came of being ended, of a data loader that died first, say, is not its own
         is_own = outcome is not None and not (ending.is_forced and outcome.state is RunState.FAILED)
-        if outcome is not None and is_own:
+        if outcome is not None and ending.event is not None and is_own:
             run = replace(run, spool_offset=ending.end_offset)
             if outcome.state is not RunState.STOPPED:
-                return await self._end(run, outcome.state, outcome.reason, ending.payload)
+                return await self._end(run, outcome.state, outcome.reason, ending.event)
             reason = run.reason if run.is_stop_requested else "the experiment stopped itself"
-            payload = events.encode_state(
-                run.attempt, _time_ns(ending.payload), RunState.STOPPED, reason
+            event = events.encode_state(
+                run.attempt, _time_ns(ending.event), RunState.STOPPED, reason
             )
-            return await self._end(run, RunState.STOPPED, reason, payload)
+            return await self._end(run, RunState.STOPPED, reason, event)
         if run.is_stop_requested:
             return await self._end(run, RunState.STOPPED, f"{run.reason}; {ending.death}")
         if ending.death == _INTERRUPTED:
@@ -246,12 +247,14 @@ class Runner:
             lambda: self._journal.change_state(run, RunState.QUEUED, reason)
         )
 
-    async def _end(self, run: Run, state: RunState, reason: str, payload: bytes = b"") -> Run:
-        payload = payload or events.encode_state(run.attempt, time.time_ns(), state, reason)
+    async def _end(
+        self, run: Run, state: RunState, reason: str, event: EncodedEvent | None = None
+    ) -> Run:
+        event = event or events.encode_state(run.attempt, time.time_ns(), state, reason)
         # the trainer's own time: nobody may have listened when it ended
-        end_time_ns = _time_ns(payload)
+        end_time_ns = _time_ns(event)
         run = replace(run, state=state, reason=reason, end_time_ns=end_time_ns, queue_key=0)
-        return await self._journal.commit_whenever_possible(run, [payload])
+        return await self._journal.commit_whenever_possible(run, [event])
 
     def _spec(self, run: Run) -> LaunchSpec:
         request = run.request
@@ -282,5 +285,5 @@ class Runner:
         return next((slot.device for slot, _ in self.slots if slot.name == slot_name), "cpu")
 
 
-def _time_ns(payload: bytes) -> int:
-    return events.decode(payload).time_unix_ns
+def _time_ns(event: EncodedEvent) -> int:
+    return events.decode(event.payload).time_unix_ns

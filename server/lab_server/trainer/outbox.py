@@ -12,6 +12,7 @@ from lab_core.writers.base import Batch
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolWriter
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import RunState
 
 _RESERVE_BYTES = 64 << 10
@@ -34,7 +35,7 @@ class Outbox:
             # what it holds makes room for the outcome when the disk is full
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
-    def send(self, payloads: Iterable[bytes]) -> None:
+    def send(self, told: Iterable[EncodedEvent]) -> None:
         """Append events.
 
         Raises:
@@ -44,7 +45,7 @@ class Outbox:
             if self.failure is not None:
                 raise self.failure
             try:
-                self._spool.append(payloads)
+                self._spool.append(event.payload for event in told)
             except OSError as error:
                 self.failure = error
                 raise
@@ -60,11 +61,11 @@ class Outbox:
 
     def finish(self, state: RunState, reason: str = "", traceback: str = "") -> bool:
         """Write how the attempt ended, its last record; return whether the disk took it."""
-        payload = events.encode_state(self.attempt, time.time_ns(), state, reason, traceback)
+        outcome = events.encode_state(self.attempt, time.time_ns(), state, reason, traceback)
         with self._lock:
             self._reserve.unlink(missing_ok=True)
             try:
-                self._spool.append([payload])
+                self._spool.append([outcome.payload])
                 self._spool.sync()
             except OSError:
                 return False
@@ -81,9 +82,9 @@ class SpoolMetrics:
 
     def write(self, batch: Batch) -> None:
         """Encode a batch, once and for all, and append it."""
-        payloads = events.encode_metrics(self._outbox.attempt, time.time_ns(), batch.columns)
-        if payloads:
-            self._outbox.send(payloads)
+        measured = events.encode_metrics(self._outbox.attempt, time.time_ns(), batch.columns)
+        if measured:
+            self._outbox.send(measured)
 
     def close(self) -> None:
         """Leave the rest to the trainer: it has more to say."""

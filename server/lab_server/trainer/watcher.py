@@ -123,7 +123,7 @@ class Watcher:
         if lines:
             now = time.time_ns()
             texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
-            self._outbox.send(events.encode_log(self._outbox.attempt, now, "", texts))
+            self._outbox.send(events.encode_log(self._outbox.attempt, now, texts))
             self._note_position()
 
     def _note_position(self) -> None:
@@ -160,7 +160,7 @@ class Watcher:
         if step == self._step:
             return
         self._step = step
-        payload = events.encode_progress(
+        progress = events.encode_progress(
             self._outbox.attempt, time.time_ns(), step, loop.total_steps() or 0, speed
         )
-        self._outbox.send([payload])
+        self._outbox.send([progress])

@@ -35,11 +35,11 @@ class AnnouncingHub(Hub):
         """Tell subscribers of events, and the operator of states."""
         super().publish(events)
         for event in events:
-            fact = codec.decode_state(event.payload) if event.kind == "state" else None
-            if fact is None:
+            if event.kind != "state":
                 continue
-            state = fact.state
+            told = codec.decode_state(event.payload)
+            state = told.state
             write = _log.warning if state is RunState.FAILED else _log.info
-            write("run changed its state", run=event.run_id, state=state.value, reason=fact.reason)
+            write("run changed its state", run=event.run_id, state=state.value, reason=told.reason)
             if state.is_terminal:
                 self._ended.labels(state.value).inc()

@@ -10,8 +10,9 @@ from typing import Any
 from lab_core.errors import ConfigError, Violation
 from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events as codec
+from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store.protocol import NewEvent, RunPage, RunQuery, StoredEvent, Submission
+from lab_server.store.protocol import RunPage, RunQuery, StoredEvent, Submission
 
 _STATES = list(RunState)
 
@@ -36,22 +37,21 @@ class MemoryStore:
         return run
 
     async def commit(
-        self, run: Run, events: Sequence[NewEvent] = (), submission: Submission | None = None
+        self, run: Run, events: Sequence[EncodedEvent] = (), submission: Submission | None = None
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
-        first_seq = (await self.get(run.id)).last_seq + 1
-        seqs = list(range(first_seq, run.last_seq + 1))
-        if [new.seq for new in events] != seqs or run.last_seq < first_seq - 1:
-            raise StoreError(f"the events of run {run.id} do not go on at seq {first_seq}")
+        last_seq = (await self.get(run.id)).last_seq
+        if run.last_seq != last_seq + len(events):
+            raise StoreError(f"the events of run {run.id} do not go on at seq {last_seq + 1}")
         self._submit(submission, run.id)
         self._runs[run.id] = run
         stored = tuple(
             StoredEvent(
                 self._last_position + index,
                 run.id,
-                new.seq,
+                last_seq + index,
                 new.kind,
-                codec.with_seq(new.payload, new.seq),
+                codec.with_seq(new.payload, last_seq + index),
             )
             for index, new in enumerate(events, 1)
         )
