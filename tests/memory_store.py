@@ -12,7 +12,7 @@ from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store.protocol import RunPage, RunQuery, StoredEvent, Submission
+from lab_server.store.protocol import IdempotencyRecord, RunPage, RunQuery, StoredEvent
 
 _STATES = list(RunState)
 
@@ -23,27 +23,30 @@ class MemoryStore:
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
         self._events: list[StoredEvent] = []
-        self._submissions: dict[str, tuple[Submission, str]] = {}
+        self._idempotency_records: dict[str, tuple[IdempotencyRecord, str]] = {}
         self._last_position = 0
 
-    async def create(self, run: Run, submission: Submission | None) -> Run:
+    async def create(self, run: Run, idempotency: IdempotencyRecord | None) -> Run:
         """See Store."""
-        if submission is not None and submission.key in self._submissions:
-            return self._runs[self._known_run(submission)]
+        if idempotency is not None and idempotency.key in self._idempotency_records:
+            return self._runs[self._known_run(idempotency)]
         if run.id in self._runs:
             raise StoreError(f"there is a run {run.id} already")
         self._runs[run.id] = run
-        self._submit(submission, run.id)
+        self._submit(idempotency, run.id)
         return run
 
     async def commit(
-        self, run: Run, events: Sequence[EncodedEvent] = (), submission: Submission | None = None
+        self,
+        run: Run,
+        events: Sequence[EncodedEvent] = (),
+        idempotency: IdempotencyRecord | None = None,
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
         last_seq = (await self.get(run.id)).last_seq
         if run.last_seq != last_seq + len(events):
             raise StoreError(f"the events of run {run.id} do not go on at seq {last_seq + 1}")
-        self._submit(submission, run.id)
+        self._submit(idempotency, run.id)
         self._runs[run.id] = run
         stored = tuple(
             StoredEvent(
@@ -59,9 +62,9 @@ class MemoryStore:
         self._events += stored
         return stored
 
-    async def submission(self, key: str) -> tuple[Submission, str] | None:
+    async def idempotency_record(self, key: str) -> tuple[IdempotencyRecord, str] | None:
         """See Store."""
-        return self._submissions.get(key)
+        return self._idempotency_records.get(key)
 
     async def get(self, run_id: str) -> Run:
         """See Store."""
@@ -125,24 +128,26 @@ class MemoryStore:
         await self.get(run_id)
         del self._runs[run_id]
         self._events = [e for e in self._events if e.run_id != run_id]
-        self._submissions = {k: v for k, v in self._submissions.items() if v[1] != run_id}
+        self._idempotency_records = {
+            k: v for k, v in self._idempotency_records.items() if v[1] != run_id
+        }
 
     async def close(self) -> None:
         """See Store."""
 
-    def _submit(self, submission: Submission | None, run_id: str) -> None:
-        if submission is None:
+    def _submit(self, idempotency: IdempotencyRecord | None, run_id: str) -> None:
+        if idempotency is None:
             return
-        if submission.key in self._submissions:
-            self._known_run(submission)
+        if idempotency.key in self._idempotency_records:
+            self._known_run(idempotency)
         else:
-            self._submissions[submission.key] = (submission, run_id)
+            self._idempotency_records[idempotency.key] = (idempotency, run_id)
 
-    def _known_run(self, submission: Submission) -> str:
-        known, run_id = self._submissions[submission.key]
-        if known.fingerprint != submission.fingerprint:
+    def _known_run(self, idempotency: IdempotencyRecord) -> str:
+        known, run_id = self._idempotency_records[idempotency.key]
+        if known.fingerprint != idempotency.fingerprint:
             raise AlreadyExists(
-                f"the idempotency key {submission.key!r} was used for another request; use a new key"
+                f"the idempotency key {idempotency.key!r} was used for another request; use a new key"
             )
         return run_id
 

@@ -19,7 +19,7 @@ from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
-from lab_server.store import RunQuery, SqlStore, Store, StoredEvent, Submission
+from lab_server.store import IdempotencyRecord, RunQuery, SqlStore, Store, StoredEvent
 from tests.memory_store import MemoryStore
 
 STORES: dict[str, Callable[[Path], Store]] = {
@@ -167,13 +167,13 @@ async def test_events_that_do_not_go_on_where_the_log_ends_are_refused(store: St
 
 
 async def test_a_refused_commit_changes_nothing(store: Store) -> None:
-    run = await store.create(a_run("r1"), Submission("key", "f"))
+    run = await store.create(a_run("r1"), IdempotencyRecord("key", "f"))
 
     with pytest.raises(AlreadyExists):
         await store.commit(
             dataclasses.replace(run, last_seq=1, state=RunState.QUEUED),
             some_events(1),
-            Submission("key", "other"),
+            IdempotencyRecord("key", "other"),
         )
 
     assert await store.get("r1") == run
@@ -232,44 +232,44 @@ async def test_a_position_is_not_given_twice_when_the_newest_run_is_deleted(stor
 
 
 async def test_the_same_key_gives_the_same_run(store: Store) -> None:
-    first = await store.create(a_run("r1"), Submission("key", "f"))
-    again = await store.create(a_run("r2"), Submission("key", "f"))
+    first = await store.create(a_run("r1"), IdempotencyRecord("key", "f"))
+    again = await store.create(a_run("r2"), IdempotencyRecord("key", "f"))
 
     assert again == first
-    assert await store.submission("key") == (Submission("key", "f"), "r1")
-    assert await store.submission("other") is None
+    assert await store.idempotency_record("key") == (IdempotencyRecord("key", "f"), "r1")
+    assert await store.idempotency_record("other") is None
     with pytest.raises(NotFound):
         await store.get("r2")
 
 
 async def test_a_key_with_another_request_is_refused_with_a_sentence(store: Store) -> None:
-    await store.create(a_run("r1"), Submission("key", "f"))
+    await store.create(a_run("r1"), IdempotencyRecord("key", "f"))
 
     with pytest.raises(AlreadyExists, match="'key' was used for another request") as caught:
-        await store.create(a_run("r2"), Submission("key", "g"))
+        await store.create(a_run("r2"), IdempotencyRecord("key", "g"))
 
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 async def test_a_commit_can_bring_a_key(store: Store) -> None:
     run = await store.create(a_run("r1"), None)
-    await store.commit(run, submission=Submission("start", "f"))
-    await store.commit(run, submission=Submission("start", "f"))
+    await store.commit(run, idempotency=IdempotencyRecord("start", "f"))
+    await store.commit(run, idempotency=IdempotencyRecord("start", "f"))
 
-    assert await store.submission("start") == (Submission("start", "f"), "r1")
+    assert await store.idempotency_record("start") == (IdempotencyRecord("start", "f"), "r1")
 
 
 async def test_a_deleted_run_leaves_nothing(store: Store) -> None:
-    run = await store.create(a_run("r1"), Submission("key", "f"))
+    run = await store.create(a_run("r1"), IdempotencyRecord("key", "f"))
     await store.create(a_run("r2"), None)
     await grow(store, run, some_events(2))
     await store.delete("r1")
 
     assert await store.events("r1", 0, 10**6) == ()
-    assert await store.submission("key") is None
+    assert await store.idempotency_record("key") is None
     assert await store.ids_with_prefix("r") == ("r2",)
     assert sum((await store.counts()).values()) == 1
-    await store.create(a_run("r1"), Submission("key", "g"))
+    await store.create(a_run("r1"), IdempotencyRecord("key", "g"))
 
 
 async def test_ids_are_found_by_prefix_taken_literally(store: Store) -> None:

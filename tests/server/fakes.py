@@ -18,7 +18,7 @@ from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunRequest, RunState, TrainerProcess
 from lab_server.model.slot import Slot
-from lab_server.store import Store, Submission
+from lab_server.store import IdempotencyRecord, Store
 from lab_server.watch.hub import Hub
 
 MNIST = Schema(
@@ -121,8 +121,8 @@ class FakeSupervisor:
         self._num_created += 1
         run_id = f"20261123-000000-{self._num_created:06x}"
         run = Run(run_id, request, owner, config_hash=config_hash, create_time_ns=time.time_ns())
-        submission = Submission(key, fingerprint) if key else None
-        created = await self._store.create(run, submission)
+        idempotency = IdempotencyRecord(key, fingerprint) if key else None
+        created = await self._store.create(run, idempotency)
         if created.id == run_id:
             return await self.move(created, RunState.CREATED)
         return await self._store.get(created.id)

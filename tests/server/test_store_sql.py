@@ -215,7 +215,7 @@ async def test_a_second_server_on_the_same_file_is_refused(
 async def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     await SqlStore(url_of(tmp_path)).close()
     with sqlite3.connect(tmp_path / "lab.db") as connection:
-        connection.execute("UPDATE store_facts SET value = 99 WHERE name = 'schema_version'")
+        connection.execute("UPDATE store_meta SET value = 99 WHERE name = 'schema_version'")
     connection.close()
 
     with pytest.raises(StoreError, match="has schema 99, this server knows 1"):

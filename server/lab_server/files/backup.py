@@ -28,7 +28,7 @@ def back_up(home: Path, target: Path) -> None:
             raise SettingsError(f"{target} is not empty; a backup wants a folder of its own")
         _copy_store(home / "lab.db", target / "lab.db")
         for entry in home.iterdir():
-            if entry.is_dir() and entry.name != "deleted":
+            if entry.is_dir() and entry.name != "trash":
                 _copy_folder(entry, target / entry.name)
             elif entry.is_file() and not entry.name.startswith("lab.db"):
                 _copy_file(entry, target / entry.name)

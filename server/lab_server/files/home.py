@@ -38,19 +38,19 @@ class Home:
         target = RunFolder(child.parent).checkpoints / str(step)
         shutil.copytree(source, target, copy_function=_link)
 
-    def move_away(self, folder: RunFolder) -> Path:
-        """Take a run's folder to where what is to be deleted lies, and return that place."""
-        grave = self._path / "deleted" / folder.path.name
-        grave.parent.mkdir(parents=True, exist_ok=True)
+    def move_to_trash(self, folder: RunFolder) -> Path:
+        """Move a run's folder to the trash, and return its place there."""
+        trash = self._path / "trash" / folder.path.name
+        trash.parent.mkdir(parents=True, exist_ok=True)
         if folder.path.exists():
-            folder.path.rename(grave)
+            folder.path.rename(trash)
         else:
-            grave.mkdir(exist_ok=True)
-        return grave
+            trash.mkdir(exist_ok=True)
+        return trash
 
-    def half_deleted(self) -> list[Path]:
-        """Return the places of runs whose deletion did not come to its end."""
-        return list((self._path / "deleted").glob("*"))
+    def pending_deletions(self) -> list[Path]:
+        """Return what is still in the trash: the folders of runs whose deletion was cut short."""
+        return list((self._path / "trash").glob("*"))
 
 
 def remove(folder: Path) -> None:

@@ -9,7 +9,7 @@ from lab_server.files.run_folder import RunFolder
 _MAX_BYTES = 256 << 10
 
 
-def rest_of_log(folder: RunFolder, attempt: int) -> tuple[list[str], int]:
+def unsent_log_lines(folder: RunFolder, attempt: int) -> tuple[list[str], int]:
     """Return the lines of the log that are not in the attempt's spool, and the log's size.
 
     The last ones, if they are very many. Call it when no process of the attempt is left.

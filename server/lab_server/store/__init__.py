@@ -1,12 +1,12 @@
 """Where runs and their event logs are kept."""
 
 from lab_server.store.protocol import (
+    IdempotencyRecord,
     RunPage,
     RunQuery,
     Store,
     StoredEvent,
-    Submission,
 )
 from lab_server.store.sql import SqlStore
 
-__all__ = ["RunPage", "RunQuery", "SqlStore", "Store", "StoredEvent", "Submission"]
+__all__ = ["IdempotencyRecord", "RunPage", "RunQuery", "SqlStore", "Store", "StoredEvent"]

@@ -1,4 +1,4 @@
-"""What the server needs of a store: runs, their event logs, and the keys of submissions."""
+"""What the server needs of a store: runs, their event logs, and idempotency keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class IdempotencyRecord:
     """An idempotency key with the fingerprint of the request that used it."""
 
     key: str
@@ -66,7 +66,7 @@ class RunPage:
 class Store(Protocol):
     """Keeps runs and events. Every method may raise StoreError; what returned is on disk."""
 
-    async def create(self, run: Run, submission: Submission | None) -> Run:
+    async def create(self, run: Run, idempotency: IdempotencyRecord | None) -> Run:
         """Add a run; with a known key and the same fingerprint, return the run of that key.
 
         Raises:
@@ -74,15 +74,18 @@ class Store(Protocol):
         """
 
     async def commit(
-        self, run: Run, events: Sequence[EncodedEvent] = (), submission: Submission | None = None
+        self,
+        run: Run,
+        events: Sequence[EncodedEvent] = (),
+        idempotency: IdempotencyRecord | None = None,
     ) -> tuple[StoredEvent, ...]:
-        """Write the run's row, its next events and a submission in one transaction.
+        """Write the run's row, its next events and an idempotency record in one transaction.
 
         The events get the last of the seqs up to `run.last_seq`.
         """
 
-    async def submission(self, key: str) -> tuple[Submission, str] | None:
-        """Return a submission with its run's id."""
+    async def idempotency_record(self, key: str) -> tuple[IdempotencyRecord, str] | None:
+        """Return the record of an idempotency key with its run's id, None without one."""
 
     async def get(self, run_id: str) -> Run:
         """Return a run.
@@ -117,7 +120,7 @@ class Store(Protocol):
         """Return the position of the newest event, 0 for none."""
 
     async def delete(self, run_id: str) -> None:
-        """Remove a run with its events and submissions."""
+        """Remove a run with its events and idempotency records."""
 
     async def close(self) -> None:
         """Write what waits and close."""

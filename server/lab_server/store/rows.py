@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
 
-_FACTS = (
+_DETAILS = (
     "reason",
     "attempt",
     "num_retries",
@@ -30,9 +30,9 @@ _FACTS = (
 
 def row_of(run: Run) -> dict[str, Any]:
     """Return the columns of a run."""
-    facts: dict[str, Any] = {name: getattr(run, name) for name in _FACTS}
+    details: dict[str, Any] = {name: getattr(run, name) for name in _DETAILS}
     if run.process is not None:
-        facts["process"] = [run.process.pid, run.process.start_ticks]
+        details["process"] = [run.process.pid, run.process.start_ticks]
     return {
         "id": run.id,
         "experiment": run.experiment,
@@ -47,14 +47,14 @@ def row_of(run: Run) -> dict[str, Any]:
         "create_time_ns": run.create_time_ns,
         "last_seq": run.last_seq,
         "request": _request_json(run.request),
-        "facts": json.dumps(facts),
+        "details": json.dumps(details),
     }
 
 
 def run_of(row: RowMapping) -> Run:
     """Return the run of a row."""
-    facts = json.loads(row["facts"])
-    process = facts.pop("process", None)
+    details = json.loads(row["details"])
+    process = details.pop("process", None)
     metrics = json.loads(row["metrics"])
     return Run(
         id=row["id"],
@@ -69,7 +69,7 @@ def run_of(row: RowMapping) -> Run:
         create_time_ns=row["create_time_ns"],
         last_seq=row["last_seq"],
         process=TrainerProcess(*process) if process else None,
-        **facts,
+        **details,
     )
 
 

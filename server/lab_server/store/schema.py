@@ -39,7 +39,7 @@ runs = Table(
     Column("last_seq", BigInteger, nullable=False),
     # the rest, as JSON
     Column("request", Text, nullable=False),
-    Column("facts", Text, nullable=False),
+    Column("details", Text, nullable=False),
     Index("runs_by_create_time", "create_time_ns", "id"),
     Index("runs_by_state", "state"),
 )
@@ -56,17 +56,17 @@ events = Table(
     UniqueConstraint("run_id", "seq"),
 )
 
-submissions = Table(
-    "submissions",
+idempotency_records = Table(
+    "idempotency_records",
     metadata,
     Column("key", Text, primary_key=True),
     Column("fingerprint", Text, nullable=False),
     Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
-    Index("submissions_by_run", "run_id"),
+    Index("idempotency_records_by_run", "run_id"),
 )
 
-facts = Table(
-    "store_facts",
+meta = Table(
+    "store_meta",
     metadata,
     # "schema_version", and "last_position": the highest one that was ever given to an event
     Column("name", Text, primary_key=True),

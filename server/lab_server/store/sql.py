@@ -25,7 +25,7 @@ from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.store import schema
 from lab_server.store.listing import page_query, token_of
-from lab_server.store.protocol import RunPage, RunQuery, StoredEvent, Submission
+from lab_server.store.protocol import IdempotencyRecord, RunPage, RunQuery, StoredEvent
 from lab_server.store.rows import row_of, run_of
 from lab_server.store.sqlite import NUM_READERS, lock, open_engine, store_error
 from lab_server.store.writer import GroupWriter
@@ -35,7 +35,12 @@ T = TypeVar("T")
 _DELETED_AT_ONCE: Final = 50
 _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
-_runs, _events, _submissions, _facts = schema.runs, schema.events, schema.submissions, schema.facts
+_runs, _events, _idempotency_records, _meta = (
+    schema.runs,
+    schema.events,
+    schema.idempotency_records,
+    schema.meta,
+)
 _EVENT_COLUMNS: Final = (
     _events.c.position,
     _events.c.run_id,
@@ -83,23 +88,26 @@ class SqlStore:
 
     # ---- writing
 
-    async def create(self, run: Run, submission: Submission | None) -> Run:
+    async def create(self, run: Run, idempotency: IdempotencyRecord | None) -> Run:
         """See Store."""
 
         def work(connection: Connection) -> Run:
-            if submission is not None:
-                known = _submission(connection, submission.key)
+            if idempotency is not None:
+                known = _idempotency_record(connection, idempotency.key)
                 if known is not None:
-                    _check_fingerprint(submission, known[0])
+                    _check_fingerprint(idempotency, known[0])
                     return _get(connection, known[1])
             connection.execute(_runs.insert(), row_of(run))
-            _add_submission(connection, submission, run.id)
+            _add_idempotency_record(connection, idempotency, run.id)
             return run
 
         return await self._write(work)
 
     async def commit(
-        self, run: Run, events: Sequence[EncodedEvent] = (), submission: Submission | None = None
+        self,
+        run: Run,
+        events: Sequence[EncodedEvent] = (),
+        idempotency: IdempotencyRecord | None = None,
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
         row = row_of(run)
@@ -117,7 +125,7 @@ class SqlStore:
                     f"run {run.id} has {last_seq} events, so its next cannot be {run.last_seq}"
                     " and the ones before; somebody else wrote them"
                 )
-            _add_submission(connection, submission, run.id)
+            _add_idempotency_record(connection, idempotency, run.id)
             first = self._next_position
             self._next_position += len(events)
             stored = tuple(
@@ -139,8 +147,10 @@ class SqlStore:
 
         def delete_run(connection: Connection) -> bool:
             # its positions must not be given again to other events
-            _set_fact(connection, "last_position", self._next_position - 1)
-            connection.execute(_submissions.delete().where(_submissions.c.run_id == run_id))
+            _set_meta(connection, "last_position", self._next_position - 1)
+            connection.execute(
+                _idempotency_records.delete().where(_idempotency_records.c.run_id == run_id)
+            )
             return connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount > 0
 
         def delete_events(connection: Connection) -> int:
@@ -158,9 +168,9 @@ class SqlStore:
 
     # ---- reading
 
-    async def submission(self, key: str) -> tuple[Submission, str] | None:
+    async def idempotency_record(self, key: str) -> tuple[IdempotencyRecord, str] | None:
         """See Store."""
-        return await self._read(lambda connection: _submission(connection, key))
+        return await self._read(lambda connection: _idempotency_record(connection, key))
 
     async def get(self, run_id: str) -> Run:
         """See Store."""
@@ -275,10 +285,10 @@ class SqlStore:
         with self._write_engine.begin() as connection:
             schema.metadata.create_all(connection)
             version = connection.execute(
-                select(_facts.c.value).where(_facts.c.name == "schema_version")
+                select(_meta.c.value).where(_meta.c.name == "schema_version")
             ).scalar()
             if version is None:
-                _set_fact(connection, "schema_version", schema.SCHEMA_VERSION)
+                _set_meta(connection, "schema_version", schema.SCHEMA_VERSION)
             elif version != schema.SCHEMA_VERSION:
                 raise StoreError(
                     f"{self._url.database} has schema {version}, this server knows"
@@ -294,40 +304,44 @@ def _get(connection: Connection, run_id: str) -> Run:
     return run_of(row)
 
 
-def _submission(connection: Connection, key: str) -> tuple[Submission, str] | None:
-    row = connection.execute(select(_submissions).where(_submissions.c.key == key)).first()
-    return (Submission(row.key, row.fingerprint), row.run_id) if row else None
+def _idempotency_record(connection: Connection, key: str) -> tuple[IdempotencyRecord, str] | None:
+    row = connection.execute(
+        select(_idempotency_records).where(_idempotency_records.c.key == key)
+    ).first()
+    return (IdempotencyRecord(row.key, row.fingerprint), row.run_id) if row else None
 
 
-def _check_fingerprint(submission: Submission, known: Submission) -> None:
-    if known.fingerprint != submission.fingerprint:
+def _check_fingerprint(idempotency: IdempotencyRecord, known: IdempotencyRecord) -> None:
+    if known.fingerprint != idempotency.fingerprint:
         raise AlreadyExists(
-            f"the idempotency key {submission.key!r} was used for another request; use a new key"
+            f"the idempotency key {idempotency.key!r} was used for another request; use a new key"
         )
 
 
-def _add_submission(connection: Connection, submission: Submission | None, run_id: str) -> None:
-    if submission is None:
+def _add_idempotency_record(
+    connection: Connection, idempotency: IdempotencyRecord | None, run_id: str
+) -> None:
+    if idempotency is None:
         return
-    known = _submission(connection, submission.key)
+    known = _idempotency_record(connection, idempotency.key)
     if known is not None:
-        _check_fingerprint(submission, known[0])
+        _check_fingerprint(idempotency, known[0])
         return
     connection.execute(
-        _submissions.insert(),
-        {"key": submission.key, "fingerprint": submission.fingerprint, "run_id": run_id},
+        _idempotency_records.insert(),
+        {"key": idempotency.key, "fingerprint": idempotency.fingerprint, "run_id": run_id},
     )
 
 
-def _set_fact(connection: Connection, name: str, value: int) -> None:
-    connection.execute(_facts.delete().where(_facts.c.name == name))
-    connection.execute(_facts.insert(), {"name": name, "value": value})
+def _set_meta(connection: Connection, name: str, value: int) -> None:
+    connection.execute(_meta.delete().where(_meta.c.name == name))
+    connection.execute(_meta.insert(), {"name": name, "value": value})
 
 
 def _last_position(connection: Connection) -> int:
     newest = connection.execute(select(sa.func.max(_events.c.position))).scalar()
     given = connection.execute(
-        select(_facts.c.value).where(_facts.c.name == "last_position")
+        select(_meta.c.value).where(_meta.c.name == "last_position")
     ).scalar()
     return max(newest or 0, given or 0)
 

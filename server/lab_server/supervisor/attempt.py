@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from lab_server.errors import LaunchError, StoreError
 from lab_server.executors.protocol import Executor
-from lab_server.files.log_tail import rest_of_log
+from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.messages import events
@@ -130,7 +130,7 @@ class Attempt:
             pass
         if self._ending.outcome is None and self._spool.is_damaged:
             self._death = "its spool file is damaged"
-        await self._journal.persist(self._tell_rest_of_log)
+        await self._journal.persist(self._commit_unsent_log_lines)
 
     async def _launch(self, spec: LaunchSpec) -> None:
         process = await self._executor.launch(spec)
@@ -201,9 +201,9 @@ class Attempt:
         self._death = why
         self._killing = asyncio.create_task(self._executor.kill(process, grace_s=grace_s))
 
-    async def _tell_rest_of_log(self) -> None:
+    async def _commit_unsent_log_lines(self) -> None:
         """Put into the log what was printed and not told: by a trainer that was killed, or its children."""
-        lines, position = await asyncio.to_thread(rest_of_log, self._folder, self._number)
+        lines, position = await asyncio.to_thread(unsent_log_lines, self._folder, self._number)
         if not lines:
             return
         async with self._journal.lock(self._run_id):

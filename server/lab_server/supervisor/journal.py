@@ -14,7 +14,7 @@ from lab_server.errors import StoreError
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store.protocol import Store, Submission
+from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.watch.hub import Hub
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,10 @@ class Journal:
         return self._unfinished.get(run_id) or await self._store.get(run_id)
 
     async def commit(
-        self, run: Run, news: Sequence[EncodedEvent] = (), submission: Submission | None = None
+        self,
+        run: Run,
+        news: Sequence[EncodedEvent] = (),
+        idempotency: IdempotencyRecord | None = None,
     ) -> Run:
         """Write a changed run with its next events, tell the watchers, and return it.
 
@@ -75,7 +78,7 @@ class Journal:
         Raises:
             StoreError: If nothing was written.
         """
-        return await finish(self._commit(run, news, submission))
+        return await finish(self._commit(run, news, idempotency))
 
     async def commit_whenever_possible(self, run: Run, news: Sequence[EncodedEvent] = ()) -> Run:
         """Commit as soon as the store can: what happened cannot be refused."""
@@ -87,13 +90,13 @@ class Journal:
         state: RunState,
         reason: str = "",
         *,
-        submission: Submission | None = None,
+        idempotency: IdempotencyRecord | None = None,
     ) -> Run:
         """Commit a run in a new state, with the event that says so."""
         return await self.commit(
             replace(run, state=state, reason=reason),
             [events.encode_state(run.attempt, time.time_ns(), state, reason)],
-            submission,
+            idempotency,
         )
 
     async def persist(self, write: Callable[[], Awaitable[T]]) -> T:
@@ -106,10 +109,10 @@ class Journal:
                 await asyncio.sleep(_RETRY_S)
 
     async def _commit(
-        self, run: Run, news: Sequence[EncodedEvent], submission: Submission | None
+        self, run: Run, news: Sequence[EncodedEvent], idempotency: IdempotencyRecord | None
     ) -> Run:
         run = replace(run, last_seq=run.last_seq + len(news))
-        stored = await self._store.commit(run, news, submission)
+        stored = await self._store.commit(run, news, idempotency)
         if run.state.has_process or run.state is RunState.QUEUED:
             self._unfinished[run.id] = run
         else:

@@ -16,7 +16,7 @@ from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.run import Run, RunParent, RunRequest, RunState
 from lab_server.model.slot import Slot
-from lab_server.store.protocol import Store, Submission
+from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.supervisor.journal import Journal, finish
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.runner import Runner
@@ -47,10 +47,10 @@ class Supervisor:
 
     async def start_up(self) -> None:
         """Go on where the server before this one was: adopt, drain, try again, requeue."""
-        for grave in self._home.half_deleted():
+        for trash in self._home.pending_deletions():
             with contextlib.suppress(NotFound):
-                await self._store.delete(grave.name)
-            await asyncio.to_thread(remove, grave)
+                await self._store.delete(trash.name)
+            await asyncio.to_thread(remove, trash)
         for run in await self._store.unfinished():
             self._last_queue_key = max(self._last_queue_key, run.queue_key)
             await self._runner.adopt(run)
@@ -118,8 +118,8 @@ class Supervisor:
             ConfigError: If no slot has the device that it asks for.
             NotFound: If the run or the checkpoint that it continues does not exist.
         """
-        submission = Submission(f"create/{owner}/{key}", fingerprint) if key else None
-        return await finish(self._create(request, owner, config_hash, submission))
+        idempotency = IdempotencyRecord(f"create/{owner}/{key}", fingerprint) if key else None
+        return await finish(self._create(request, owner, config_hash, idempotency))
 
     async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
         """Queue a created run; with resume, a stopped or failed one, from its last checkpoint.
@@ -131,8 +131,10 @@ class Supervisor:
             QueueFull: If as many runs wait as may.
         """
         run = await self._find(run_id)
-        submission = Submission(f"start/{run.id}/{key}", f"resume={resume}") if key else None
-        return await finish(self._start(run.id, resume, submission))
+        idempotency = (
+            IdempotencyRecord(f"start/{run.id}/{key}", f"resume={resume}") if key else None
+        )
+        return await finish(self._start(run.id, resume, idempotency))
 
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop; returns when the request is recorded.
@@ -198,20 +200,24 @@ class Supervisor:
     def _folder(self, run: Run) -> RunFolder:
         return self._home.run_folder(run.experiment, run.id)
 
-    async def _known(self, submission: Submission | None) -> Run | None:
+    async def _known(self, idempotency: IdempotencyRecord | None) -> Run | None:
         """Return the run that was submitted with the same key before, None if none was."""
-        found = await self._store.submission(submission.key) if submission else None
-        if submission is None or found is None:
+        found = await self._store.idempotency_record(idempotency.key) if idempotency else None
+        if idempotency is None or found is None:
             return None
         before, run_id = found
-        if before.fingerprint != submission.fingerprint:
+        if before.fingerprint != idempotency.fingerprint:
             raise AlreadyExists("this idempotency key was used for another request; use a new one")
         return await self._journal.get(run_id)
 
     async def _create(
-        self, request: RunRequest, owner: str, config_hash: str, submission: Submission | None
+        self,
+        request: RunRequest,
+        owner: str,
+        config_hash: str,
+        idempotency: IdempotencyRecord | None,
     ) -> Run:
-        known = await self._known(submission)
+        known = await self._known(idempotency)
         if known is not None:
             return await self._note_created(known)
         self._runner.slots.check(request.options.device)
@@ -229,7 +235,7 @@ class Supervisor:
                 source = self._folder(await self._journal.get(run.request.parent.run_id))
                 step = run.request.parent.step
                 await asyncio.to_thread(self._home.adopt_checkpoint, source, step, folder)
-            created = await self._store.create(run, submission)
+            created = await self._store.create(run, idempotency)
         except OSError as error:
             await asyncio.to_thread(remove, folder.path)
             raise StoreError(f"the run's folder cannot be made: {error.strerror}") from error
@@ -264,8 +270,8 @@ class Supervisor:
             reason = f"forked from {parent.run_id} at step {parent.step}" if parent else ""
             return await self._journal.change_state(run, RunState.CREATED, reason)
 
-    async def _start(self, run_id: str, resume: bool, submission: Submission | None) -> Run:
-        known = await self._known(submission)
+    async def _start(self, run_id: str, resume: bool, idempotency: IdempotencyRecord | None) -> Run:
+        known = await self._known(idempotency)
         if known is not None:
             return known
         await self._note_created(await self._journal.get(run_id))
@@ -284,7 +290,7 @@ class Supervisor:
             )
             reason = "resumed on request" if resume else ""
             run = await self._journal.change_state(
-                queued, RunState.QUEUED, reason, submission=submission
+                queued, RunState.QUEUED, reason, idempotency=idempotency
             )
             self._runner.enqueue(run)
             return run
@@ -296,10 +302,10 @@ class Supervisor:
                 raise InvalidState(
                     f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
                 )
-            grave = await asyncio.to_thread(self._home.move_away, self._folder(run))
+            trash = await asyncio.to_thread(self._home.move_to_trash, self._folder(run))
             await self._store.delete(run_id)
             self._hub.forget(run_id)
-        await asyncio.to_thread(remove, grave)
+        await asyncio.to_thread(remove, trash)
 
 
 def _check_startable(run: Run, resume: bool) -> None:
