@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from lab_core import tracker
 from lab_core._interrupts import catch_interrupts
+from lab_core.errors import CheckpointError
 from lab_core.tracker import steps
 
 __all__ = [
@@ -47,6 +48,18 @@ class StopRun(SystemExit):  # an uncaught one ends a script quietly, as was aske
         self.is_saved = is_saved
 
 
+def nothing_to_train(step: int, total: int) -> str:
+    """Return the sentence about a checkpoint at or behind the end of what is to be trained."""
+    return (
+        f"the checkpoint is at step {step}, the run ends at step {total}: nothing to train; the end is "
+        "counted from step 0, so give the run a later one: more epochs, a larger loop_count"
+    )
+
+
+_Position = tuple[str, dict[str, Any]]
+"""The name of something iterated, and where in it a run was."""
+
+
 class Resumable(Protocol):
     """Something iterated that a checkpoint can be taken within: a training loop, a loader."""
 
@@ -69,6 +82,7 @@ class Loop:
         activity_count: goes up whenever the run shows a sign of life.
         is_interrupted: Ctrl-C was pressed: loops end after the iteration in progress.
         save: saves a checkpoint of the run; None while there is no run to save.
+        end_step: the step at which a training loop ends, also within an iteration; None outside of one.
         on_arrival: called once, when a resumed run has come to where its checkpoint was taken.
         checkpoint_at: the step from which a checkpoint is due.
     """
@@ -79,13 +93,18 @@ class Loop:
         self.activity_count = 0
         self.is_interrupted = False
         self.save: Callable[[], object] | None = None
+        self.end_step: int | None = None
         self.on_arrival: Callable[[], None] | None = None
         self.checkpoint_at: float = math.inf
         self._checkpoint_interval: int | None = None
         self._active: list[Resumable] = []
-        self._finished: list[str] = []
-        self._pending: dict[str, dict[str, Any]] = {}
-        self._pending_finished: list[str] = []
+        # a list for each level of nesting: what is through within the iteration in progress there
+        self._finished: list[list[str]] = [[]]
+        self._ended: list[_Position] = []
+        self._pending: list[_Position] = []
+        self._pending_finished: list[list[str]] = []
+        self._pending_ended: list[_Position] = []
+        self._is_entered = False  # the outermost loop of those pending was
         self._stop_with_checkpoint: bool | None = None
         self._is_checkpoint_requested = False
         self._is_finishing = False
@@ -118,9 +137,18 @@ class Loop:
 
         Raises:
             StopRun: If a stop was requested.
+            CheckpointError: If a resumed run ends an iteration in which it was to come to the place of
+                its checkpoint.
         """
         self.activity_count += 1
+        if self.unreached and self._is_entered:
+            raise self._lost("went on without it")
         tracker.settle()
+        if self.unreached:
+            # the checkpoint that it comes from is the better one: not all of it is in place yet
+            if self._stop_with_checkpoint is not None:
+                raise StopRun(is_saved=False)
+            return
         is_due = self.step >= self.checkpoint_at or self._is_checkpoint_requested
         is_saved = False
         if is_due and self.save is not None and not (exhausted and len(self._active) > 1):
@@ -133,48 +161,131 @@ class Loop:
                 is_saved = True
             raise StopRun(is_saved)
 
+    @property
+    def unreached(self) -> str:
+        """What a resumed run has still to come to, for a sentence; "" once it has."""
+        waiting = self._pending or self._pending_ended
+        return f"{waiting[-1][0]!r}" if waiting else ""
+
+    def add(self, n: int) -> None:
+        """Add `n` to the global step.
+
+        Raises:
+            CheckpointError: If a resumed run has not come to the place of its checkpoint yet.
+        """
+        if self._pending or self._pending_ended:
+            raise self._lost("trained before it came there")
+        self.step += n
+        self.activity_count += 1
+
     def positions(self) -> dict[str, Any]:
         """Return where the iteration stands, as plain data for a checkpoint."""
         last = len(self._active) - 1
-        active = {r.name: r.position(is_innermost=i == last) for i, r in enumerate(self._active)}
-        # through with its batches matters only when the iteration is entered again
-        return {"active": active, "finished": list(self._finished) if last > 0 else []}
+        active = [(r.name, r.position(is_innermost=i == last)) for i, r in enumerate(self._active)]
+        # of the iterations that are entered again; the innermost's is done
+        finished = [list(names) for names in self._finished[1 : len(self._active)]]
+        return {"active": active, "finished": finished, "ended": list(self._ended)}
 
     def resume(self, step: int, positions: Mapping[str, Any]) -> None:
         """Set the step, and let what is iterated next take up its position."""
         self.step = step
-        self._pending = dict(positions.get("active", {}))
-        self._pending_finished = list(positions.get("finished", ()))
+        self._pending = list(positions.get("active", ()))
+        self._pending_finished = [list(names) for names in positions.get("finished", ())]
+        self._pending_ended = list(positions.get("ended", ()))
 
     def pending(self, name: str) -> dict[str, Any] | None:
         """Return the position that `name` will resume at, None if it starts afresh."""
-        return None if name in self._pending_finished else self._pending.get(name)
+        if self._pending_ended or not self._pending or name in self._pending_here():
+            return None
+        # the outermost comes first: its like before it, or outside of it, is another one
+        next_name, position = self._pending[0]
+        return position if next_name == name else None
+
+    def pass_ended(self, name: str, end: int) -> dict[str, Any] | None:
+        """Return where a loop ended that is entered again on the way to a checkpoint after it.
+
+        None if the checkpoint was not taken after it. A loop that is not the last one to be passed is
+        to be left at once: its position is at its end.
+
+        Args:
+            name: of the loop.
+            end: the value or step at which it ends now.
+
+        Raises:
+            CheckpointError: If it is another loop, or goes on further than then, with others after it.
+        """
+        if self._active or not self._pending_ended:
+            return None
+        ended_name, position = self._pending_ended.pop(0)
+        if ended_name != name:
+            self._pending_ended.insert(0, (ended_name, position))
+            raise self._lost(f"came to {name!r} instead")
+        if self.unreached:
+            self._ended.append((ended_name, position))
+            if end > max(position["end"], position["next"]):
+                raise CheckpointError(
+                    f"the loop {name!r} had ended at {position['end']} before the checkpoint of step "
+                    f"{self.step} was taken in what comes after it, and cannot go on to {end} now"
+                )
+        return position
+
+    def note_end(self, name: str, position: dict[str, Any]) -> None:
+        """Say that a loop has ended, and where: a checkpoint may be taken after it."""
+        if not self._active:
+            self._ended.append((name, position))
 
     def skip_finished(self, name: str) -> bool:
-        """Whether `name` was through with its batches at the checkpoint; counts as an iteration."""
-        if name not in self._pending_finished:
+        """Whether `name` was through at the checkpoint, within the iteration that is entered again."""
+        here = self._pending_here()
+        if name not in here:
             return False
-        self._pending_finished.remove(name)
-        self._finished.append(name)
+        here.remove(name)
+        self._finished[-1].append(name)
         return True
+
+    def _pending_here(self) -> list[str]:
+        level = len(self._active) - 1
+        return self._pending_finished[level] if 0 <= level < len(self._pending_finished) else []
 
     @contextlib.contextmanager
     def iterating(self, resumable: Resumable) -> Iterator[None]:
-        """Let checkpoints record the position of `resumable` while it is being iterated."""
+        """Let checkpoints record the position of `resumable` while it is being iterated.
+
+        Raises:
+            CheckpointError: If a resumed run cannot come to the place of its checkpoint this way.
+        """
+        is_next = self.pending(resumable.name) is not None
+        if self.unreached and self._active and not is_next:
+            raise self._lost(f"came to {resumable.name!r} instead")
+        if is_next:
+            self._pending.pop(0)
+            self._is_entered = True
         self._active.append(resumable)
-        self._pending.pop(resumable.name, None)
-        if not self._pending and self.on_arrival is not None:
-            arrive, self.on_arrival = self.on_arrival, None
-            arrive()
+        self._finished.append([])
         try:
+            if not self.unreached and self.on_arrival is not None:
+                arrive, self.on_arrival = self.on_arrival, None
+                self._pending_finished = []
+                arrive()
             yield
+            if self.unreached and self._is_entered and not self.is_ending:
+                raise self._lost("went on without it")
         finally:
             self._active.remove(resumable)
-            self._finished.append(resumable.name)
+            self._finished.pop()
+            self._finished[-1].append(resumable.name)
+
+    def _lost(self, what: str) -> CheckpointError:
+        if self.total_steps is not None and self.step >= self.total_steps:
+            return CheckpointError(nothing_to_train(self.step, self.total_steps))
+        return CheckpointError(
+            f"the checkpoint of step {self.step} was taken in {self.unreached}, but the run {what}; was a "
+            "loader or a loop renamed or taken out?"
+        )
 
     def start_iteration(self) -> None:
         """Forget which loaders are through: a new iteration begins."""
-        self._finished.clear()
+        self._finished[-1].clear()
 
     @property
     def is_ending(self) -> bool:
@@ -192,7 +303,7 @@ class Loop:
     def end_loop(self) -> None:
         """Say that a loop has ended: save what Ctrl-C cut short, and free the next one to run."""
         self._is_finishing = False
-        if self.is_interrupted and self.save is not None:
+        if self.is_interrupted and self.save is not None and not self.unreached:
             self.save()
 
     def loop(self, values: range | int) -> Iterator[int]:
@@ -219,22 +330,36 @@ class _RangeLoop:
 
     def run(self) -> Iterator[int]:
         state, values = self._state, self._values
+        if state.skip_finished(self.name):
+            return
+        ended = state.pass_ended(self.name, values.stop)
+        if state.unreached and ended is not None:
+            return
         resumed = state.pending(self.name)
+        first = values.start
         if resumed is not None:
-            values = range(resumed["value"], values.stop, values.step)
+            first = resumed["value"]
+        elif ended is not None:
+            first = ended["next"]
+        values = range(first, values.stop, values.step)
         state.total_steps = values.stop
-        with catch_interrupts(state), state.iterating(self):
-            for value in values:
-                if state.is_ending:
-                    break
-                state.start_iteration()
-                self._value = value
-                state.step = max(state.step, value)
-                yield value
-                tracker.settle()  # what was measured belongs to this value, not to the next
-                state.step = max(state.step, value + values.step)
-                state.boundary()
-            state.end_loop()
+        self._value = next_value = first
+        try:
+            with catch_interrupts(state), state.iterating(self):
+                for value in values:
+                    if state.is_ending:
+                        break
+                    state.start_iteration()
+                    self._value = next_value = value
+                    state.step = max(state.step, value)
+                    yield value
+                    tracker.settle()  # what was measured belongs to this value, not to the next
+                    next_value = value + values.step
+                    state.step = max(state.step, min(next_value, values.stop))
+                    state.boundary()
+                state.end_loop()
+        finally:
+            state.note_end(self.name, {"next": next_value, "end": values.stop})
 
 
 _current = Loop()
@@ -265,8 +390,7 @@ def set_global_step(step: int) -> None:
 
 def add_global_step(n: int = 1) -> None:
     """Add `n` to the global step."""
-    _current.step += n
-    _current.activity_count += 1
+    _current.add(n)
 
 
 def loop(values: range | int) -> Iterator[int]:

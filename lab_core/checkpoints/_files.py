@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab_core.checkpoints._plain import decode, encode
 from lab_core.errors import CheckpointError
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
 _SUFFIX = ".pt"
 
@@ -48,7 +49,8 @@ def save(
         metrics: the last value of each scalar.
 
     Raises:
-        CheckpointError: If it cannot be written; what was there before still is.
+        CheckpointError: If it cannot be written, or a state has something that could not be read back;
+            what was there before still is.
     """
     target = folder / str(step)
     draft = folder / f".{step}-{os.getpid()}.tmp"
@@ -71,6 +73,9 @@ def save(
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise CheckpointError(f"cannot write the checkpoint {target}: {error}") from error
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     return Checkpoint(step, target, manifest["metrics"])  # type: ignore[arg-type] # built above
 
 
@@ -86,7 +91,7 @@ def load(path: Path) -> dict[str, Any]:
     states = {}
     for file in sorted(path.glob(f"*{_SUFFIX}")):
         try:
-            states[file.stem] = torch.load(file, map_location="cpu", weights_only=True)
+            states[file.stem] = decode(torch.load(file, map_location="cpu", weights_only=True))
         except Exception as error:
             # torch raises whatever the reader stumbled over
             raise CheckpointError(f"cannot read {file}: {error}") from error
@@ -184,10 +189,24 @@ def _write(folder: Path, name: str, state: object) -> str:
 
     import torch
 
+    path = folder / f"{name}{_SUFFIX}"
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    try:
+        torch.save(encode(state, name), buffer)
+    except (CheckpointError, OSError):
+        raise
+    except Exception as error:
+        # pickle raises TypeError, AttributeError, RuntimeError, ... for what it does not know
+        raise CheckpointError(f"the state of {name!r} cannot be saved: {error}") from error
     data = buffer.getbuffer()
-    _write_synced(folder / f"{name}{_SUFFIX}", data)
+    _write_synced(path, data)
+    try:
+        # mapped, so that no tensor is read: this is about what they are, the hash about their bytes
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"the state of {name!r} could not be read back: {' '.join(str(error).split())[:300]}"
+        ) from error
     return hashlib.sha256(data).hexdigest()
 
 

@@ -17,6 +17,7 @@ from lab_core.configs.instances.report import (
     to_yaml_data,
 )
 from lab_core.configs.instances.resolve import calculate, check
+from lab_core.configs.instances.settings import Settings, settings
 from lab_core.configs.schema.plain import PlainValue
 from lab_core.configs.schema.plan import Plan, PlanItem, config_hash, plan
 from lab_core.configs.schema.schema import Aggregate, Group, Schema, SchemaItem
@@ -34,6 +35,7 @@ __all__ = [
     "PlanItem",
     "Schema",
     "SchemaItem",
+    "Settings",
     "Violation",
     "calculate",
     "check",
@@ -44,6 +46,7 @@ __all__ = [
     "option",
     "plan",
     "schema",
+    "settings",
     "to_yaml_data",
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import operator
 import os
 import sys
 import traceback
@@ -25,10 +24,12 @@ from lab_core.configs import (
 from lab_core.errors import CheckpointError, LabError, SettingsError
 from lab_core.experiment._git import read_git
 from lab_core.experiment._header import print_header
+from lab_core.experiment._history import Recorder
 from lab_core.experiment._places import NAME, find_run, main_script
 from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
-from lab_core.experiment._state import Restorer, Stateful, capture, find_stateful
+from lab_core.experiment._state import Built, Restorer, Stateful, capture, find_stateful
 from lab_core.logger import Text
+from lab_core.loop import nothing_to_train
 from lab_core.tracker.tracker import INTERVAL_S
 from lab_core.utils.memory import keep_freed_memory
 from lab_core.writers import create as create_writers
@@ -99,9 +100,15 @@ class Experiment:
         self._checkpoint_interval = checkpoint_interval
         self._is_git_recorded = is_git_recorded
         self._models: dict[str, object] = {}
+        self._built = Built()
+        self._recorder = Recorder(
+            before=lambda: self._built.begin(self._stateful()),
+            after=lambda: self._built.end(self._stateful()),
+        )
         self._on_checkpoint: list[Callable[[int, Path], object]] = []
         self._restorer: Restorer | None = None
         self._is_continued = False
+        self._lost: CheckpointError | None = None
         self._is_started = False
         self._is_closed = False
         self.loop = loop.Loop()
@@ -142,7 +149,13 @@ class Experiment:
         coerce_strings: bool = False,
     ) -> Any:
         """Check and compute the configs of the run, and return them; see ``calculate``."""
-        self.conf = calculate(configs, configs_dict, run_order, coerce_strings=coerce_strings)
+        self.conf = calculate(
+            configs,
+            configs_dict,
+            run_order,
+            coerce_strings=coerce_strings,
+            before_computing=self._recorder.watch,
+        )
         return self.conf
 
     def add_pytorch_models(self, models: Mapping[str, object]) -> None:
@@ -206,6 +219,7 @@ class Experiment:
         else:
             found = checkpoints.find(folder, step)
         self._restorer = Restorer(checkpoints.load(found.path), self.loop, self.tracker)
+        self._recorder.expect(self._restorer.history)
 
     # -- the run -------------------------------------------------------------------------------
 
@@ -240,25 +254,36 @@ class Experiment:
         self._save_configs()
         if self._is_console:
             print_header(self.record, self.conf)
-        if self._restorer is not None:
+        if self._restorer is None:
+            self._built.note_all(self._stateful())
+            self._recorder.note_start()
+        else:
             if self._is_continued:
                 self.tracker.truncate(self._restorer.saved_step)
-            self._restorer.begin(self._stateful())
-            self.loop.on_arrival = self._arrive
+            self._restore(self._restorer)
         keep_freed_memory()
         self.loop.save = self.save_checkpoint
         self.loop.save_every(self._checkpoint_interval)
         hparams: dict[str, Any] = hyperparams(self.conf) if self.conf is not None else {}
         self.tracker.start(hparams)
 
+    def _restore(self, restorer: Restorer) -> None:
+        self._recorder.compute_ahead(restorer.names)
+        # before anything is restored: what is built on something restored is built on the old options
+        self._built.note_all(self._stateful())
+        restorer.begin(self._stateful(), self._built, self._recorder, self.conf)
+        if restorer.has_place:
+            self.loop.on_arrival = self._arrive
+        else:
+            self._arrive()
+
     def _arrive(self) -> None:
-        assert self._restorer is not None
-        for name in self._restorer.missing:
-            # read inside the loop only, so not computed on the way here
-            if hasattr(type(self.conf), name.partition(".")[0]):
-                operator.attrgetter(name)(self.conf)
-        self._restorer.arrive(self._stateful())
+        restorer, total = self._restorer, self.loop.total_steps
+        assert restorer is not None
+        restorer.arrive(self._stateful(), self._recorder)
         self._restorer = None
+        if not self._is_continued and total is not None and self.loop.step >= total:
+            raise CheckpointError(nothing_to_train(self.loop.step, total))
 
     def __enter__(self) -> Experiment:
         return self
@@ -270,6 +295,8 @@ class Experiment:
         trace: TracebackType | None,
     ) -> bool:
         self.close(error)
+        if self._lost is not None:
+            raise self._lost
         return isinstance(error, loop.StopRun)
 
     def close(self, error: BaseException | None = None) -> None:
@@ -287,9 +314,8 @@ class Experiment:
         if not self._is_started:
             self.tracker.close()
             return
-        if error is None and self._restorer is not None and self._restorer.missing:
-            names = ", ".join(self._restorer.missing)
-            logger.log(f"of the checkpoint, {names} was never put back: not computed", Text.warning)
+        if error is None and self._restorer is not None:
+            error = self._lost = self._not_arrived(self._restorer)
         self.record.status = self._status(error)
         if self.record.status is Status.FAILED and error is not None:
             self.record.traceback = "".join(traceback.format_exception(error))
@@ -306,6 +332,13 @@ class Experiment:
             self.record.save(self.folder)
         if self._is_console and self.record.status is Status.STOPPED:
             logger.log(f"stopped at step {self.loop.step}: {self.folder}", Text.warning)
+
+    def _not_arrived(self, restorer: Restorer) -> CheckpointError:
+        place = self.loop.unreached or "a loop"
+        return CheckpointError(
+            f"the run has ended without coming to {place}, where its checkpoint of step {restorer.step} "
+            "was taken: nothing was trained from there; was a loader or a loop renamed or taken out?"
+        )
 
     def _is_ended_by(self, interrupt: BaseException) -> bool:
         self.close(interrupt)
@@ -332,11 +365,23 @@ class Experiment:
             LabError: If the run is not in progress.
             CheckpointError: If it cannot be written.
         """
+        if self.loop.unreached:
+            raise LabError(
+                f"the run is on its way to {self.loop.unreached}, where its checkpoint was taken; it can "
+                "be saved from there on"
+            )
         if not self._is_started or self._is_closed:
             raise LabError("only a run in progress can be saved: call experiment.start() first")
         # what was measured up to here is to be durable before the checkpoint is
         self.tracker.flush()
-        states = capture(self._stateful(), self.loop, self.tracker)
+        states = capture(
+            self._stateful(),
+            self.loop,
+            self.tracker,
+            self._recorder.history,
+            self._built,
+            self.conf,
+        )
         saved = checkpoints.save(
             self.checkpoints_folder, self.loop.step, states, self.tracker.last_values()
         )
@@ -358,7 +403,8 @@ class Experiment:
         return path
 
     def _stateful(self) -> dict[str, Stateful]:
-        return find_stateful(computed(self.conf) if self.conf is not None else {}, self._models)
+        items = computed(self.conf) if self.conf is not None else {}
+        return find_stateful({**items, **self._recorder.ahead()}, self._models)
 
     def _record_git(self) -> None:
         if not self._is_git_recorded:

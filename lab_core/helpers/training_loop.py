@@ -17,6 +17,9 @@ __all__ = ["TrainingLoop", "TrainingLoopConfigs"]
 class TrainingLoop:
     """Iterate ``range(global step, loop_count, loop_step)``, yielding the step of each start.
 
+    A resumable loader in the body ends when the global step is at `loop_count`, so that a last iteration
+    of fewer steps does not pass it.
+
     After each iteration what was tracked and not saved is saved, and a checkpoint if one is due. The
     first Ctrl-C finishes the iteration, saves and ends the loop; a second one aborts. A run resumed
     from a checkpoint re-enters the iteration that was in progress.
@@ -55,27 +58,41 @@ class TrainingLoop:
         self.is_loop_on_interrupt = is_loop_on_interrupt
         self.checkpoint_interval = checkpoint_interval
         self._start = 0
+        self._is_counted = True
 
     def __iter__(self) -> Iterator[int]:
         state = loop.current()
+        if state.skip_finished(self.name):
+            return
+        ended = state.pass_ended(self.name, self.loop_count)
+        if state.unreached and ended is not None:
+            return
         resumed = state.pending(self.name)
         self._start = state.step if resumed is None else resumed["start"]
+        # an iteration of another length than when it began ends where its body ends
+        self._is_counted = resumed is None or resumed["loop_step"] == self.loop_step
         state.total_steps = self.loop_count
         if self.checkpoint_interval is not None:
             state.save_every(self.checkpoint_interval)
-        with (
-            catch_interrupts(state, enabled=self.is_loop_on_interrupt),
-            state.iterating(self),
-        ):
-            while self._start < self.loop_count and not state.is_ending:
-                state.start_iteration()
-                yield self._start
-                self._end_iteration(state)
-            state.end_loop()
+        outer_end, state.end_step = state.end_step, self.loop_count
+        try:
+            with (
+                catch_interrupts(state, enabled=self.is_loop_on_interrupt),
+                state.iterating(self),
+            ):
+                while self._start < self.loop_count and not state.is_ending:
+                    state.start_iteration()
+                    yield self._start
+                    self._end_iteration(state)
+                state.end_loop()
+        finally:
+            state.end_step = outer_end
+            state.note_end(self.name, {"next": state.step, "end": self.loop_count})
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:
         """Return the start of the iteration to resume: past it, the global step says where."""
-        return {"start": loop.get_global_step() if is_innermost else self._start}
+        start = loop.get_global_step() if is_innermost else self._start
+        return {"start": start, "loop_step": self.loop_step}
 
     def is_interval(self, interval: int) -> bool:
         """Whether a multiple of `interval` was passed since the iteration started."""
@@ -83,7 +100,9 @@ class TrainingLoop:
 
     def _end_iteration(self, state: loop.Loop) -> None:
         tracker.settle()  # what was measured belongs to the step reached, not to the next start
-        state.step = max(state.step, self._start + self.loop_step)
+        if self._is_counted:
+            state.step = max(state.step, min(self._start + self.loop_step, self.loop_count))
+        self._is_counted = True
         if self.is_interval(self.log_write_interval):
             tracker.save()
         if self.is_interval(self.log_new_line_interval):

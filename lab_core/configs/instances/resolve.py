@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from lab_core.configs.classes.spec import Spec, spec_of
@@ -31,6 +31,7 @@ def calculate(
     run_order: RunOrder | None = None,
     *,
     coerce_strings: bool = False,
+    before_computing: Callable[[BaseConfigs], object] | None = None,
 ) -> C: ...
 @overload
 def calculate(
@@ -39,6 +40,7 @@ def calculate(
     run_order: RunOrder | None = None,
     *,
     coerce_strings: bool = False,
+    before_computing: Callable[[BaseConfigs], object] | None = None,
 ) -> BaseConfigs: ...
 def calculate(
     configs: BaseConfigs | type[BaseConfigs] | Mapping[str, Any],
@@ -46,6 +48,7 @@ def calculate(
     run_order: RunOrder | None = None,
     *,
     coerce_strings: bool = False,
+    before_computing: Callable[[BaseConfigs], object] | None = None,
 ) -> BaseConfigs:
     """Return the config instance with the overrides taken, checked, and the run order computed.
 
@@ -54,6 +57,7 @@ def calculate(
         overrides: values by key, dotted or in nested dicts; from code also objects.
         run_order: items to compute, in this order; run targets in it are only looked up.
         coerce_strings: read strings as a command line means them.
+        before_computing: called with the checked instance, before anything is computed.
 
     Raises:
         ConfigError: With all that is wrong at once, before anything is computed; also when what the
@@ -73,6 +77,8 @@ def calculate(
         raise ConfigError(problems)
     state.override(clean)
     state.run_order = order
+    if before_computing is not None:
+        before_computing(conf)
     for name in order:
         if name in spec.sources:
             state.read(name)

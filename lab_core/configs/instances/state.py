@@ -6,11 +6,12 @@ it. The lock has no time limit: computing an item takes as long as the user's fu
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lab_core.configs.classes.annotations import MISSING
 from lab_core.configs.classes.build import build
@@ -23,6 +24,22 @@ if TYPE_CHECKING:
 
 
 _NOT_NEEDED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+
+
+class Observer(Protocol):
+    """Sees each item that a function or its class computes; a resumed run is made by one."""
+
+    def recall(self, key: str) -> bool:
+        """Put an item that was computed ahead into the values, and say whether there was one."""
+
+    def holds(self, key: str) -> bool:
+        """Say whether an item was computed ahead and not read yet."""
+
+    def begin(self, key: str) -> None:
+        """Hear that an item's computation begins, maybe inside of another's."""
+
+    def end(self, key: str, is_done: bool) -> None:
+        """Hear that it ended; its value is there if it `is_done`."""
 
 
 class _Frame:
@@ -55,6 +72,7 @@ class State:
         values: what was computed or read; frozen.
         reads: for each computed item, the items that its computation read.
         run_order: as last calculated.
+        observer: told of each item that is computed.
     """
 
     def __init__(self, spec: Spec, root: BaseConfigs) -> None:
@@ -64,6 +82,7 @@ class State:
         self.values: dict[str, Any] = {}
         self.reads: dict[str, tuple[str, ...]] = {}
         self.run_order: tuple[str, ...] = ()
+        self.observer: Observer | None = None
         self._views: dict[str, BaseConfigs] = {"": root}
         self._chooser: Chooser | None = None
         self._readers: dict[str, str] = {}
@@ -71,12 +90,13 @@ class State:
         self._pending: dict[str, None] = {}  # what is being computed, the innermost last
 
     def __getstate__(self) -> dict[str, Any]:
-        left_behind = ("spec", "_chooser", "_lock", "_pending")
+        left_behind = ("spec", "observer", "_chooser", "_lock", "_pending")
         kept = {k: v for k, v in vars(self).items() if k not in left_behind}
         return {**kept, "_cls": self.spec.cls, "_substitutes": self.spec.substitutes}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.spec = merged(kept.pop("_cls"), kept.pop("_substitutes"))
+        self.observer = None
         self._chooser = None
         self._lock = threading.RLock()
         self._pending = {}
@@ -113,6 +133,12 @@ class State:
 
     def after_read(self, key: str) -> Violation | None:
         """Return what is wrong with setting an item now, if anything is."""
+        if self.observer is not None and self.observer.holds(key):
+            return Violation(
+                key,
+                f"{key!r} was computed when the run was resumed and is fixed from then on; "
+                "set it before the run is started",
+            )
         if key not in self.values:
             return None
         reader = self._readers.get(key)
@@ -152,6 +178,8 @@ class State:
         if key in self._pending:
             chain = " -> ".join([*list(self._pending)[list(self._pending).index(key) :], key])
             raise ConfigError([Violation(key, f"{key!r} needs itself: {chain}")])
+        if self.observer is not None and self.observer.recall(key):
+            return self.values[key]
         self._pending[key] = None
         try:
             return self._find(key)
@@ -164,14 +192,29 @@ class State:
         if choice.source == "missing":
             raise ConfigError([Violation(key, self._missing_sentence(key))])
         bound = source.options.get(choice.option) if choice.option is not None else None
-        if choice.has_value or bound is None:
-            value = self._without_function(key, source, choice)
-            if source.nested is not None:
-                value = self._adopt(key, source, value)
-            self.values[key] = value
-        else:
-            self._call(key, bound)
+        is_called = not choice.has_value and bound is not None
+        is_observed = is_called or (choice.source == "built" and source.nested is None)
+        with self._observed(key) if is_observed else contextlib.nullcontext():
+            if choice.has_value or bound is None:
+                value = self._without_function(key, source, choice)
+                if source.nested is not None:
+                    value = self._adopt(key, source, value)
+                self.values[key] = value
+            else:
+                self._call(key, bound)
         return self.values[key]
+
+    @contextlib.contextmanager
+    def _observed(self, key: str) -> Iterator[None]:
+        observer = self.observer
+        if observer is None:
+            yield
+            return
+        observer.begin(key)
+        try:
+            yield
+        finally:
+            observer.end(key, is_done=key in self.values)
 
     def _without_function(self, key: str, source: Source, choice: Choice) -> Any:
         if choice.source == "built":

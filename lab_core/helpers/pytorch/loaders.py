@@ -31,8 +31,8 @@ class SizedDataset(Sized, Protocol):
 class _Loader:
     """Batches of indexes in an order that one random number decides.
 
-    That number, drawn from torch's global generator at the start of an epoch, and how many batches
-    were given, are the whole position.
+    That number, drawn from torch's global generator at the start of an epoch, and how many samples
+    were given, are the whole position: an epoch may go on in batches of another size.
     """
 
     def __init__(
@@ -46,21 +46,27 @@ class _Loader:
         self.name = name or ""
         self._num_samples = num_samples
         self._seed = 0
-        self._index = 0
+        self._sample = 0
 
     def __len__(self) -> int:
-        full, rest = divmod(self._num_samples, self.batch_size)
+        return self._num_batches(self._num_samples)
+
+    def _num_batches(self, num_samples: int) -> int:
+        full, rest = divmod(max(0, num_samples), self.batch_size)
         return full + (1 if rest and not self.drop_last else 0)
+
+    def _first_index(self, sample: int) -> int:
+        return len(self) - self._num_batches(self._num_samples - sample)
 
     @property
     def start_index(self) -> int:
         """Index of the first batch that the next iteration gives: above 0 in a resumed epoch."""
         resumed = loop.current().pending(self.name) if self.name else None
-        return resumed["index"] if resumed else 0
+        return self._first_index(resumed["sample"]) if resumed else 0
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:
-        """Return the epoch's seed and the index of the next batch."""
-        return {"seed": self._seed, "index": self._index}
+        """Return the epoch's seed and how many of its samples were given."""
+        return {"seed": self._seed, "sample": self._sample}
 
     def __iter__(self) -> Iterator[Batch]:
         return self._iterate_resumable() if self.name else self._batches(self._draw(), 0)
@@ -71,15 +77,17 @@ class _Loader:
             return
         resumed = state.pending(self.name)
         if resumed is None:
-            self._seed, self._index = self._draw(), 0
+            self._seed, self._sample = self._draw(), 0
         else:
-            self._seed, self._index = resumed["seed"], resumed["index"]
+            self._seed, self._sample = resumed["seed"], resumed["sample"]
         with state.iterating(self):
-            batches = self._batches(self._seed, self._index)
-            while self._index < len(self):
+            batches = self._batches(self._seed, self._sample)
+            for _ in range(self._num_batches(self._num_samples - self._sample)):
+                if state.end_step is not None and state.step >= state.end_step:
+                    break
                 state.boundary()  # before the batch is made: making it may draw random numbers
                 batch = next(batches)
-                self._index += 1
+                self._sample = min(self._sample + self.batch_size, self._num_samples)
                 yield batch
             state.boundary(exhausted=True)
 
@@ -93,7 +101,7 @@ class _Loader:
             return torch.arange(self._num_samples)
         return torch.randperm(self._num_samples, generator=torch.Generator().manual_seed(seed))
 
-    def _batches(self, seed: int, start: int) -> Iterator[Batch]:
+    def _batches(self, seed: int, first_sample: int) -> Iterator[Batch]:
         raise NotImplementedError
 
 
@@ -127,16 +135,17 @@ class TensorLoader(_Loader):
         super().__init__(lengths.pop(), batch_size, shuffle, drop_last, name)
         self.tensors = tensors
 
-    def _batches(self, seed: int, start: int) -> Iterator[Batch]:
-        size = self.batch_size
+    def _batches(self, seed: int, first_sample: int) -> Iterator[Batch]:
+        size, num_batches = self.batch_size, self._num_batches(self._num_samples - first_sample)
         if self.shuffle:
             order = self._order(seed).to(self.tensors[0].device)
-            parts = order[start * size :].split(size)
-            for _, part in zip(range(start, len(self)), parts, strict=False):
+            parts = order[first_sample:].split(size)
+            for _, part in zip(range(num_batches), parts, strict=False):
                 yield tuple(tensor.index_select(0, part) for tensor in self.tensors)
         else:
-            for i in range(start, len(self)):
-                yield tuple(tensor[i * size : (i + 1) * size] for tensor in self.tensors)
+            for i in range(num_batches):
+                start = first_sample + i * size
+                yield tuple(tensor[start : start + size] for tensor in self.tensors)
 
 
 class DataSetLoader(_Loader):
@@ -168,9 +177,10 @@ class DataSetLoader(_Loader):
         self.dataset = dataset
         self._options = options
 
-    def _batches(self, seed: int, start: int) -> Iterator[Batch]:
-        parts = self._order(seed).split(self.batch_size)[: len(self)]
-        sampler = [part.tolist() for part in parts[start:]]
+    def _batches(self, seed: int, first_sample: int) -> Iterator[Batch]:
+        num_batches = self._num_batches(self._num_samples - first_sample)
+        parts = self._order(seed)[first_sample:].split(self.batch_size)
+        sampler = [part.tolist() for part in parts[:num_batches]]
         # a generator of its own: DataLoader draws a number that would disturb the global one
         generator = torch.Generator().manual_seed(seed)
         dataset: Dataset[Any] = self.dataset  # type: ignore[assignment] # torch asks for a subclass

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -93,7 +94,11 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (marker,))
 
-    path = checkpoints.save(tmp_path / "c", 1, {"model": Evil()}).path
+    path = save(tmp_path / "c", 1)
+    torch.save(Evil(), path / "model.pt")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["model.pt"] = hashlib.sha256((path / "model.pt").read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="cannot read"):
         checkpoints.load(path)
     assert not marker.exists()
