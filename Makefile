@@ -34,6 +34,7 @@ test: lint ## Check style, types and protos, and run all tests.
 lint: $(VENV)/.dev ## Check style, types, protos and the Dockerfile.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
