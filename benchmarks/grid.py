@@ -24,9 +24,7 @@ from table import Row, at_least, markdown
 from lab_client import Client
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "mnist_tutorial.py"
-GRID = [
-    {"conv1_kernal": k1, "conv2_kernal": k2} for k1, k2 in itertools.product((3, 5), (3, 5))
-]
+GRID = [{"conv1_kernal": k1, "conv2_kernal": k2} for k1, k2 in itertools.product((3, 5), (3, 5))]
 
 
 def by_script(folder: Path) -> float:

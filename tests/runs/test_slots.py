@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lab_core.errors import ConfigError, SettingsError
-from lab_server.model.slot import MAX_SLOTS, Slot, parse_slots
-from lab_server.supervisor.slot_table import SlotTable, fits, num_threads_each
+from lab_server.model.slot import MAX_SLOTS, Slot, num_threads_each, parse_slots
+from lab_server.supervisor.slot_table import SlotTable, fits
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -65,6 +66,10 @@ def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
     assert 'experiments = ["a", "b"] # flag' in lines
     assert "grace_s = 10.0 # default" in lines
     assert "# tokens = # default" in lines
+    waits = next(line for line in lines if line.startswith("thread_wait"))
+    assert re.fullmatch(
+        r'thread_wait = "auto" # default: (spin|sleep), \d+ trainer threads on \d+ cores', waits
+    )
 
 
 def test_a_wrong_setting_is_a_sentence_and_exit_code_2() -> None:

@@ -70,7 +70,9 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
         loop.add_signal_handler(number, asked_to_end.set)
     async with AsyncExitStack() as stack:
         # First of all, so that it imports torch on its own while we go on, and before gRPC's threads.
-        executor = LocalExecutor(slots, experiments=settings.experiments)
+        executor = LocalExecutor(
+            slots, experiments=settings.experiments, thread_wait=settings.thread_wait
+        )
         stack.push_async_callback(executor.close)
         # Only now, and not at the top: they take as long to import as everything else together.
         from lab_server.app.wiring import open_server

@@ -85,12 +85,19 @@ def config(loaded: Loaded) -> None:
     """Print the effective settings as TOML, each with its origin."""
     import json
 
+    from lab_server.executors import thread_wait
+    from lab_server.executors.gpus import default_slots
+    from lab_server.model.slot import parse_slots
+
     values = loaded.settings.model_dump(mode="json")
     width = max(map(len, values))
     for name, value in values.items():
         # TOML has no null, and JSON's escapes of what is not ASCII are not TOML's
         text = "" if value is None else json.dumps(value, ensure_ascii=False)
         line = f"{name:<{width}} = {text}  # {loaded.origins[name]}"
+        if name == "thread_wait":
+            slots = parse_slots(loaded.settings.slots or default_slots())
+            line += ": {}, {}".format(*thread_wait.resolve(loaded.settings.thread_wait, len(slots)))
         typer.echo(f"# {line}" if value is None else line)
     for warning in loaded.warnings:
         typer.echo(f"lab-server: {warning}", err=True)

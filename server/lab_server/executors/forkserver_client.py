@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lab_server.errors import LaunchError, Unavailable
@@ -34,12 +34,6 @@ _ENVIRONMENT = {
     MARKER: "-" * MARKER_LENGTH,
 }
 
-_DEFAULTS = {
-    # Threads that spin while they wait for each other train at a fifth of the speed when the machine
-    # has anything else to do, and it has: the server, watchers, other trainers.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-
 
 class ForkServerClient:
     """Sends requests and matches answers to them. All its state belongs to the event loop's thread.
@@ -47,6 +41,7 @@ class ForkServerClient:
     Args:
         experiments: modules and files to import, beside those of entry points.
         preload: modules to import first; None for the forkserver's own list.
+        environment: variables that the forkserver gets beside its own.
         on_exit: called with pid and wait status when a trainer that it forked has ended.
     """
 
@@ -55,11 +50,13 @@ class ForkServerClient:
         experiments: Sequence[str] = (),
         *,
         preload: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
         on_exit: Callable[[int, int], None] = lambda pid, status: None,
     ) -> None:
         self._arguments = [argument for e in experiments for argument in ("--experiments", e)]
         if preload is not None:
             self._arguments += ["--preload", ",".join(preload)]
+        self._environment = {**os.environ, **(environment or {}), **_ENVIRONMENT}
         self._on_exit = on_exit
         self._ids = itertools.count(1)
         self._waiting: dict[int, tuple[bytes, asyncio.Future[dict[str, Any]]]] = {}
@@ -173,7 +170,7 @@ class ForkServerClient:
                 stdin=subprocess.DEVNULL,
                 # what it prints is for the log, and must not be mistaken for the ready line
                 stdout=sys.__stderr__,
-                env={**_DEFAULTS, **os.environ, **_ENVIRONMENT},
+                env=self._environment,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in a terminal is the server's alone
             )

@@ -14,6 +14,7 @@ from lab_core.errors import Violation
 from lab_server.errors import LaunchError
 from lab_server.executors.forkserver_client import ForkServerClient
 from lab_server.executors.protocol import Usage
+from lab_server.executors.thread_wait import Policy, environment
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.launch import DISK_FULL, EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
@@ -28,7 +29,14 @@ _KILL_S = 10.0
 
 
 class LocalExecutor:
-    """Forks trainers by a forkserver, which it starts at once, and ends them with all they started."""
+    """Forks trainers by a forkserver, which it starts at once, and ends them with all they started.
+
+    Args:
+        slots: the places in which runs train.
+        experiments: modules and files with experiments, beside those of installed packages.
+        preload: modules that the forkserver imports first; None for its own list.
+        thread_wait: how the threads of a trainer wait for each other; see `thread_wait`.
+    """
 
     def __init__(
         self,
@@ -36,10 +44,16 @@ class LocalExecutor:
         *,
         experiments: Sequence[str] = (),
         preload: Sequence[str] | None = None,
+        thread_wait: Policy = "auto",
     ) -> None:
         self._slots = tuple(slots)
         self._statuses: dict[int, asyncio.Future[int]] = {}
-        self._forkserver = ForkServerClient(experiments, preload=preload, on_exit=self._on_exit)
+        self._forkserver = ForkServerClient(
+            experiments,
+            preload=preload,
+            environment=environment(thread_wait, len(slots)),
+            on_exit=self._on_exit,
+        )
 
     @property
     def slots(self) -> Sequence[Slot]:

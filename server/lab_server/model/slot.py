@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -49,3 +50,8 @@ def parse_slots(text: str) -> tuple[Slot, ...]:
     if not 0 < len(slots) <= MAX_SLOTS:
         raise SettingsError(f"{text!r}: there must be 1 to {MAX_SLOTS} slots; {_SYNTAX}")
     return tuple(slots)
+
+
+def num_threads_each(num_slots: int) -> int:
+    """Return a trainer's share of the CPU threads that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) // num_slots)

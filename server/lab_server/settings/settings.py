@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     experiments: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="module or file with experiments, beside those of installed packages"
     )
+    thread_wait: Literal["auto", "spin", "sleep"] = Field(
+        "auto",
+        description="how a trainer's threads wait for each other: spin (briefly, then sleep) or sleep;"
+        " auto: spin if the threads of all slots fit the cores",
+    )
     queue_limit: Count = Field(1000, description="how many runs may wait for a slot")
     max_retries: Annotated[int, Field(ge=0, le=1000)] = Field(
         2, description="how often a run is tried again after its trainer died, unless it says so"

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 from lab_core.errors import ConfigError, Violation
-from lab_server.model.slot import Slot
-
-
-def num_threads_each(num_slots: int) -> int:
-    """Return a trainer's share of the CPU threads that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)) // num_slots)
+from lab_server.model.slot import Slot, num_threads_each
 
 
 class SlotTable:
