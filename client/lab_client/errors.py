@@ -1,6 +1,7 @@
 """The errors of the client: one tree, data as attributes, the sentence to act on, every one pickles.
 
-`grpc.RpcError` never reaches the caller; `_status` is the one table that turns a status into these.
+`grpc.RpcError` never reaches the caller; `protocol.status` is the one table that turns a status into
+these.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ __all__ = [
     "InvalidRequest",
     "InvalidState",
     "LabError",
+    "LimitReached",
+    "MessageTooLarge",
     "MissingExtra",
     "NotFound",
     "PermissionDenied",
     "QueueFull",
+    "ResourceExhausted",
     "RunFailed",
     "RunNotFound",
     "ServerError",
@@ -170,8 +174,12 @@ class AlreadyExists(LabError):
     """
 
 
-class QueueFull(LabError):
-    """A limit of the server is reached: its queue, or its streams for each client.
+class ResourceExhausted(LabError):
+    """A limit is reached; the subclasses say which one."""
+
+
+class QueueFull(ResourceExhausted):
+    """The server's queue holds as many waiting runs as it may.
 
     Example:
         >>> from lab_client import Client, QueueFull
@@ -181,6 +189,14 @@ class QueueFull(LabError):
         ...     except QueueFull as error:
         ...         print(error)
     """
+
+
+class LimitReached(ResourceExhausted):
+    """The caller has as many open streams, or live runs, as one caller may have."""
+
+
+class MessageTooLarge(ResourceExhausted):
+    """A request or an answer is larger than client or server accept."""
 
 
 class Unauthenticated(LabError):

@@ -13,7 +13,7 @@ from lab_client.runs import Artifact, RunState
 
 
 class LogLevel(StrEnum):
-    """How grave a log line is; PRINTED is one that the experiment printed itself."""
+    """The severity of a log line; PRINTED is one that the experiment printed itself."""
 
     PRINTED = "PRINTED"
     DEBUG = "DEBUG"

@@ -63,7 +63,7 @@ def connect(
     cert: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
 ) -> Client:
-    """Say which server to train on; without it LAB_SERVER does, else this machine's is taken.
+    """Choose the server to train on; without this call LAB_SERVER does, else 127.0.0.1:50051.
 
     Args:
         address: HOST:PORT.
@@ -145,7 +145,7 @@ def calculate_configs(
 
 
 def add_pytorch_models(models: Iterable[str]) -> None:
-    """Say which config items to checkpoint as models; a dict's keys will do, as in lab."""
+    """Choose the config items to checkpoint as models; of a dict the keys are taken, as in lab."""
     names = (models,) if isinstance(models, str) else tuple(models)
     draft = _current("add_pytorch_models")
     _drafts.draft = replace(draft, models=(*draft.models, *names))

@@ -48,8 +48,8 @@ class RunOptions:
 
     Attributes:
         priority: higher runs first; equal ones in the order in which they were started.
-        device: the device it wants, "cpu" or "cuda:0"; empty takes any slot.
-        max_runtime_s: stopped after so many seconds of training; 0 means no limit.
+        device: the requested device, "cpu" or "cuda:0"; empty takes any slot.
+        max_runtime_s: stopped after this many seconds of training; 0 means no limit.
         max_retries: how often it is tried again after its trainer died; None is the server's default.
         writers: which writers record it, of "sqlite" and "tensorboard"; empty means both.
 

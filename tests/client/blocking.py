@@ -19,20 +19,20 @@ class Blocking:
         self._loop = loop
 
     def __getattr__(self, name: str) -> Any:
-        return self._shown(getattr(self._inner, name))
+        return self._wrap(getattr(self._inner, name))
 
     def __repr__(self) -> str:
         return repr(self._inner)
 
-    def _shown(self, value: Any) -> Any:
+    def _wrap(self, value: Any) -> Any:
         if inspect.isawaitable(value):
-            return self._shown(self._loop.run_until_complete(self._wait(value)))
+            return self._wrap(self._loop.run_until_complete(self._wait(value)))
         if isinstance(value, AsyncIterator):
             return self._items(value)
         if isinstance(value, AsyncRun | AsyncExperiment | AsyncClient):
             return Blocking(value, self._loop)
         if inspect.ismethod(value):
-            return lambda *args, **kwargs: self._shown(value(*args, **kwargs))
+            return lambda *args, **kwargs: self._wrap(value(*args, **kwargs))
         return value
 
     async def _wait(self, value: Any) -> Any:
@@ -45,6 +45,6 @@ class Blocking:
                     item = self._loop.run_until_complete(self._wait(anext(iterator)))
                 except StopAsyncIteration:
                     return
-                yield self._shown(item)
+                yield self._wrap(item)
         finally:
             self._loop.run_until_complete(iterator.aclose())

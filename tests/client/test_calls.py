@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import code_pb2, error_details_pb2
 
 from lab_client import RunOptions, RunState, errors
 from lab_client.aio.client import AsyncClient
@@ -175,6 +176,26 @@ def test_what_the_server_refuses_is_not_sent_again(client: Any, twin: Twin) -> N
         with pytest.raises(kind):
             client.get("x")
         assert twin.calls["GetRun"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "kind"),
+    [
+        ("QUEUE_FULL", "the queue is full (4)", errors.QueueFull),
+        ("LIMIT_REACHED", "you may have 100 streams open", errors.LimitReached),
+        ("", "Received message larger than max (9 vs. 4)", errors.MessageTooLarge),
+        ("SOMETHING_NEW", "larger than max", errors.ResourceExhausted),
+        ("", "a proxy's limit", errors.ResourceExhausted),
+    ],
+)
+def test_each_limit_has_an_error_of_its_own(
+    client: Any, twin: Twin, reason: str, message: str, kind: type[Exception]
+) -> None:
+    details = (error_details_pb2.ErrorInfo(reason=reason),) if reason else ()
+    twin.refusals["GetRun"] = (code_pb2.RESOURCE_EXHAUSTED, message, *details)
+    with pytest.raises(errors.ResourceExhausted, match=message[:20].replace("(", "\\(")) as caught:
+        client.get("x")
+    assert type(caught.value) is kind
 
 
 def test_a_token_is_sent_and_a_missing_one_is_told(make_client: MakeClient, twin: Twin) -> None:

@@ -314,7 +314,7 @@ def test_doctor_says_exactly_what_is_wrong(twin: Twin) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         what, text = bad(Settings(f"127.0.0.1:{taken.getsockname()[1]}"))
-        assert (what, "nobody listens" in text) == ("port", True)
+        assert (what, "nothing listens" in text) == ("port", True)
     what, text = bad(Settings(twin.address, tls=True))
     assert (what, "does not speak TLS" in text) == ("TLS", True)
     twin.version = "9.0.0"
@@ -391,4 +391,4 @@ def test_all_that_is_wrong_comes_as_a_list(lab: Lab) -> None:
 def test_a_server_that_is_no_machine_is_told_without_words_of_grpc(lab: Lab) -> None:
     result = lab("runs", server="no-such-host.invalid")
     assert result.exit_code == 3
-    assert result.stderr.startswith("lab: 'no-such-host.invalid' is not the name of a machine")
+    assert result.stderr.startswith("lab: 'no-such-host.invalid' cannot be resolved")

@@ -160,7 +160,7 @@ def test_a_dead_server_is_told_and_hides_speed_and_time_left(run: TwinRun, new: 
     assert "no answer" not in screen()
     assert "s left" in screen()
     view.no_answer("box:1", 12.4)
-    assert "no answer from box:1 for 12 s, trying again (the run goes on)" in screen()
+    assert "no answer from box:1 for 12 s, reconnecting (the run is not affected)" in screen()
     assert "steps/s" not in screen()
     assert "s left" not in screen()
     view.no_answer("box:1", 0.0)

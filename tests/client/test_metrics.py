@@ -65,13 +65,20 @@ def test_nan_and_infinities_are_kept(client: Any, twin: Twin) -> None:
         ("*_loss", {"train_loss", "test_loss"}),
         (["acc*", "test_????"], {"test_loss", "accuracy"}),
         ("loss", set()),
+        ("layers[0].w", {"layers[0].w"}),
+        ("layers[*", {"layers[0].w"}),
     ],
 )
 def test_names_are_globs(client: Any, twin: Twin, names: Any, expected: set[str]) -> None:
     run = twin.add_run()
-    run.measure(0, train_loss=[1.0], test_loss=[1.0], accuracy=[0.1])
-    points = list(client.run(finish(run)).metrics(names))
+    columns = {"train_loss": [1.0], "test_loss": [1.0], "accuracy": [0.1]}
+    if names and "layers" in names:
+        columns["layers[0].w"] = [0.5]
+    run.measure(0, **columns)
+    handle = client.run(finish(run))
+    points = list(handle.metrics(names))
     assert {name for point in points for name in point.values} == expected
+    assert names is None or set(handle.history(names)) == expected
 
 
 def test_every_thins_each_metric_on_its_own(client: Any, twin: Twin) -> None:

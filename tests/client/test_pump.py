@@ -12,7 +12,7 @@ import pytest
 
 from lab_client import Client
 from lab_client.sync import shell
-from lab_client.sync.pump import _AHEAD, Pump, Silent
+from lab_client.sync.pump import _AHEAD, IdleTimeout, Pump
 
 
 class Call:
@@ -102,7 +102,7 @@ def test_silence_is_told_and_cancels_the_call() -> None:
         yield 1
 
     call = Call(answers())
-    with pytest.raises(Silent), Pump(lambda: call, 0.01) as pump:
+    with pytest.raises(IdleTimeout), Pump(lambda: call, 0.01) as pump:
         list(pump.responses())
     assert call.is_cancelled.is_set()
     never.set()

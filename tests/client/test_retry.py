@@ -18,7 +18,7 @@ class Clock:
 
 def test_the_delays_grow_up_to_a_bound() -> None:
     attempts = Attempts(True, 1000, 1000, Clock())
-    delays = [attempts.failed(errors.Unavailable("x")) for _ in range(12)]
+    delays = [attempts.delay_before_retry(errors.Unavailable("x")) for _ in range(12)]
     assert delays[0] < 0.1
     assert 1.4 < max(delays) < 2.6
 
@@ -28,16 +28,16 @@ def test_a_call_is_given_up_when_its_time_for_retries_is_over() -> None:
     attempts = Attempts(True, 30, 5, clock)
     clock.now_s = 4.99
     with pytest.raises(errors.Unavailable):
-        [attempts.failed(errors.Unavailable("x")) for _ in range(10)]
+        [attempts.delay_before_retry(errors.Unavailable("x")) for _ in range(10)]
     clock.now_s = 29.0
     assert attempts.timeout_s() == pytest.approx(1.0)
 
 
 def test_what_is_not_safe_is_not_repeated() -> None:
     with pytest.raises(errors.Unavailable):
-        Attempts(False, 30, 5, Clock()).failed(errors.Unavailable("x"))
+        Attempts(False, 30, 5, Clock()).delay_before_retry(errors.Unavailable("x"))
     with pytest.raises(errors.QueueFull):
-        Attempts(True, 30, 5, Clock()).failed(errors.QueueFull("x"))
+        Attempts(True, 30, 5, Clock()).delay_before_retry(errors.QueueFull("x"))
 
 
 def test_a_stream_gives_up_by_the_time_without_progress_and_not_by_the_number_of_tries() -> None:
@@ -47,17 +47,17 @@ def test_a_stream_gives_up_by_the_time_without_progress_and_not_by_the_number_of
         clock.now_s += 50
         reconnect.progressed()
         clock.now_s += 50
-        reconnect.interrupted(errors.Unavailable("cut"))
+        reconnect.delay_before_reconnect(errors.Unavailable("cut"))
     clock.now_s += 10
     with pytest.raises(errors.Unavailable, match=r"watching run r: gave up after 60 s.*cut"):
-        reconnect.interrupted(errors.Unavailable("cut"))
+        reconnect.delay_before_reconnect(errors.Unavailable("cut"))
 
 
 def test_a_stream_with_infinite_patience_never_gives_up() -> None:
     clock = Clock()
     reconnect = Reconnect("x", Timeouts(reconnect_timeout_s=float("inf")), None, clock)
     clock.now_s = 1e9
-    assert reconnect.interrupted(None) < 3
+    assert reconnect.delay_before_reconnect(None) < 3
 
 
 def test_a_stream_with_a_bound_never_waits_past_it() -> None:
@@ -65,7 +65,7 @@ def test_a_stream_with_a_bound_never_waits_past_it() -> None:
     reconnect = Reconnect("waiting", Timeouts(), 10, clock)
     assert reconnect.call_timeout_s() == 10
     clock.now_s = 9.999
-    assert reconnect.interrupted(None) <= 0.0011
+    assert reconnect.delay_before_reconnect(None) <= 0.0011
     clock.now_s = 10
     with pytest.raises(errors.DeadlineExceeded, match="waiting did not end within 10 s"):
         reconnect.call_timeout_s()

@@ -114,11 +114,11 @@ def test_a_server_of_a_foreign_authority_is_not_trusted(
 def test_a_client_without_tls_is_told_that_the_server_wants_it(secure: Twin) -> None:
     with (
         Client(secure.address, retry_timeout_s=0.2) as client,
-        pytest.raises(errors.Unavailable, match=r"does it want TLS\? See with: lab doctor"),
+        pytest.raises(errors.Unavailable, match=r"does it require TLS\? Check with: lab doctor"),
     ):
         client.server_info()
     *_, last = examine(Settings(secure.address))
-    assert (last.what, "wants TLS" in last.text) == ("TLS", True)
+    assert (last.what, "requires TLS" in last.text) == ("TLS", True)
 
 
 def test_a_client_without_a_certificate_is_not_let_in(secure: Twin, authority: Authority) -> None:

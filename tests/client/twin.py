@@ -11,7 +11,6 @@ import hashlib
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from fnmatch import fnmatchcase
 from typing import Any
 
 import grpc
@@ -20,6 +19,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from lab_rpc.metric_names import matcher
 from lab_rpc.v1 import config_pb2, event_pb2, run_pb2, training_service_pb2_grpc
 from lab_rpc.v1 import training_service_pb2 as pb
 
@@ -105,6 +105,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
 
     Attributes:
         failures: by RPC, statuses to fail its next calls with, before anything is done.
+        refusals: by RPC, the code, message and details to refuse its calls with.
         lost_answers: by RPC, how many of its next calls are done but answered UNAVAILABLE.
         cuts: for each of the next WatchRun, WatchMetrics or DownloadArtifact streams after how many
             answers it is cut; None lets it run; a negative number ends it with OK after so many.
@@ -118,6 +119,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         self.keys: dict[str, tuple[bytes, str]] = {}
         self.position: list[tuple[TwinRun, event_pb2.RunEvent]] = []
         self.failures: dict[str, deque[grpc.StatusCode]] = {}
+        self.refusals: dict[str, tuple[Any, ...]] = {}
         self.lost_answers: Counter[str] = Counter()
         self.cuts: deque[int | None] = deque()
         self.calls: Counter[str] = Counter()
@@ -212,6 +214,8 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
             sent = dict(context.invocation_metadata()).get("authorization", "")
             if sent != f"Bearer {self.token}":
                 await refuse(context, code_pb2.UNAUTHENTICATED, "the token is not known here")
+        if rpc in self.refusals:
+            await refuse(context, *self.refusals[rpc])
         if self.failures.get(rpc):
             await context.abort(self.failures[rpc].popleft(), f"{rpc} fails as the test says")
 
@@ -335,7 +339,12 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
                 r for r in self.runs.values() if r.message.state == event_pb2.RUN_STATE_QUEUED
             ]
             if len(queued) >= self.queue_limit:
-                await refuse(context, code_pb2.RESOURCE_EXHAUSTED, "the queue is full (4)")
+                await refuse(
+                    context,
+                    code_pb2.RESOURCE_EXHAUSTED,
+                    "the queue is full (4)",
+                    error_details_pb2.ErrorInfo(reason="QUEUE_FULL"),
+                )
             self.keys[request.idempotency_key] = (b"", run.message.id)
             run.state(event_pb2.RUN_STATE_QUEUED)
         await self._leave("StartRun", context)
@@ -451,6 +460,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
     async def QueryMetrics(self, request: Any, context: Any) -> Any:
         await self._enter("QueryMetrics", request, context)
         run = await self._find(request.run_id, context)
+        is_wanted = matcher(request.names)
         series: dict[str, dict[int, float]] = {}
         for event in run.log:
             if event.HasField("truncate"):
@@ -460,7 +470,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
                     for name, points in series.items()
                 }
             for column in event.metrics.columns:
-                if not request.names or any(fnmatchcase(column.name, n) for n in request.names):
+                if is_wanted(column.name):
                     points = series.setdefault(column.name, {})
                     points.update(zip(event.metrics.steps, column.values, strict=True))
         return pb.QueryMetricsResponse(

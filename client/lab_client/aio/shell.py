@@ -116,7 +116,7 @@ class AsyncShell:
                 raise InvalidState("this client was closed during a call") from None
             else:
                 return operation.parse(response)
-            await asyncio.sleep(attempts.failed(problem))
+            await asyncio.sleep(attempts.delay_before_retry(problem))
 
     async def call_all(self, calls: CallSequence[T]) -> T:
         """Carry out calls that need each other's answers and return what they make."""
@@ -161,7 +161,7 @@ class AsyncShell:
             if stream.is_complete:
                 return
             reconnect.call_timeout_s()
-            await asyncio.sleep(reconnect.interrupted(problem))
+            await asyncio.sleep(reconnect.delay_before_reconnect(problem))
 
     async def download(self, download: Download) -> Path:
         """Carry out a download and return the file that was written."""

@@ -33,22 +33,31 @@ def _version(asked: bool) -> None:
 def root(
     context: typer.Context,
     server: Annotated[
-        str | None, typer.Option("--server", "-s", envvar="LAB_SERVER", help="HOST:PORT.")
+        str | None,
+        typer.Option(
+            "--server", "-s", envvar="LAB_SERVER", help="The server's address, HOST:PORT."
+        ),
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option(envvar="LAB_TOKEN", help="Who you are.", show_envvar=True, metavar="TOKEN"),
+        typer.Option(
+            envvar="LAB_TOKEN", help="The bearer token.", show_envvar=True, metavar="TOKEN"
+        ),
     ] = None,
-    tls: Annotated[bool | None, typer.Option("--tls/--no-tls", help="Encrypt.")] = None,
+    tls: Annotated[
+        bool | None, typer.Option("--tls/--no-tls", help="Encrypt the connection.")
+    ] = None,
     ca: Annotated[
-        Path | None, typer.Option(envvar="LAB_CA", help="Authority to trust, PEM.")
+        Path | None, typer.Option(envvar="LAB_CA", help="Certificate of the CA to trust, PEM.")
     ] = None,
     cert: Annotated[
-        Path | None, typer.Option(envvar="LAB_CERT", help="Your certificate, PEM.")
+        Path | None, typer.Option(envvar="LAB_CERT", help="Client certificate, PEM.")
     ] = None,
-    key: Annotated[Path | None, typer.Option(envvar="LAB_KEY", help="Its key, PEM.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(envvar="LAB_KEY", help="Its private key, PEM.")
+    ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Keep the options for the command that follows."""

@@ -117,7 +117,7 @@ RunId = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="A run's id, or a unique beginning of it.",
+        help="A run's id, or a unique prefix of it.",
         autocompletion=complete_runs,
         callback=_not_empty,
     ),

@@ -26,7 +26,7 @@ def experiments(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("EXPERIMENT", "WHAT IT IS", box=None, pad_edge=False)
+    table = Table("EXPERIMENT", "DESCRIPTION", box=None, pad_edge=False)
     for item in found:
         table.add_row(item.name, Text(item.error, style="red") if item.error else item.summary)
     console().print(table)
@@ -42,7 +42,9 @@ def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = F
     out.print(Text(handle.schema.doc or handle.info.summary))
     if handle.info.error:
         out.print(Text(f"It cannot be run: {handle.info.error}", style="red"))
-    table = Table("CONFIG", "TYPE", "DEFAULT", "MUST BE", "WHAT IT IS", box=None, pad_edge=False)
+    table = Table(
+        "CONFIG", "TYPE", "DEFAULT", "CONSTRAINTS", "DESCRIPTION", box=None, pad_edge=False
+    )
     for item in handle.schema.items:
         key = Text(item.key, style="bold" if item.is_hyperparam else "")
         must = ", ".join(_constraint(constraint) for constraint in item.constraints)
@@ -58,7 +60,7 @@ def plan(
     configs: Configs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what configs resolve to, and run nothing."""
+    """Show what configs resolve to, without running anything."""
     client = connect(context)
     resolved = client.plan(experiment, parse_overrides(client, experiment, configs or []))
     if as_json:

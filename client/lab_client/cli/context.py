@@ -34,7 +34,9 @@ _NO_CONNECTION = (
 )
 _FAILED = (errors.RunFailed, errors.ServerError, errors.EventGap, errors.DownloadError)
 
-ShowAll = Annotated[bool, typer.Option("--all", help="Also the indicators of single parameters.")]
+ShowAll = Annotated[
+    bool, typer.Option("--all", help="Include the indicators of single parameters.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

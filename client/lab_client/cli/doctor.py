@@ -16,7 +16,7 @@ from lab_client.transport.target import Target, token_warning
 from lab_client.transport.version import client_version
 
 _TIMEOUT_S = 5.0
-_ADVICE = re.compile(r"[;,]?( or)? see[a-z ]*: lab doctor$", re.IGNORECASE)
+_ADVICE = re.compile(r"[;,.]?( or)? check[a-z ]*: lab doctor$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Say exactly what is wrong with the connection: name, port, TLS, token, version."""
+    """Check the connection step by step: name, port, TLS, token, version."""
     findings = []
     for finding in examine(context.obj or Settings()):
         findings.append(finding)
@@ -79,7 +79,7 @@ def _reach(target: Target) -> Iterator[Finding]:
     try:
         found = sorted({str(item[4][0]) for item in socket.getaddrinfo(host, int(port))})
     except (OSError, UnicodeError) as error:
-        yield Finding("name", False, f"{host!r} is not the name of a machine here: {error}")
+        yield Finding("name", False, f"{host!r} cannot be resolved to an address: {error}")
         return
     yield Finding("name", True, f"{host} is {', '.join(found)}")
     try:
@@ -88,7 +88,7 @@ def _reach(target: Target) -> Iterator[Finding]:
         yield Finding(
             "port",
             False,
-            f"nobody listens at port {port} of {host}; start the server there (lab-server serve), "
+            f"nothing listens on port {port} of {host}; start the server there (lab-server serve), "
             "or see on which port it is",
         )
         return
@@ -103,7 +103,9 @@ def _reach(target: Target) -> Iterator[Finding]:
             yield _tls(connection, host, target)
         elif _speaks_tls(host, int(port)):
             yield Finding(
-                "TLS", False, "the server wants TLS; set LAB_CA to its authority, or --tls"
+                "TLS",
+                False,
+                "the server requires TLS; set LAB_CA to its CA certificate, or give --tls",
             )
 
 
@@ -115,13 +117,13 @@ def _tls(connection: socket.socket, host: str, target: Target) -> Finding:
             trust = ssl.create_default_context(cadata=target.ca.decode("ascii"))
             trust.set_alpn_protocols(["h2"])
         with trust.wrap_socket(connection, server_hostname=host) as secure:
-            return Finding("TLS", True, f"{secure.version()}, the certificate is good")
+            return Finding("TLS", True, f"{secure.version()}, the certificate is valid")
     except (ssl.SSLCertVerificationError, UnicodeDecodeError) as error:
         reason = getattr(error, "verify_message", "") or str(error)
         return Finding(
             "TLS",
             False,
-            f"the server's certificate is not accepted: {reason}; set LAB_CA to its authority",
+            f"the server's certificate is not accepted: {reason}; set LAB_CA to its CA certificate",
         )
     except ssl.SSLError as error:
         return Finding(
@@ -167,7 +169,7 @@ def _ask(settings: Settings, target: Target) -> Iterator[Finding]:
     if info.principal:
         yield Finding("token", True, f"you are {info.principal}, {info.role}")
     else:
-        yield Finding("token", True, "the server asks for none")
+        yield Finding("token", True, "the server requires none")
     yield Finding("version", True, f"server {info.version}, client {client_version() or 'unknown'}")
     free = sum(not slot.run_id for slot in info.slots)
     yield Finding(

@@ -36,9 +36,12 @@ def download(
     context: typer.Context,
     run: RunId,
     globs: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="Which, as globs; all without.")
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="Globs of paths; all files when not given."),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="The folder; the run's id without.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to; the run's id when not given.")
+    ] = None,
 ) -> None:
     """Download the files of a run; what a cut download left is not fetched again."""
     client = connect(context)
@@ -47,7 +50,7 @@ def download(
     chosen = [
         item
         for item in handle.artifacts()
-        if not globs or any(fnmatchcase(item.path, glob) for glob in globs)
+        if not globs or item.path in globs or any(fnmatchcase(item.path, glob) for glob in globs)
     ]
     if not chosen:
         raise ArtifactNotFound(

@@ -35,16 +35,22 @@ def runs(
     context: typer.Context,
     states: Annotated[
         list[str] | None,
-        typer.Option("--state", help="Only in this state.", autocompletion=_complete_state),
+        typer.Option(
+            "--state",
+            help="Only runs in this state; may be repeated.",
+            autocompletion=_complete_state,
+        ),
     ] = None,
-    experiment: Annotated[str, typer.Option(help="Only of this experiment.")] = "",
-    tags: Annotated[list[str] | None, typer.Option("--tag", help="Only with this tag.")] = None,
-    name: Annotated[str, typer.Option(help="Only with this text in the name.")] = "",
+    experiment: Annotated[str, typer.Option(help="Only runs of this experiment.")] = "",
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="Only runs with this tag; may be repeated.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Only runs with this text in their name.")] = "",
     sort: Annotated[
-        str, typer.Option(help="create_time, name, state, step or a metric; the largest first.")
+        str, typer.Option(help="Sort by create_time, name, state, step or a metric, largest first.")
     ] = "",
-    ascending: Annotated[bool, typer.Option("--asc", help="The smallest first.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
+    ascending: Annotated[bool, typer.Option("--asc", help="Sort smallest first.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most runs to list.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
@@ -92,7 +98,7 @@ def logs(
     context: typer.Context,
     run: RunId,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")
+        bool, typer.Option("--follow", "-f", help="Follow until the run ends.")
     ] = False,
 ) -> None:
     """Print what a run logged or printed."""
@@ -108,11 +114,14 @@ def history(
     context: typer.Context,
     run: RunId,
     names: Annotated[
-        list[str] | None, typer.Option("--metric", "-m", help="Globs of metrics; all without.")
+        list[str] | None,
+        typer.Option(
+            "--metric", "-m", help="Glob of metric names; may be repeated. All when not given."
+        ),
     ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line for each step.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line for each step.")] = False,
     max_points: Annotated[
-        int, typer.Option(min=0, help="At most so many points a metric, downsampled; 0 is all.")
+        int, typer.Option(min=0, help="The most points for each metric, downsampled; 0 is all.")
     ] = 0,
     show_all: ShowAll = False,
     as_json: AsJson = False,

@@ -55,7 +55,7 @@ def ago(time: datetime | None) -> str:
 
 
 def runs_table(runs: Sequence[RunInfo], width: int) -> Table:
-    """Return runs as a table of at most so many characters, the ids always whole.
+    """Return runs as a table that fits a width in characters, without ever cutting ids.
 
     Where there is not room for all, it gives up metrics, then tags, then when it was created, and
     cuts names last.

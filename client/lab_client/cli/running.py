@@ -19,8 +19,8 @@ from lab_client.errors import InvalidRequest, Violation
 from lab_client.runs import RunOptions, RunState
 from lab_client.sync.run import Run
 
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it has ended.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", "-t", help="A label; may be repeated.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the run until it ends.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", "-t", help="A tag; may be repeated.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,15 +34,27 @@ def run(
     context: typer.Context,
     experiment: ExperimentName,
     configs: Configs = None,
-    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    name: Annotated[str, typer.Option(help="Display name.")] = "",
     tags: Tags = None,
-    notes: Annotated[str, typer.Option(help="Free text.")] = "",
-    priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda:0; any without.")] = "",
-    max_runtime_s: Annotated[float, typer.Option(min=0, help="Stop after so long; 0: never.")] = 0,
-    max_retries: Annotated[int | None, typer.Option(min=0, help="Tries after a crash.")] = None,
+    notes: Annotated[str, typer.Option(help="Free text about the run.")] = "",
+    priority: Annotated[int, typer.Option(help="Runs with a higher priority start first.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="The device, such as cpu or cuda:0; any when not given.")
+    ] = "",
+    max_runtime_s: Annotated[
+        float, typer.Option(min=0, help="Stop after this many seconds; 0 is no limit.")
+    ] = 0,
+    max_retries: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="How often to retry after a crash; the server's default when not given."
+        ),
+    ] = None,
     first: Annotated[
-        list[str] | None, typer.Option("--first", help="What to compute first, in this order.")
+        list[str] | None,
+        typer.Option(
+            "--first", help="A config item to compute first; repeat for more, in this order."
+        ),
     ] = None,
     watch: Watch = False,
     as_json: AsJson = False,
@@ -72,11 +84,11 @@ def watch(context: typer.Context, run: RunId) -> None:
 def stop(
     context: typer.Context,
     run: RunId,
-    checkpoint: Annotated[bool, typer.Option(help="Write a checkpoint, to resume from.")] = True,
+    checkpoint: Annotated[bool, typer.Option(help="Write a checkpoint to resume from.")] = True,
     grace_s: Annotated[
-        float | None, typer.Option(min=0, help="Seconds until it is ended by signals.")
+        float | None, typer.Option(min=0, help="Seconds until it is ended by SIGTERM and SIGKILL.")
     ] = None,
-    wait: Annotated[bool, typer.Option(help="Return when it has stopped.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until it has stopped.")] = False,
 ) -> None:
     """Ask a run to stop at its next step."""
     handle = connect(context).run(run).stop(checkpoint=checkpoint, grace_s=grace_s)
@@ -88,7 +100,7 @@ def stop(
 def resume(
     context: typer.Context, run: RunId, watch: Watch = False, as_json: AsJson = False
 ) -> None:
-    """Go on with a stopped or failed run, from its last checkpoint."""
+    """Resume a stopped or failed run from its last checkpoint."""
     _tell(connect(context).run(run).resume(), watch, as_json)
 
 
@@ -96,8 +108,10 @@ def fork(
     context: typer.Context,
     run: RunId,
     configs: Configs = None,
-    step: Annotated[int | None, typer.Option(help="The checkpoint's step; the newest.")] = None,
-    name: Annotated[str, typer.Option(help="A name for people; the other run's.")] = "",
+    step: Annotated[
+        int | None, typer.Option(help="The checkpoint's step; the newest when not given.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Display name; the parent's when not given.")] = "",
     tags: Tags = None,
     watch: Watch = False,
     as_json: AsJson = False,
@@ -114,9 +128,10 @@ def edit(
     run: RunId,
     name: Annotated[str | None, typer.Option(help="The new name.")] = None,
     tags: Annotated[
-        list[str] | None, typer.Option("--tag", "-t", help="A label; these replace all.")
+        list[str] | None,
+        typer.Option("--tag", "-t", help="A tag; may be repeated. Replaces all tags."),
     ] = None,
-    notes: Annotated[str | None, typer.Option(help="The new text.")] = None,
+    notes: Annotated[str | None, typer.Option(help="The new notes.")] = None,
 ) -> None:
     """Change a run's name, tags or notes."""
     if name is None and not tags and notes is None:
@@ -128,7 +143,7 @@ def edit(
 def remove(
     context: typer.Context,
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_runs)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete runs that have ended, with all their files."""
     client = connect(context)

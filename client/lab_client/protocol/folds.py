@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from fnmatch import translate
 
 from lab_client.events import Event, Log, LogLine, Metrics, MetricsBatch, Point
 from lab_client.protocol import convert
+from lab_rpc.metric_names import matcher
 from lab_rpc.v1 import event_pb2
 
 
@@ -42,12 +41,12 @@ class PointFold:
 
     Args:
         names: globs; empty wants all.
-        every: keep of each metric at most one value in so many steps.
+        every: keep at most one value of each metric in this many steps.
     """
 
     def __init__(self, names: Iterable[str], every: int) -> None:
         globs = list(names)
-        self._pattern = re.compile("|".join(translate(glob) for glob in globs)) if globs else None
+        self._is_wanted = matcher(globs) if globs else None
         self._every = every
         self._next_step: dict[str, int] = {}
 
@@ -61,9 +60,9 @@ class PointFold:
         if kind != "metrics":
             return ()
         metrics = convert.metrics(message.metrics)
-        if self._pattern is not None:
-            matches = self._pattern.match
-            columns = {name: column for name, column in metrics.columns.items() if matches(name)}
+        if self._is_wanted is not None:
+            wanted = self._is_wanted
+            columns = {name: column for name, column in metrics.columns.items() if wanted(name)}
             metrics = Metrics(metrics.steps, columns)
         if not metrics.columns:
             return ()

@@ -36,8 +36,8 @@ class Operation(Generic[T]):
         rpc: the RPC's name.
         request: what is sent.
         parse: reads the answer.
-        is_safe: whether it may be sent again when nobody answered: it only reads, says what
-            shall be and not what to change, or carries an idempotency key.
+        is_safe: whether it may be sent again when there was no answer: it only reads, sets a
+            state whatever it was before, or carries an idempotency key.
     """
 
     rpc: str

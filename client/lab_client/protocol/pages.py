@@ -9,7 +9,7 @@ class Pages:
     """Which page of runs to ask for next, until there are no more or enough came.
 
     Args:
-        limit: at most so many runs; None for all.
+        limit: the most runs to return; None for all.
     """
 
     _LARGEST = 200

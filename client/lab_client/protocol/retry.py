@@ -18,7 +18,7 @@ class Timeouts:
 
     Attributes:
         timeout_s: for the answer to one call, retries included.
-        retry_timeout_s: how long a call that is safe to repeat is repeated while nobody answers.
+        retry_timeout_s: how long a call that is safe to repeat is repeated while there is no answer.
         reconnect_timeout_s: how long a stream may make no progress, before it gives up.
         idle_timeout_s: how long a stream may be silent (no event, no heartbeat) before it is
             taken for dead and opened again.
@@ -55,7 +55,7 @@ class Attempts:
     Args:
         is_safe: whether the call may be sent twice.
         timeout_s: for all tries together.
-        retry_timeout_s: how long it is sent again while nobody answers.
+        retry_timeout_s: how long it is sent again while there is no answer.
         now: seconds, monotonic.
     """
 
@@ -72,7 +72,7 @@ class Attempts:
         """Return what is left for the next try."""
         return max(0.001, self._end - self._now())
 
-    def failed(self, error: LabError) -> float:
+    def delay_before_retry(self, error: LabError) -> float:
         """Return how long to wait before the next try; raise the error when there is none."""
         if not (self._is_safe and isinstance(error, Unavailable)):
             raise error
@@ -90,7 +90,7 @@ class Reconnect:
         timeouts: the client's.
         timeout_s: the bound on the whole stream; None for none.
         now: seconds, monotonic.
-        tell: is told for how many seconds nobody has answered, at each try; 0 when it is over.
+        tell: is called at each retry with the seconds without an answer; with 0 when it is over.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class Reconnect:
             if self._tell is not None:
                 self._tell(0.0)
 
-    def interrupted(self, error: LabError | None) -> float:
+    def delay_before_reconnect(self, error: LabError | None) -> float:
         """Return how long to wait before the stream is opened again.
 
         Args:
-            error: how it ended; None when the server ended it without a word.
+            error: how it ended; None when the server ended it early, without an error.
 
         Raises:
             Unavailable: if there was no progress for too long.

@@ -27,9 +27,12 @@ _NOT_FOUND: dict[str, type[errors.NotFound]] = {
 _SIMPLE: dict[grpc.StatusCode, type[errors.LabError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: errors.InvalidState,
     grpc.StatusCode.ABORTED: errors.InvalidState,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.QueueFull,
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+}
+_EXHAUSTED: dict[str, type[errors.ResourceExhausted]] = {
+    "QUEUE_FULL": errors.QueueFull,
+    "LIMIT_REACHED": errors.LimitReached,
 }
 _TRANSPORT = frozenset(
     # What a proxy, a restarting server or a cut connection looks like in the middle of a stream.
@@ -63,7 +66,7 @@ def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(
             f"{address} did not answer {rpc} in time; give more with timeout_s, "
-            "or see what is wrong with: lab doctor"
+            "or check the connection with: lab doctor"
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return errors.IncompatibleServer(
@@ -82,9 +85,19 @@ def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
     if code is grpc.StatusCode.NOT_FOUND:
         resource_type, resource_name = _resource(error)
         return _NOT_FOUND.get(resource_type, errors.NotFound)(message, resource_name)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return _exhausted(message, _reason(error))
     if code in _SIMPLE:
         return _SIMPLE[code](message)
     return errors.ServerError(message, code.name)
+
+
+def _exhausted(message: str, reason: str) -> errors.ResourceExhausted:
+    if not reason and "larger than max" in message:  # gRPC's own words, on either side
+        return errors.MessageTooLarge(
+            f"{message}; ask for less at a time: fewer metrics, or fewer points with max_points"
+        )
+    return _EXHAUSTED.get(reason, errors.ResourceExhausted)(message)
 
 
 def _unavailable(message: str, address: str) -> errors.LabError:
@@ -92,21 +105,21 @@ def _unavailable(message: str, address: str) -> errors.LabError:
     if any(sign in lowered for sign in ("http1.x", "http/1.x", "expected settings frame")):
         return errors.IncompatibleServer(
             f"what answers at {address} does not speak gRPC; is it the server's metrics port, "
-            "or does it want TLS? See with: lab doctor"
+            "or does it require TLS? Check with: lab doctor"
         )
     if any(sign in lowered for sign in ("ssl", "certificate", "handshake", "tls")):
         return errors.Unavailable(
-            f"no secure connection to {address}: {message}; see what is wrong with: lab doctor"
+            f"no secure connection to {address}: {message}; check it with: lab doctor"
         )
     if any(sign in lowered for sign in ("dns resolution failed", "errors resolving")):
         return errors.Unavailable(
-            f"{address.rpartition(':')[0]!r} is not the name of a machine here; say where the "
+            f"{address.rpartition(':')[0]!r} cannot be resolved to an address; say where the "
             "server is with LAB_SERVER, as HOST:PORT"
         )
     if any(sign in lowered for sign in ("socket closed", "connection reset")):
         return errors.Unavailable(
-            f"what answers at {address} ended the connection ({_short(message)}); does it want TLS? "
-            "See with: lab doctor"
+            f"what answers at {address} ended the connection ({_short(message)}); does it require TLS? "
+            "Check with: lab doctor"
         )
     return errors.Unavailable(
         f"no lab-server answers at {address} ({_short(message)}); start one with: lab-server serve, "

@@ -184,7 +184,7 @@ class Client(BaseClient[SyncShell]):
             name_contains: text in the run's name.
             order_by: "create_time", "name", "state", "step" or "metrics.NAME", with " desc" behind
                 it for the largest first.
-            limit: at most so many; None for all.
+            limit: the most runs to yield; None for all.
         """
         pages = Pages(limit)
         while not pages.is_over:
@@ -228,7 +228,7 @@ class Client(BaseClient[SyncShell]):
         Args:
             run_id: the run.
             checkpoint: write one at the step at which it stops, to resume from.
-            grace_s: after so many seconds it is ended by signals; None is the server's default.
+            grace_s: seconds after which it is ended by signals; None is the server's default.
 
         Raises:
             InvalidState: if it has ended already.
@@ -337,7 +337,7 @@ class Client(BaseClient[SyncShell]):
         Args:
             run_id: the run.
             names: any of these metrics, with * and ? as wildcards; none gets all.
-            max_points: at most so many a metric, downsampled; 0 means all.
+            max_points: the most points for each metric, downsampled; 0 means all.
             min_step: the first step.
             max_step: the last step.
         """

@@ -17,7 +17,7 @@ from typing import Any
 _AHEAD = 4  # answers that are read before they are asked for; gRPC's flow control stops the server
 
 
-class Silent(Exception):  # it ends a wait, and is caught by who waits
+class IdleTimeout(Exception):  # it ends a wait, and is caught by who waits
     """No answer came for the longest wait there may be."""
 
 
@@ -76,14 +76,14 @@ class Pump:
         """Yield the answers of the call.
 
         Raises:
-            Silent: if none came for too long.
+            IdleTimeout: if none came for too long.
             Exception: what ended the call, when it was not the server's good end.
         """
         while True:
             try:
                 answer = self._answers.get(timeout=self._idle_timeout_s)
             except Empty:
-                raise Silent from None
+                raise IdleTimeout from None
             if isinstance(answer, _End):
                 if answer.error is not None:
                     raise answer.error

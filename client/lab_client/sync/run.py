@@ -118,7 +118,7 @@ class Run(RunHandle):
 
         Args:
             names: globs of the wanted metrics, one or several; None wants all.
-            every: keep of each metric at most one value in so many steps.
+            every: keep at most one value of each metric in this many steps.
             after_seq: begin after this event.
             follow: False ends with what there is now.
             timeout_s: how long the run may take to end.
@@ -167,7 +167,7 @@ class Run(RunHandle):
         return self._ended(check)
 
     def show_progress(self, view: ProgressView, timeout_s: float | None = None) -> None:
-        """Give a view what happens from now to the run's end, and tell it when nobody answers.
+        """Give a view what happens from now to the run's end, and tell it while the server does not answer.
 
         Args:
             view: is updated with every event.

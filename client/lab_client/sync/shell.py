@@ -24,7 +24,7 @@ from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
 from lab_client.protocol.status import is_transport, to_error
 from lab_client.protocol.streams import Resumable
 from lab_client.runs import ServerInfo
-from lab_client.sync.pump import Pump, Silent
+from lab_client.sync.pump import IdleTimeout, Pump
 from lab_client.transport import channel
 from lab_client.transport.target import Target
 from lab_client.transport.version import check_version
@@ -116,7 +116,7 @@ class SyncShell:
                 raise InvalidState("this client was closed during a call") from None
             else:
                 return operation.parse(response)
-            time.sleep(attempts.failed(problem))
+            time.sleep(attempts.delay_before_retry(problem))
 
     def call_all(self, calls: CallSequence[T]) -> T:
         """Carry out calls that need each other's answers and return what they make."""
@@ -161,12 +161,12 @@ class SyncShell:
                 if not self._is_closed:
                     raise
                 raise InvalidState("this client was closed during a call") from error
-            except Silent:
+            except IdleTimeout:
                 problem = Unavailable("the server is silent")
             if stream.is_complete:
                 return
             reconnect.call_timeout_s()
-            time.sleep(reconnect.interrupted(problem))
+            time.sleep(reconnect.delay_before_reconnect(problem))
 
     def download(self, download: Download) -> Path:
         """Carry out a download and return the file that was written."""

@@ -25,7 +25,7 @@ class BaseClient(Generic[Shell]):
         cert: file of the client's certificate (PEM), for mTLS; LAB_CERT when None.
         key: file of its key (PEM); LAB_KEY when None.
         timeout_s: for the answer to one call, retries included.
-        retry_timeout_s: how long a call that is safe to repeat is repeated while nobody answers.
+        retry_timeout_s: how long a call that is safe to repeat is repeated while there is no answer.
         reconnect_timeout_s: how long a stream may make no progress before it gives up with
             `Unavailable`; infinity never gives up.
         idle_timeout_s: how long a stream may be silent, without even a heartbeat, before it is

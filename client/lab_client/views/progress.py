@@ -68,9 +68,7 @@ class ProgressView:
         """Take in for how long the server has not answered; 0 when it does again."""
         before, self.trouble = self.trouble, ""
         if seconds >= _TOLD_AFTER_S:
-            self.trouble = (
-                f"no answer from {address} for {seconds:.0f} s, trying again (the run goes on)"
-            )
+            self.trouble = f"no answer from {address} for {seconds:.0f} s, reconnecting (the run is not affected)"
         if self.trouble != before:
             self.show()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from lab_core.errors import Violation
+from lab_rpc.metric_names import matcher
 from lab_rpc.v1 import event_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
 from lab_server.files import artifacts
@@ -19,7 +20,6 @@ from lab_server.rpc.interceptors import Context
 from lab_server.rpc.limits import Limits
 from lab_server.store import Store, StoredEvent
 from lab_server.supervisor.protocol import Supervision
-from lab_server.watch import history
 from lab_server.watch.hub import Hub
 
 pb = training_service_pb2
@@ -136,7 +136,7 @@ class _Filter:
         self._experiment = request.experiment
         self._tags = frozenset(request.tags)
         self._is_picky = bool(request.names)
-        self._is_wanted = history.matcher(request.names)
+        self._is_wanted = matcher(request.names)
 
     def wants(self, run: Run) -> bool:
         return (

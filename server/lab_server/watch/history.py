@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from lab_rpc.metric_names import matcher
 from lab_server.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -51,16 +50,3 @@ async def query_metrics(
         # a million points take a tenth of a second: not in the event loop
         await asyncio.to_thread(fold.add, [event.payload for event in events])
     return await asyncio.to_thread(fold.series, max_points)
-
-
-def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Return what tells whether a metric's name is wanted; without patterns each one is."""
-    if not patterns:
-        return lambda _: True
-    pattern = re.compile("|".join(map(_regex, patterns)))
-    return lambda name: pattern.fullmatch(name) is not None
-
-
-def _regex(pattern: str) -> str:
-    # names may have brackets, which fnmatch would take for a class of characters
-    return fnmatch.translate(pattern.replace("[", "[[]"))
