@@ -123,6 +123,9 @@ class MemoryStore:
         """See Store."""
         return self._last_position
 
+    async def compact(self, run_id: str, last_seq: int) -> None:
+        """See Store; there is nothing to do."""
+
     async def delete(self, run_id: str) -> None:
         """See Store."""
         await self.get(run_id)

@@ -9,6 +9,7 @@ import pickle
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,15 @@ from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
-from lab_server.store import IdempotencyRecord, RunQuery, SqlStore, Store, StoredEvent
+from lab_server.store import (
+    IdempotencyRecord,
+    RunQuery,
+    SqlStore,
+    Store,
+    StoredEvent,
+    blocks,
+    event_log,
+)
 from tests.memory_store import MemoryStore
 
 STORES: dict[str, Callable[[Path], Store]] = {
@@ -197,6 +206,56 @@ async def test_events_are_read_by_kind(store: Store) -> None:
     for kinds, seqs in [({"state"}, [2]), ({"log"}, [1, 3]), ({"log", "state"}, [1, 2, 3])]:
         assert [e.seq for e in await store.events("r1", 0, 10**6, frozenset(kinds))] == seqs
         assert [e.seq for e in await store.events_across(0, 10**6, frozenset(kinds))] == seqs
+
+
+@pytest.mark.parametrize("num_at_once", [1, 100])
+async def test_compacted_events_are_read_as_before(store: Store, num_at_once: int) -> None:
+    run, other = await store.create(a_run("r1"), None), await store.create(a_run("r2"), None)
+    for _ in range(0, 200, num_at_once):
+        run, _ = await grow(store, run, some_events(num_at_once))
+        other, _ = await grow(store, other, some_events(num_at_once, size=33))
+    before = await store.events_across(0, 10**6)
+    of_run = tuple(event for event in before if event.run_id == "r1")
+    last_position = await store.last_position()
+
+    await store.compact("r1", 150)
+
+    assert await store.events_across(0, 10**6) == before
+    assert await store.events("r1", 0, 10**6) == of_run
+    assert await store.last_position() == last_position
+    for seq in (0, 1, 100, 149, 150, 151, 199, 200):
+        assert await store.events("r1", seq, 10**6) == of_run[seq:]
+    run, later = await grow(store, run, some_events(3))
+    await store.compact("r1", 10**9)
+    assert await store.events("r1", 0, 10**6) == of_run + later
+    assert await store.events_across(0, 10**6) == before + later
+    assert await store.last_position() == later[-1].position
+
+
+async def test_compacting_what_is_compacted_or_is_not_there_changes_nothing(store: Store) -> None:
+    run = await store.create(a_run("r1"), None)
+    _, new = await grow(store, run, some_events(5))
+
+    await asyncio.gather(store.compact("r1", 5), store.compact("r1", 3), store.compact("r1", 5))
+    await store.compact("nobody", 5)
+
+    assert await store.events("r1", 0, 10**6) == new
+
+
+async def test_a_compacted_run_can_be_deleted(store: Store) -> None:
+    run, other = await store.create(a_run("r1"), None), await store.create(a_run("r2"), None)
+    run, _ = await grow(store, run, some_events(200))
+    other, kept = await grow(store, other, some_events(2))
+    run, _ = await grow(store, run, some_events(3))
+    last_position = await store.last_position()
+    await store.compact("r1", 200)
+    await store.compact("r2", 2)
+
+    await store.delete("r1")
+
+    assert await store.events("r1", 0, 10**6) == ()
+    assert await store.events_across(0, 10**6) == kept
+    assert await store.last_position() == last_position
 
 
 async def test_positions_grow_over_all_runs(store: Store) -> None:
@@ -483,5 +542,71 @@ def test_all_stores_list_alike(
     first, *others = [
         asyncio.run(lists(make(tmp_path_factory.mktemp("store")))) for make in STORES.values()
     ]
+
+    assert all(other == first for other in others)
+
+
+KINDS = ("log", "state", "metrics", "")
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("commit"),
+            st.integers(0, 2),
+            st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 40)), max_size=12),
+        ),
+        st.tuples(st.just("compact"), st.integers(0, 2), st.integers(0, 40)),
+        st.tuples(st.just("delete"), st.integers(0, 2), st.just(0)),
+    ),
+    max_size=14,
+)
+READS = st.lists(
+    st.tuples(
+        st.integers(0, 60), st.integers(1, 400), st.frozensets(st.sampled_from(KINDS), max_size=2)
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(actions=ACTIONS, reads=READS, span=st.integers(1, 30), block_bytes=st.integers(1, 400))
+def test_all_stores_read_alike_whatever_was_compacted(
+    tmp_path_factory: pytest.TempPathFactory,
+    actions: list[tuple[str, int, Any]],
+    reads: list[tuple[int, int, frozenset[str]]],
+    span: int,
+    block_bytes: int,
+) -> None:
+    async def found(store: Store) -> list[object]:
+        runs = [await store.create(a_run(f"r{index}"), None) for index in range(3)]
+        for what, index, argument in actions:
+            run = runs[index]
+            match what:
+                case "commit":
+                    new = [
+                        EncodedEvent(kind, events.encode_log(1, 1, ["x" * size])[0].payload)
+                        for kind, size in argument
+                    ]
+                    runs[index], _ = await grow(store, run, new)
+                case "compact":
+                    await store.compact(run.id, argument)
+                case "delete":
+                    await store.delete(run.id)
+                    runs[index] = await store.create(a_run(run.id), None)
+        results: list[object] = [await store.last_position()]
+        for after, max_bytes, kinds in reads:
+            results.append(await store.events_across(after, max_bytes, kinds))
+            results += [await store.events(run.id, after, max_bytes, kinds) for run in runs]
+        await store.close()
+        return results
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_log, "_MIN_NEW_BLOCK", 6)
+        patch.setattr(blocks, "_MIN_EVENTS_BY_COLUMNS", 2)
+        patch.setattr(blocks, "MAX_SPAN", span)
+        patch.setattr(blocks, "MAX_BLOCK_BYTES", block_bytes)
+        first, *others = [
+            asyncio.run(found(make(tmp_path_factory.mktemp("store")))) for make in STORES.values()
+        ]
 
     assert all(other == first for other in others)

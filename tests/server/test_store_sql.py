@@ -19,7 +19,7 @@ from sqlalchemy import event as sql_event
 from lab_server.errors import NotFound, StoreError
 from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store import SqlStore, StoredEvent, sqlite
+from lab_server.store import SqlStore, StoredEvent, blocks, sqlite
 from lab_server.store import sql as sql_store
 
 RUN = Run("r1", RunRequest("mnist"))
@@ -142,6 +142,49 @@ async def test_waiting_commits_share_a_transaction(tmp_path: Path) -> None:
 
     await commits
     assert len(begun) == 1
+    await store.close()
+
+
+def num_rows(folder: Path, table: str) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "lab.db")) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+async def test_compacted_events_lie_in_blocks_and_take_a_fraction_of_the_space(
+    tmp_path: Path,
+) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run = await store.create(RUN, None)
+    for _ in range(300):
+        run, _ = await grow(store, run)
+    rows = await store.events("r1", 0, 10**6)
+    assert (num_rows(tmp_path, "events"), num_rows(tmp_path, "event_blocks")) == (300, 0)
+
+    await store.compact("r1", 280)
+
+    assert (num_rows(tmp_path, "events"), num_rows(tmp_path, "event_blocks")) == (20, 1)
+    block = blocks.pack(rows[:280])
+    assert len(block.data) < sum(len(event.payload) for event in rows[:280]) / 5
+    assert tuple(blocks.unpack(block)) == rows[:280]
+    await store.delete("r1")
+    assert (num_rows(tmp_path, "events"), num_rows(tmp_path, "event_blocks")) == (0, 0)
+    await store.close()
+
+
+async def test_a_block_that_is_damaged_is_an_error_with_the_run_and_its_events(
+    tmp_path: Path,
+) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run = await store.create(RUN, None)
+    for _ in range(9):
+        run, _ = await grow(store, run)
+    await store.compact("r1", 9)
+    with contextlib.closing(sqlite3.connect(tmp_path / "lab.db")) as connection:
+        connection.execute("UPDATE event_blocks SET data = substr(data, 1, 60)")
+        connection.commit()
+
+    with pytest.raises(StoreError, match="the events 1 to 9 of run r1 are damaged"):
+        await store.events("r1", 0, 1000)
     await store.close()
 
 

@@ -119,6 +119,9 @@ class Store(Protocol):
     async def last_position(self) -> int:
         """Return the position of the newest event, 0 for none."""
 
+    async def compact(self, run_id: str, last_seq: int) -> None:
+        """Keep a run's events up to a seq in less space; what is read stays the same."""
+
     async def delete(self, run_id: str) -> None:
         """Remove a run with its events and idempotency records."""
 

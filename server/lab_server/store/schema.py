@@ -56,6 +56,20 @@ events = Table(
     UniqueConstraint("run_id", "seq"),
 )
 
+event_blocks = Table(
+    "event_blocks",
+    metadata,
+    # in place of the rows of `events` that a block holds; see lab_server.store.blocks
+    Column("first_position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("last_position", BigInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("kinds", BigInteger, nullable=False),  # a set of bits
+    Column("data", LargeBinary, nullable=False),
+    UniqueConstraint("run_id", "last_seq"),
+)
+
 idempotency_records = Table(
     "idempotency_records",
     metadata,

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
@@ -23,7 +24,7 @@ from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store import schema
+from lab_server.store import blocks, event_log, schema
 from lab_server.store.listing import page_query, token_of
 from lab_server.store.protocol import IdempotencyRecord, RunPage, RunQuery, StoredEvent
 from lab_server.store.rows import row_of, run_of
@@ -35,25 +36,12 @@ T = TypeVar("T")
 _DELETED_AT_ONCE: Final = 50
 _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
-_runs, _events, _idempotency_records, _meta = (
-    schema.runs,
-    schema.events,
-    schema.idempotency_records,
-    schema.meta,
-)
-_EVENT_COLUMNS: Final = (
-    _events.c.position,
-    _events.c.run_id,
-    _events.c.seq,
-    _events.c.kind,
-    _events.c.payload,
-)
+_runs, _idempotency_records, _meta = schema.runs, schema.idempotency_records, schema.meta
 _UPDATE_RUN: Final = (
     _runs.update()
     .where(_runs.c.id == sa.bindparam("row_id"), _runs.c.last_seq == sa.bindparam("row_last_seq"))
     .values({column.name: sa.bindparam(column.name) for column in _runs.c if column.name != "id"})
 )
-_INSERT_EVENTS: Final = _events.insert()
 
 
 class SqlStore:
@@ -132,8 +120,7 @@ class SqlStore:
                 StoredEvent(first + index, run.id, seq, kind, payload)
                 for index, (seq, kind, payload) in enumerate(numbered)
             )
-            if stored:
-                connection.execute(_INSERT_EVENTS, [_event_row(event) for event in stored])
+            event_log.insert(connection, stored)
             return stored
 
         return await self._write(work)
@@ -153,18 +140,26 @@ class SqlStore:
             )
             return connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount > 0
 
-        def delete_events(connection: Connection) -> int:
-            piece = select(_events.c.position).where(_events.c.run_id == run_id)
-            piece = piece.order_by(_events.c.seq).limit(_DELETED_AT_ONCE)
-            return connection.execute(
-                _events.delete().where(_events.c.position.in_(piece))
-            ).rowcount
+        def delete_events(connection: Connection) -> bool:
+            return event_log.delete_some(connection, run_id, _DELETED_AT_ONCE)
 
         was_there = await self._write(delete_run)
-        while await self._write(delete_events) == _DELETED_AT_ONCE:
+        while await self._write(delete_events):
             pass
         if not was_there:
             raise NotFound("run", run_id)
+
+    async def compact(self, run_id: str, last_seq: int) -> None:
+        """See Store."""
+        while True:
+            events = await self._read(
+                lambda connection: event_log.first_rows(connection, run_id, last_seq)
+            )
+            if not events:
+                return
+            block = await asyncio.to_thread(blocks.pack, events)
+            if not await self._write(partial(event_log.replace_rows, block=block)):
+                return  # the run was deleted, or somebody else compacts it
 
     # ---- reading
 
@@ -219,26 +214,16 @@ class SqlStore:
         self, run_id: str, after_seq: int, max_bytes: int, kinds: frozenset[str] = frozenset()
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
-        query = (
-            select(*_EVENT_COLUMNS)
-            .where(_events.c.run_id == run_id, _events.c.seq > after_seq)
-            .order_by(_events.c.seq)
-        )
         return await self._read(
-            lambda connection: _read_events(connection, query, kinds, max_bytes)
+            lambda connection: event_log.read_run(connection, run_id, after_seq, max_bytes, kinds)
         )
 
     async def events_across(
         self, after_position: int, max_bytes: int, kinds: frozenset[str] = frozenset()
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
-        query = (
-            select(*_EVENT_COLUMNS)
-            .where(_events.c.position > after_position)
-            .order_by(_events.c.position)
-        )
         return await self._read(
-            lambda connection: _read_events(connection, query, kinds, max_bytes)
+            lambda connection: event_log.read_across(connection, after_position, max_bytes, kinds)
         )
 
     async def last_position(self) -> int:
@@ -339,36 +324,7 @@ def _set_meta(connection: Connection, name: str, value: int) -> None:
 
 
 def _last_position(connection: Connection) -> int:
-    newest = connection.execute(select(sa.func.max(_events.c.position))).scalar()
     given = connection.execute(
         select(_meta.c.value).where(_meta.c.name == "last_position")
     ).scalar()
-    return max(newest or 0, given or 0)
-
-
-def _event_row(event: StoredEvent) -> dict[str, Any]:
-    return {
-        "position": event.position,
-        "run_id": event.run_id,
-        "seq": event.seq,
-        "kind": event.kind,
-        "payload": event.payload,
-    }
-
-
-def _read_events(
-    connection: Connection, query: sa.Select[Any], kinds: Iterable[str], max_bytes: int
-) -> tuple[StoredEvent, ...]:
-    if kinds:
-        query = query.where(_events.c.kind.in_(kinds))
-    found: list[StoredEvent] = []
-    num_bytes = 0
-    # fetchone, not iteration: that reads all rows first. SQLite finds them one by one, so no limit is needed
-    with connection.execute(query) as rows:
-        while (row := rows.fetchone()) is not None:
-            stored = StoredEvent(*row)
-            num_bytes += len(stored.payload)
-            if found and num_bytes > max_bytes:
-                break
-            found.append(stored)
-    return tuple(found)
+    return max(event_log.last_position(connection), given or 0)
