@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab_core.configs.classes.annotations import MISSING, evaluate
-
-if TYPE_CHECKING:
-    from lab_core.configs.instances.base import BaseConfigs
+from lab_core.configs.classes.marker import ConfigsMarker
 
 _NAMES = frozenset({"c", "cfg", "conf", "config", "configs"})
 
@@ -78,14 +76,12 @@ def _takes_configs(parameter: inspect.Parameter) -> bool:
 
 
 def _is_configs(annotation: object) -> bool:
-    from lab_core.configs.instances.base import BaseConfigs
-
     if isinstance(annotation, str):
         # not evaluated: it may name a class that is only known to type checkers
         return annotation.strip("'\"").rpartition(".")[2].endswith("Configs")
-    return isinstance(annotation, type) and issubclass(annotation, BaseConfigs)
+    return isinstance(annotation, type) and issubclass(annotation, ConfigsMarker)
 
 
-def build(cls: Any, how: Build, configs: BaseConfigs) -> Any:
+def build(cls: Any, how: Build, configs: object) -> Any:
     """Build it."""
     return cls(configs) if how is Build.WITH_CONFIGS else cls()

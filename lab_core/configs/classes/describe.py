@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 import inspect
 import pathlib
-from typing import TYPE_CHECKING
 
 from lab_core.configs.classes.annotations import MISSING
 from lab_core.configs.classes.declarations import Option
+from lab_core.configs.classes.marker import ConfigsMarker
 from lab_core.configs.classes.merge import Merge
-from lab_core.configs.classes.spec import Source
+from lab_core.configs.classes.recipe import ItemRecipe
 from lab_core.configs.schema.plain import (
     Misfit,
     PlainValue,
@@ -21,9 +21,6 @@ from lab_core.configs.schema.plain import (
     to_plain,
 )
 from lab_core.configs.schema.schema import Aggregate, Group, Schema, SchemaItem
-
-if TYPE_CHECKING:
-    from lab_core.configs.instances.base import BaseConfigs
 
 
 def describe(merge: Merge) -> Schema:
@@ -51,7 +48,7 @@ def describe(merge: Merge) -> Schema:
     )
 
 
-def _schema_item(merge: Merge, key: str, source: Source, aggregates: list[str]) -> SchemaItem:
+def _schema_item(merge: Merge, key: str, source: ItemRecipe, aggregates: list[str]) -> SchemaItem:
     names = [*source.options, *aggregates]
     default = _plain_default(source, names)
     if isinstance(default, str) and default in names:
@@ -88,7 +85,7 @@ def _groups(merge: Merge) -> tuple[Group, ...]:
     )
 
 
-def _plain_default(source: Source, names: list[str]) -> PlainValue:
+def _plain_default(source: ItemRecipe, names: list[str]) -> PlainValue:
     """Return the class's value as a message would carry it; None also for what no message can."""
     raw = source.raw
     if isinstance(raw, str) and raw in names:
@@ -110,7 +107,7 @@ def _with_none(type_text: str) -> str:
 
 
 def _run_targets(
-    cls: type[BaseConfigs], sources: dict[str, Source]
+    cls: type[ConfigsMarker], sources: dict[str, ItemRecipe]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     targets = []
     for base in reversed(cls.__mro__):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lab_core.configs.instances.base import BaseConfigs
+from lab_core.configs.classes.marker import ConfigsMarker, declares_items
+from lab_core.configs.classes.spec import spec_of
 
 
 def item_docs(cls: type) -> dict[str, str]:
@@ -77,16 +76,12 @@ def _is_directive(comment: str) -> bool:
     )
 
 
-def all_docs(cls: type[BaseConfigs], keys: list[str]) -> dict[str, str]:
+def all_docs(cls: type[ConfigsMarker], keys: list[str]) -> dict[str, str]:
     """Return the docs of all items: the nearest class's that has one, else the option's function's."""
-    from lab_core.configs.classes.spec import spec_of
-
     sources = spec_of(cls).sources
     docs: dict[str, str] = {}
     for base in cls.__mro__:
-        for name, doc in (
-            item_docs(base).items() if base.__module__ != __package__ + "._base" else ()
-        ):
+        for name, doc in item_docs(base).items() if declares_items(base) else ():
             docs.setdefault(name, doc)
     for key, source in sources.items():
         if source.nested is not None and "." not in key:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab_core.configs.classes.annotations import MISSING, TypeInfo, evaluate, infer, understand
 from lab_core.configs.classes.build import how_to_build
 from lab_core.configs.classes.declarations import Declarations, read_class
-from lab_core.configs.classes.spec import BoundOption, Source
+from lab_core.configs.classes.marker import ConfigsMarker, declares_items
+from lab_core.configs.classes.recipe import BoundOption, ItemRecipe
 from lab_core.errors import ConfigError, Violation
-
-if TYPE_CHECKING:
-    from lab_core.configs.instances.base import BaseConfigs
 
 _MAX_DEPTH = 8
 
@@ -23,11 +21,11 @@ _MAX_DEPTH = 8
 class Merge:
     """Merges one class; nested ones are merged first and taken over under their prefix."""
 
-    cls: type[BaseConfigs]
+    cls: type[ConfigsMarker]
     depth: int = 0
-    substitutes: dict[str, type[BaseConfigs]] = field(default_factory=dict)
+    substitutes: dict[str, type[ConfigsMarker]] = field(default_factory=dict)
     is_final: bool = True  # no annotation waits for a name that is not defined yet
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, ItemRecipe] = field(default_factory=dict)
     aggregates: dict[tuple[str, str], tuple[tuple[str, Any], ...]] = field(default_factory=dict)
     hyperparams: dict[str, bool] = field(default_factory=dict)
     checks: list[tuple[str, str, Callable[[Any], object]]] = field(default_factory=list)
@@ -65,7 +63,7 @@ class Merge:
         if info is None:
             info = TypeInfo("object") if raw is MISSING else infer(raw)
         nested = self.substitutes.get(name) or _nested_class(info, raw)
-        self.sources[name] = Source(info, "", raw, nested=nested)
+        self.sources[name] = ItemRecipe(info, "", raw, nested=nested)
         if nested is not None:
             self._take_over(name, nested, raw)
 
@@ -92,7 +90,7 @@ class Merge:
             is_one = found not in (MISSING, None, type(None)) and len(bound.option.targets) == 1
             source.info = understand(found) if is_one else TypeInfo("object")
 
-    def _take_over(self, name: str, nested: type[BaseConfigs], raw: Any) -> None:
+    def _take_over(self, name: str, nested: type[ConfigsMarker], raw: Any) -> None:
         prefix = name + "."
         deeper = {
             k.removeprefix(prefix): c for k, c in self.substitutes.items() if k.startswith(prefix)
@@ -100,12 +98,12 @@ class Merge:
         inner = Merge(nested, self.depth + 1, deeper)
         inner.run()
         self.is_final = self.is_final and inner.is_final
-        given = raw._lab_state.given() if isinstance(raw, nested) else {}
+        given = raw._lab_given() if isinstance(raw, nested) else {}
         for key, source in inner.sources.items():
             options = {
                 n: BoundOption.bind(b.option, prefix + b.prefix) for n, b in source.options.items()
             }
-            self.sources[prefix + key] = Source(
+            self.sources[prefix + key] = ItemRecipe(
                 source.info,
                 prefix + source.prefix,
                 given.get(key, source.raw),
@@ -161,10 +159,8 @@ def _evaluated(own: Declarations, annotation: object) -> Any:
 
 def _layers(cls: type) -> Iterator[Declarations]:
     """Yield what each class of the MRO declares, the nearest first."""
-    from lab_core.configs.instances.base import BaseConfigs
-
     for base in cls.__mro__:
-        if base in (object, BaseConfigs) or base.__module__ == "typing":
+        if not declares_items(base):
             continue
         own = vars(base).get("_lab_own")
         yield own if own is not None else read_class(base)
@@ -180,12 +176,10 @@ def _is_shadowed(name: str, layers: list[Declarations]) -> bool:
     return False
 
 
-def _nested_class(info: TypeInfo, raw: Any) -> type[BaseConfigs] | None:
-    from lab_core.configs.instances.base import BaseConfigs
-
-    if isinstance(raw, BaseConfigs):
+def _nested_class(info: TypeInfo, raw: Any) -> type[ConfigsMarker] | None:
+    if isinstance(raw, ConfigsMarker):
         return type(raw)
-    if raw is MISSING and info.cls is not None and issubclass(info.cls, BaseConfigs):
+    if raw is MISSING and info.cls is not None and issubclass(info.cls, ConfigsMarker):
         return info.cls
     return None
 

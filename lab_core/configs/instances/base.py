@@ -8,6 +8,8 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lab_core.configs.classes.declarations import Declarations, Option, read_class, registered
+from lab_core.configs.classes.marker import ConfigsMarker, declares_items
+from lab_core.configs.classes.spec import spec_of
 from lab_core.configs.instances.items import ItemAttribute, key_of
 from lab_core.configs.instances.state import State
 from lab_core.configs.schema.suggest import did_you_mean
@@ -35,7 +37,7 @@ class _ConfigsMeta(type):
             local = {k: v for k, v in frame.f_locals.items() if _may_annotate(v)}
             own.local_scope = {**local, name: cls}
         type.__setattr__(cls, "_lab_own", own)
-        if bases:
+        if declares_items(cls):
             taken = _RESERVED.intersection(own.names())
             if taken:
                 first = sorted(taken)[0]
@@ -44,7 +46,7 @@ class _ConfigsMeta(type):
                 )
             for base in cls.__mro__[1:]:
                 # a plain mixin declares items too
-                if not isinstance(base, _ConfigsMeta) and base is not object:
+                if declares_items(base) and not isinstance(base, _ConfigsMeta):
                     cls._install(read_class(base).names())
             cls._install(own.names())
         registered()
@@ -65,7 +67,7 @@ class _ConfigsMeta(type):
             registered()
 
 
-class BaseConfigs(metaclass=_ConfigsMeta):
+class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
     """The base of every config class.
 
     Annotated or assigned public attributes are items. `Configs.item` is the item, for `calc` and its
@@ -90,8 +92,6 @@ class BaseConfigs(metaclass=_ConfigsMeta):
         attributes = vars(self)
         state = attributes.get("_lab_own_state")
         if state is None:
-            from lab_core.configs.classes.spec import spec_of
-
             state = State(spec_of(type(self)), self)
             attributes["_lab_own_state"] = state
         return state
@@ -104,6 +104,9 @@ class BaseConfigs(metaclass=_ConfigsMeta):
                 hint = did_you_mean(name, known)
                 raise ConfigError([Violation(name, f"unknown config {name!r}{hint}")])
             object.__setattr__(self, name, value)
+
+    def _lab_given(self) -> dict[str, Any]:
+        return self._lab_state.given()
 
     def __deepcopy__(self, memo: object) -> Self:
         """Return the same instance: a copied model still belongs to its configs."""

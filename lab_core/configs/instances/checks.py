@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
-from lab_core.configs.classes.spec import Source, Spec
+from lab_core.configs.classes.recipe import ItemRecipe
+from lab_core.configs.classes.spec import Spec
+from lab_core.configs.instances.base import BaseConfigs
 from lab_core.configs.instances.state import State
 from lab_core.configs.schema.plain import is_plain
 from lab_core.errors import ConfigError, Violation
@@ -40,12 +42,12 @@ class _ScratchState(State):
             raise _NotPlain(key)
         return value
 
-    def _adopt(self, key: str, source: Source, value: Any) -> Any:
+    def _adopt(self, key: str, source: ItemRecipe, value: Any) -> Any:
         """Adopt a copy: the real instance goes to the real configs."""
         if source.nested is None or not isinstance(value, source.nested):
             return value
-        copied = value.__new__(type(value))
-        copied._lab_state.assigned.update(value._lab_state.given())
+        copied = cast(BaseConfigs, value.__new__(type(value)))
+        copied._lab_state.assigned.update(value._lab_given())
         return super()._adopt(key, source, copied)
 
     def leaves(self) -> str:
@@ -67,7 +69,7 @@ def run_checks(
     problems: list[Violation] = []
     if not spec.checks:
         return problems
-    root = spec.cls.__new__(spec.cls)
+    root = cast(BaseConfigs, spec.cls.__new__(spec.cls))
     state = _ScratchState(spec, root)
     state.broken = broken
     state.seen = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
+from lab_core.configs.classes.marker import ConfigsMarker
+from lab_core.configs.classes.spec import spec_of
+from lab_core.configs.instances.state import Instance
 from lab_core.configs.schema.suggest import did_you_mean
 from lab_core.errors import ConfigError, Violation
-
-if TYPE_CHECKING:
-    from lab_core.configs.instances.base import BaseConfigs
 
 
 class Item:
@@ -20,15 +20,13 @@ class Item:
 
     __slots__ = ("_owner", "key")
 
-    def __init__(self, owner: type[BaseConfigs], key: str) -> None:
+    def __init__(self, owner: type[ConfigsMarker], key: str) -> None:
         self._owner = owner
         self.key = key
 
     def __getattr__(self, name: str) -> Item:
         if name.startswith("_"):
             raise AttributeError(name)
-        from lab_core.configs.classes.spec import spec_of
-
         known = spec_of(self._owner).schema.keys()
         key = f"{self.key}.{name}"
         if key not in known:
@@ -56,15 +54,15 @@ class ItemAttribute:
         self.name = name
 
     @overload
-    def __get__(self, conf: None, owner: type[BaseConfigs]) -> Item: ...
+    def __get__(self, conf: None, owner: type[ConfigsMarker]) -> Item: ...
     @overload
-    def __get__(self, conf: BaseConfigs, owner: type[BaseConfigs]) -> Any: ...
-    def __get__(self, conf: BaseConfigs | None, owner: type[BaseConfigs]) -> Any:
+    def __get__(self, conf: Instance, owner: type[ConfigsMarker]) -> Any: ...
+    def __get__(self, conf: Instance | None, owner: type[ConfigsMarker]) -> Any:
         if conf is None:
             return Item(owner, self.name)
         return conf._lab_state.read(conf._lab_prefix + self.name)
 
-    def __set__(self, conf: BaseConfigs, value: object) -> None:
+    def __set__(self, conf: Instance, value: object) -> None:
         conf._lab_state.assign(conf._lab_prefix + self.name, value)
 
 

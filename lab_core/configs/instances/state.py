@@ -11,17 +11,15 @@ import inspect
 import threading
 from collections.abc import Iterator, Mapping
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, cast
 
 from lab_core.configs.classes.annotations import MISSING
 from lab_core.configs.classes.build import build
-from lab_core.configs.classes.spec import BoundOption, Source, Spec, merged
+from lab_core.configs.classes.marker import ConfigsMarker
+from lab_core.configs.classes.recipe import BoundOption, ItemRecipe
+from lab_core.configs.classes.spec import Spec, merged
 from lab_core.configs.schema.choices import Choice, Chooser
 from lab_core.errors import ConfigError, Violation
-
-if TYPE_CHECKING:
-    from lab_core.configs.instances.base import BaseConfigs
-
 
 _NOT_NEEDED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
@@ -63,6 +61,15 @@ class _Stack(threading.local):
 _stack = _Stack()
 
 
+class Instance(Protocol):
+    """What a state knows of the config instances that show it."""
+
+    _lab_prefix: str
+
+    @property
+    def _lab_state(self) -> State: ...
+
+
 class State:
     """What one config instance was given, has computed, and read on the way.
 
@@ -75,7 +82,7 @@ class State:
         observer: told of each item that is computed.
     """
 
-    def __init__(self, spec: Spec, root: BaseConfigs) -> None:
+    def __init__(self, spec: Spec, root: Instance) -> None:
         self.spec = spec
         self.overrides: dict[str, Any] = {}
         self.assigned: dict[str, Any] = {}
@@ -83,7 +90,7 @@ class State:
         self.reads: dict[str, tuple[str, ...]] = {}
         self.run_order: tuple[str, ...] = ()
         self.observer: Observer | None = None
-        self._views: dict[str, BaseConfigs] = {"": root}
+        self._views: dict[str, Instance] = {"": root}
         self._chooser: Chooser | None = None
         self._readers: dict[str, str] = {}
         self._lock = threading.RLock()  # guards computing: a function runs once, in one thread
@@ -167,11 +174,11 @@ class State:
             self._readers[key] = frames[-1].key
         return value
 
-    def view(self, prefix: str) -> BaseConfigs:
+    def view(self, prefix: str) -> Instance:
         """Return the configs under a prefix."""
         if prefix in self._views:
             return self._views[prefix]
-        nested: BaseConfigs = self.read(prefix[:-1])
+        nested: Instance = self.read(prefix[:-1])
         return nested
 
     def _compute(self, key: str) -> Any:
@@ -216,7 +223,7 @@ class State:
         finally:
             observer.end(key, is_done=key in self.values)
 
-    def _without_function(self, key: str, source: Source, choice: Choice) -> Any:
+    def _without_function(self, key: str, source: ItemRecipe, choice: Choice) -> Any:
         if choice.source == "built":
             if source.nested is not None:
                 return source.nested()
@@ -242,7 +249,7 @@ class State:
             return source.nested.__new__(source.nested) if is_default else value
         return self._converted(source, value)
 
-    def _converted(self, source: Source, value: Any) -> Any:
+    def _converted(self, source: ItemRecipe, value: Any) -> Any:
         convert, cls = source.info.convert, source.info.cls
         if convert is not None and value is not None and not (cls and isinstance(value, cls)):
             return convert(value)
@@ -289,16 +296,17 @@ class State:
             raise ConfigError([Violation(bound.keys[0], sentence)])
         return list(result)
 
-    def _adopt(self, key: str, source: Source, value: Any) -> Any:
+    def _adopt(self, key: str, source: ItemRecipe, value: Any) -> Any:
         """Make a nested config instance part of this one."""
         assert source.nested is not None
         if not isinstance(value, source.nested):
             return value
         prefix = key + "."
-        own = value._lab_state
+        nested = cast(Instance, value)
+        own = nested._lab_state
         if own is self:
             return value
-        if value._lab_prefix:
+        if nested._lab_prefix:
             raise ConfigError([Violation(key, f"what {key!r} is set to belongs to other configs")])
         if own.values:
             read = ", ".join(own.values)
@@ -313,11 +321,11 @@ class State:
         attributes = vars(value)
         attributes["_lab_own_state"] = self
         attributes["_lab_prefix"] = prefix
-        self._views[prefix] = value
+        self._views[prefix] = nested
         self._chooser = None
         return value
 
-    def _respecify(self, key: str, cls: type[BaseConfigs]) -> None:
+    def _respecify(self, key: str, cls: type[ConfigsMarker]) -> None:
         """Take over the items of a subclass of the nested class that was declared."""
         self.spec = merged(self.spec.cls, {**self.spec.substitutes, key: cls})
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lab_core.configs.schema.schema import Aggregate, Schema, SchemaItem
 from lab_core.errors import ConfigError, Violation
 
-Source = Literal["override", "assigned", "default", "aggregate", "option", "built", "missing"]
+ValueSource = Literal["override", "assigned", "default", "aggregate", "option", "built", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Choice:
         aggregate: the aggregate that decided.
     """
 
-    source: Source
+    source: ValueSource
     option: str | None = None
     value: Any = None
     has_value: bool = False
@@ -78,7 +78,7 @@ class Chooser:
         return Choice("missing" if item.required else "built")
 
     def _given(
-        self, item: SchemaItem, value: Any, source: Source, aggregate: Aggregate | None = None
+        self, item: SchemaItem, value: Any, source: ValueSource, aggregate: Aggregate | None = None
     ) -> Choice:
         if isinstance(value, str) and value in item.options:
             # an aggregate's name that is no function's stands for itself

@@ -1,0 +1,37 @@
+"""How one item of a merged class gets its value when it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab_core.configs.classes.annotations import MISSING, TypeInfo
+from lab_core.configs.classes.build import Build
+from lab_core.configs.classes.declarations import Option
+from lab_core.configs.classes.marker import ConfigsMarker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundOption:
+    """An option, and where in the tree of configs it was registered."""
+
+    option: Option
+    prefix: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def bind(cls, option: Option, prefix: str = "") -> BoundOption:
+        """Return the option with the full keys of what it computes."""
+        return cls(option, prefix, tuple(prefix + target for target in option.targets))
+
+
+@dataclass(slots=True, eq=False)
+class ItemRecipe:
+    """How one item gets its value at run time."""
+
+    info: TypeInfo
+    prefix: str
+    raw: Any = MISSING
+    options: dict[str, BoundOption] = field(default_factory=dict)
+    build: Build | None = None
+    nested: type[ConfigsMarker] | None = None
