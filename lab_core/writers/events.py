@@ -15,12 +15,9 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-from lab_core.writers import event_rows
 from lab_core.writers.base import Batch, HistogramPoint, HparamValue, ImagePoint, ScalarGroup
-from lab_core.writers.records import Octets
 from lab_core.writers.summaries import histogram
 
-_FEW = 6  # so few scalars are made faster one by one
 _COLORSPACES = {1: 1, 3: 3, 4: 4}  # number of channels -> grey, RGB, RGBA
 _STATUS = {
     "completed": api_pb2.STATUS_SUCCESS,
@@ -29,14 +26,11 @@ _STATUS = {
 }
 
 
-def of_batch(batch: Batch) -> list[bytes | Octets]:
-    """Return a batch as events, one for each step of scalars measured together.
-
-    An event is bytes; many of one size are uint8 [events, octets].
-    """
-    out: list[bytes | Octets] = []
+def of_batch(batch: Batch) -> list[bytes]:
+    """Return a batch as events, one for each step of scalars measured together."""
+    out: list[bytes] = []
     for group in batch.groups():
-        out += _scalars(group) if len(group.steps) < _FEW else event_rows.blocks(group)
+        out += _scalars(group)
     out += [_event(h.step, h.time, [_histogram(h)]) for h in batch.histograms]
     for at in batch.indexed:
         spread = histogram(at.name, at.step, at.time, list(at.values))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from lab_core.errors import SettingsError
 from lab_core.writers.base import Batch, HparamValue
 
 if TYPE_CHECKING:
-    from lab_core.writers.records import Octets, RecordFile
+    from lab_core.writers.records import RecordFile
 
 _counter = itertools.count()  # two files of one process in one second differ by it
 
@@ -60,14 +61,15 @@ class TensorboardWriter:
             self._file.close()
             self._file = None
 
-    def _append(self, records: Sequence[bytes | Octets]) -> None:
+    def _append(self, records: Sequence[bytes]) -> None:
         if self._file is None:
             self._file = self._create()
         self._file.append(records)
 
     def _create(self) -> RecordFile:
         events = _events()
-        from lab_core.writers.records import RecordFile
+        with _named_extra():
+            from lab_core.writers.records import RecordFile
 
         self._folder.mkdir(parents=True, exist_ok=True)
         now = time.time()
@@ -81,10 +83,16 @@ class TensorboardWriter:
 
 def _events() -> ModuleType:
     """Import what needs tensorboard, only when there is something to write."""
-    try:
+    with _named_extra():
         from lab_core.writers import events
+    return events
+
+
+@contextlib.contextmanager
+def _named_extra() -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise SettingsError(
             f"the tensorboard writer needs tensorboard ({error}): pip install 'lab-train[server]'"
         ) from error
-    return events
