@@ -59,7 +59,7 @@ class Experiment:
         keep_last: how many of the newest checkpoints are kept; None keeps all.
         keep_best: keep the checkpoint at which a metric was best, too.
         checkpoint_interval: steps between checkpoints, inside iterations too; None for none.
-        write_interval_s: time between two batches to the writers.
+        write_interval_s: longest time between two batches to the writers; the first come sooner.
         is_git_recorded: record the state of the git repository around the script.
     """
 

@@ -22,13 +22,14 @@ from lab_core.tracker import values as held
 from lab_core.tracker.aggregate import Aggregator, Entry, Record
 from lab_core.tracker.forms import checked_step, named_values
 from lab_core.tracker.indicators import Indicator, Kind, Registry, checked_name
+from lab_core.tracker.pace import Pace
 from lab_core.tracker.worker import Worker
 from lab_core.writers.base import HparamValue, Writer
 from lab_core.writers.multi import MultiWriter
 
 _log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.05
+INTERVAL_S = 0.2
 CLOSE_TIMEOUT_S = 10.0
 _MAX_BACKLOG = 100_000
 
@@ -52,7 +53,8 @@ class Tracker:
 
     Args:
         writers: who gets the batches.
-        interval_s: the time between two batches; the first comes at once.
+        interval_s: the longest time between two batches while metrics come fast; after a pause the next
+            one comes at once.
         get_step: what `save()` without a step takes; the loop's global step unless given.
         on_failure: called, once for each writer, with its name and its first error.
 
@@ -224,7 +226,9 @@ class Tracker:
         self._hparams = dict(hparams or {})
         if not self._writer.writers:
             return
-        worker = Worker(self._write, lambda: bool(self._records), self._finish, self._interval_s)
+        worker = Worker(
+            self._write, lambda: bool(self._records), self._finish, Pace(self._interval_s)
+        )
         worker.start()
         self._worker = worker
         worker.notify()

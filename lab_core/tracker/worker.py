@@ -1,4 +1,4 @@
-"""The thread that writes: it wakes for the first record, then works at an interval, and sleeps when idle."""
+"""The thread that writes: it wakes for the first record, works at a pace, and sleeps when idle."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import threading
 import time
 from collections.abc import Callable
 
+from lab_core.tracker.pace import Pace
+
 
 class Worker:
-    """Calls `work` in a thread of its own, soon after `notify` and at most once in an interval.
+    """Calls `work` in a thread of its own, soon after `notify`, at its pace.
 
     Args:
-        work: writes all there is, and says whether there was any; called from the thread alone,
-            and must not raise.
+        work: writes all there is; called from the thread alone, and must not raise.
         has_work: tells whether there is something to write.
         finish: called last, from the same thread.
-        interval_s: the least time between two calls of `work`.
+        pace: says when to call `work` again while there is always something to write.
     """
 
     def __init__(
         self,
-        work: Callable[[], bool],
+        work: Callable[[], object],
         has_work: Callable[[], bool],
         finish: Callable[[], None],
-        interval_s: float,
+        pace: Pace,
     ) -> None:
         self._work = work
         self._has_work = has_work
         self._finish = finish
-        self._interval_s = interval_s
+        self._pace = pace
         # Read by the training thread without a lock: a wake-up too many does no harm.
         self.is_idle = True
         self._wake = threading.Event()  # there is something to write
@@ -71,26 +72,22 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait()
+        is_last = False
+        while not is_last:
+            if not self._has_work() and not self._urgent.is_set():
+                self._wake.wait()
             self._wake.clear()
             self.is_idle = False
-            while True:
-                # Cleared before the counts are read: who asks after that sets it again.
-                self._urgent.clear()
-                is_last = self._is_closing
-                with self._done:
-                    wanted = self._num_wanted
-                did_something = self._work()
-                with self._done:
-                    self._num_done = wanted
-                    self._done.notify_all()
-                if is_last:
-                    self._finish()
-                    return
-                if not did_something:
-                    self.is_idle = True
-                    if not self._has_work():  # looked at again: it may have come before is_idle
-                        break
-                    self.is_idle = False
-                self._urgent.wait(self._interval_s)
+            self._urgent.wait(self._pace.wait_s(time.monotonic()))
+            # Cleared before the counts are read: who asks after that sets it again.
+            self._urgent.clear()
+            is_last = self._is_closing
+            with self._done:
+                wanted = self._num_wanted
+            self._pace.written(time.monotonic())
+            self._work()
+            with self._done:
+                self._num_done = wanted
+                self._done.notify_all()
+            self.is_idle = True  # before has_work is asked: what comes after that wakes the thread
+        self._finish()

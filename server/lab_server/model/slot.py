@@ -54,4 +54,4 @@ def parse_slots(text: str) -> tuple[Slot, ...]:
 
 def num_threads_each(num_slots: int) -> int:
     """Return a trainer's share of the CPU threads that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)) // num_slots)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, num_slots))

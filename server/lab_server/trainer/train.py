@@ -25,7 +25,6 @@ from lab_server.trainer.outbox import Outbox, SpoolMetrics
 from lab_server.trainer.watcher import Watcher
 
 _DEFAULT_WRITERS = ("sqlite", "tensorboard")
-_WRITE_INTERVAL_S = 0.02
 _MAX_REASON_CHARS = 1000
 
 
@@ -90,7 +89,6 @@ class _Attempt:
             tags=spec.tags,
             run_id=spec.run_id,
             folder=spec.folder,
-            write_interval_s=_WRITE_INTERVAL_S,
             is_git_recorded=False,  # the repository around the server is not the experiment's
         )
         self._watcher = Watcher(folder, outbox, log_offset=log_offset)
