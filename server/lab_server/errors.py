@@ -1,4 +1,4 @@
-"""What the service refuses, and why. One interceptor maps these to a status."""
+"""Errors of the service; one interceptor maps them to statuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NotFound(ServiceError):
 
     Attributes:
         resource: "run", "experiment", "checkpoint" or "artifact".
-        name: what the caller called it.
+        name: the name that the caller gave.
     """
 
     def __init__(self, resource: str, name: str, hint: str = "") -> None:
@@ -29,7 +29,7 @@ class NotFound(ServiceError):
 
 
 class InvalidRequest(ServiceError):
-    """Fields of a request, other than config items, are not what they must be: all of them at once."""
+    """Fields of a request, other than config items, are invalid; has all of them."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__(tuple(violations))
@@ -44,11 +44,11 @@ class Unauthenticated(ServiceError):
 
 
 class PermissionDenied(ServiceError):
-    """The caller is known, and may not do this."""
+    """The caller is known and may not do this."""
 
 
 class LimitReached(ServiceError):
-    """The caller has as many of something as one may have."""
+    """A limit per principal is reached."""
 
 
 class InvalidState(ServiceError):
@@ -60,18 +60,18 @@ class AlreadyExists(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """As many runs wait as may."""
+    """The queue has reached its limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"the queue is full: {self.limit} runs wait already; try again when one has started"
+        return f"the queue is full: {self.limit} runs are waiting; try again when one has started"
 
 
 class Unavailable(ServiceError):
-    """The server cannot do this now, but will: it starts, or it stops."""
+    """The server cannot do this now: it is starting or stopping."""
 
 
 class StoreError(LabError):

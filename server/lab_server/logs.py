@@ -9,18 +9,18 @@ from typing import Any, TextIO
 import structlog
 
 RUNS = "lab_server.runs"
-"""The logger of changes of runs' states."""
+"""The logger of lines about runs, which are not bound to a call."""
 
 _SECRETS = frozenset({"token", "authorization", "password", "secret", "key"})
 
 
 def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Make every logger, also those of libraries, write lines of one form.
+    """Configure all loggers, including those of libraries, to write lines of one format.
 
     Args:
         log_format: "human", "json", or "auto": human on a terminal.
-        level: the least grave line that is written: "debug", "info", "warning" or "error".
-        stream: where to; stderr unless told.
+        level: the minimum level: "debug", "info", "warning" or "error".
+        stream: the target, stderr by default.
     """
     stream = stream or sys.stderr
     is_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
@@ -66,19 +66,19 @@ def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
 
 
 def bind_call(logger: Any, method: str, event: Any) -> Any:
-    """Add what a call bound, but to lines of runs: their tasks may have begun in a call long over."""
+    """Add the call's context, except to lines about runs: their tasks outlive the call that began them."""
     if logger.name == RUNS:
         return event
     return structlog.contextvars.merge_contextvars(logger, method, event)
 
 
 def in_order(_logger: object, _method: str, event: Any) -> Any:
-    """Put first what every line has."""
+    """Put timestamp, level and event first."""
     return {name: event[name] for name in ("timestamp", "level", "event") if name in event} | event
 
 
 def hide_secrets(_logger: object, _method: str, event: Any) -> Any:
-    """Replace values whose names say that they are secret."""
+    """Replace values whose names mark them as secret."""
     for name in event:
         if name.lower() in _SECRETS:
             event[name] = "***"

@@ -16,7 +16,7 @@ import pytest_asyncio
 from lab_server.errors import StoreError
 from lab_server.executors.local import LocalExecutor
 from lab_server.model.run import Run, RunOptions, RunParent, RunState
-from lab_server.supervisor import attempt, journal
+from lab_server.supervisor import attempt, live_runs
 from tests.runs.rig import Gate, Points, Rig, becomes_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -95,7 +95,7 @@ async def test_retries_used_up_fail_the_run_with_the_reason(rig: Rig) -> None:
     run = await rig.ended(await rig.start(kill_at=[5] * 9))
     assert (run.state, run.attempt) == (RunState.FAILED, 3)
     assert "the trainer of attempt 3 died: it was killed by SIGKILL" in run.reason
-    assert run.reason.endswith("it was tried 3 times")
+    assert run.reason.endswith("gave up after 3 attempts")
 
 
 async def test_a_run_says_how_often_it_may_be_tried_again(rig: Rig) -> None:
@@ -122,7 +122,7 @@ async def test_a_trainer_that_hangs_is_ended_and_tried_again(
     await rig.restart(stall_timeout_s=2.5)
     run = await rig.ended(await rig.start(hang_at=[25]))
     states = await rig.kinds(run, "state")
-    assert any("no sign of life for 2.5 s" in state.reason for state in states)
+    assert any("made no progress for 2.5 s" in state.reason for state in states)
     assert await truncates(rig, run) == [20]
     await assert_same(rig, run, undisturbed)
 
@@ -470,7 +470,7 @@ async def test_a_store_that_refuses_for_a_while_loses_nothing(
     rig: Rig, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch, first_refused: int
 ) -> None:
     monkeypatch.setattr(attempt, "_STORE_RETRY_S", 0.01)
-    monkeypatch.setattr(journal, "_RETRY_S", 0.01)
+    monkeypatch.setattr(live_runs, "_RETRY_S", 0.01)
     run = await rig.create()
     real = rig.store.commit
     num_calls = 0

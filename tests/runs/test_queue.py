@@ -58,7 +58,7 @@ def test_a_full_queue_says_its_limit() -> None:
     queue = RunQueue(limit=1)
     queue.check_room()
     queue.add(waiting("a", 1))
-    with pytest.raises(QueueFull, match="1 runs wait already"):
+    with pytest.raises(QueueFull, match="1 runs are waiting"):
         queue.check_room()
 
 
@@ -87,7 +87,7 @@ async def test_a_run_that_waits_says_its_place(make_rig: Callable[..., Any]) -> 
     run = await rig.start()
     run = await rig.supervisor.get(run.id)
     assert run.state is RunState.QUEUED
-    assert run.reason == "waits for a slot, place 2 of 2 in the queue"
+    assert run.reason == "waits for a slot, position 2 of 2 in the queue"
     assert rig.supervisor.queue_position(run.id) == 2
 
 

@@ -50,7 +50,7 @@ async def test_a_run_that_waits_is_cancelled_at_once(make_rig: Callable[..., Any
     run = await rig.start()
     stopped = await rig.supervisor.stop(run.id, checkpoint=True)
     assert (stopped.state, stopped.attempt) == (RunState.STOPPED, 0)
-    assert stopped.reason == "stopped on request while it waited"
+    assert stopped.reason == "stopped on request while it was queued"
     assert rig.supervisor.queue_length() == 0
     again = await rig.supervisor.start(run.id, resume=True)
     assert again.state is RunState.QUEUED

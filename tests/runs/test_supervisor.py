@@ -85,14 +85,14 @@ async def test_a_run_starts_only_once(rig: Rig) -> None:
 
 async def test_an_ended_run_cannot_be_stopped(rig: Rig) -> None:
     run = await rig.ended(await rig.start())
-    with pytest.raises(InvalidState, match="COMPLETED already"):
+    with pytest.raises(InvalidState, match="already COMPLETED"):
         await rig.supervisor.stop(run.id, checkpoint=True)
 
 
 async def test_a_run_is_found_by_a_prefix_that_only_it_has(rig: Rig) -> None:
     first, second = await rig.create(), await rig.create()
     assert (await rig.supervisor.get(first.id[:-1])).id == first.id
-    with pytest.raises(NotFound, match="several begin so"):
+    with pytest.raises(NotFound, match="several runs begin with it"):
         await rig.supervisor.get(first.id[:6])
     with pytest.raises(NotFound):
         await rig.supervisor.get("nothing")
@@ -186,7 +186,7 @@ async def test_a_caller_that_goes_away_leaves_no_half_of_a_run(rig: Rig) -> None
 async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
     run = await rig.ended(await rig.start(is_endless=True, options=RunOptions(max_runtime_s=0.5)))
     assert run.state is RunState.STOPPED
-    assert run.reason == "stopped: it has trained for its max_runtime of 0.5 s"
+    assert run.reason == "stopped: it reached its max_runtime of 0.5 s"
     assert run.checkpoint_step == run.step > 0
 
 

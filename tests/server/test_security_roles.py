@@ -238,5 +238,5 @@ def test_a_file_of_something_else_fails_at_start(
     path = tmp_path / "tokens.json"
     TokenFile(path).create("ada", Role.ADMIN)
     path.write_text(damage(path.read_text()))
-    with pytest.raises(SettingsError, match="is no file of `lab-server tokens`"):
+    with pytest.raises(SettingsError, match="is not a token file of `lab-server tokens`"):
         Tokens(path)

@@ -179,7 +179,7 @@ def test_certs_of_nonsense_are_a_sentence(tmp_path: Path, arguments: list[str]) 
 @pytest.mark.parametrize("broken", ["server.crt", "server.key"])
 def test_files_that_are_no_pair_fail_at_start(folder: Path, broken: str) -> None:
     (folder / broken).write_text("nothing")
-    with pytest.raises(SettingsError, match="no certificate with its key"):
+    with pytest.raises(SettingsError, match="not a certificate and its key"):
         Certificates(folder / "server.crt", folder / "server.key")
 
 

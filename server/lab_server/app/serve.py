@@ -1,4 +1,4 @@
-"""The server assembled: what is started in which order, and how it ends."""
+"""Starts the server's parts in order, and stops them on a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: If something cannot be used as it is set: a port, a folder, a certificate.
+        SettingsError: If a setting cannot be used: a port, a folder, a certificate.
         StoreError: If the store cannot be opened.
     """
     settings = loaded.settings
@@ -44,9 +44,9 @@ def _check(loaded: Loaded, slots: Sequence[Slot]) -> None:
     """Compare the settings with the machine, before anything is started."""
     problems = []
     if missing := missing_gpus(slots):
-        problems.append(f"{loaded.said('slots')} {missing}")
+        problems.append(f"{loaded.as_written('slots')} {missing}")
     problems += [
-        f"{loaded.said('experiments')} names {source}, but {missing}"
+        f"{loaded.as_written('experiments')} names {source}, but {missing}"
         for source in loaded.settings.experiments
         if (missing := missing_source(source))
     ]
@@ -69,27 +69,27 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
     async with AsyncExitStack() as stack:
-        # First of all, so that it imports torch on its own while we go on, and before gRPC's threads.
+        # First: its process imports torch meanwhile, and must start before gRPC's threads do.
         executor = LocalExecutor(
             slots, experiments=settings.experiments, thread_wait=settings.thread_wait
         )
         stack.push_async_callback(executor.close)
-        # Only now, and not at the top: they take as long to import as everything else together.
+        # Imported here, as they take as long to import as everything else together.
         from lab_server.app.wiring import open_server
 
         server = await stack.enter_async_context(open_server(settings, executor))
-        gc.freeze()  # what is there now stays: no need to look at it again
+        gc.freeze()  # what exists now stays: it need not be collected
         gc.enable()
         print(  # noqa: T201 - the one line on stdout, which scripts wait for
             f"lab-server ready grpc={server.grpc_address} http={server.http_address}", flush=True
         )
         await asked_to_end.wait()
         _log.info("stopping", trainers=settings.on_shutdown)
-        # A second signal ends it at once, whatever hangs.
+        # A second signal exits at once, whatever hangs.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _leave_at_once)
 
 
 def _leave_at_once() -> None:
-    _log.warning("ended by a second signal")
+    _log.warning("exiting at once after a second signal")
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The Prometheus series of DESIGN section 9, made at each scrape from what lives at that moment."""
+"""The Prometheus series, computed at each scrape from the live state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab_server.executors.protocol import Executor, Usage
 from lab_server.http.gpu_gauges import Devices
 from lab_server.model.run import Run, RunState, TrainerProcess
 from lab_server.store import Store
-from lab_server.supervisor.protocol import Supervision
+from lab_server.supervisor.protocol import RunControl
 
 # A run that tracks every parameter of a large model must not fill Prometheus.
 MAX_METRICS_OF_A_RUN = 500
@@ -25,16 +25,13 @@ _RUN = ("experiment", "run")
 
 
 class Exporter:
-    """Gives the text of /metrics.
-
-    A run has series while it has a process: their number depends on the slots, not on history.
-    """
+    """Renders /metrics. Only runs with a process have series: their number is bounded by the slots."""
 
     def __init__(
         self,
         registry: CollectorRegistry,
         *,
-        supervisor: Supervision,
+        supervisor: RunControl,
         store: Store,
         executor: Executor,
         devices: Devices,
@@ -49,7 +46,7 @@ class Exporter:
         ProcessCollector(registry=registry)
 
     async def scrape(self, accept: str = "") -> tuple[bytes, str]:
-        """Return the exposition and its content type, in the format that the scraper accepts."""
+        """Return the exposition in a format that the scraper accepts, and its content type."""
         live = [run.process for run in self._supervisor.live() if run.process]
         self._live.usages = await self._executor.usages(live)
         self._live.counts = await self._store.counts()
@@ -58,18 +55,18 @@ class Exporter:
 
 
 class LiveState(Collector):
-    """Makes the series of runs, queue, slots, devices and disk."""
+    """Collects the series of runs, queue, slots, devices and disk."""
 
-    def __init__(self, supervisor: Supervision, devices: Devices, home: Path) -> None:
+    def __init__(self, supervisor: RunControl, devices: Devices, home: Path) -> None:
         self._supervisor = supervisor
         self._devices = devices
         self._home = home
-        # What the event loop had to fetch for this scrape.
+        # Fetched by `scrape`, as collect() cannot await.
         self.counts: Mapping[RunState, int] = {}
         self.usages: Mapping[TrainerProcess, Usage] = {}
 
     def describe(self) -> Iterable[Metric]:
-        """Name nothing in advance, so that registering does not collect."""
+        """Describe nothing, so that registering does not collect."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -82,66 +79,74 @@ class LiveState(Collector):
     def _service(self) -> Iterator[Metric]:
         yield _gauge(
             "lab_server_info",
-            "1, with the server's version.",
+            "Always 1; the label has the server's version.",
             [((lab_server.__version__,), 1)],
             ("version",),
         )
         yield _gauge(
             "lab_runs",
-            "Runs in each state.",
+            "Number of runs by state.",
             [((state.value,), self.counts.get(state, 0)) for state in RunState],
             ("state",),
         )
         yield _gauge(
             "lab_queue_length",
-            "Runs that wait for a slot.",
+            "Number of runs waiting for a slot.",
             [((), self._supervisor.queue_length())],
         )
         yield _gauge(
-            "lab_queue_limit", "Most runs that may wait.", [((), self._supervisor.queue_limit)]
+            "lab_queue_limit",
+            "Largest number of runs that may wait.",
+            [((), self._supervisor.queue_limit)],
         )
         slots = self._supervisor.slots()
         busy = sum(bool(run_id) for _, run_id in slots)
         yield _gauge(
             "lab_slots",
-            "Places in which a run can train.",
+            "Slots, each of which trains one run, by state.",
             [(("busy",), busy), (("free",), len(slots) - busy)],
             ("state",),
         )
         disk = shutil.disk_usage(self._home)
-        yield _gauge("lab_home_size_bytes", "Size of the disk of LAB_HOME.", [((), disk.total)])
         yield _gauge(
-            "lab_home_free_bytes", "Free space on the disk of LAB_HOME.", [((), disk.free)]
+            "lab_home_size_bytes", "Size of the file system of LAB_HOME.", [((), disk.total)]
+        )
+        yield _gauge(
+            "lab_home_free_bytes", "Free space on the file system of LAB_HOME.", [((), disk.free)]
         )
 
     def _runs(self, runs: list[Run]) -> Iterator[Metric]:
         def each(name: str, text: str, value: Callable[[Run], float]) -> Metric:
             return _gauge(name, text, [(_labels(run), value(run)) for run in runs], _RUN)
 
-        yield each("lab_run_step", "Global step that the run has reached.", lambda r: r.step)
+        yield each("lab_run_step", "Current global step of the run.", lambda r: r.step)
         yield each(
             "lab_run_steps",
-            "Step at which the run will end, 0 if unknown.",
+            "Step at which the run ends, 0 if unknown.",
             lambda r: r.total_steps,
         )
-        yield each("lab_run_progress_ratio", "Part of its steps that the run has done.", _progress)
         yield each(
-            "lab_run_steps_per_second", "Speed over the last seconds.", lambda r: r.steps_per_second
+            "lab_run_progress_ratio", "Fraction of the run's steps that are done.", _progress
+        )
+        yield each(
+            "lab_run_steps_per_second",
+            "Training speed over the last seconds.",
+            lambda r: r.steps_per_second,
         )
         yield each("lab_run_attempt", "Number of the run's current attempt.", lambda r: r.attempt)
         yield each(
             "lab_run_start_time_seconds",
-            "When the run began to train, in seconds since 1970.",
+            "Unix time at which the run started to train.",
             lambda r: r.start_time_ns / 1e9,
         )
         yield each(
             "lab_event_lag_seconds",
-            "Age of the oldest event that the trainer wrote and the log has not.",
+            "Age of the oldest event that the trainer wrote and the store does not have yet.",
             lambda r: self._supervisor.lag_s(r.id),
         )
         yield _gauge(
             "lab_run_metric",
-            "Last value of each metric that the run tracks.",
+            "Last value of each metric of the run.",
             [((*_labels(run), name), value) for run in runs for name, value in _metrics(run)],
             (*_RUN, "metric"),
         )

@@ -12,7 +12,7 @@ _LABELS = ("device",)
 
 
 class Devices:
-    """Reads NVML, which needs neither torch nor a CUDA context; no driver, no series."""
+    """Reads NVML, which needs neither torch nor a CUDA context; without a driver there are no series."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -34,11 +34,11 @@ class Devices:
         families = [
             GaugeMetricFamily(name, text, labels=_LABELS)
             for name, text in (
-                ("lab_device_utilization_ratio", "Part of the time in which the GPU computed."),
-                ("lab_device_memory_used_bytes", "Memory of the GPU that is in use."),
-                ("lab_device_memory_size_bytes", "Memory of the GPU."),
-                ("lab_device_temperature_celsius", "Temperature of the GPU."),
-                ("lab_device_power_watts", "Power that the GPU draws."),
+                ("lab_device_utilization_ratio", "Fraction of time in which the GPU was busy."),
+                ("lab_device_memory_used_bytes", "GPU memory in use."),
+                ("lab_device_memory_size_bytes", "Total GPU memory."),
+                ("lab_device_temperature_celsius", "GPU temperature."),
+                ("lab_device_power_watts", "GPU power draw."),
             )
         ]
         for index, handle in enumerate(self._handles):
@@ -60,6 +60,6 @@ class Devices:
         for read in readers:
             try:
                 values.append(read())
-            except nvml.NVMLError:  # not every GPU tells everything
+            except nvml.NVMLError:  # not every GPU reports everything
                 values.append(None)
         return values

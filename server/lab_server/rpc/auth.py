@@ -1,4 +1,4 @@
-"""Who makes the call that is being served, and whether they may."""
+"""Who the caller is, and what it may do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab_server.model.run import Run
 from lab_server.rpc.interceptors import Context
 from lab_server.security.tokens import Tokens
 
-# Each call is a task of its own, and so is what it sets.
+# Each call is a task of its own, with context variables of its own.
 _current: contextvars.ContextVar[Principal] = contextvars.ContextVar("principal", default=ANYBODY)
 _recheck: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar(
     "recheck", default=lambda: None
@@ -22,18 +22,18 @@ _recheck: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar(
 
 
 class Authenticate:
-    """Lets a call pass that brings a token whose role may make it; an Around."""
+    """A CallMiddleware that admits calls whose token has a sufficient role."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
     @contextlib.asynccontextmanager
     async def __call__(self, method: str, context: Context) -> AsyncIterator[None]:
-        """Refuse a call, or serve it in the name of its principal.
+        """Serve a call as its token's principal.
 
         Raises:
             Unauthenticated: Without a valid token.
-            PermissionDenied: If the role may not call the method.
+            PermissionDenied: If its role is too low for the method.
         """
         needed = ROLES.get(method, Role.ADMIN)
         if needed is not None:
@@ -43,8 +43,8 @@ class Authenticate:
                 principal = self._tokens.principal(header)
                 if principal.role < needed:
                     raise PermissionDenied(
-                        f"{principal.name} is {_a(principal.role)} here; "
-                        f"{method.rpartition('/')[2]} needs {_a(needed)}"
+                        f"{principal.name} has the role {principal.role.name.lower()}; "
+                        f"{method.rpartition('/')[2]} needs {needed.name.lower()}"
                     )
                 _current.set(principal)
 
@@ -55,30 +55,30 @@ class Authenticate:
 
 
 def current() -> Principal:
-    """Return who makes the call that is being served."""
+    """Return the principal of the current call."""
     return _current.get()
 
 
 def recheck() -> None:
-    """Check again what was checked at the call's begin; long streams do so now and then.
+    """Repeat the check made when the call began; streams do so with each message.
 
     Raises:
-        Unauthenticated: If the token was revoked or has expired meanwhile.
-        PermissionDenied: If its role is less than it was.
+        Unauthenticated: If the token was revoked or has expired since.
+        PermissionDenied: If its role was lowered below what the method needs.
     """
     _recheck.get()()
 
 
-def must_own(run: Run) -> None:
-    """Let the run's owner pass, and an admin.
+def require_ownership(run: Run) -> None:
+    """Check that the caller owns the run or is an admin.
 
     Raises:
-        PermissionDenied: For everybody else.
+        PermissionDenied: If it is neither.
     """
     principal = current()
     if principal.role < Role.ADMIN and run.owner != principal.name:
         raise PermissionDenied(
-            f"run {run.id} belongs to {run.owner or 'nobody'}; {principal.name} may change own runs only"
+            f"run {run.id} belongs to {run.owner or 'nobody'}; {principal.name} may only change own runs"
         )
 
 
@@ -87,7 +87,3 @@ def _authorization(context: Context) -> str:
         if key == "authorization" and isinstance(value, str):
             return value
     return ""
-
-
-def _a(role: Role) -> str:
-    return f"{'a' if role is Role.VIEWER else 'an'} {role.name.lower()}"

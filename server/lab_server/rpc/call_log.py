@@ -1,4 +1,4 @@
-"""A log line for each call, and what the other lines of a call are bound to."""
+"""One debug line per call, and the request id on every other line of the call."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lab_server.rpc.interceptors import Context
 
 _log = structlog.get_logger("lab_server.call")
 
-# What a client may send to find its call again; anything else gets an id of ours.
+# Request ids that clients may set; anything else gets a random id.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 @contextlib.asynccontextmanager
 async def log_calls(method: str, context: Context) -> AsyncIterator[None]:
-    """Bind the request's id to every line of the call, and tell its end at the level debug; an Around."""
+    """A CallMiddleware that binds the request id to the call's log lines and logs its end at debug."""
     structlog.contextvars.bind_contextvars(
         request=_request_id(context), method=method.rpartition("/")[2]
     )

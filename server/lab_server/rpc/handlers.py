@@ -1,4 +1,4 @@
-"""The table of handlers, made from the service's descriptor: an RPC without a handler is an error."""
+"""The handlers of TrainingService by RPC; an RPC without a handler is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1: NOT_SERVING until the catalogue is there, and while the server drains."""
+"""grpc.health.v1: NOT_SERVING until the catalogue is loaded, and while the server drains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no stubs
     """The state of the server as a whole ("") and of its one service, which are the same.
 
-    Not grpc's own servicer: there the first watcher that leaves takes the others' news along.
+    Not grpc's own servicer: there a watcher that leaves can end the updates of the others.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
 
     @property
     def is_serving(self) -> bool:
-        """True when calls are answered, new runs taken."""
+        """True while new runs are taken."""
         return self._is_serving
 
     def set_serving(self, is_serving: bool) -> None:
-        """Tell the state to who asks and who watches; after `end` there is nothing more to tell."""
+        """Set the state and notify watchers; ignored after `end`."""
         if self._is_over or is_serving == self._is_serving:
             return
         self._is_serving = is_serving
@@ -41,7 +41,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
         changed.set()
 
     def end(self) -> None:
-        """Be NOT_SERVING for good, and end the streams of who watches."""
+        """Become NOT_SERVING for good and end the watchers' streams."""
         self.set_serving(False)
         self._is_over = True
         self._changed.set()
@@ -50,7 +50,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, _context: Context
     ) -> health_pb2.HealthCheckResponse:
-        """Answer the state of a service."""
+        """Return the state of a service."""
         status = self._status(request.service)
         if status == _UNKNOWN:
             raise NotFound("service", request.service[:200])
@@ -59,7 +59,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, _context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Yield the state of a service, and each new one."""
+        """Yield the state of a service, now and after each change."""
         while True:
             changed, is_over = self._changed, self._is_over
             yield health_pb2.HealthCheckResponse(status=self._status(request.service))

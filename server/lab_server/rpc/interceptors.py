@@ -1,4 +1,4 @@
-"""What surrounds every call: one shape for all four kinds of RPC, and errors as statuses."""
+"""Middleware around every call, for all four kinds of RPC, and errors as statuses."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ Handler = Any
 Context = Any
 
 
-class Around(Protocol):
-    """Runs code before and after a call, whatever its kind."""
+class CallMiddleware(Protocol):
+    """Code that runs before and after a call of any kind."""
 
     def __call__(self, method: str, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return what to enter around the call of a method, "/package.Service/Method"."""
+        """Return the context in which to call a method, such as "/package.Service/Method"."""
 
 
-class AroundInterceptor(grpc.aio.ServerInterceptor):
-    """Puts one Around around every call."""
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Runs every call inside of a CallMiddleware."""
 
-    def __init__(self, around: Around) -> None:
-        self._around = around
+    def __init__(self, middleware: CallMiddleware) -> None:
+        self._middleware = middleware
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Return the method's handler, surrounded."""
+        """Return the method's handler, wrapped in the middleware."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return surround(handler, handler_call_details.method, self._around)
+        return wrap(handler, handler_call_details.method, self._middleware)
 
 
 class ParseInterceptor(grpc.aio.ServerInterceptor):
-    """Parses requests where an error of theirs has a status; grpc itself would answer UNKNOWN."""
+    """Parses requests inside of the middleware, so that a bad one gets a status; grpc answers UNKNOWN."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Return the method's handler, which takes bytes now."""
+        """Return the method's handler, which now takes bytes."""
         handler = await continuation(handler_call_details)
         return None if handler is None else _parse_inside(handler)
 
 
-def surround(handler: Handler, method: str, around: Around) -> Handler:
-    """Return a handler that runs inside of what `around` gives."""
+def wrap(handler: Handler, method: str, middleware: CallMiddleware) -> Handler:
+    """Return a handler that runs inside of the middleware's context."""
     behavior = _behavior(handler)
 
     async def call(request: Any, context: Context) -> Any:
-        async with around(method, context):
+        async with middleware(method, context):
             return await _run(behavior, request, context)
 
     return _like(handler, call, handler.request_deserializer)
@@ -75,7 +75,7 @@ def surround(handler: Handler, method: str, around: Around) -> Handler:
 
 @contextlib.asynccontextmanager
 async def errors_as_statuses(method: str, context: Context) -> AsyncIterator[None]:
-    """Answer an error with its status; log what no caller should be able to cause."""
+    """Answer an error with its status; log those that no caller should be able to cause."""
     try:
         yield
     except LabError as error:
@@ -96,7 +96,7 @@ async def errors_as_statuses(method: str, context: Context) -> AsyncIterator[Non
 
 def _internal() -> str:
     request = structlog.contextvars.get_contextvars().get("request", "")
-    return f"internal error in request {request}; the server's log has more"
+    return f"internal error in request {request}; see the server's log"
 
 
 def _parse_inside(handler: Handler) -> Handler:
@@ -106,9 +106,9 @@ def _parse_inside(handler: Handler) -> Handler:
         try:
             return parse(data)
         except Exception:
-            # Protobuf's DecodeError, or what else a deserializer makes of garbage.
+            # Protobuf's DecodeError, or whatever else a deserializer raises.
             raise InvalidRequest(
-                [Violation("", "the request is not the message expected")]
+                [Violation("", "the request is not a valid message of its type")]
             ) from None
 
     async def each(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
@@ -123,7 +123,7 @@ def _parse_inside(handler: Handler) -> Handler:
 
 
 async def _run(behavior: Callable[..., Any], request: Any, context: Context) -> Any:
-    """Run a behaviour of either style; what a generator yields is written to the context."""
+    """Call a behaviour; what a generator yields is written to the context."""
     result = behavior(request, context)
     if inspect.isawaitable(result):
         return await result

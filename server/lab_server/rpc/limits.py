@@ -1,4 +1,4 @@
-"""How much of the server one principal may have at a time."""
+"""Limits per principal: open streams and live runs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Limits:
         """Count a stream while it is open.
 
         Raises:
-            LimitReached: If the principal has as many as one may have.
+            LimitReached: If the principal's limit is reached.
         """
         if self._num_streams[principal.name] >= self._max_streams:
             raise LimitReached(
-                f"{principal.name or 'you'} may have {self._max_streams} streams open; close some first"
+                f"{principal.name or 'you'} may have at most {self._max_streams} streams open; close some first"
             )
         self._num_streams[principal.name] += 1
         try:
@@ -39,16 +39,16 @@ class Limits:
                 del self._num_streams[principal.name]
 
     def check_runs(self, principal: Principal, live: Iterable[Run]) -> None:
-        """Let a principal start one run more.
+        """Check that a principal may start one more run.
 
         Args:
-            live: the runs that wait or train, of whomever.
+            live: all runs that wait or train.
 
         Raises:
-            LimitReached: If so many of the principal wait or train already.
+            LimitReached: If the principal's limit is reached.
         """
         if sum(run.owner == principal.name for run in live) >= self._max_runs:
             raise LimitReached(
-                f"{principal.name or 'you'} may have {self._max_runs} runs waiting or training; "
+                f"{principal.name or 'you'} may have at most {self._max_runs} runs queued or training; "
                 "wait until one has ended"
             )

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 from lab_server.rpc.interceptors import Context
 
-# Series of timestamps beside each counter, which nobody asked for.
+# Otherwise each counter gets a second series with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -20,21 +20,21 @@ _LABELS = ("grpc_service", "grpc_method")
 
 
 class RpcMetrics:
-    """Counts calls and their seconds; an Around for the outermost interceptor."""
+    """Counts calls and their seconds; the outermost CallMiddleware."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._started = Counter(
-            "grpc_server_started_total", "Calls begun.", _LABELS, registry=registry
+            "grpc_server_started_total", "Calls started.", _LABELS, registry=registry
         )
         self._handled = Counter(
             "grpc_server_handled_total",
-            "Calls ended, whatever the outcome.",
+            "Calls completed, by status code.",
             (*_LABELS, "grpc_code"),
             registry=registry,
         )
         self._seconds = Histogram(
             "grpc_server_handling_seconds",
-            "Time from the begin to the end of a call; of a stream, as long as it was open.",
+            "Duration of calls; of a stream, the time it was open.",
             _LABELS,
             registry=registry,
         )

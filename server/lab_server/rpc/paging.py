@@ -1,4 +1,4 @@
-"""Order and pages of a list of runs: the text of a request to a query, and page tokens."""
+"""ListRuns: turns a request into a query, and a store's position into a page token."""
 
 from __future__ import annotations
 
@@ -29,17 +29,14 @@ _MAC_BYTES = 12
 
 
 class Paging:
-    """Makes queries of requests, and tokens that only this server can have made.
-
-    A token holds the store's own place to go on; its seal keeps others from inventing such places.
-    """
+    """Makes queries and page tokens; a token is the store's position with a MAC, so it cannot be forged."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @classmethod
     def of_home(cls, home: Path) -> Paging:
-        """Return the paging of a server's folder, whose tokens outlive a restart."""
+        """Return the paging with the secret in a server's folder: tokens stay valid after a restart."""
         path = home / "secret"
         try:
             secret = path.read_bytes()
@@ -50,10 +47,10 @@ class Paging:
         return cls(secret)
 
     def query(self, message: training_service_pb2.ListRunsRequest) -> RunQuery:
-        """Return the query that a request stands for.
+        """Return a request's query.
 
         Raises:
-            InvalidRequest: If its order, its filters or its token are not what they must be.
+            InvalidRequest: If its order, a filter or its token is invalid.
         """
         checks = Checks()
         checks.text("experiment", message.experiment, MAX_NAME_CHARS)
@@ -65,7 +62,7 @@ class Paging:
             if state not in STATES_FROM_PROTO:
                 checks.add("states", f"{state} is not a state of a run")
         order_by, is_descending = _order(checks, message.order_by)
-        checks.done()
+        checks.raise_if_any()
         return RunQuery(
             experiment=message.experiment,
             states=frozenset(
@@ -80,7 +77,7 @@ class Paging:
         )
 
     def token(self, message: training_service_pb2.ListRunsRequest, next_after: str) -> str:
-        """Return the token with which the same request goes on, empty when there is no more."""
+        """Return the token of the request's next page, "" after the last one."""
         if not next_after:
             return ""
         data = next_after.encode()
@@ -93,7 +90,7 @@ class Paging:
             sealed = b""
         seal, data = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
         if not data or not hmac.compare_digest(seal, self._seal(message, data)):
-            sentence = "page_token must be the next_page_token of an answer to the same request"
+            sentence = "page_token must be the next_page_token of a response to the same request"
             raise InvalidRequest([Violation("page_token", sentence)])
         return data.decode()
 
@@ -114,8 +111,8 @@ def _order(checks: Checks, order_by: str) -> tuple[str, bool]:
     if direction.strip() not in ("", "asc", "desc") or (column not in _COLUMNS and not is_metric):
         checks.add(
             "order_by",
-            f"order_by must be one of {', '.join(_COLUMNS)} or metrics.NAME, with ' desc' behind it "
-            f"for the largest first, got {order_by[:100]!r}",
+            f"order_by must be one of {', '.join(_COLUMNS)} or metrics.NAME, followed by ' desc' for "
+            f"descending order, got {order_by[:100]!r}",
         )
     checks.text("order_by", order_by, MAX_KEY_CHARS)
     return column, direction.strip() == "desc"

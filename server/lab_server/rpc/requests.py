@@ -30,48 +30,48 @@ _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 class Checks:
-    """Collects what is wrong with a request; `done` raises all of it at once."""
+    """Collects what is wrong with a request; `raise_if_any` raises all of it at once."""
 
     def __init__(self) -> None:
         self._violations: list[Violation] = []
 
     def add(self, field: str, message: str) -> None:
-        """Note that a field is wrong."""
+        """Add a violation."""
         self._violations.append(Violation(field, message))
 
     def text(
         self, field: str, text: str, max_chars: int, *, is_needed: bool = False, lines: bool = False
     ) -> None:
-        """Check a text's length, and that it has no control characters (with `lines`: but line ends)."""
+        """Check a text's length and that it has no control characters; `lines` allows line ends and tabs."""
         if is_needed and not text.strip():
             self.add(field, f"{field} must not be empty")
         elif len(text) > max_chars:
-            self.add(field, f"{field} may have {max_chars} characters, got {len(text)}")
+            self.add(field, f"{field} may have at most {max_chars} characters, got {len(text)}")
         elif any(_is_control(char, lines) for char in text):
             self.add(field, f"{field} must not contain control characters")
 
     def seconds(self, field: str, value: float) -> None:
-        """Check a time span, for which 0 is fine."""
+        """Check a duration, which may be 0."""
         if not math.isfinite(value) or not 0 <= value <= MAX_SECONDS:
             self.add(field, f"{field} must be between 0 and {MAX_SECONDS:.0f} seconds, got {value}")
 
     def between(self, field: str, value: int, least: int, most: int) -> None:
-        """Check a whole number's range."""
+        """Check an integer's range."""
         if not least <= value <= most:
             self.add(field, f"{field} must be between {least} and {most}, got {value}")
 
-    def done(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise InvalidRequest if anything was wrong."""
         if self._violations:
             raise InvalidRequest(self._violations)
 
 
 def check_run_id(run_id: str, field: str = "run_id") -> str:
-    """Return a text that may be a run's id or the beginning of one.
+    """Check that a text may be a run's id or a prefix of one, and return it.
 
     Raises:
         InvalidRequest: If it is empty.
-        NotFound: If no run can have it, say because it is a path.
+        NotFound: If no run can have such an id; it is a path, say.
     """
     if not run_id:
         raise InvalidRequest([Violation(field, f"{field} must not be empty")])
@@ -81,24 +81,24 @@ def check_run_id(run_id: str, field: str = "run_id") -> str:
 
 
 def check_config(message: config_pb2.ConfigMessage) -> None:
-    """Check the size of a config message; what it says is for lab_core.configs to check.
+    """Check the size of a config message; lab_core.configs checks its content.
 
     Raises:
         InvalidRequest: If it is too large, in number, in bytes or in depth.
     """
     checks = Checks()
     _check_config(checks, message)
-    checks.done()
+    checks.raise_if_any()
 
 
 def check_create(message: training_service_pb2.CreateRunRequest, devices: Iterable[str]) -> None:
-    """Check all of a CreateRunRequest but what its config says.
+    """Check a CreateRunRequest, except for the content of its config.
 
     Args:
         devices: those that some slot has.
 
     Raises:
-        InvalidRequest: If any field is not what it must be.
+        InvalidRequest: If any field is invalid.
     """
     checks = Checks()
     _check_config(checks, message.config)
@@ -109,19 +109,19 @@ def check_create(message: training_service_pb2.CreateRunRequest, devices: Iterab
     _check_options(checks, message.options, sorted(set(devices)))
     if message.HasField("parent"):
         checks.between("parent.step", message.parent.step, 0, INT64_MAX)
-    checks.done()
+    checks.raise_if_any()
 
 
 def check_update(message: training_service_pb2.UpdateRunRequest) -> frozenset[str]:
     """Return which of "name", "tags" and "notes" to change.
 
     Raises:
-        InvalidRequest: If the mask names none or others, or a value is not what it must be.
+        InvalidRequest: If the mask names none or others, or a value is invalid.
     """
     checks = Checks()
     paths = frozenset(message.update_mask.paths)
     if not paths:
-        checks.add("update_mask", "update_mask must name what to change: name, tags or notes")
+        checks.add("update_mask", "update_mask must name the fields to change: name, tags or notes")
     for path in sorted(paths - {"name", "tags", "notes"})[:10]:
         checks.add("update_mask", f"only name, tags and notes can be changed, not {path[:100]!r}")
     if "name" in paths:
@@ -130,34 +130,34 @@ def check_update(message: training_service_pb2.UpdateRunRequest) -> frozenset[st
         _check_tags(checks, message.tags)
     if "notes" in paths:
         checks.text("notes", message.notes, MAX_NOTES_CHARS, lines=True)
-    checks.done()
+    checks.raise_if_any()
     return paths
 
 
 def _check_config(checks: Checks, message: config_pb2.ConfigMessage) -> None:
     if len(message.overrides) > MAX_NUM_OVERRIDES:
-        checks.add("config", f"a config message may set {MAX_NUM_OVERRIDES} items")
+        checks.add("config", f"a config message may set at most {MAX_NUM_OVERRIDES} items")
     if message.ByteSize() > MAX_CONFIG_BYTES:
-        checks.add("config", f"a config message may have {MAX_CONFIG_BYTES} bytes")
+        checks.add("config", f"a config message may have at most {MAX_CONFIG_BYTES} bytes")
     for key, value in message.overrides.items():
         if len(key) > MAX_KEY_CHARS:
-            checks.add(key[:MAX_KEY_CHARS], f"a key may have {MAX_KEY_CHARS} characters")
+            checks.add(key[:MAX_KEY_CHARS], f"a key may have at most {MAX_KEY_CHARS} characters")
         if _depth(value) > MAX_NESTING:
-            checks.add(key[:MAX_KEY_CHARS], f"lists may be nested {MAX_NESTING} deep")
+            checks.add(key[:MAX_KEY_CHARS], f"lists may be nested at most {MAX_NESTING} deep")
     if sum(len(group.names) for group in message.run_order) > MAX_NUM_OVERRIDES:
-        checks.add("run_order", f"a run order may have {MAX_NUM_OVERRIDES} names")
+        checks.add("run_order", f"a run order may have at most {MAX_NUM_OVERRIDES} names")
     for group in message.run_order:
         for name in group.names:
             if len(name) > MAX_KEY_CHARS:
-                checks.add("run_order", f"a name may have {MAX_KEY_CHARS} characters")
+                checks.add("run_order", f"a name may have at most {MAX_KEY_CHARS} characters")
     if len(message.models) > MAX_NUM_OVERRIDES:
-        checks.add("models", f"models may have {MAX_NUM_OVERRIDES} names")
+        checks.add("models", f"models may have at most {MAX_NUM_OVERRIDES} names")
 
 
 def _check_tags(checks: Checks, tags: Iterable[str]) -> None:
     tags = tuple(tags)
     if len(tags) > MAX_NUM_TAGS:
-        checks.add("tags", f"a run may have {MAX_NUM_TAGS} tags, got {len(tags)}")
+        checks.add("tags", f"a run may have at most {MAX_NUM_TAGS} tags, got {len(tags)}")
     for index, tag in enumerate(tags[:MAX_NUM_TAGS]):
         checks.text(f"tags[{index}]", tag, MAX_TAG_CHARS, is_needed=True)
 
@@ -203,4 +203,4 @@ def check_patterns(names: Iterable[str]) -> None:
     checks.between("names", len(names), 0, MAX_NUM_IDS)
     for name in names[:MAX_NUM_IDS]:
         checks.text("names", name, MAX_KEY_CHARS)
-    checks.done()
+    checks.raise_if_any()

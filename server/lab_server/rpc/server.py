@@ -12,7 +12,7 @@ from lab_server.rpc.auth import Authenticate
 from lab_server.rpc.call_log import log_calls
 from lab_server.rpc.handlers import SERVICE_NAME
 from lab_server.rpc.health import Health
-from lab_server.rpc.interceptors import AroundInterceptor, ParseInterceptor, errors_as_statuses
+from lab_server.rpc.interceptors import CallInterceptor, ParseInterceptor, errors_as_statuses
 from lab_server.rpc.metrics import RpcMetrics
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
@@ -23,12 +23,12 @@ from lab_server.settings.settings import Settings
 def interceptors(
     registry: CollectorRegistry, tokens: Tokens | None = None
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Return what surrounds every call, the outermost first."""
+    """Return the interceptors of every call, the outermost first."""
     return [
-        AroundInterceptor(RpcMetrics(registry)),
-        AroundInterceptor(log_calls),
-        AroundInterceptor(errors_as_statuses),
-        *([AroundInterceptor(Authenticate(tokens))] if tokens else []),
+        CallInterceptor(RpcMetrics(registry)),
+        CallInterceptor(log_calls),
+        CallInterceptor(errors_as_statuses),
+        *([CallInterceptor(Authenticate(tokens))] if tokens else []),
         ParseInterceptor(),
     ]
 
@@ -39,7 +39,7 @@ def make_server(
     health: Health,
     tokens: Tokens | None = None,
 ) -> grpc.aio.Server:
-    """Return a gRPC server with the settings' limits, and health and reflection, not started yet."""
+    """Return a gRPC server with the settings' limits, and health and reflection, not yet started."""
     server = grpc.aio.server(
         interceptors=interceptors(registry, tokens),
         options=limits_of(settings),
@@ -51,7 +51,7 @@ def make_server(
 
 
 def limits_of(settings: Settings) -> list[tuple[str, int]]:
-    """Return gRPC's own options: limits of messages and connections, and the pings on idle ones."""
+    """Return gRPC's options: limits of messages and connections, and keepalive."""
     keepalive_ms = _ms(settings.keepalive_s)
     return [
         # Two servers on one port would share the calls among them.
@@ -78,7 +78,7 @@ def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates
     """
     address = settings.grpc_address
     with listen(address, "grpc"):
-        pass  # gRPC itself would write a line of its own form to the log, and not say why
+        pass  # a clear error: gRPC itself does not say why
     try:
         if certificates is None:
             port = server.add_insecure_port(str(address))
@@ -88,7 +88,7 @@ def bind(server: grpc.aio.Server, settings: Settings, certificates: Certificates
         port = 0
     if not port:
         raise SettingsError(
-            f"cannot listen on grpc={address}: the port is in use, or the address is not of this machine"
+            f"cannot listen on grpc={address}: the port is in use, or this machine does not have the address"
         )
     return address.with_port(port)
 

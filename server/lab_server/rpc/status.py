@@ -57,7 +57,7 @@ _CODES: tuple[tuple[type[LabError], grpc.StatusCode, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a failed call is answered with.
+    """The response to a failed call.
 
     Attributes:
         details: an encoded google.rpc.Status, for the trailer grpc-status-details-bin.
@@ -69,7 +69,7 @@ class Status:
 
 
 def status_of(error: LabError) -> Status | None:
-    """Return the status of an error, None for one that no caller should be able to cause."""
+    """Return an error's status, None if no caller should be able to cause it."""
     for kind, code, reason in _CODES:
         if isinstance(error, kind):
             message = shorten(str(error), _MAX_MESSAGE_BYTES)
@@ -115,7 +115,7 @@ def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequ
         size += len(field.encode()) + len(description.encode()) + 8
         if size > _MAX_DETAILS_BYTES:
             rest = len(violations) - index
-            bad.field_violations.add(field="", description=f"and {rest} more that are wrong")
+            bad.field_violations.add(field="", description=f"and {rest} more violations")
             break
         bad.field_violations.add(field=field, description=description)
     return bad

@@ -1,11 +1,9 @@
-"""The RPCs of TrainingService that stream: events, metrics across runs, files."""
+"""The streaming RPCs of TrainingService: events of a run, metrics across runs, files."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-
-import structlog
 
 from lab_core.errors import Violation
 from lab_rpc.metric_names import matcher
@@ -18,8 +16,9 @@ from lab_server.model.run import Run
 from lab_server.rpc import auth, requests
 from lab_server.rpc.interceptors import Context
 from lab_server.rpc.limits import Limits
+from lab_server.rpc.run_lookup import find_run
 from lab_server.store import Store, StoredEvent
-from lab_server.supervisor.protocol import Supervision
+from lab_server.supervisor.protocol import RunControl
 from lab_server.watch.hub import Hub
 
 pb = training_service_pb2
@@ -30,12 +29,12 @@ _WATCHED_KINDS = frozenset({"metrics", "truncate", "state"})
 
 
 class Streams:
-    """Handlers by the names of their RPCs."""
+    """Handlers named like their RPCs."""
 
     def __init__(
         self,
         *,
-        supervisor: Supervision,
+        supervisor: RunControl,
         store: Store,
         hub: Hub,
         limits: Limits,
@@ -54,7 +53,7 @@ class Streams:
         self, request: pb.WatchRunRequest, _context: Context
     ) -> AsyncIterator[bytes]:
         """Yield encoded WatchRunResponses; the events in them are the bytes that the trainer wrote."""
-        run = await self._run(request.run_id)
+        run = await find_run(self._supervisor, request.run_id)
         if run.state.is_terminal and request.after_seq > run.last_seq:
             sentence = (
                 f"after_seq is {request.after_seq}, but the run's last event is {run.last_seq}"
@@ -70,12 +69,12 @@ class Streams:
     async def WatchMetrics(  # noqa: N802
         self, request: pb.WatchMetricsRequest, _context: Context
     ) -> AsyncIterator[bytes]:
-        """Yield encoded WatchMetricsResponses of the runs that the request's filters let through."""
+        """Yield encoded WatchMetricsResponses of the runs that match the request's filters."""
         position = await self._position(request)
         requests.check_patterns(request.names)
         wanted = _Filter(request)
         with self._limits.stream(auth.current()):
-            # At once, so that whoever is cut off before the first event knows where to go on.
+            # At once: a client that is cut off before the first event needs a cursor, too.
             yield pb.WatchMetricsResponse(cursor=str(position)).SerializeToString()
             async for batch in self._hub.watch_all(
                 position, _WATCHED_KINDS, heartbeat_s=self._heartbeat_s
@@ -90,7 +89,7 @@ class Streams:
         self, request: pb.DownloadArtifactRequest, _context: Context
     ) -> AsyncIterator[bytes]:
         """Yield a file in chunks."""
-        run = await self._run(request.run_id)
+        run = await find_run(self._supervisor, request.run_id)
         folder = self._home.run_folder(run.experiment, run.id).path
         with self._limits.stream(auth.current()):
             async for chunk in artifacts.read_chunks(folder, request.path, request.offset):
@@ -98,24 +97,19 @@ class Streams:
                     data=chunk.data, size_bytes=chunk.size_bytes, sha256=chunk.sha256
                 ).SerializeToString()
 
-    async def _run(self, run_id: str) -> Run:
-        run = await self._supervisor.get(requests.check_run_id(run_id))
-        structlog.contextvars.bind_contextvars(run=run.id)
-        return run
-
     async def _position(self, request: pb.WatchMetricsRequest) -> int:
         if len(request.run_ids) > requests.MAX_NUM_IDS:
-            sentence = f"at most {requests.MAX_NUM_IDS} runs can be named"
+            sentence = f"run_ids may have at most {requests.MAX_NUM_IDS} ids"
             raise InvalidRequest([Violation("run_ids", sentence)])
         for run_id in request.run_ids:
-            await self._run(run_id)
+            await find_run(self._supervisor, run_id)
         if not request.cursor:
             return 0 if request.from_start else await self._store.last_position()
         cursor = request.cursor
         if cursor.isascii() and cursor.isdigit() and len(cursor) < 19:
             return int(cursor)
         raise InvalidRequest(
-            [Violation("cursor", "cursor must be the cursor of an earlier answer")]
+            [Violation("cursor", "cursor must be the cursor of an earlier response")]
         )
 
     async def _runs_of(self, batch: Iterable[StoredEvent]) -> Mapping[str, Run]:
@@ -129,7 +123,7 @@ class Streams:
 
 
 class _Filter:
-    """Which runs and metrics a request wants."""
+    """Which runs and metrics a request selects."""
 
     def __init__(self, request: pb.WatchMetricsRequest) -> None:
         self._run_ids = frozenset(request.run_ids)
@@ -146,7 +140,7 @@ class _Filter:
         )
 
     def pick(self, event: StoredEvent) -> bytes | None:
-        """Return the event with the wanted metrics alone; None when none of them is in it."""
+        """Return the event with only the selected metrics, None if it has none of them."""
         if not self._is_picky or event.kind != "metrics":
             return event.payload
         message = event_pb2.RunEvent.FromString(event.payload)

@@ -1,11 +1,9 @@
-"""The RPCs of TrainingService that answer once. What each does lives behind the seams."""
+"""The unary RPCs of TrainingService; each checks its request and calls the room that does the work."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-
-import structlog
 
 import lab_server
 from lab_core.errors import Violation
@@ -27,21 +25,22 @@ from lab_server.rpc import auth, requests
 from lab_server.rpc.interceptors import Context
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.paging import Paging
+from lab_server.rpc.run_lookup import find_run
 from lab_server.store import Store
-from lab_server.supervisor.protocol import Supervision
+from lab_server.supervisor.protocol import RunControl
 from lab_server.watch import history
 
 pb = training_service_pb2
 
 
 class Service:
-    """Handlers by the names of their RPCs; errors of theirs become statuses around them."""
+    """Handlers named like their RPCs; an interceptor turns their errors into statuses."""
 
     def __init__(
         self,
         *,
         catalogue: Catalogue,
-        supervisor: Supervision,
+        supervisor: RunControl,
         store: Store,
         paging: Paging,
         limits: Limits,
@@ -56,14 +55,14 @@ class Service:
         self._is_draining = False
 
     def drain(self) -> None:
-        """Take no new runs from now on."""
+        """Refuse new runs from now on."""
         self._is_draining = True
 
     # N802: the names are those of the RPCs
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, _context: Context
     ) -> pb.GetServerInfoResponse:
-        """Tell the server's version and what it has."""
+        """Get the server's version, slots, queue and the caller's role."""
         slots = self._supervisor.slots()
         principal = auth.current()
         return pb.GetServerInfoResponse(
@@ -107,8 +106,8 @@ class Service:
     async def CreateRun(  # noqa: N802
         self, request: pb.CreateRunRequest, _context: Context
     ) -> pb.CreateRunResponse:
-        """Create a run, which does not start yet."""
-        self._must_take_runs()
+        """Create a run without starting it."""
+        self._refuse_when_draining()
         requests.check_create(request, (slot.device for slot, _ in self._supervisor.slots()))
         if request.HasField("parent"):
             await self._check_parent(request)
@@ -128,12 +127,12 @@ class Service:
         self, request: pb.StartRunRequest, _context: Context
     ) -> pb.StartRunResponse:
         """Queue a created run; with resume, a stopped or failed one."""
-        self._must_take_runs()
+        self._refuse_when_draining()
         checks = requests.Checks()
         checks.text("idempotency_key", request.idempotency_key, requests.MAX_KEY_CHARS)
-        checks.done()
-        run = await self._own(request.run_id)
-        # The run itself may be among them: the call may be a retry.
+        checks.raise_if_any()
+        run = await self._find_own(request.run_id)
+        # Not the run itself: the call may be a retry.
         others = [live for live in self._supervisor.live() if live.id != run.id]
         self._limits.check_runs(auth.current(), others)
         run = await self._supervisor.start(
@@ -145,7 +144,9 @@ class Service:
         self, request: pb.GetRunRequest, _context: Context
     ) -> pb.GetRunResponse:
         """Get a run as it is now."""
-        return pb.GetRunResponse(run=self._to_proto(await self._run(request.run_id)))
+        return pb.GetRunResponse(
+            run=self._to_proto(await find_run(self._supervisor, request.run_id))
+        )
 
     async def ListRuns(  # noqa: N802
         self, request: pb.ListRunsRequest, _context: Context
@@ -162,7 +163,7 @@ class Service:
     ) -> pb.UpdateRunResponse:
         """Change a run's name, tags or notes."""
         paths = requests.check_update(request)
-        run = await self._own(request.run_id)
+        run = await self._find_own(request.run_id)
         run = await self._supervisor.update(
             run.id,
             name=request.name if "name" in paths else None,
@@ -175,7 +176,7 @@ class Service:
         self, request: pb.DeleteRunRequest, _context: Context
     ) -> pb.DeleteRunResponse:
         """Delete a run that has ended, with all its files."""
-        run = await self._own(request.run_id, is_exact=True)
+        run = await self._find_own(request.run_id, is_exact=True)
         await self._supervisor.delete(run.id)
         return pb.DeleteRunResponse()
 
@@ -185,8 +186,8 @@ class Service:
         """Ask a run to stop; returns when the request is recorded."""
         checks = requests.Checks()
         checks.seconds("grace_s", request.grace_s)
-        checks.done()
-        run = await self._own(request.run_id)
+        checks.raise_if_any()
+        run = await self._find_own(request.run_id)
         run = await self._supervisor.stop(
             run.id,
             checkpoint=request.checkpoint,
@@ -199,7 +200,7 @@ class Service:
     ) -> pb.QueryMetricsResponse:
         """Get a run's metrics, downsampled to a number of points."""
         requests.check_patterns(request.names)
-        run = await self._run(request.run_id)
+        run = await find_run(self._supervisor, request.run_id)
         series = await history.query_metrics(
             self._store,
             run.id,
@@ -221,7 +222,7 @@ class Service:
         self, request: pb.ListArtifactsRequest, _context: Context
     ) -> pb.ListArtifactsResponse:
         """List the files of a run."""
-        run = await self._run(request.run_id)
+        run = await find_run(self._supervisor, request.run_id)
         found = await artifacts.list_artifacts(self._folder(run))
         return pb.ListArtifactsResponse(
             artifacts=[event_pb2.Artifact(path=a.path, size_bytes=a.size_bytes) for a in found]
@@ -235,34 +236,27 @@ class Service:
     def _folder(self, run: Run) -> Path:
         return self._home.run_folder(run.experiment, run.id).path
 
-    async def _run(self, run_id: str) -> Run:
-        run = await self._supervisor.get(requests.check_run_id(run_id))
-        structlog.contextvars.bind_contextvars(run=run.id)
-        return run
-
-    async def _own(self, run_id: str, *, is_exact: bool = False) -> Run:
-        run = await self._run(run_id)
+    async def _find_own(self, run_id: str, *, is_exact: bool = False) -> Run:
+        run = await find_run(self._supervisor, run_id)
         if is_exact and run.id != run_id:
-            raise NotFound(
-                "run", run_id, f"did you mean {run.id}? What is deleted must be named whole"
-            )
-        auth.must_own(run)
+            raise NotFound("run", run_id, f"did you mean {run.id}? DeleteRun needs the whole id")
+        auth.require_ownership(run)
         return run
 
     async def _check_parent(self, request: pb.CreateRunRequest) -> None:
-        parent = await self._run(request.parent.run_id)
+        parent = await find_run(self._supervisor, request.parent.run_id)
         if parent.id != request.parent.run_id:
             raise NotFound("run", request.parent.run_id, f"did you mean {parent.id}?")
         if parent.experiment != request.experiment:
-            sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same"
+            sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same experiment"
             raise InvalidRequest([Violation("parent.run_id", sentence)])
 
-    def _must_take_runs(self) -> None:
+    def _refuse_when_draining(self) -> None:
         if self._is_draining:
             raise Unavailable("the server is stopping and takes no new runs; try again in a minute")
 
     def _key(self, purpose: str, key: str) -> str | None:
-        # A key is its principal's own: nobody gets another's run by guessing it.
+        # Keys are per principal: nobody gets another's run by guessing its key.
         return f"{auth.current().name}/{purpose}/{key}" if key else None
 
 

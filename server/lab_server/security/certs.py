@@ -1,4 +1,4 @@
-"""Certificates of one's own: a CA, the server's certificate, and client certificates for mTLS."""
+"""A CA of your own, the server's certificate, and client certificates for mTLS."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Authority:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Authority:
-        """Return the folder's CA, a new one where there is none yet.
+        """Return the folder's CA; create it if there is none.
 
         Raises:
-            SettingsError: If the files are there and hold none.
+            SettingsError: If the folder's files are not a CA and its key.
         """
         cert_path, key_path = folder / "ca.crt", folder / "ca.key"
         if not cert_path.exists() and not key_path.exists():
@@ -58,18 +58,18 @@ class Authority:
             cert = x509.load_pem_x509_certificate(cert_path.read_bytes())
             key = serialization.load_pem_private_key(key_path.read_bytes(), None)
         except (OSError, ValueError) as error:
-            raise SettingsError(f"{folder} holds no CA that can be used: {error}") from None
+            raise SettingsError(f"the CA in {folder} cannot be used: {error}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SettingsError(f"{key_path} is not a key that `lab-server certs init` makes")
         return cls(cert, key)
 
     def server(self, hosts: Sequence[str], days: float) -> tuple[x509.Certificate, _Key]:
-        """Return a certificate for a server that is reached by these names and addresses."""
+        """Return a server certificate for these host names and IP addresses."""
         names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
         return self._issue(hosts[0], ExtendedKeyUsageOID.SERVER_AUTH, days, names)
 
     def client(self, name: str, days: float) -> tuple[x509.Certificate, _Key]:
-        """Return a certificate with which a client is let in."""
+        """Return a client certificate."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, days)
 
     def _issue(
@@ -97,9 +97,9 @@ _Key = ec.EllipticCurvePrivateKey
 
 
 def write_pair(folder: Path, name: str, cert: x509.Certificate, key: _Key) -> tuple[Path, Path]:
-    """Write a certificate and its key, which nobody else may read; return both paths.
+    """Write a certificate, and its key with mode 0600; return both paths.
 
-    Each file is replaced in one step: a server that looks meanwhile sees the old or the new.
+    Each file is replaced atomically: a running server reads the old or the new one.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key_pem = key.private_bytes(

@@ -1,4 +1,4 @@
-"""TLS of both ports, from files that may be renewed while the server runs."""
+"""TLS for both ports, from files that may be renewed while the server runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _log = structlog.get_logger("lab_server.tls")
 
 
 class Certificates:
-    """The server's certificate and key, and the CA of client certificates where they are asked for."""
+    """The server's certificate and key, and for mTLS the CA of client certificates."""
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
         """Read the files.
 
         Raises:
-            SettingsError: If one cannot be read, or certificate and key do not belong together.
+            SettingsError: If one cannot be read, or certificate and key do not match.
         """
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self._stamp = self._look()
@@ -47,7 +47,7 @@ class Certificates:
             try:
                 self._load(self._http)
             except SettingsError as error:
-                _log.error("the changed certificate is not used", reason=str(error))
+                _log.error("cannot reload the certificate; keeping the old one", reason=str(error))
         self._http_stamp = stamp
         return self._http
 
@@ -61,7 +61,7 @@ class Certificates:
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             configuration = self._configuration()
         except SettingsError as error:
-            _log.error("the changed certificate is not used", reason=str(error))
+            _log.error("cannot reload the certificate; keeping the old one", reason=str(error))
             return None
         _log.info("certificate reloaded")
         return configuration
@@ -77,7 +77,7 @@ class Certificates:
             context.load_cert_chain(self._cert, self._key)
         except (OSError, ssl.SSLError) as error:
             raise SettingsError(
-                f"tls_cert={self._cert} and tls_key={self._key} are no certificate with its key: {error}"
+                f"tls_cert={self._cert} and tls_key={self._key} are not a certificate and its key: {error}"
             ) from None
 
     def _look(self) -> tuple[tuple[int, int], ...]:

@@ -1,4 +1,4 @@
-"""Bearer tokens: made, listed and revoked in a file that keeps only their hashes."""
+"""Bearer tokens, kept in a file as hashes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _SIGN_IN = "ask an admin for one (`lab-server tokens create`) and set LAB_TOKEN"
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token. Times are seconds since 1970.
+    """A token's entry in the file. Times are Unix seconds.
 
     Attributes:
-        id: its public part, by which it is listed and revoked.
-        name: of the principal: the owner of the runs that it creates.
+        id: its public part, used to list and revoke it.
+        name: the principal, who owns the runs created with it.
         sha256: of the secret part. It is random and long, so no salt and no slow hash are needed.
         expire_time: 0 for never.
     """
@@ -48,7 +48,7 @@ class Token:
     is_revoked: bool = False
 
     def is_expired(self, now: float) -> bool:
-        """Tell whether its time is over."""
+        """Return whether it has expired."""
         return bool(self.expire_time) and now >= self.expire_time
 
 
@@ -59,7 +59,7 @@ class TokenFile:
         self._path = path
 
     def read(self) -> dict[str, Token]:
-        """Return the tokens by id; a file that is not there has none.
+        """Return the tokens by id; empty when there is no file.
 
         Raises:
             SettingsError: If the file is not what `create` writes.
@@ -76,11 +76,13 @@ class TokenFile:
                 f"cannot read the tokens in {self._path}: {error.strerror}"
             ) from None
         except (ValueError, KeyError, TypeError):
-            raise SettingsError(f"{self._path} is no file of `lab-server tokens`") from None
+            raise SettingsError(
+                f"{self._path} is not a token file of `lab-server tokens`"
+            ) from None
         return {token.id: token for token in tokens}
 
     def create(self, name: str, role: Role, expire_time: float = 0.0) -> str:
-        """Add a token and return it, whole; nobody can tell it again."""
+        """Add a token and return it in full; it cannot be recovered later."""
         token_id, secret = secrets.token_hex(4), secrets.token_urlsafe(_SECRET_BYTES)
         token = Token(
             token_id, name, role.name.lower(), _hash(secret), round(time.time()), expire_time
@@ -90,7 +92,7 @@ class TokenFile:
         return f"{PREFIX}_{token_id}_{secret}"
 
     def revoke(self, token_id: str) -> bool:
-        """Make a token invalid for good; False when there is none of this id."""
+        """Revoke a token; False when there is none of this id."""
         with self._change() as tokens:
             if token_id in tokens:
                 tokens[token_id] = replace(tokens[token_id], is_revoked=True)
@@ -99,7 +101,7 @@ class TokenFile:
     @contextlib.contextmanager
     def _change(self) -> Iterator[dict[str, Token]]:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Guards the file against a second command that changes it at the same time.
+        # Guards the file against another command that changes it concurrently.
         with self._path.with_name(self._path.name + ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             tokens = self.read()
@@ -115,7 +117,7 @@ class TokenFile:
 
 
 class Tokens:
-    """Says who brings a token; notices when the file changes."""
+    """Maps tokens to principals; reloads the file when it changes."""
 
     def __init__(self, path: Path) -> None:
         """Read the file.
@@ -128,12 +130,12 @@ class Tokens:
         self._stamp = _stamp(path)
         if self._stamp is None:
             raise SettingsError(
-                f"there is no file of tokens at {path}; make it with `lab-server tokens create`"
+                f"there is no token file at {path}; create it with `lab-server tokens create`"
             )
         self._tokens = self._file.read()
 
     def principal(self, header: str) -> Principal:
-        """Return who sends an authorization header.
+        """Return the principal of an authorization header.
 
         Raises:
             Unauthenticated: If it holds no token, or one that is wrong, expired or revoked.
@@ -145,7 +147,7 @@ class Tokens:
         prefix, _, rest = text.strip().partition("_")
         token_id, _, secret = rest.partition("_")
         token = self._tokens.get(token_id)
-        # Compared also for an unknown id, so that both take as long.
+        # Compared for an unknown id, too: the time must not tell which ids exist.
         is_right = hmac.compare_digest(token.sha256 if token else _hash(""), _hash(secret))
         if token is None or not is_right or prefix != PREFIX:
             raise Unauthenticated(f"the token is not valid on this server; {_SIGN_IN}")
@@ -163,7 +165,7 @@ class Tokens:
         try:
             self._tokens = self._file.read()
         except SettingsError as error:
-            _log.error("the changed tokens are not used", reason=str(error))
+            _log.error("cannot reload the tokens; keeping the old ones", reason=str(error))
         else:
             _log.info("tokens reloaded", count=len(self._tokens))
 

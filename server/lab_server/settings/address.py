@@ -59,11 +59,11 @@ class Address:
 
 @contextlib.contextmanager
 def listen(address: Address, name: str = "http") -> Iterator[socket.socket]:
-    """Give a TCP socket that listens; connections wait in it until somebody accepts them.
+    """Open a listening TCP socket; connections wait in its backlog until they are accepted.
 
     Args:
         address: where.
-        name: the setting that says so.
+        name: of the setting, for the error.
 
     Raises:
         SettingsError: If the address cannot be bound.
@@ -80,7 +80,7 @@ def _bound(address: Address) -> socket.socket:
     places = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    failure = OSError(0, "it has no address")
+    failure = OSError(0, "the host has no address")
     for family, kind, protocol, _, where in places:
         # a name may stand for an IPv6 address that the machine does not have
         try:

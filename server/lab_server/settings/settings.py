@@ -42,82 +42,89 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Settings(BaseSettings):
-    """All that can be said about a server; `lab-server config` prints it with its origins."""
+    """Every setting of a server; `lab-server config` prints them with their origins."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
-    grpc: str = Field("127.0.0.1:50051", description="HOST:PORT of gRPC; port 0 takes a free one")
+    grpc: str = Field("127.0.0.1:50051", description="HOST:PORT of gRPC; port 0 picks a free port")
     http: str = Field("127.0.0.1:8080", description="HOST:PORT of /metrics, /healthz and /readyz")
     home: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("lab-train"),
-        description="folder of the store, the runs and their files",
+        description="folder of the database and the runs' files",
     )
     slots: str = Field(
-        "", description="cpu:N or cuda:0,cuda:1*2; empty: every GPU, or one CPU slot without any"
+        "",
+        description="slots to train in: cpu:N or cuda:0,cuda:1*2; empty: every GPU, else one CPU slot",
     )
     experiments: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="module or file with experiments, beside those of installed packages"
+        (),
+        description="module or file with experiments, in addition to those of installed packages",
     )
     thread_wait: Literal["auto", "spin", "sleep"] = Field(
         "auto",
         description="how a trainer's threads wait for each other: spin (briefly, then sleep) or sleep;"
         " auto: spin if the threads of all slots fit the cores",
     )
-    queue_limit: Count = Field(1000, description="how many runs may wait for a slot")
+    queue_limit: Count = Field(1000, description="maximum number of runs waiting for a slot")
     max_retries: Annotated[int, Field(ge=0, le=1000)] = Field(
-        2, description="how often a run is tried again after its trainer died, unless it says so"
+        2, description="retries after a trainer died, unless the run sets its own number"
     )
     max_runtime_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="longest time a run may train, in seconds; 0: no limit"
+        0.0, description="maximum training time of a run, in seconds; 0: no limit"
     )
-    grace_s: Seconds = Field(10.0, description="seconds a run gets to stop by itself")
+    grace_s: Seconds = Field(
+        10.0, description="seconds a run has to stop by itself before it is killed"
+    )
     stall_timeout_s: Seconds = Field(
-        600.0, description="seconds without any sign of life after which a trainer counts as hung"
+        600.0,
+        description="seconds without progress after which a trainer is killed and its run retried",
     )
     on_shutdown: Literal["leave", "stop"] = Field(
-        "leave", description="trainers at the server's end: leave them running, or stop them"
+        "leave", description="on shutdown, leave trainers running or stop them"
     )
-    drain_s: Seconds = Field(
-        5.0, description="seconds that calls get to finish at the server's end"
-    )
+    drain_s: Seconds = Field(5.0, description="on shutdown, seconds for open calls to finish")
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="delete ended runs after so many days; 0: never"
+        0.0, description="days after which ended runs are deleted; 0: never"
     )
     retention_count: Annotated[int, Field(ge=0)] = Field(
-        0, description="keep so many ended runs and delete the oldest; 0: keep all"
+        0, description="number of ended runs to keep, the oldest are deleted; 0: all"
     )
-    heartbeat_s: Seconds = Field(15.0, description="seconds between signs of life of idle streams")
+    heartbeat_s: Seconds = Field(15.0, description="seconds between heartbeats on idle streams")
     log_format: Literal["auto", "human", "json"] = Field(
-        "auto", description="log lines for people or as JSON; auto: human on a terminal"
+        "auto", description="format of log lines; auto: human on a terminal, else json"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least grave log line"
+        "info", description="minimum log level"
     )
     tls_cert: Path | None = Field(None, description="server certificate chain, PEM")
     tls_key: Path | None = Field(None, description="private key of the certificate, PEM")
     tls_client_ca: Path | None = Field(
-        None, description="CA that client certificates must come from (mTLS), PEM"
+        None, description="CA that must have signed client certificates (mTLS), PEM"
     )
     tokens: Path | None = Field(
-        None, description="file of tokens made by `lab-server tokens`; set, every call needs one"
+        None, description="token file made by `lab-server tokens`; if set, every call needs a token"
     )
     insecure: bool = Field(
-        False, description="allow binding beyond this machine without TLS and tokens"
+        False, description="allow listening beyond loopback without TLS and tokens"
     )
     max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = Field(
         4 * 1024 * 1024, description="largest request, in bytes"
     )
-    max_streams: Count = Field(200, description="streams that one principal may have open")
-    max_runs: Count = Field(1000, description="runs of one principal that may wait or train")
+    max_streams: Count = Field(200, description="maximum number of open streams per principal")
+    max_runs: Count = Field(
+        1000, description="maximum number of queued or training runs per principal"
+    )
     keepalive_s: Seconds = Field(
-        20.0, description="seconds between pings on idle connections, so that proxies keep them"
+        20.0, description="seconds between keepalive pings on idle connections"
     )
     idle_connection_s: Seconds = Field(
-        3600.0, description="seconds after which a connection without calls is closed"
+        3600.0, description="seconds after which an unused connection is closed"
     )
-    handshake_s: Seconds = Field(10.0, description="seconds a new connection gets to say hello")
+    handshake_s: Seconds = Field(
+        10.0, description="seconds a new connection has to complete the handshake"
+    )
 
     @field_validator("grpc", "http")
     @classmethod
@@ -167,7 +174,7 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{name}={address} can be reached from other machines: set tls_cert, tls_key and "
                     "tokens (see `lab-server certs init` and `lab-server tokens create`), "
-                    "or say insecure"
+                    "or set insecure"
                 )
         return self
 
@@ -190,7 +197,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what `load` hands over, which knows where each value comes from."""
+        """Use only what `load` passes, which tracks the origin of each value."""
         return (init_settings,)
 
 
@@ -202,20 +209,20 @@ class Loaded:
     origins: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
-    def said(self, name: str) -> str:
-        """Return a setting's name as whoever set it said it: "--slots", "LAB_SLOTS" or "slots"."""
-        return _said(name, self.origins)
+    def as_written(self, name: str) -> str:
+        """Return a setting's name as it was written: "--slots", "LAB_SLOTS" or "slots"."""
+        return _as_written(name, self.origins)
 
 
 def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Loaded:
     """Return the effective settings.
 
     Args:
-        flags: what the command line says; None stands for what it does not say.
+        flags: the command line's values; None for flags that were not given.
         file: a TOML file of settings by name; without it the one that LAB_CONFIG names, if any.
 
     Raises:
-        SettingsError: If a value is wrong or a name unknown: all that is wrong, at once.
+        SettingsError: If values are wrong or names unknown, with all of them.
     """
     file = file or (Path(os.environ["LAB_CONFIG"]) if os.environ.get("LAB_CONFIG") else None)
     in_file, unknown = _read_file(file) if file else ({}, [])
@@ -245,7 +252,7 @@ def names() -> tuple[str, ...]:
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a file, and what is wrong with its names."""
+    """Return the settings in a file, and a sentence for each unknown name."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -271,7 +278,7 @@ def _unknown_variables() -> tuple[str, ...]:
     )
 
 
-def _said(name: str, origins: Mapping[str, str]) -> str:
+def _as_written(name: str, origins: Mapping[str, str]) -> str:
     forms = {"flag": f"--{name.replace('_', '-')}", "environment": f"{ENV_PREFIX}{name.upper()}"}
     return forms.get(origins.get(name, "default"), name)
 
@@ -284,6 +291,6 @@ def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
             # our own validators quote the value themselves
             got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
             message = f"{message[:1].lower()}{message[1:]}{got}"
-            message = f"{_said(str(problem['loc'][0]), origins)}: {message}"
+            message = f"{_as_written(str(problem['loc'][0]), origins)}: {message}"
         sentences.append(message)
     return sentences

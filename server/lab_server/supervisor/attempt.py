@@ -1,55 +1,57 @@
-"""Follows one attempt of a run: its trainer from the start to the last process's end, and its spool."""
+"""Follows one attempt of a run: launches its trainer, reads its spool, waits for its last process."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from dataclasses import dataclass, replace
+
+import structlog
 
 from lab_server.errors import LaunchError, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
+from lab_server.logs import RUNS
 from lab_server.messages import events
 from lab_server.messages.events import DecodedState, EncodedEvent
 from lab_server.messages.projection import apply_event
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunState, TrainerProcess
-from lab_server.supervisor.journal import Journal
+from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(RUNS)
 
 _READ_BYTES = 1 << 20
-_LAST_ACTS_S = 5.0  # from the outcome to the process's end
+_EXIT_S = 5.0  # from the outcome to the process's end
 _DAMAGE_S = 1.0
 _STORE_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt ended, when no process of it is left.
+class AttemptResult:
+    """How an attempt ended, once none of its processes is left.
 
     Attributes:
-        outcome: the trainer's own last word; None when it died without one.
-        event: the event with the outcome; None without one.
-        end_offset: the spool's offset behind it.
-        death: one sentence on a trainer that died, or was made to.
-        is_forced: it was ended from outside.
+        outcome: the terminal state that the trainer reported; None when it died before that.
+        event: the event with the outcome.
+        end_offset: the spool's offset after that event.
+        cause: why the trainer ended, as a clause.
+        is_forced: the server ended it by signals.
     """
 
     outcome: DecodedState | None = None
     event: EncodedEvent | None = None
     end_offset: int = 0
-    death: str = ""
+    cause: str = ""
     is_forced: bool = False
 
 
 class Attempt:
-    """One attempt in its slot. Its task alone reads the spool; `run` returns when all of it is over.
+    """One attempt in its slot; only its own task reads the spool.
 
     Args:
         spec: what to launch, None when the trainer was launched by an earlier server.
@@ -57,14 +59,14 @@ class Attempt:
 
     def __init__(
         self,
-        journal: Journal,
+        live_runs: LiveRuns,
         executor: Executor,
         options: SupervisorOptions,
         run: Run,
         folder: RunFolder,
         spec: LaunchSpec | None,
     ) -> None:
-        self._journal = journal
+        self._live_runs = live_runs
         self._executor = executor
         self._options = options
         self._run_id = run.id
@@ -73,9 +75,9 @@ class Attempt:
         self._spec = spec
         self._process = run.process
         self._spool = SpoolReader(folder.spool(run.attempt))
-        self._ending = Ending()
+        self._result = AttemptResult()
         self._killing: asyncio.Task[None] | None = None
-        self._death = ""
+        self._cause = ""
         self._stop_at: float | None = None
         self._interruption: tuple[float, str] | None = None
         self._beat = 0
@@ -85,35 +87,35 @@ class Attempt:
 
     @property
     def lag_s(self) -> float:
-        """For how long the spool has held something that is not in the log."""
+        """Age of the oldest event that is in the spool and not in the log."""
         return time.monotonic() - self._caught_up if self._spool.unread_bytes() else 0.0
 
     def stop_within(self, grace_s: float) -> None:
-        """End the trainer by signals when it has not ended by itself so soon; the earliest time holds."""
+        """End the trainer by signals unless it ends by itself before; the earliest deadline holds."""
         deadline = time.monotonic() + grace_s
         self._stop_at = deadline if self._stop_at is None else min(self._stop_at, deadline)
 
-    def interrupt(self, grace_s: float, why: str) -> None:
-        """Have the trainer save and end without an outcome, by SIGTERM; SIGKILL comes after grace_s."""
-        self._interruption = grace_s, why
+    def interrupt(self, grace_s: float, cause: str) -> None:
+        """Have the trainer save and exit without an outcome: SIGTERM, and SIGKILL after grace_s."""
+        self._interruption = grace_s, cause
         if self._process is not None:
-            self._look_after(self._process)
+            self._enforce_deadlines(self._process)
 
-    async def run(self) -> Ending:
-        """Launch the trainer, if it is not there, and follow it to its end."""
+    async def run(self) -> AttemptResult:
+        """Launch the trainer, unless it runs already, and follow it to its end."""
         try:
             await self._follow()
         except LaunchError as error:
-            return Ending(death=f"it could not be started: {error}")
+            return AttemptResult(cause=f"it could not be started: {error}")
         except Exception:
-            _log.exception("run %s: lost track of attempt %d", self._run_id, self._number)
+            _log.exception("lost track of the trainer", run=self._run_id, attempt=self._number)
             if self._process is not None:
                 await self._end_all(self._process)
-            return Ending(death="the server lost track of it; the server's log says how")
+            return AttemptResult(cause="the server lost track of it; see the server's log")
         else:
             return replace(
-                self._ending,
-                death=self._death or "nobody saw how",
+                self._result,
+                cause=self._cause or "exit status unknown",
                 is_forced=self._killing is not None,
             )
         finally:
@@ -128,37 +130,37 @@ class Attempt:
             await self._follow_process(self._process)
         while await self._read():
             pass
-        if self._ending.outcome is None and self._spool.is_damaged:
-            self._death = "its spool file is damaged"
-        await self._journal.persist(self._commit_unsent_log_lines)
+        if self._result.outcome is None and self._spool.is_damaged:
+            self._cause = "its spool file is damaged"
+        await self._live_runs.persist(self._commit_unsent_log_lines)
 
     async def _launch(self, spec: LaunchSpec) -> None:
         process = await self._executor.launch(spec)
         self._process = process
 
-        async def note() -> None:
-            async with self._journal.lock(self._run_id):
-                run = self._journal.current(self._run_id)
-                await self._journal.commit(replace(run, process=process))
+        async def record_process() -> None:
+            async with self._live_runs.lock(self._run_id):
+                run = self._live_runs.current(self._run_id)
+                await self._live_runs.commit(replace(run, process=process))
 
-        await self._journal.persist(note)
+        await self._live_runs.persist(record_process)
 
     async def _follow_process(self, process: TrainerProcess) -> None:
         ended = asyncio.create_task(self._executor.wait(process))
         try:
-            while not ended.done() and self._ending.outcome is None:
+            while not ended.done() and self._result.outcome is None:
                 if not await self._read():
-                    self._look_after(process)
+                    self._enforce_deadlines(process)
                     await asyncio.wait({ended}, timeout=self._options.poll_s)
-            await asyncio.wait({ended}, timeout=_LAST_ACTS_S)
-            if ended.done() and not self._death:
-                self._death = ended.result() or "it ended without a word"
+            await asyncio.wait({ended}, timeout=_EXIT_S)
+            if ended.done() and not self._cause:
+                self._cause = ended.result() or "it exited without reporting an outcome"
         finally:
             ended.cancel()
         await self._end_all(process)
 
     async def _end_all(self, process: TrainerProcess) -> None:
-        """End what the trainer left behind; a slot is free only when nothing is left."""
+        """Kill what the trainer left behind: a slot is free only when no process is left."""
         if self._killing is not None:
             with contextlib.suppress(LaunchError):
                 await self._killing
@@ -166,11 +168,13 @@ class Attempt:
             try:
                 await self._executor.kill(process, grace_s=0)
             except LaunchError as error:
-                _log.error("run %s: %s; trying again", self._run_id, error)
+                _log.error(
+                    "cannot end the trainer; trying again", run=self._run_id, error=str(error)
+                )
             else:
                 return
 
-    def _look_after(self, process: TrainerProcess) -> None:
+    def _enforce_deadlines(self, process: TrainerProcess) -> None:
         now = time.monotonic()
         if self._killing is not None:
             return
@@ -188,7 +192,7 @@ class Attempt:
             self._beat, self._beat_seen = beat, now
         stall_s = self._options.stall_timeout_s
         if now - self._beat_seen > stall_s:
-            self._kill(process, 0, f"it showed no sign of life for {stall_s:g} s")
+            self._kill(process, 0, f"it made no progress for {stall_s:g} s")
         if not self._spool.is_damaged:
             self._damage_seen = None
         elif self._damage_seen is None:
@@ -196,61 +200,63 @@ class Attempt:
         elif now - self._damage_seen > _DAMAGE_S:
             self._kill(process, 0, "its spool file is damaged")
 
-    def _kill(self, process: TrainerProcess, grace_s: float, why: str) -> None:
-        _log.warning("run %s: ending its trainer: %s", self._run_id, why)
-        self._death = why
+    def _kill(self, process: TrainerProcess, grace_s: float, cause: str) -> None:
+        _log.warning("killing the trainer", run=self._run_id, reason=cause)
+        self._cause = cause
         self._killing = asyncio.create_task(self._executor.kill(process, grace_s=grace_s))
 
     async def _commit_unsent_log_lines(self) -> None:
-        """Put into the log what was printed and not told: by a trainer that was killed, or its children."""
+        """Record what a killed trainer, or a child of it, printed and could not send."""
         lines, position = await asyncio.to_thread(unsent_log_lines, self._folder, self._number)
         if not lines:
             return
-        async with self._journal.lock(self._run_id):
-            run = self._journal.current(self._run_id)
-            await self._journal.commit(run, events.encode_log(self._number, time.time_ns(), lines))
+        async with self._live_runs.lock(self._run_id):
+            run = self._live_runs.current(self._run_id)
+            await self._live_runs.commit(
+                run, events.encode_log(self._number, time.time_ns(), lines)
+            )
         with contextlib.suppress(OSError):
             self._folder.log_position(self._number).write_bytes(position.to_bytes(8, "little"))
 
     async def _read(self) -> bool:
-        """Move what the spool has into the log; return whether there was anything."""
-        if self._ending.outcome is not None:
+        """Move events from the spool into the log; return whether there were any."""
+        if self._result.outcome is not None:
             return False
         if not self._spool.unread_bytes():
             self._caught_up = time.monotonic()
             return False
-        async with self._journal.lock(self._run_id):
-            run = self._journal.current(self._run_id)
+        async with self._live_runs.lock(self._run_id):
+            run = self._live_runs.current(self._run_id)
             # what was read and could not be committed is read again
             self._spool.offset = run.spool_offset
             records = self._spool.read(_READ_BYTES)
             if not records:
                 self._caught_up = time.monotonic()
                 return False
-            news: list[EncodedEvent] = []
+            new_events: list[EncodedEvent] = []
             for record in records:
                 event = events.recognise(record.payload)
-                told = events.decode_state(event.payload) if event.kind == "state" else None
-                if told is not None and told.state.is_terminal:
-                    # held back until no process is left
-                    self._ending = Ending(told, event, record.end_offset)
+                state_change = events.decode_state(event.payload) if event.kind == "state" else None
+                if state_change is not None and state_change.state.is_terminal:
+                    # committed by the runner, when no process is left
+                    self._result = AttemptResult(state_change, event, record.end_offset)
                     break
                 run = replace(run, spool_offset=record.end_offset)
-                if told is None:
+                if state_change is None:
                     run = apply_event(run, event)
                 elif run.state is RunState.STARTING:
                     now = time.time_ns()
                     began = run.start_time_ns or now
-                    run = replace(run, state=told.state, reason="", start_time_ns=began)
+                    run = replace(run, state=state_change.state, reason="", start_time_ns=began)
                 else:
                     continue  # asked to stop before it began: it does not count as running
-                news.append(event)
+                new_events.append(event)
             try:
-                await self._journal.commit(run, news)
+                await self._live_runs.commit(run, new_events)
             except StoreError as error:
-                _log.error("run %s: %s; trying again", self._run_id, error)
-                self._ending = Ending()
-                self._spool.offset = self._journal.current(self._run_id).spool_offset
+                _log.error("cannot record events; trying again", run=self._run_id, error=str(error))
+                self._result = AttemptResult()
+                self._spool.offset = self._live_runs.current(self._run_id).spool_offset
             else:
                 return True
         await asyncio.sleep(_STORE_RETRY_S)

@@ -1,4 +1,4 @@
-"""What can be set about the supervision of runs."""
+"""The supervisor's limits and times."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
-    """Limits and times; a run's own options come before max_retries, and may only lower max_runtime_s.
+    """Limits and times. A run's own max_retries takes precedence; its max_runtime_s can only be lower.
 
     Attributes:
         queue_limit: how many runs may wait.
-        max_retries: how often a run is tried again after its trainer died.
+        max_retries: how often a run is retried after its trainer died.
         max_runtime_s: how long a run may train, 0 for no limit.
         grace_s: how long a run may take to stop by itself.
         term_grace_s: how long it may take after SIGTERM, before SIGKILL.
-        stall_timeout_s: how long a trainer may show no sign of life.
-        poll_s: the time between two looks at a spool.
+        stall_timeout_s: how long a trainer may make no progress before it is killed.
+        poll_s: interval at which spools are polled.
     """
 
     queue_limit: int = 1000

@@ -1,4 +1,4 @@
-"""The seam between the surface and the supervisor, who owns every live run."""
+"""The seam between RPC and HTTP handlers and the supervisor, which owns every live run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lab_server.model.run import Run, RunRequest
 from lab_server.model.slot import Slot
 
 
-class Supervision(Protocol):
-    """What the RPCs and the gauges need of the supervisor."""
+class RunControl(Protocol):
+    """What the RPC handlers and the exporter need from the supervisor."""
 
     @property
     def queue_limit(self) -> int:
@@ -40,7 +40,7 @@ class Supervision(Protocol):
         key: str | None,
         fingerprint: str,
     ) -> Run:
-        """Create a run, or return the one of the same key."""
+        """Create a run, or return the one of the same idempotency key, which is unique per caller."""
 
     async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
         """Queue a created run; with resume, a stopped or failed one."""

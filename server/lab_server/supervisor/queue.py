@@ -1,4 +1,4 @@
-"""The queue: who waits for a slot, and in which order."""
+"""The queue of runs that wait for a slot."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ class RunQueue:
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the ids in their order."""
+        """Yield the ids in order."""
         return (run_id for _, _, run_id in self._waiting)
 
     def check_room(self) -> None:
-        """Refuse one run more when there are as many as may be.
+        """Check that one more run may wait.
 
         Raises:
-            QueueFull: With the limit.
+            QueueFull: If the limit is reached.
         """
         if len(self._waiting) >= self.limit:
             raise QueueFull(self.limit)
 
     def add(self, run: Run) -> None:
-        """Let a run wait; also beyond the limit, for one that was accepted before."""
+        """Add a run, even beyond the limit: it was accepted before."""
         bisect.insort(self._waiting, _key(run))
         self._devices[run.id] = run.request.options.device
 
     def remove(self, run: Run) -> None:
-        """Let a run wait no longer; nothing happens when it did not."""
+        """Remove a run, if it is there."""
         if self._devices.pop(run.id, None) is not None:
             self._waiting.remove(_key(run))
 
@@ -52,7 +52,7 @@ class RunQueue:
         return next((place for place, waiting in enumerate(self, 1) if waiting == run_id), 0)
 
     def first(self, has_slot: Callable[[str], bool]) -> str | None:
-        """Return the first run for whose device there is a slot: one that waits for a GPU holds up nobody."""
+        """Return the first run whose device has a slot: a run that waits for a GPU blocks no other."""
         return next((run_id for run_id in self if has_slot(self._devices[run_id])), None)
 
 

@@ -17,11 +17,11 @@ _ENDED: Final = frozenset(state for state in RunState if state.is_terminal)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retention:
-    """What to keep of the runs that have ended; a 0 keeps all.
+    """Which ended runs to keep; 0 sets no limit.
 
     Attributes:
-        days: a run is deleted so many days after its end.
-        count: so many are kept, those that ended last.
+        days: a run is deleted this long after its end.
+        count: how many are kept, those that ended last.
     """
 
     days: float = 0.0
@@ -33,10 +33,10 @@ class Retention:
         return self.days > 0 or self.count > 0
 
     def expired(self, runs: Iterable[Run], now_ns: int) -> tuple[str, ...]:
-        """Return the ids of the runs to delete, the one that ended first at the front.
+        """Return the ids of the runs to delete, ordered by their end.
 
-        A run that others continue from keeps nothing for them: a fork has its own copy of the
-        checkpoint. Runs that have not ended are never among them.
+        Runs that have not ended are never deleted. A fork's parent may be: the fork has its own
+        copy of the checkpoint.
         """
         ended = sorted(
             (run for run in runs if run.state.is_terminal),

@@ -1,4 +1,4 @@
-"""The one owner of every run that has not ended: all that is done to a run goes through here."""
+"""The one owner of every run that has not ended: every change of a run goes through here."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.model.run import Run, RunParent, RunRequest, RunState
 from lab_server.model.slot import Slot
 from lab_server.store.protocol import IdempotencyRecord, Store
-from lab_server.supervisor.journal import Journal, finish
+from lab_server.supervisor.live_runs import LiveRuns, run_to_completion
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.runner import Runner
 from lab_server.watch.hub import Hub
 
 
 class Supervisor:
-    """Creates, starts, stops and keeps runs. Lives in the event loop's thread.
+    """Creates, starts, stops, changes and deletes runs. Used by the event loop's thread only.
 
-    A request goes through to its end also when its caller goes away meanwhile.
+    A change completes even when its caller is cancelled.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Supervisor:
         self._hub = hub
         self._options = options
         self._home = Home(home)
-        self._journal = Journal(store, hub)
-        self._runner = Runner(self._journal, executor, self._home, options)
+        self._live_runs = LiveRuns(store, hub)
+        self._runner = Runner(self._live_runs, executor, self._home, options)
         self._last_queue_key = 0
 
     async def start_up(self) -> None:
-        """Go on where the server before this one was: adopt, drain, try again, requeue."""
+        """Continue where the last server ended: finish deletions, adopt trainers, requeue runs."""
         for trash in self._home.pending_deletions():
             with contextlib.suppress(NotFound):
                 await self._store.delete(trash.name)
@@ -57,10 +57,10 @@ class Supervisor:
         self._runner.dispatch()
 
     async def shut_down(self, *, stop_trainers: bool) -> None:
-        """Let go of all runs. Trainers go on, or are interrupted; either way their runs do later."""
+        """Release all runs. Trainers go on, or are interrupted; the next server continues them."""
         await self._runner.shut_down(stop_trainers=stop_trainers)
 
-    # ---- what there is
+    # ---- state
 
     @property
     def queue_limit(self) -> int:
@@ -81,10 +81,10 @@ class Supervisor:
 
     def live(self) -> Sequence[Run]:
         """Return the runs that wait or have a process, as they are now."""
-        return tuple(self._journal)
+        return tuple(self._live_runs)
 
     def lag_s(self, run_id: str) -> float:
-        """Return for how many seconds the run's spool has held something that is not in the log."""
+        """Return the age in seconds of the oldest event that is in the spool and not in the log."""
         return self._runner.lag_s(run_id)
 
     async def get(self, run_id: str) -> Run:
@@ -97,10 +97,10 @@ class Supervisor:
         position = self.queue_position(run.id)
         if not position:
             return run
-        waits = f"waits for a slot, place {position} of {self.queue_length()} in the queue"
+        waits = f"waits for a slot, position {position} of {self.queue_length()} in the queue"
         return replace(run, reason=f"{run.reason}; {waits}" if run.reason else waits)
 
-    # ---- what is done to runs
+    # ---- changes
 
     async def create(
         self,
@@ -118,8 +118,8 @@ class Supervisor:
             ConfigError: If no slot has the device that it asks for.
             NotFound: If the run or the checkpoint that it continues does not exist.
         """
-        idempotency = IdempotencyRecord(f"create/{owner}/{key}", fingerprint) if key else None
-        return await finish(self._create(request, owner, config_hash, idempotency))
+        idempotency = IdempotencyRecord(key, fingerprint) if key else None
+        return await run_to_completion(self._create(request, owner, config_hash, idempotency))
 
     async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
         """Queue a created run; with resume, a stopped or failed one, from its last checkpoint.
@@ -131,10 +131,8 @@ class Supervisor:
             QueueFull: If as many runs wait as may.
         """
         run = await self._find(run_id)
-        idempotency = (
-            IdempotencyRecord(f"start/{run.id}/{key}", f"resume={resume}") if key else None
-        )
-        return await finish(self._start(run.id, resume, idempotency))
+        idempotency = IdempotencyRecord(key, f"start {run.id} resume={resume}") if key else None
+        return await run_to_completion(self._start(run.id, resume, idempotency))
 
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop; returns when the request is recorded.
@@ -145,7 +143,7 @@ class Supervisor:
         """
         run = await self._find(run_id)
         reason = "stopped on request"
-        return await finish(
+        return await run_to_completion(
             self._runner.stop(run.id, checkpoint=checkpoint, grace_s=grace_s, reason=reason)
         )
 
@@ -163,15 +161,15 @@ class Supervisor:
             NotFound: If there is no such run.
         """
         run = await self._find(run_id)
-        async with self._journal.lock(run.id):
-            run = await self._journal.get(run.id)
+        async with self._live_runs.lock(run.id):
+            run = await self._live_runs.get(run.id)
             request = replace(
                 run.request,
                 name=run.request.name if name is None else name,
                 tags=run.request.tags if tags is None else tags,
                 notes=run.request.notes if notes is None else notes,
             )
-            return await self._journal.commit(replace(run, request=request))
+            return await self._live_runs.commit(replace(run, request=request))
 
     async def delete(self, run_id: str) -> None:
         """Delete a run that has ended, or never was started, with its files.
@@ -181,19 +179,19 @@ class Supervisor:
             NotFound: If there is no such run.
         """
         run = await self._find(run_id)
-        await finish(self._delete(run.id))
+        await run_to_completion(self._delete(run.id))
 
-    # ---- how
+    # ---- steps
 
     async def _find(self, run_id: str) -> Run:
         try:
-            return await self._journal.get(run_id)
+            return await self._live_runs.get(run_id)
         except NotFound:
             ids = await self._store.ids_with_prefix(run_id) if run_id else ()
             if len(ids) == 1:
-                return await self._journal.get(ids[0])
+                return await self._live_runs.get(ids[0])
             if ids:
-                hint = f"several begin so, such as {ids[0]} and {ids[1]}; say more of it"
+                hint = f"several runs begin with it, such as {ids[0]} and {ids[1]}; give more of the id"
                 raise NotFound("run", run_id, hint) from None
             raise
 
@@ -207,8 +205,10 @@ class Supervisor:
             return None
         before, run_id = found
         if before.fingerprint != idempotency.fingerprint:
-            raise AlreadyExists("this idempotency key was used for another request; use a new one")
-        return await self._journal.get(run_id)
+            raise AlreadyExists(
+                "this idempotency key was used for a different request; use a new key"
+            )
+        return await self._live_runs.get(run_id)
 
     async def _create(
         self,
@@ -219,7 +219,7 @@ class Supervisor:
     ) -> Run:
         known = await self._known(idempotency)
         if known is not None:
-            return await self._note_created(known)
+            return await self._record_created(known)
         self._runner.slots.check(request.options.device)
         run = Run(
             id=new_run_id(),
@@ -232,7 +232,7 @@ class Supervisor:
         try:
             await asyncio.to_thread(folder.make)
             if run.request.parent is not None:
-                source = self._folder(await self._journal.get(run.request.parent.run_id))
+                source = self._folder(await self._live_runs.get(run.request.parent.run_id))
                 step = run.request.parent.step
                 await asyncio.to_thread(self._home.adopt_checkpoint, source, step, folder)
             created = await self._store.create(run, idempotency)
@@ -242,9 +242,9 @@ class Supervisor:
         except LabError:
             await asyncio.to_thread(remove, folder.path)
             raise
-        if created.id != run.id:  # two requests with one key at once
+        if created.id != run.id:  # two concurrent requests with one key
             await asyncio.to_thread(remove, folder.path)
-        return await self._note_created(created)
+        return await self._record_created(created)
 
     async def _with_parent(self, request: RunRequest) -> RunRequest:
         if request.parent is None:
@@ -257,26 +257,26 @@ class Supervisor:
             )
         step = request.parent.step or parent.checkpoint_step
         if step is None:
-            raise NotFound("checkpoint", f"of run {parent.id}", "it has written none")
+            raise NotFound("checkpoint", f"of run {parent.id}", "it has none")
         return replace(request, parent=RunParent(parent.id, step))
 
-    async def _note_created(self, run: Run) -> Run:
-        """Begin the run's log, unless it has begun: a server may be killed in between."""
-        async with self._journal.lock(run.id):
-            run = await self._journal.get(run.id)
+    async def _record_created(self, run: Run) -> Run:
+        """Record the run's first event, unless it is there: a server may be killed before it."""
+        async with self._live_runs.lock(run.id):
+            run = await self._live_runs.get(run.id)
             if run.last_seq:
                 return run
             parent = run.request.parent
             reason = f"forked from {parent.run_id} at step {parent.step}" if parent else ""
-            return await self._journal.change_state(run, RunState.CREATED, reason)
+            return await self._live_runs.change_state(run, RunState.CREATED, reason)
 
     async def _start(self, run_id: str, resume: bool, idempotency: IdempotencyRecord | None) -> Run:
         known = await self._known(idempotency)
         if known is not None:
             return known
-        await self._note_created(await self._journal.get(run_id))
-        async with self._journal.lock(run_id):
-            run = await self._journal.get(run_id)
+        await self._record_created(await self._live_runs.get(run_id))
+        async with self._live_runs.lock(run_id):
+            run = await self._live_runs.get(run_id)
             _check_startable(run, resume)
             self._runner.slots.check(run.request.options.device)
             self._runner.queue.check_room()
@@ -289,15 +289,15 @@ class Supervisor:
                 end_time_ns=0,
             )
             reason = "resumed on request" if resume else ""
-            run = await self._journal.change_state(
+            run = await self._live_runs.change_state(
                 queued, RunState.QUEUED, reason, idempotency=idempotency
             )
             self._runner.enqueue(run)
             return run
 
     async def _delete(self, run_id: str) -> None:
-        async with self._journal.lock(run_id):
-            run = await self._journal.get(run_id)
+        async with self._live_runs.lock(run_id):
+            run = await self._live_runs.get(run_id)
             if not run.state.is_terminal and run.state is not RunState.CREATED:
                 raise InvalidState(
                     f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
@@ -319,5 +319,5 @@ def _check_startable(run: Run, resume: bool) -> None:
             return
         what = "only a created run can be started"
         if state in (RunState.STOPPED, RunState.FAILED):
-            what += "; to go on from its last checkpoint, resume it"
+            what += "; resume it to continue from its last checkpoint"
     raise InvalidState(f"run {run.id} is {state.value}: {what}")

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
+import structlog
+
 from lab_server.errors import StoreError
+from lab_server.logs import RUNS
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.watch.hub import Hub
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(RUNS)
 
 T = TypeVar("T")
 
 _RETRY_S = 1.0
 
 
-class Journal:
-    """Keeps the current state of unfinished runs. Who changes a run holds its lock."""
+class LiveRuns:
+    """The current state of unfinished runs. Whoever changes a run holds its lock."""
 
     def __init__(self, store: Store, hub: Hub) -> None:
         self._store = store
@@ -35,7 +37,7 @@ class Journal:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __iter__(self) -> Iterator[Run]:
-        """Yield the runs that have not ended: they wait, or have a trainer."""
+        """Yield the runs that wait or have a trainer."""
         return iter(tuple(self._unfinished.values()))
 
     def lock(self, run_id: str) -> asyncio.Lock:
@@ -50,11 +52,11 @@ class Journal:
         return self._unfinished[run_id]
 
     def find(self, run_id: str) -> Run | None:
-        """Return an unfinished run, None when it is none."""
+        """Return an unfinished run, None if the run has ended or does not exist."""
         return self._unfinished.get(run_id)
 
-    def keep(self, run: Run) -> None:
-        """Take in a run as the store had it."""
+    def track(self, run: Run) -> None:
+        """Add an unfinished run as the store had it."""
         self._unfinished[run.id] = run
 
     async def get(self, run_id: str) -> Run:
@@ -68,21 +70,23 @@ class Journal:
     async def commit(
         self,
         run: Run,
-        news: Sequence[EncodedEvent] = (),
+        new_events: Sequence[EncodedEvent] = (),
         idempotency: IdempotencyRecord | None = None,
     ) -> Run:
-        """Write a changed run with its next events, tell the watchers, and return it.
+        """Write a changed run with its next events, publish the events, and return the run.
 
-        Goes through to its end also when the caller is cancelled: memory and store stay one.
+        Completes even when the caller is cancelled, so that memory and store agree.
 
         Raises:
             StoreError: If nothing was written.
         """
-        return await finish(self._commit(run, news, idempotency))
+        return await run_to_completion(self._commit(run, new_events, idempotency))
 
-    async def commit_whenever_possible(self, run: Run, news: Sequence[EncodedEvent] = ()) -> Run:
-        """Commit as soon as the store can: what happened cannot be refused."""
-        return await self.persist(lambda: self.commit(run, news))
+    async def commit_whenever_possible(
+        self, run: Run, new_events: Sequence[EncodedEvent] = ()
+    ) -> Run:
+        """Commit, and try again until the store can: what has happened cannot be refused."""
+        return await self.persist(lambda: self.commit(run, new_events))
 
     async def change_state(
         self,
@@ -92,7 +96,7 @@ class Journal:
         *,
         idempotency: IdempotencyRecord | None = None,
     ) -> Run:
-        """Commit a run in a new state, with the event that says so."""
+        """Commit a run in a new state, with its state event."""
         return await self.commit(
             replace(run, state=state, reason=reason),
             [events.encode_state(run.attempt, time.time_ns(), state, reason)],
@@ -100,19 +104,19 @@ class Journal:
         )
 
     async def persist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write until the store takes it."""
+        """Call `write` until it raises no StoreError."""
         while True:
             try:
                 return await write()
             except StoreError as error:
-                _log.error("%s; trying again", error)
+                _log.error("cannot write to the store; trying again", error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
     async def _commit(
-        self, run: Run, news: Sequence[EncodedEvent], idempotency: IdempotencyRecord | None
+        self, run: Run, new_events: Sequence[EncodedEvent], idempotency: IdempotencyRecord | None
     ) -> Run:
-        run = replace(run, last_seq=run.last_seq + len(news))
-        stored = await self._store.commit(run, news, idempotency)
+        run = replace(run, last_seq=run.last_seq + len(new_events))
+        stored = await self._store.commit(run, new_events, idempotency)
         if run.state.has_process or run.state is RunState.QUEUED:
             self._unfinished[run.id] = run
         else:
@@ -121,8 +125,8 @@ class Journal:
         return run
 
 
-async def finish(work: Awaitable[T]) -> T:
-    """Await the end of some work also when this task is cancelled meanwhile."""
+async def run_to_completion(work: Awaitable[T]) -> T:
+    """Return the result of some work; when this task is cancelled, wait for the work's end first."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
