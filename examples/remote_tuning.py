@@ -1,5 +1,6 @@
 """The tutorial's grid over two kernel sizes, trained on a server: as many runs at a time as it has slots.
 
+pip install '.[cli]'  # the live table is drawn with rich
 lab-server serve --slots cpu:2
 python examples/remote_tuning.py [--epochs N]
 

@@ -76,13 +76,16 @@ class Metrics:
     Attributes:
         steps: the steps at which something was measured, ascending.
         columns: one a metric, by its name.
+        attempt: which try of the run measured them.
     """
 
     steps: Sequence[int]
     columns: Mapping[str, Column]
+    attempt: int
 
-    def points(self, attempt: int = 0) -> list[Point]:
+    def points(self) -> list[Point]:
         """Return the batch row by row."""
+        attempt = self.attempt
         if not self.columns:
             return []
         if not any(column.rows for column in self.columns.values()):

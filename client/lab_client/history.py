@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab_client.errors import MissingExtra
+from lab_client.metric_names import main_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ class History(Mapping[str, Series]):
         """Draw each metric over the steps and return the matplotlib figure.
 
         Args:
-            names: which metrics; all when None.
+            names: which metrics; when None all but the indicators of single parameters.
 
         Raises:
             MissingExtra: if matplotlib is not installed.
@@ -90,7 +91,7 @@ class History(Mapping[str, Series]):
             raise MissingExtra(
                 "matplotlib is not installed; install it with: pip install 'lab-train[plot]'"
             ) from None
-        chosen = [self.series[name] for name in (names if names is not None else self.series)]
+        chosen = [self.series[name] for name in (main_names(self) if names is None else names)]
         num_rows = max(1, len(chosen))
         figure = NotebookFigure(figsize=(8, 2.2 * num_rows), layout="constrained")
         axes = figure.subplots(num_rows, 1, squeeze=False)[:, 0]

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
 from lab_client.cli.render import plot
 from lab_client.configs import ConfigItem, ExperimentSchema
+from lab_client.sync.shell import SyncShell
 from lab_rpc.v1 import event_pb2
 from tests.client.twin import Twin, TwinRun
 
@@ -138,6 +139,101 @@ def test_a_failed_run_exits_with_1_and_its_traceback(lab: Lab, twin: Twin) -> No
     assert result.exit_code == 1
     assert "it broke" in result.stderr
     assert "Traceback: here" in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("state", "exit_code", "word"),
+    [
+        (event_pb2.RUN_STATE_COMPLETED, 0, ""),
+        (event_pb2.RUN_STATE_FAILED, 1, "failed: out of memory"),
+        (event_pb2.RUN_STATE_STOPPED, 4, "stopped: asked to by ann"),
+    ],
+)
+def test_a_watched_run_exits_by_how_it_ended(
+    lab: Lab, twin: Twin, options: list[str], state: int, exit_code: int, word: str
+) -> None:
+    run = twin.add_run()
+    run.state(event_pb2.RUN_STATE_RUNNING)
+    twin.when_watched(run.state, state, word.partition(": ")[2])
+    result = lab("watch", run.message.id, *options)
+    assert result.exit_code == exit_code
+    assert word in result.stderr
+
+
+def test_a_watched_run_as_json_is_one_value_a_line_with_the_final_state_last(
+    lab: Lab, twin: Twin
+) -> None:
+    def train() -> None:
+        (run,) = twin.runs.values()
+        run.state(event_pb2.RUN_STATE_RUNNING)
+        run.measure(0, loss=[1.0], **{"model.conv1.weight": [2.0]})
+        run.state(event_pb2.RUN_STATE_COMPLETED)
+
+    twin.when_watched(train)
+    result = lab("run", "mnist", "--json", "--watch")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    states = [line["state"] for line in lines]
+    assert states[0] == "QUEUED"
+    assert states[-1] == "COMPLETED"
+    assert len(states) == len(set(states))
+    assert lines[-1]["metrics"] == {"loss": 1.0}
+
+
+@pytest.mark.parametrize("command", [["watch"], ["watch", "--json"], ["logs", "-f"]])
+def test_an_interrupt_exits_with_130(
+    lab: Lab, twin: Twin, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    run = twin.add_run()
+    run.state(event_pb2.RUN_STATE_RUNNING)
+
+    def interrupt(*_: Any, **__: Any) -> Iterator[Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SyncShell, "read", interrupt)
+    name, *options = command
+    result = lab(name, run.message.id, *options)
+    assert result.exit_code == 130
+    monkeypatch.setattr(SyncShell, "call", interrupt)
+    assert lab("runs").exit_code == 130
+
+
+def test_indicators_of_parameters_are_left_out_unless_asked_for(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run()
+    run.measure(0, **{"loss": [1.0], "model.conv1.weight": [2.0]})
+    run_id = run.message.id
+    for arguments in (
+        ["history", run_id, "--csv"],
+        ["history", run_id, "--json"],
+        ["runs", "--json"],
+        ["status", run_id, "--json"],
+        ["compare", run_id, run_id, "--json"],
+    ):
+        result = lab(*arguments)
+        assert "loss" in result.stdout
+        assert "conv1" not in result.stdout
+        assert "left out; include with --all" in result.stderr
+        everything = lab(*arguments, "--all")
+        assert "conv1" in everything.stdout
+        assert not everything.stderr
+    assert "conv1" in lab("history", run_id, "--csv", "-m", "model.*").stdout
+
+
+def test_a_run_without_metrics_says_so(lab: Lab, twin: Twin) -> None:
+    run_id = twin.add_run().message.id
+    assert lab("history", run_id).stderr == f"Run {run_id} has no metrics yet.\n"
+    assert json.loads(lab("history", run_id, "--json").stdout) == {}
+
+
+def test_rm_asks_and_says_what_to_do_where_it_cannot(lab: Lab, twin: Twin, run: TwinRun) -> None:
+    run_id = run.message.id
+    result = lab("rm", run_id)
+    assert result.exit_code == 2
+    assert "confirm with --yes" in result.stderr
+    answers = CliRunner().invoke(app, ["--server", twin.address, "rm", run_id], input="n\n")
+    assert (answers.exit_code, run_id in twin.runs) == (0, True)
+    answers = CliRunner().invoke(app, ["--server", twin.address, "rm", run_id], input="y\n")
+    assert (answers.exit_code, run_id in twin.runs) == (0, False)
 
 
 def test_logs_are_printed(lab: Lab, twin: Twin) -> None:
@@ -341,7 +437,7 @@ def test_ctrl_c_in_watch_detaches_and_says_how_to_stop(twin: Twin) -> None:
     assert twin.is_watched.wait(60)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert f"lab stop {run.message.id}" in err
     assert "Traceback" not in err
     assert run.message.state == event_pb2.RUN_STATE_RUNNING

@@ -128,6 +128,21 @@ def test_an_attempt_that_begins_anew_takes_back_all_steps(client: Any, twin: Twi
     assert handle.history()["loss"].values == [3.5]
 
 
+def test_the_points_of_an_event_know_their_attempt(client: Any, twin: Twin) -> None:
+    run = twin.add_run(attempt=3)
+    run.measure(5, loss=[1.0, 2.0])
+    run.add(
+        metrics=event_pb2.Metrics(
+            steps=[7, 8], columns=[event_pb2.MetricColumn(name="acc", values=[0.5], rows=[1])]
+        )
+    )
+    events = client.run(finish(run)).events()
+    bodies = [event.body for event in events if isinstance(event.body, Metrics)]
+    assert [point.attempt for body in bodies for point in body.points()] == [3, 3, 3]
+    (first, _) = client.run(run.message.id).batches()
+    assert {point.attempt for point in first.metrics.points()} == {3}
+
+
 def test_batches_are_columns_and_truncations(client: Any, twin: Twin) -> None:
     run = twin.add_run()
     run.measure(5, loss=[1.0, 2.0])
@@ -161,3 +176,16 @@ def test_history_becomes_a_frame_and_a_figure(client: Any, twin: Twin) -> None:
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["loss"]
     assert handle.history("nothing").plot().axes
     assert handle.history("nothing").to_pandas().empty
+
+
+def test_a_plot_shows_the_main_metrics_unless_others_are_named(client: Any, twin: Twin) -> None:
+    run = twin.add_run()
+    layers = {f"model.conv{index}.weight": [1.0, 2.0] for index in range(9)}
+    run.measure(0, loss=[1.0, 0.5], accuracy=[0.1, 0.2], **layers)
+    handle = client.run(finish(run))
+
+    def titles(figure: Any) -> list[str]:
+        return [axis.get_title(loc="left") for axis in figure.axes]
+
+    assert titles(handle.plot()) == titles(handle.history().plot()) == ["loss", "accuracy"]
+    assert len(titles(handle.plot(["model.*"]))) == 9

@@ -69,3 +69,26 @@ def test_a_stream_with_a_bound_never_waits_past_it() -> None:
     clock.now_s = 10
     with pytest.raises(errors.DeadlineExceeded, match="waiting did not end within 10 s"):
         reconnect.call_timeout_s()
+
+
+def test_after_progress_the_delays_begin_again_with_the_shortest() -> None:
+    clock = Clock()
+    reconnect = Reconnect("x", Timeouts(), None, clock)
+    delays = [reconnect.delay_before_reconnect(errors.Unavailable("cut")) for _ in range(10)]
+    assert delays[-1] > 1.4
+    reconnect.progressed()
+    assert reconnect.delay_before_reconnect(errors.Unavailable("cut")) < 0.1
+
+
+def test_the_time_without_an_answer_counts_from_the_first_failure_and_not_from_idling() -> None:
+    clock, told = Clock(), list[float]()
+    reconnect = Reconnect("x", Timeouts(), None, clock, told.append)
+    clock.now_s = 50  # quiet: there was nothing to say
+    reconnect.delay_before_reconnect(errors.Unavailable("cut"))
+    clock.now_s = 57
+    reconnect.delay_before_reconnect(errors.Unavailable("cut"))
+    reconnect.progressed()
+    reconnect.progressed()
+    clock.now_s = 100
+    reconnect.delay_before_reconnect(errors.Unavailable("cut"))
+    assert told == [0, 7, 0, 0]

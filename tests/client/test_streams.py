@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import code_pb2
 
 from lab_client import RunState, errors
 from lab_client.events import StateChange
@@ -163,6 +164,40 @@ def test_wait_returns_how_the_run_ended(client: Any, twin: Twin) -> None:
 def test_waiting_for_a_run_that_was_never_started_is_an_error(client: Any) -> None:
     with pytest.raises(errors.InvalidState, match="start"):
         client.create("mnist").wait()
+
+
+@pytest.mark.parametrize("iterator", ["metrics", "events", "logs", "batches"])
+def test_following_a_run_that_was_never_started_is_an_error(
+    client: Any, twin: Twin, iterator: str
+) -> None:
+    handle = client.create("mnist")
+    with pytest.raises(errors.InvalidState, match=r"was not started.*start\(\).*follow=False"):
+        list(getattr(handle, iterator)())
+    assert list(getattr(handle, iterator)(follow=False)) is not None
+    other = client.run(handle.id)
+    other.start()  # by another handle, so that the first one does not know of it
+    twin.when_watched(twin.runs[handle.id].state, event_pb2.RUN_STATE_COMPLETED)
+    assert list(getattr(handle, iterator)()) is not None
+
+
+@pytest.mark.parametrize("iterator", ["metrics", "events", "logs", "batches"])
+def test_what_is_known_of_a_run_is_as_new_as_what_was_read(
+    client: Any, twin: Twin, iterator: str
+) -> None:
+    handle = client.create("mnist").start()
+    twin.when_watched(twin.runs[handle.id].train)
+    list(getattr(handle, iterator)())
+    assert (handle.info.state, handle.info.step) == (RunState.COMPLETED, 19)
+
+
+def test_the_end_is_known_though_the_server_is_gone_after_it(client: Any, twin: Twin) -> None:
+    handle = client.create("mnist").start()
+    run = twin.runs[handle.id]
+    twin.when_watched(run.state, event_pb2.RUN_STATE_STOPPED, "asked to")
+    for event in handle.events():
+        if event.kind == "state" and event.body.state is RunState.STOPPED:
+            twin.refusals["GetRun"] = (code_pb2.INTERNAL, "it broke")
+    assert (handle.info.state, handle.info.reason) == (RunState.STOPPED, "asked to")
 
 
 def test_an_iterator_that_is_left_ends_its_call(client: Any, twin: Twin) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_client.aio.shell import AsyncShell
+from lab_client.errors import LabError
 from lab_client.events import Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.protocol import folds, operations
@@ -123,11 +124,17 @@ class AsyncRun(RunHandle):
     async def _stream(
         self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None
     ) -> AsyncIterator[T]:
-        info = self._info if follow and not after_seq else await self.refresh()
-        stream = self._event_stream(fold, info, after_seq, follow)
+        if self._needs_refresh(after_seq, follow):
+            await self.refresh()
+        stream = self._event_stream(fold, after_seq, follow)
         if stream is not None:
             async for item in self._shell.read(stream, timeout_s):
                 yield item
+            if stream.end is not None:  # `info` must not stay behind what was read
+                try:
+                    await self.refresh()
+                except LabError:  # all that was asked for has been read: no reason to fail now
+                    self._note_end(stream.end)
 
     async def wait(
         self, timeout_s: float | None = None, *, progress: bool = False, check: bool = False
@@ -162,8 +169,9 @@ class AsyncRun(RunHandle):
         return await self._shell.call(operation)
 
     async def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
-        """Draw the metrics so far and return the matplotlib figure."""
-        return (await self.history(names, max_points=max_points)).plot()
+        """Draw the metrics so far and return the matplotlib figure. See `Run.plot`."""
+        found = await self.history(names, max_points=max_points)
+        return found.plot(tuple(found) if names else None)
 
     async def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files of the run."""

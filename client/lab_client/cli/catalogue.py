@@ -41,7 +41,7 @@ def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = F
     out = console()
     out.print(Text(handle.schema.doc or handle.info.summary))
     if handle.info.error:
-        out.print(Text(f"It cannot be run: {handle.info.error}", style="red"))
+        out.print(Text(handle.info.error, style="red"))
     table = Table(
         "CONFIG", "TYPE", "DEFAULT", "CONSTRAINTS", "DESCRIPTION", box=None, pad_edge=False
     )

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab_client.cli.arguments import complete_runs
-from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json
+from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json, tell_hidden
 from lab_client.cli.render import number
 from lab_client.errors import InvalidRequest, LabError, Violation
 from lab_client.metric_names import main_names
@@ -38,8 +38,11 @@ def compare(
     infos = [client.get(run_id) for run_id in run_ids]
     configs = differing([_configs(client, info) for info in infos])
     metrics = union([info.metrics for info in infos])
+    names = list(metrics) if show_all else main_names(metrics)
     if as_json:
-        print_json({"runs": [info.id for info in infos], "configs": configs, "metrics": metrics})
+        shown = {name: metrics[name] for name in names}
+        print_json({"runs": [info.id for info in infos], "configs": configs, "metrics": shown})
+        tell_hidden(len(metrics) - len(names))
         return
     rows: list[tuple[Text, list[str]]] = [
         (Text("name"), [info.name for info in infos]),
@@ -48,7 +51,7 @@ def compare(
     ]
     for key, values in configs.items():
         rows.append((Text(key), ["" if value is None else str(value) for value in values]))
-    for key in metrics if show_all else main_names(metrics):
+    for key in names:
         cells = ["" if value is None else number(value) for value in metrics[key]]
         rows.append((Text(key, style="cyan"), cells))
     out = console()

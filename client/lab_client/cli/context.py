@@ -18,12 +18,16 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from lab_client import errors
+from lab_client.metric_names import main_names
+from lab_client.runs import RunInfo
 from lab_client.sync.client import Client
 from lab_client.transport.target import Target, make_target, token_warning
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NO_CONNECTION = 3
+EXIT_STOPPED = 4
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _NO_CONNECTION = (
     errors.Unavailable,
@@ -92,6 +96,8 @@ class ErrorGroup(TyperGroup):
         except errors.LabError as error:
             typer.echo(f"lab: {_sentence(error)}", err=True)
             raise typer.Exit(exit_code(error)) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
             sys.stderr.close()
             raise typer.Exit(0) from None
@@ -126,9 +132,24 @@ def console() -> Console:
     return Console(width=wide, highlight=False, soft_wrap=False)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, one_line: bool = False) -> None:
     """Print a value as JSON; what JSON has no number for is text: "nan", "inf", "-inf"."""
-    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(plain(value), indent=None if one_line else 2, ensure_ascii=False))
+
+
+def with_main_metrics(info: RunInfo, show_all: bool = False) -> RunInfo:
+    """Return the run without the indicators of single parameters, unless all are to be shown."""
+    if show_all:
+        return info
+    metrics = {name: info.metrics[name] for name in main_names(info.metrics)}
+    return dataclasses.replace(info, metrics=metrics)
+
+
+def tell_hidden(num_hidden: int) -> None:
+    """Say on stderr that something was left out, where the output itself has no room for it."""
+    if num_hidden:
+        what = "indicator of a single parameter" if num_hidden == 1 else "indicators of parameters"
+        typer.echo(f"lab: {num_hidden} {what} left out; include with --all", err=True)
 
 
 def plain(value: Any) -> Any:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from lab_client.cli.arguments import RunId
-from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json
+from lab_client.cli.context import (
+    EXIT_INTERRUPTED,
+    AsJson,
+    ShowAll,
+    connect,
+    console,
+    print_json,
+    tell_hidden,
+    with_main_metrics,
+)
 from lab_client.cli.render import number, run_table, runs_table
 from lab_client.errors import InvalidRequest, Violation
+from lab_client.history import Series
 from lab_client.metric_names import main_names
 from lab_client.runs import RunState
 
@@ -51,6 +62,7 @@ def runs(
     ] = "",
     ascending: Annotated[bool, typer.Option("--asc", help="Sort smallest first.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most runs to list.")] = 20,
+    show_all: ShowAll = False,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
@@ -71,7 +83,9 @@ def runs(
         )
     ]
     if as_json:
-        print_json(found)
+        shown = [with_main_metrics(info, show_all) for info in found]
+        print_json(shown)
+        tell_hidden(sum(len(i.metrics) - len(s.metrics) for i, s in zip(found, shown, strict=True)))
     elif found:
         if sort and key not in _FIELDS and not any(key in info.metrics for info in found):
             typer.echo(f"lab: none of these runs has a metric {key!r} to sort by", err=True)
@@ -89,7 +103,9 @@ def status(
     """Show all that is known about a run."""
     info = connect(context).get(run)
     if as_json:
-        print_json(info)
+        shown = with_main_metrics(info, show_all)
+        print_json(shown)
+        tell_hidden(len(info.metrics) - len(shown.metrics))
     else:
         console().print(run_table(info, show_all))
 
@@ -107,7 +123,7 @@ def logs(
         for line in handle.logs(follow=follow):
             typer.echo(line.text)
     except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def history(
@@ -133,24 +149,35 @@ def history(
         known = ", ".join(main_names(handle.info.metrics)[:10]) or "none yet"
         sentence = f"run {handle.id} has no metric {' or '.join(map(repr, names))}; it has: {known}"
         raise InvalidRequest([Violation("names", sentence)])
-    if as_json:
-        print_json(
-            {item.name: {"steps": item.steps, "values": item.values} for item in found.values()}
-        )
-        return
-    if as_csv:
-        rows: dict[int, dict[str, float]] = {}
-        for item in found.values():
-            for step, value in zip(item.steps, item.values, strict=True):
-                rows.setdefault(step, {})[item.name] = value
-        writer = csv.DictWriter(sys.stdout, ["step", *found], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"step": step, **rows[step]} for step in sorted(rows))
-        return
-    out = console()
     # A name that was asked for is shown, whatever it is.
-    shown = list(found) if show_all or names else main_names(found)
-    for item in (found[name] for name in shown):
+    shown = [found[name] for name in (found if show_all or names else main_names(found))]
+    num_hidden = len(found) - len(shown)
+    if as_json:
+        print_json({item.name: {"steps": item.steps, "values": item.values} for item in shown})
+        tell_hidden(num_hidden)
+    elif as_csv:
+        _print_csv(shown)
+        tell_hidden(num_hidden)
+    elif not shown:
+        typer.echo(f"Run {handle.id} has no metrics yet.", err=True)
+    else:
+        _print_summary(shown, num_hidden)
+
+
+def _print_csv(series: Sequence[Series]) -> None:
+    rows: dict[int, dict[str, float]] = {}
+    for item in series:
+        for step, value in zip(item.steps, item.values, strict=True):
+            rows.setdefault(step, {})[item.name] = value
+    names = [item.name for item in series]
+    writer = csv.DictWriter(sys.stdout, ["step", *names], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"step": step, **rows[step]} for step in sorted(rows))
+
+
+def _print_summary(series: Sequence[Series], num_hidden: int) -> None:
+    out = console()
+    for item in series:
         if item.values:
             finite = [value for value in item.values if value == value]  # NaN differs from itself
             low, high = (number(f(finite)) if finite else "nan" for f in (min, max))
@@ -158,5 +185,5 @@ def history(
                 f"last {number(item.values[-1])}  min {low}  max {high}  ({item.num_points} points)"
             )
             out.print(Text(f"{item.name}: {summary}"))
-    if len(shown) < len(found):
-        out.print(Text(f"{len(found) - len(shown)} more with --all", style="dim"))
+    if num_hidden:
+        out.print(Text(f"{num_hidden} more with --all", style="dim"))

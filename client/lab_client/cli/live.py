@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lab_client.cli.context import console
+from lab_client.cli.context import console, print_json, with_main_metrics
 from lab_client.cli.render import STYLES, number, plot
 from lab_client.errors import InvalidState
 from lab_client.events import Checkpoint, Event, Metrics, StateChange, Truncate
@@ -118,6 +118,22 @@ def show_live(run: Run) -> RunInfo:
     if ended.state is RunState.FAILED:
         _tell_traceback(run)
     return ended
+
+
+def print_states(run: Run) -> RunInfo:
+    """Print a run as a line of JSON now, at each change of its state, and at its end."""
+    info = run.refresh()
+    print_json(with_main_metrics(info), one_line=True)
+    if info.state.is_terminal:
+        return info
+    for event in run.events(after_seq=info.last_seq):
+        if isinstance(event.body, StateChange) and not event.body.state.is_terminal:
+            before, info = info, run.refresh()
+            if info.state != before.state and not info.state.is_terminal:
+                print_json(with_main_metrics(info), one_line=True)
+    info = run.refresh()
+    print_json(with_main_metrics(info), one_line=True)
+    return info
 
 
 def _follow(run: Run, view: ProgressView) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -13,8 +14,15 @@ from lab_client.cli.arguments import (
     complete_runs,
     parse_overrides,
 )
-from lab_client.cli.context import EXIT_FAILED, AsJson, connect, print_json
-from lab_client.cli.live import show_live
+from lab_client.cli.context import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
+    AsJson,
+    connect,
+    print_json,
+)
+from lab_client.cli.live import print_states, show_live
 from lab_client.errors import InvalidRequest, Violation
 from lab_client.runs import RunOptions, RunState
 from lab_client.sync.run import Run
@@ -76,9 +84,9 @@ def run(
     _tell(handle, watch, as_json)
 
 
-def watch(context: typer.Context, run: RunId) -> None:
+def watch(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     """Watch a run: its progress and metrics. Ctrl-C leaves it running."""
-    _watch(connect(context).run(run))
+    _watch(connect(context).run(run), as_json)
 
 
 def stop(
@@ -148,31 +156,46 @@ def remove(
     """Delete runs that have ended, with all their files."""
     client = connect(context)
     for handle in [client.run(run_id) for run_id in runs]:
-        if not yes:
-            typer.confirm(f"Delete {handle.id} ({handle.name}) with all its files?", abort=True)
+        if not yes and not _is_confirmed(f"Delete {handle.id} ({handle.name}) and all its files?"):
+            typer.echo(f"{handle.id} kept")
+            continue
         handle.delete()
         typer.echo(f"{handle.id} deleted")
 
 
+def _is_confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C or Ctrl-D
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        sentence = "cannot ask for confirmation without a terminal; confirm with --yes"
+        raise InvalidRequest([Violation("yes", sentence)]) from None
+
+
 def _tell(handle: Run, watch: bool, as_json: bool) -> None:
-    if as_json:
+    if watch:
+        if not as_json:
+            typer.echo(handle.id)
+        _watch(handle, as_json)
+    elif as_json:
         print_json(handle.info)
     else:
         typer.echo(handle.id)
-    if watch:
-        _watch(handle)
 
 
-def _watch(handle: Run) -> None:
+def _watch(handle: Run, as_json: bool = False) -> None:
+    """Show a run to its end and exit with the code that says how it ended."""
     try:
-        info = show_live(handle)
+        info = print_states(handle) if as_json else show_live(handle)
     except KeyboardInterrupt:
         typer.echo(
             f"\nThe run goes on. Stop it with: lab stop {handle.id}\n"
             f"Watch it again with: lab watch {handle.id}",
             err=True,
         )
-        raise typer.Exit(0) from None
-    if info.state is RunState.FAILED:
-        typer.echo(f"lab: run {handle.id} failed: {info.reason}", err=True)
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if info.state is not RunState.COMPLETED:
+        word = info.state.lower()
+        typer.echo(f"lab: run {handle.id} {word}: {info.reason or 'no reason given'}", err=True)
+        raise typer.Exit(EXIT_STOPPED if info.state is RunState.STOPPED else EXIT_FAILED)

@@ -308,7 +308,7 @@ def history(run_id: str, series: Sequence[training_service_pb2.MetricSeries]) ->
     )
 
 
-def metrics(message: event_pb2.Metrics) -> events.Metrics:
+def metrics(message: event_pb2.Metrics, attempt: int) -> events.Metrics:
     """Return the columns; slicing is the fast way to a list."""
     return events.Metrics(
         message.steps[:],
@@ -316,6 +316,7 @@ def metrics(message: event_pb2.Metrics) -> events.Metrics:
             column.name: events.Column(column.values[:], column.rows[:])
             for column in message.columns
         },
+        attempt,
     )
 
 
@@ -330,7 +331,6 @@ def _log(message: event_pb2.Log) -> events.Log:
 
 _BODIES: dict[str, Callable[..., events.EventBody]] = {
     "state": _state_change,
-    "metrics": metrics,
     "log": _log,
     "progress": lambda m: events.Progress(m.step, m.total_steps, m.steps_per_second),
     "checkpoint": lambda m: events.Checkpoint(m.step, m.size_bytes, m.damage),
@@ -345,5 +345,9 @@ _BODIES: dict[str, Callable[..., events.EventBody]] = {
 def event(message: event_pb2.RunEvent) -> events.Event:
     """Return one entry of a run's event log; a kind of a newer server has no body."""
     kind = message.WhichOneof("kind")
-    body = None if kind is None else _BODIES[kind](getattr(message, kind))
+    body: events.EventBody = None
+    if kind == "metrics":
+        body = metrics(message.metrics, message.attempt)
+    elif kind is not None:
+        body = _BODIES[kind](getattr(message, kind))
     return events.Event(message.seq, message.attempt, message.time_unix_ns, body)

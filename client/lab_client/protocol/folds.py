@@ -19,7 +19,11 @@ def to_batches(message: event_pb2.RunEvent) -> Sequence[MetricsBatch]:
     """Metrics and truncations, by columns."""
     kind = message.WhichOneof("kind")
     if kind == "metrics":
-        return (MetricsBatch(message.seq, message.attempt, convert.metrics(message.metrics)),)
+        return (
+            MetricsBatch(
+                message.seq, message.attempt, convert.metrics(message.metrics, message.attempt)
+            ),
+        )
     if kind == "truncate":
         after = message.truncate.after_step
         return (MetricsBatch(message.seq, message.attempt, None, truncate_after=after),)
@@ -59,14 +63,14 @@ class PointFold:
             self._next_step = {k: min(v, after + 1) for k, v in self._next_step.items()}
         if kind != "metrics":
             return ()
-        metrics = convert.metrics(message.metrics)
+        metrics = convert.metrics(message.metrics, message.attempt)
         if self._is_wanted is not None:
             wanted = self._is_wanted
             columns = {name: column for name, column in metrics.columns.items() if wanted(name)}
-            metrics = Metrics(metrics.steps, columns)
+            metrics = Metrics(metrics.steps, columns, metrics.attempt)
         if not metrics.columns:
             return ()
-        points = metrics.points(message.attempt)
+        points = metrics.points()
         return points if self._every <= 1 else self._thin(points)
 
     def _thin(self, points: list[Point]) -> list[Point]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from lab_client.configs import ExperimentInfo, ExperimentSchema
 from lab_client.errors import InvalidRequest, InvalidState, RunFailed, Violation
-from lab_client.protocol import folds
+from lab_client.protocol import convert, folds
 from lab_client.protocol.streams import EventStream, Fold, T, as_list
 from lab_client.runs import RunInfo, RunState
+from lab_rpc.v1 import event_pb2
 
 
 class ExperimentHandle:
@@ -68,22 +70,35 @@ class RunHandle:
             raise InvalidRequest([Violation("every", f"every must be at least 1, got {every}")])
         return folds.PointFold(as_list(names), every)
 
-    def _event_stream(
-        self, fold: Fold[T], info: RunInfo, after_seq: int, follow: bool
-    ) -> EventStream[T] | None:
+    def _needs_refresh(self, after_seq: int, follow: bool) -> bool:
+        """Whether `_event_stream` has to know how the run is now."""
+        return after_seq > 0 or not follow or self._info.state is RunState.CREATED
+
+    def _event_stream(self, fold: Fold[T], after_seq: int, follow: bool) -> EventStream[T] | None:
         """Return the stream to read; None when there is nothing in it.
 
         Args:
             fold: makes what is yielded of an event.
-            info: the run as it is now, when not `follow` or with an `after_seq`.
             after_seq: begin after this event.
             follow: whether to go on with what comes.
+
+        Raises:
+            InvalidState: if the run was never started, so that nothing would come.
         """
+        info = self._info
+        if follow and info.state is RunState.CREATED:
+            raise InvalidState(
+                f"run {self.id} was not started, so nothing can be followed; call its start(), "
+                "or read what there is with follow=False"
+            )
         until_seq = None if follow else info.last_seq
         has_ended = info.state.is_terminal or not follow
         if (after_seq or not follow) and has_ended and info.last_seq <= after_seq:
             return None
         return EventStream(self.id, after_seq, fold, until_seq)
+
+    def _note_end(self, end: event_pb2.StateChange) -> None:
+        self._info = replace(self._info, state=convert.state(end.state), reason=end.reason)
 
     def _must_end(self) -> bool:
         """Whether there is an end to wait for.

@@ -70,8 +70,13 @@ class EventStream(Generic[T]):
         self._last_seq = after_seq
         self._fold = fold
         self._until_seq = until_seq
-        self._is_terminal = False
+        self._end: event_pb2.StateChange | None = None
         self.what = f"watching run {run_id}"
+
+    @property
+    def end(self) -> event_pb2.StateChange | None:
+        """The terminal state that was the last event; None when it was another event."""
+        return self._end
 
     @property
     def is_enough(self) -> bool:
@@ -81,7 +86,7 @@ class EventStream(Generic[T]):
     @property
     def is_complete(self) -> bool:
         """Whether the last event was a terminal state."""
-        return self._is_terminal or self.is_enough
+        return self._end is not None or self.is_enough
 
     def request(self) -> Message:
         """Ask for the events after the last one."""
@@ -107,9 +112,8 @@ class EventStream(Generic[T]):
             if seq == until_seq:
                 break
         if message is not None and message.seq == last_seq != self._last_seq:
-            self._is_terminal = (
-                message.HasField("state") and message.state.state in convert.TERMINAL_STATES
-            )
+            is_end = message.HasField("state") and message.state.state in convert.TERMINAL_STATES
+            self._end = message.state if is_end else None
         self._last_seq = last_seq
         return items
 

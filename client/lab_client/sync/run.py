@@ -140,9 +140,18 @@ class Run(RunHandle):
     def _stream(
         self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None
     ) -> Iterator[T]:
-        info = self._info if follow and not after_seq else self.refresh()
-        stream = self._event_stream(fold, info, after_seq, follow)
-        return iter(()) if stream is None else self._shell.read(stream, timeout_s)
+        if self._needs_refresh(after_seq, follow):
+            self.refresh()
+        stream = self._event_stream(fold, after_seq, follow)
+        return iter(()) if stream is None else self._read(stream, timeout_s)
+
+    def _read(self, stream: EventStream[T], timeout_s: float | None) -> Iterator[T]:
+        yield from self._shell.read(stream, timeout_s)
+        if stream.end is not None:  # `info` must not stay behind what was read
+            try:
+                self.refresh()
+            except LabError:  # all that was asked for has been read: no reason to fail now
+                self._note_end(stream.end)
 
     def wait(
         self, timeout_s: float | None = None, *, progress: bool = False, check: bool = False
@@ -193,8 +202,15 @@ class Run(RunHandle):
         return self._shell.call(operation)
 
     def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
-        """Draw the metrics so far and return the matplotlib figure."""
-        return self.history(names, max_points=max_points).plot()
+        """Draw the metrics so far and return the matplotlib figure.
+
+        Args:
+            names: globs of the wanted metrics; none draws all but the indicators of single
+                parameters, such as "model.conv1.weight".
+            max_points: the most points for each metric, downsampled.
+        """
+        found = self.history(names, max_points=max_points)
+        return found.plot(tuple(found) if names else None)
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files of the run."""

@@ -99,7 +99,7 @@ class Catalogue:
         """
         entry = await self.get(name)
         if entry.schema is None:
-            raise ConfigError([Violation("", f"experiment {name!r} cannot be run: {entry.error}")])
+            raise ConfigError([Violation("", entry.error)])
         return entry.schema
 
     async def plan(
