@@ -66,7 +66,7 @@ class History:
         return cls(items, None if data["start"] is None else states[data["start"]])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Frame:
     """A computation in progress: its last known state of the generators."""
 
@@ -193,7 +193,9 @@ class Recorder:
 
     def end(self, key: str, is_done: bool) -> None:
         """Note the generators as a computation ends."""
-        frame = self._frames.pop()
+        # by key: threads that compute side by side do not end in turn
+        frame = next(frame for frame in reversed(self._frames) if frame.key == key)
+        self._frames.remove(frame)
         now = self._snapshot()
         made = self.history.items[key]
         made.after = now

@@ -1,15 +1,16 @@
 """The lazy values of one config instance and of those nested in it.
 
-Owner: the thread that computes, which holds the lock meanwhile; a value once computed is read without
-it. The lock has no time limit: computing an item takes as long as the user's function takes.
+Owner: the thread that computes an item, which claims it meanwhile; a value once computed is read by
+anyone. No lock is held while a user's function runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Protocol, cast
 
@@ -18,6 +19,7 @@ from lab_core.configs.classes.build import build
 from lab_core.configs.classes.marker import ConfigsMarker
 from lab_core.configs.classes.recipe import BoundOption, ItemRecipe
 from lab_core.configs.classes.spec import Spec, merged
+from lab_core.configs.instances.claims import Claims
 from lab_core.configs.schema.choices import Choice, Chooser
 from lab_core.errors import ConfigError, Violation
 
@@ -93,11 +95,10 @@ class State:
         self._views: dict[str, Instance] = {"": root}
         self._chooser: Chooser | None = None
         self._readers: dict[str, str] = {}
-        self._lock = threading.RLock()  # guards computing: a function runs once, in one thread
-        self._pending: dict[str, None] = {}  # what is being computed, the innermost last
+        self._claims = Claims()
 
     def __getstate__(self) -> dict[str, Any]:
-        left_behind = ("spec", "observer", "_chooser", "_lock", "_pending")
+        left_behind = ("spec", "observer", "_chooser", "_claims")
         kept = {k: v for k, v in vars(self).items() if k not in left_behind}
         return {**kept, "_cls": self.spec.cls, "_substitutes": self.spec.substitutes}
 
@@ -105,8 +106,7 @@ class State:
         self.spec = merged(kept.pop("_cls"), kept.pop("_substitutes"))
         self.observer = None
         self._chooser = None
-        self._lock = threading.RLock()
-        self._pending = {}
+        self._claims = Claims()
         vars(self).update(kept)
 
     def given(self) -> dict[str, Any]:
@@ -115,9 +115,11 @@ class State:
 
     def choice(self, key: str) -> Choice:
         """Return where an item's value comes from."""
-        if self._chooser is None:
-            self._chooser = Chooser(self.spec.schema, self.overrides, self.assigned)
-        return self._chooser.choose(key)
+        chooser = self._chooser
+        if chooser is None:
+            chooser = Chooser(self.spec.schema, self.overrides, self.assigned)
+            self._chooser = chooser
+        return chooser.choose(key)
 
     def assign(self, key: str, value: Any) -> None:
         """Take an assignment on the instance.
@@ -166,10 +168,7 @@ class State:
             frames[-1].reads[key] = None
         value = self.values.get(key, MISSING)
         if value is MISSING:
-            with self._lock:
-                value = self.values.get(key, MISSING)
-                if value is MISSING:
-                    value = self._compute(key)
+            value = self._compute(key)
         if frames and key not in self._readers:
             self._readers[key] = frames[-1].key
         return value
@@ -182,18 +181,26 @@ class State:
         return nested
 
     def _compute(self, key: str) -> Any:
-        if key in self._pending:
-            chain = " -> ".join([*list(self._pending)[list(self._pending).index(key) :], key])
-            raise ConfigError([Violation(key, f"{key!r} needs itself: {chain}")])
-        if self.observer is not None and self.observer.recall(key):
+        keys = self._computed_together(key)
+        claim = self._claims.take(keys, lambda: key in self.values)
+        if claim is None:
             return self.values[key]
-        self._pending[key] = None
         try:
-            return self._find(key)
+            if self.observer is None or not self.observer.recall(key):
+                self._find(key, keys)
+            return self.values[key]
         finally:
-            del self._pending[key]
+            self._claims.release(claim)
 
-    def _find(self, key: str) -> Any:
+    def _computed_together(self, key: str) -> list[str]:
+        """Return the item, and then those that its function computes with it."""
+        choice = self.choice(key)
+        bound = self.spec.sources[key].options.get(choice.option) if choice.option else None
+        if bound is None or len(bound.keys) == 1 or choice.has_value:
+            return [key]
+        return [key, *(k for k in bound.keys if k != key and self._is_chosen(k, bound))]
+
+    def _find(self, key: str, together: Sequence[str]) -> None:
         source = self.spec.sources[key]
         choice = self.choice(key)
         if choice.source == "missing":
@@ -208,8 +215,7 @@ class State:
                     value = self._adopt(key, source, value)
                 self.values[key] = value
             else:
-                self._call(key, bound)
-        return self.values[key]
+                self._call(key, bound, together)
 
     @contextlib.contextmanager
     def _observed(self, key: str) -> Iterator[None]:
@@ -252,27 +258,21 @@ class State:
     def _converted(self, source: ItemRecipe, value: Any) -> Any:
         convert, cls = source.info.convert, source.info.cls
         if convert is not None and value is not None and not (cls and isinstance(value, cls)):
-            return convert(value)
-        return list(value) if type(value) is list else value  # instances never share a list
+            value = convert(value)
+        return _own_copy(value)
 
-    def _call(self, key: str, bound: BoundOption) -> None:
+    def _call(self, key: str, bound: BoundOption, together: Sequence[str]) -> None:
         """Call an option's function, and keep what it returns for every item that it is for."""
         is_single = len(bound.keys) == 1
-        others = [k for k in bound.keys if k != key and self._is_chosen(k, bound)]
-        self._pending.update(dict.fromkeys(others))
         frame = _Frame(self, key)
         function = bound.option.function
-        try:
-            with _Computing(frame):
-                view = self.view(bound.prefix)
-                result = function(view) if _takes_configs(function) else function()
-        finally:
-            for other in others:
-                del self._pending[other]
+        with _Computing(frame):
+            view = self.view(bound.prefix)
+            result = function(view) if _takes_configs(function) else function()
         reads = tuple(frame.reads)
         results = [result] if is_single else self._several(bound, result)
         for target, value in zip(bound.keys, results, strict=True):
-            if target == key or target in others:
+            if target in together:
                 source = self.spec.sources[target]
                 is_nested = source.nested is not None
                 self.values[target] = self._adopt(target, source, value) if is_nested else value
@@ -344,12 +344,37 @@ class _Computing:
         self._frame = frame
 
     def __enter__(self) -> None:
-        _stack.frames.append(self._frame)
+        frames = _stack.frames
+        frames.append(self._frame)
+        if len(frames) > _DEEP:
+            _make_room(len(frames))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         _stack.frames.pop()
         if error is not None and not isinstance(error, ConfigError):
             error.add_note(f"while computing the config {self._frame.key!r}")
+
+
+_DEEP = 20
+_FRAMES_PER_ITEM = 12
+_LEFT_FOR_FUNCTIONS = sys.getrecursionlimit()
+
+
+def _make_room(depth: int) -> None:
+    """Let a long chain of items not use up the recursion limit, which is there for endless ones."""
+    needed = _LEFT_FOR_FUNCTIONS + depth * _FRAMES_PER_ITEM
+    # never lowered again: another thread may be deeper
+    if sys.getrecursionlimit() < needed:
+        sys.setrecursionlimit(needed)
+
+
+def _own_copy(value: Any) -> Any:
+    """Return a container of its own, down to what is no container: instances share none."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_own_copy, value))
+    if type(value) is dict:
+        return {key: _own_copy(inner) for key, inner in value.items()}
+    return set(value) if type(value) is set else value
 
 
 def _takes_configs(function: Any) -> bool:

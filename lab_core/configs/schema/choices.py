@@ -44,7 +44,6 @@ class Chooser:
         self._overrides = overrides
         self._assigned = assigned
         self._chosen: dict[str, Choice] = {}
-        self._pending: list[str] = []
         self._by_target: dict[str, list[Aggregate]] = {}
         for aggregate in reversed(schema.aggregates):  # the nearest class stands last
             for target, _ in aggregate.choices:
@@ -58,10 +57,10 @@ class Chooser:
         """
         choice = self._chosen.get(key)
         if choice is None:
-            choice = self._chosen[key] = self._decide(self._items[key])
+            choice = self._chosen[key] = self._decide(self._items[key], ())
         return choice
 
-    def _decide(self, item: SchemaItem) -> Choice:
+    def _decide(self, item: SchemaItem, pending: tuple[str, ...]) -> Choice:
         key = item.key
         if key in self._overrides:
             return self._given(item, self._overrides[key], "override")
@@ -70,7 +69,7 @@ class Chooser:
         if item.has_default:
             return self._given(item, item.default, "default")
         if key in self._by_target:
-            choice = self._from_aggregates(item)
+            choice = self._from_aggregates(item, pending)
             if choice is not None:
                 return choice
         if item.options:
@@ -86,16 +85,16 @@ class Chooser:
             return Choice(source, value, None if is_function else value, not is_function, aggregate)
         return Choice(source, None, value, True, aggregate)
 
-    def _from_aggregates(self, item: SchemaItem) -> Choice | None:
-        if item.key in self._pending:
-            chain = " -> ".join([*self._pending[self._pending.index(item.key) :], item.key])
+    def _from_aggregates(self, item: SchemaItem, pending: tuple[str, ...]) -> Choice | None:
+        if item.key in pending:
+            chain = " -> ".join([*pending[pending.index(item.key) :], item.key])
             raise ConfigError([Violation(item.key, f"aggregates choose in a circle: {chain}")])
-        self._pending.append(item.key)
-        try:
-            for aggregate in self._by_target[item.key]:
-                if self.choose(aggregate.key).option == aggregate.option:
-                    value = dict(aggregate.choices)[item.key]
-                    return self._given(item, value, "aggregate", aggregate)
-        finally:
-            self._pending.pop()
+        pending = (*pending, item.key)
+        for aggregate in self._by_target[item.key]:
+            chooser = self._chosen.get(aggregate.key)
+            if chooser is None:
+                chooser = self._decide(self._items[aggregate.key], pending)
+            if chooser.option == aggregate.option:
+                value = dict(aggregate.choices)[item.key]
+                return self._given(item, value, "aggregate", aggregate)
         return None
