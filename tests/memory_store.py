@@ -90,7 +90,7 @@ class MemoryStore:
             try:
                 start = ids.index(json.loads(query.after)) + 1
             except ValueError as error:
-                message = "the page token is none that this server gave"
+                message = "the page token is not valid; start again without one"
                 raise ConfigError([Violation("page_token", message)]) from error
         page = runs[start : start + query.limit]
         has_more = len(runs) > start + len(page)

@@ -77,7 +77,7 @@ async def test_it_describes_experiments_and_what_is_wrong_with_others(tmp_path: 
     assert schema is not None
     assert [item.key for item in schema.items] == ["size"]
     errors = {name: entry.error for name, entry in entries.items() if entry.schema is None}
-    assert "two experiments named 'single'" in errors["single"]
+    assert "two experiments are named 'single'" in errors["single"]
     assert "No module named 'a_module_that_is_not_there'" in errors["broken"]
     assert "import a_module_that_is_not_there" in entries["broken"].traceback
     assert "SystemExit" in errors["exits"]
@@ -157,7 +157,7 @@ async def test_it_says_how_a_trainer_ended(executor: LocalExecutor, tmp_path: Pa
     process = await executor.launch(spec(tmp_path / "a", overrides={"kill_at": [3]}))
     assert "killed by SIGKILL" in await executor.wait(process)
     process = await executor.launch(spec(tmp_path / "b"))
-    assert await executor.wait(process) == "it ended with exit status 0"
+    assert await executor.wait(process) == "it exited with status 0"
 
 
 async def test_waiting_for_a_process_that_is_gone_returns(executor: LocalExecutor) -> None:

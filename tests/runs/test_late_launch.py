@@ -93,7 +93,7 @@ def test_an_attempt_that_is_over_can_still_be_recognised(tmp_path: Path) -> None
     folder.make()
     folder.pid_file(1).write_text("{}")
     folder.spool(1).write_bytes(b"x")
-    folder.beat(1).touch()
+    folder.heartbeat(1).touch()
 
     folder.clear_spool()
 

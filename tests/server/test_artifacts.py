@@ -156,7 +156,7 @@ async def test_a_link_put_in_place_of_what_was_listed_is_not_followed(
     (folder / swapped).rename(folder.parent / "moved")
     (folder / swapped).symlink_to(folder.parent / "moved")
 
-    with pytest.raises(NotFound, match="a moment ago"):
+    with pytest.raises(NotFound, match="just now"):
         await download(folder, "checkpoints/7/model.pt")
 
 

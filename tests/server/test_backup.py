@@ -100,5 +100,5 @@ def test_a_backup_to_the_wrong_place_is_a_sentence(tmp_path: Path, is_server: bo
     if is_server:
         (home / "lab.db").touch()
         (target / "precious").touch()
-    with pytest.raises(SettingsError, match="not empty" if is_server else "not the folder"):
+    with pytest.raises(SettingsError, match="not empty" if is_server else "not a server's home"):
         back_up(home, target)

@@ -59,7 +59,7 @@ def test_everything_wrong_comes_at_once_with_the_name_by_which_it_was_said(
     text = str(caught.value)
     assert "--grpc: 'nonsense' is not HOST:PORT" in text
     assert text.count("nonsense") == 1
-    assert "--slots: 'cuda:x' is no kind of slot" in text
+    assert "--slots: 'cuda:x' is not a slot" in text
     assert "LAB_GRACE_S: input should be greater than 0, got '-1'" in text
     assert "--on-shutdown: input should be 'leave' or 'stop', got 'maybe'" in text
     assert str(pickle.loads(pickle.dumps(caught.value))) == text

@@ -248,7 +248,7 @@ async def test_a_second_server_on_the_same_file_is_refused(
 ) -> None:
     monkeypatch.setattr(sqlite, "_LOCK_WAIT_S", 0.0)
     store = SqlStore(url_of(tmp_path))
-    with pytest.raises(StoreError, match="another server uses"):
+    with pytest.raises(StoreError, match="another server is using"):
         SqlStore(url_of(tmp_path))
     await store.close()
 

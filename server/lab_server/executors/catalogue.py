@@ -20,9 +20,9 @@ _log = structlog.get_logger("lab_server.catalogue")
 
 
 class Catalogue:
-    """Answers what experiments there are and what a config message means to one.
+    """Knows the experiments, and what a config message resolves to.
 
-    It is being loaded when the server is ready already; who asks earlier waits for it, up to a bound.
+    It is loaded after the server is ready; an earlier question waits for it, up to a bound.
     """
 
     def __init__(self, executor: Executor, *, wait_s: float = 60.0) -> None:
@@ -33,7 +33,7 @@ class Catalogue:
         self._checks = asyncio.Semaphore(_MAX_CHECKS)
 
     async def load(self) -> None:
-        """Let the executor describe the experiments; on failure every later question says so."""
+        """Let the executor describe the experiments; on failure every later question raises the reason."""
         future = self._future()
         try:
             entries = await self._executor.describe()
@@ -41,7 +41,7 @@ class Catalogue:
             _log.exception("the catalogue could not be loaded")
             if not future.done():
                 future.set_exception(Unavailable(f"the experiments could not be loaded: {error}"))
-                future.exception()  # nobody may ask; that is no error of its own
+                future.exception()  # else asyncio warns when nobody asks
             return
         if not future.done():
             future.set_result({entry.name: entry for entry in sorted(entries, key=_name)})
@@ -86,7 +86,7 @@ class Catalogue:
             hint = (
                 f"did you mean {close[0]!r}?"
                 if close
-                else f"there are {', '.join(entries) or 'none'}"
+                else f"available: {', '.join(entries) or 'none'}"
             )
             raise NotFound("experiment", name[:200], hint) from None
 

@@ -16,7 +16,7 @@ def default_slots() -> str:
 
 
 def missing_gpus(slots: Sequence[Slot]) -> str:
-    """Return a clause on the slots whose GPU is not there, "" when all are; asks no driver for CPU slots."""
+    """Return a clause on the slots whose GPU is missing, "" when all exist; CPU slots need no driver."""
     wanted = sorted({int(s.device[5:]) for s in slots if s.device.startswith("cuda:")})
     if not wanted:
         return ""
@@ -39,7 +39,7 @@ def num_gpus() -> int:
     num_visible = 0
     for part in visible.split(","):
         name = part.strip()
-        # else it is a name, of a GPU or of a part of one
+        # anything else is a UUID, of a GPU or of a part of one
         if not name or name.startswith("-") or (name.isdecimal() and int(name) >= num):
             break
         num_visible += 1

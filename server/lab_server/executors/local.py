@@ -24,7 +24,7 @@ from lab_server.processes import lineage, proc
 from lab_server.processes.pid_file import read_pid_file
 
 _POLL_S = 0.01
-_REPORT_S = 0.5  # between a process's end and the forkserver's word on how it ended
+_REPORT_S = 0.5  # from a process's end to the forkserver's report of its status
 _KILL_S = 10.0
 
 
@@ -105,7 +105,7 @@ class LocalExecutor:
             # not the trainer: one that comes too late must not bring back a deleted run
             folder.make()
         except OSError as error:
-            raise LaunchError(f"{spec.folder} cannot be made: {error.strerror}") from error
+            raise LaunchError(f"{spec.folder} cannot be created: {error.strerror}") from error
         await self._forkserver.ask("launch", spec=spec.to_json())
         process = read_pid_file(pid_file)
         if process is None:
@@ -123,7 +123,7 @@ class LocalExecutor:
         return process
 
     async def wait(self, process: TrainerProcess) -> str:
-        """Return when the trainer itself has ended: how, in words, "" when nobody knows."""
+        """Return when the trainer itself has ended: how, in words, "" when its exit status is unknown."""
         await _ended(process)
         status = self._statuses.get(process.pid)
         if status is None:
@@ -139,7 +139,7 @@ class LocalExecutor:
         Returns when all are gone; without a grace it begins with SIGKILL.
 
         Raises:
-            LaunchError: If a process cannot be ended, because the kernel holds it.
+            LaunchError: If a process does not exit after SIGKILL, which happens in some states of the kernel.
         """
         trainer = proc.stat(process.pid)
         if grace_s > 0 and trainer is not None and proc.is_alive(process):
@@ -155,7 +155,7 @@ class LocalExecutor:
                 killed[member.pid] = member
             if asyncio.get_running_loop().time() > deadline:
                 pids = ", ".join(str(member.pid) for member in members)
-                raise LaunchError(f"the kernel does not let go of process {pids}")
+                raise LaunchError(f"process {pids} did not exit after SIGKILL")
             await asyncio.sleep(_POLL_S)
         self._statuses.pop(process.pid, None)
 
@@ -172,7 +172,7 @@ class LocalExecutor:
         }
 
     async def close(self) -> None:
-        """End what belongs to the executor itself; trainers go on."""
+        """Stop the executor itself; trainers go on."""
         await self._forkserver.close()
 
     def _on_exit(self, pid: int, status: int) -> None:
@@ -217,10 +217,10 @@ def _in_words(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        hint = "; perhaps the machine ran out of memory" if number == signal.SIGKILL else ""
+        hint = "; the machine may have run out of memory" if number == signal.SIGKILL else ""
         return f"it was killed by {name}{hint}"
     if os.WEXITSTATUS(status) == EXIT_DISK_FULL:
         return DISK_FULL
     if os.WEXITSTATUS(status) == EXIT_INTERRUPTED:
-        return "it was sent SIGTERM, and saved before it ended"
-    return f"it ended with exit status {os.WEXITSTATUS(status)}"
+        return "it was sent SIGTERM, saved a checkpoint and exited"
+    return f"it exited with status {os.WEXITSTATUS(status)}"

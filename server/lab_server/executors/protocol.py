@@ -49,7 +49,7 @@ class Executor(Protocol):
         """Return the attempt's trainer while any process of it lives, else None."""
 
     async def wait(self, process: TrainerProcess) -> str:
-        """Return when the trainer itself has ended: how, in words, "" when nobody knows."""
+        """Return when the trainer itself has ended: how, in words, "" when its exit status is unknown."""
 
     async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
         """End it by SIGTERM, after grace_s it and all that it started by SIGKILL; return when all are gone."""
@@ -58,4 +58,4 @@ class Executor(Protocol):
         """Return what each trainer and its children use; one that is gone is not in it."""
 
     async def close(self) -> None:
-        """End what belongs to the executor itself; trainers go on."""
+        """Stop the executor itself; trainers go on."""

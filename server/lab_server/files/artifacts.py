@@ -46,7 +46,7 @@ class Chunk:
 
 
 async def list_artifacts(folder: Path) -> list[Artifact]:
-    """Return the files of a run by path, without those by which server and trainer talk."""
+    """Return the files of a run by path, without those for communication of server and trainer."""
     return await asyncio.to_thread(_list, folder)
 
 
@@ -57,7 +57,7 @@ async def read_chunks(folder: Path, path: str, offset: int = 0) -> AsyncIterator
 
     Raises:
         NotFound: If the path is none that `list_artifacts` gives.
-        InvalidRequest: If the offset is behind the file's end.
+        InvalidRequest: If the offset is beyond the file's end.
         InvalidState: If the file shrinks meanwhile.
     """
     artifacts = await list_artifacts(folder)
@@ -67,11 +67,11 @@ async def read_chunks(folder: Path, path: str, offset: int = 0) -> AsyncIterator
     try:
         fd = await asyncio.to_thread(_open, folder, artifact.path)
     except OSError as error:
-        raise NotFound("artifact", path, "it was there a moment ago") from error
+        raise NotFound("artifact", path, "it was removed or replaced just now") from error
     try:
         size = os.fstat(fd).st_size
         if offset > size:
-            message = f"offset {offset} is behind the end of {path!r}, which has {size} bytes"
+            message = f"offset {offset} is beyond the end of {path!r}, which has {size} bytes"
             raise InvalidRequest([Violation("offset", message)])
         hasher = hashlib.sha256()
         position = 0

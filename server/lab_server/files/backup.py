@@ -18,14 +18,14 @@ def back_up(home: Path, target: Path) -> None:
     next server reads on, but never less.
 
     Raises:
-        SettingsError: If the folder is no server's, or the target cannot be written or is not empty.
+        SettingsError: If the folder is not a server's home, or the target cannot be written or is not empty.
     """
     if not (home / "lab.db").is_file():
-        raise SettingsError(f"home={home} is not the folder of a server: it has no lab.db")
+        raise SettingsError(f"home={home} is not a server's home: it has no lab.db")
     try:
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         if any(target.iterdir()):
-            raise SettingsError(f"{target} is not empty; a backup wants a folder of its own")
+            raise SettingsError(f"{target} is not empty; a backup needs an empty folder")
         _copy_store(home / "lab.db", target / "lab.db")
         for entry in home.iterdir():
             if entry.is_dir() and entry.name != "trash":
@@ -68,6 +68,6 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _forget_trainers(target: Path) -> None:
-    """Make the copy's trainers dead: on the same machine those of the original may live."""
+    """Let the copy name no trainers: on the same machine those of the original may be alive."""
     for pid_file in target.glob("runs/*/*/spool/*.pid"):
         pid_file.write_text("{}\n")

@@ -14,7 +14,7 @@ from lab_server.files.run_folder import RunFolder
 
 
 class Home:
-    """The server's folder. What it is given as names was checked, or was made here."""
+    """The server's folder. Names that it is given were validated, or made here."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -25,7 +25,7 @@ class Home:
         return RunFolder(self._path / "runs" / safe / run_id)
 
     def adopt_checkpoint(self, parent: RunFolder, step: int, child: RunFolder) -> None:
-        """Give a fork the checkpoint it starts from, whatever becomes of the other run.
+        """Give a fork the checkpoint it starts from, independent of the other run's fate.
 
         Raises:
             NotFound: If the other run has no checkpoint of this step.
@@ -33,7 +33,11 @@ class Home:
         source = parent.checkpoints / str(step)
         if not source.is_dir():
             there = sorted(int(path.name) for path in parent.checkpoints.glob("[0-9]*"))
-            hint = f"it has those of steps {', '.join(map(str, there))}" if there else "it has none"
+            hint = (
+                f"it has checkpoints of steps {', '.join(map(str, there))}"
+                if there
+                else "it has none"
+            )
             raise NotFound("checkpoint", f"of step {step}", hint)
         target = RunFolder(child.parent).checkpoints / str(step)
         shutil.copytree(source, target, copy_function=_link)
@@ -59,7 +63,7 @@ def remove(folder: Path) -> None:
 
 
 def new_run_id() -> str:
-    """Return an id that sorts by time, and that nobody guesses by chance."""
+    """Return an id that sorts by time and cannot be guessed by chance."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 

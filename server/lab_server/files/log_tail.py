@@ -1,4 +1,4 @@
-"""What a trainer printed last and could not tell any more."""
+"""What a trainer printed last and did not send before it died."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_BYTES = 256 << 10
 def unsent_log_lines(folder: RunFolder, attempt: int) -> tuple[list[str], int]:
     """Return the lines of the log that are not in the attempt's spool, and the log's size.
 
-    The last ones, if they are very many. Call it when no process of the attempt is left.
+    Only the last ones when there are very many. Call it when no process of the attempt is left.
     """
     try:
         position = int.from_bytes(folder.log_position(attempt).read_bytes(), "little")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The paths below one run's folder, DESIGN section 3."""
+    """The paths below one run's folder."""
 
     path: Path
 
     @property
     def spool_folder(self) -> Path:
-        """What the attempts wrote for the server."""
+        """Where the attempts write for the server."""
         return self.path / "spool"
 
     @property
@@ -48,16 +48,16 @@ class RunFolder:
         """Which process is the attempt's trainer; written once, by that process."""
         return self.spool_folder / f"{attempt}.pid"
 
-    def beat(self, attempt: int) -> Path:
-        """A file whose mtime says when the attempt last got on."""
-        return self.spool_folder / f"{attempt}.beat"
+    def heartbeat(self, attempt: int) -> Path:
+        """A file whose mtime is the time at which the attempt last made progress."""
+        return self.spool_folder / f"{attempt}.heartbeat"
 
     def log_position(self, attempt: int) -> Path:
-        """Up to which byte the log is in the spool, as eight bytes, little endian."""
+        """The byte of the log up to which it is in the spool: eight bytes, little endian."""
         return self.spool_folder / f"{attempt}.log"
 
     def reserve(self, attempt: int) -> Path:
-        """Bytes kept so that the attempt can tell of a full disk."""
+        """Space that is freed for the attempt's outcome when the disk is full."""
         return self.spool_folder / f"{attempt}.reserve"
 
     def make(self) -> None:
@@ -65,7 +65,7 @@ class RunFolder:
         self.spool_folder.mkdir(parents=True, exist_ok=True)
 
     def clear_spool(self) -> None:
-        """Remove what attempts that are over left for the server.
+        """Remove what attempts that have ended left for the server.
 
         The pid files stay: a launch that was asked for by a server that died, and comes too late, must
         find that its attempt was made.
@@ -76,7 +76,7 @@ class RunFolder:
                     path.unlink(missing_ok=True)
 
     def send(self, attempt: int, command: str, **arguments: object) -> None:
-        """Append a command for the attempt's trainer, for good."""
+        """Append a command for the attempt's trainer, and sync it to the disk."""
         line = json.dumps({"attempt": attempt, "command": command, **arguments}) + "\n"
         fd = os.open(self.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

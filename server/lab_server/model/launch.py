@@ -1,4 +1,4 @@
-"""What a trainer process is told at its start, and what its exit status says at its end."""
+"""How a trainer process is started, and what its exit status means."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 from lab_core.configs import PlainValue
 
 EXIT_DISK_FULL = 28
-"""Exit status of a trainer that could not even write why it ended; the number is ENOSPC's."""
+"""Exit status of a trainer that could not even write its outcome; the number is ENOSPC's."""
 
 EXIT_INTERRUPTED = 75
-"""Exit status of a trainer that saved and left on a SIGTERM, to be tried again; the number is EX_TEMPFAIL's."""
+"""Exit status of a trainer that saved and exited on SIGTERM, to be retried; the number is EX_TEMPFAIL's."""
 
-DISK_FULL = "the disk is full: it could not even write why it ended"
-"""What `Executor.wait` says of a trainer that will not fare better when it is tried again."""
+DISK_FULL = "the disk is full: the trainer could not even write its outcome"
+"""What `Executor.wait` returns for a trainer that would fail in the same way if it were retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """All that a trainer process is told; JSON on its way there.
+    """All that a trainer process needs to know; sent to the forkserver as JSON.
 
     Attributes:
         folder: the run's folder.
         num_threads: its share of the CPU's threads.
-        is_resume: go on from the newest good checkpoint in the folder, if there is one, and say so.
-        max_checkpoint_step: a newer checkpoint does not count. The event log says of no newer one, so it
-            may lack metrics from before it; trained again, they come again.
+        is_resume: go on from the newest good checkpoint in the folder, if there is one, and send a truncate event.
+        max_checkpoint_step: a newer checkpoint is ignored. The event log has none newer, so it may lack
+            metrics from before that one; they are recorded again when the steps are trained again.
         parent_folder: the folder of the run whose checkpoint a fork starts from, with parent_step.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class Role(enum.IntEnum):
-    """What a caller may do; each may all that the ones before may."""
+    """What a caller may do; each role includes the ones before it."""
 
     VIEWER = 1
     """See everything."""
@@ -20,7 +20,7 @@ class Role(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls; without tokens everybody is the nameless admin."""
+    """Who calls; without tokens every caller is an admin without a name."""
 
     name: str
     role: Role
@@ -43,7 +43,7 @@ _RPCS = {
         "ListArtifacts",
         "DownloadArtifact",
     ),
-    # of runs that exist, one's own alone, unless one is an admin
+    # of existing runs only the caller's own, but for an admin
     Role.OPERATOR: ("CreateRun", "StartRun", "StopRun", "UpdateRun", "DeleteRun"),
 }
 
@@ -55,4 +55,4 @@ ROLES: Mapping[str, Role | None] = {
     "/grpc.health.v1.Health/Watch": None,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Role.VIEWER,
 }
-"""The least role for each method; None needs no token. What is not in here is refused."""
+"""The minimum role for each method; None needs no token. A method that is not listed is refused."""

@@ -10,7 +10,7 @@ from lab_core.configs import PlainValue
 
 
 class RunState(enum.Enum):
-    """The states of a run, DESIGN section 3."""
+    """The states of a run."""
 
     CREATED = "CREATED"
     QUEUED = "QUEUED"
@@ -23,7 +23,7 @@ class RunState(enum.Enum):
 
     @property
     def is_terminal(self) -> bool:
-        """True when no more events follow, unless somebody resumes the run."""
+        """True when no more events follow, unless the run is resumed."""
         return self in _TERMINAL
 
     @property
@@ -57,7 +57,7 @@ class RunParent:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a client asked for, as it is kept."""
+    """What a client asked for, as it is stored."""
 
     experiment: str
     overrides: Mapping[str, PlainValue] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrainerProcess:
-    """A process, so named that a reused pid is not mistaken for it.
+    """A process, identified so that a reused pid is not mistaken for it.
 
     Attributes:
         pid: the process id, also the id of its session and process group.
@@ -89,12 +89,12 @@ class Run:
 
     Attributes:
         request: what was asked for; name, tags and notes may be changed later.
-        attempt: the number of the current try, from 1; 0 before the first.
-        num_retries: how many tries followed the death of a trainer.
+        attempt: the number of the current attempt, from 1; 0 before the first.
+        num_retries: how many attempts were made because a trainer died.
         queue_key: orders the queue within a priority, kept for retries; 0 before a start and after the end.
         spool_offset: bytes of the current attempt's spool that are in the log.
         process: the trainer, while there is or may be one.
-        is_stop_requested: somebody asked it to stop; a retry must not undo that.
+        is_stop_requested: a stop was requested; a retry must not undo that.
         has_resumed: the current attempt continues an earlier one of the same run.
     """
 

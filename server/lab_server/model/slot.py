@@ -11,7 +11,7 @@ from lab_core.errors import SettingsError
 MAX_SLOTS = 1024
 
 _PART = re.compile(r"cpu(?::(?P<num>\d{1,4}))?|(?P<gpu>cuda:\d{1,3})(?:\*(?P<shares>\d{1,3}))?")
-_SYNTAX = "say cpu:N for N runs at once, or cuda:0,cuda:1*2 for GPUs, *N for N runs on one"
+_SYNTAX = "use cpu:N for N runs at once, or cuda:0,cuda:1*2 for GPUs, *N for N runs on one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ def parse_slots(text: str) -> tuple[Slot, ...]:
     """Return the slots that a text such as "cpu:2" or "cuda:0,cuda:1*2" stands for.
 
     Raises:
-        SettingsError: If it is not such a text, or names no slot, too many, or one twice.
+        SettingsError: If the text is not valid, or names no slot, too many, or one twice.
     """
     slots: list[Slot] = []
     for part in text.replace(" ", "").split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise SettingsError(f"{part!r} is no kind of slot; {_SYNTAX}")
+            raise SettingsError(f"{part!r} is not a slot; {_SYNTAX}")
         device = match["gpu"] or "cpu"
         if any(slot.device == device for slot in slots):
-            raise SettingsError(f"{device} stands twice in {text!r}; {_SYNTAX}")
+            raise SettingsError(f"{device} is named twice in {text!r}; {_SYNTAX}")
         num = int(match["shares"] or match["num"] or 1)
         if device == "cpu":
             names = [f"cpu:{index}" for index in range(num)]

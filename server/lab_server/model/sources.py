@@ -15,7 +15,7 @@ def is_file(source: str) -> bool:
 
 
 def missing_source(source: str) -> str:
-    """Return a clause on what is not there of a source, "" when it can be found; imports nothing of it."""
+    """Return a clause on what is missing of a source, "" when it is found; imports nothing of it."""
     if is_file(source):
         return "" if Path(source).is_file() else "there is no such file"
     name, locations = "", None
@@ -29,7 +29,7 @@ def missing_source(source: str) -> str:
                 return f"there is no module {name}"
             locations = list(spec.submodule_search_locations or ())
     except (KeyError, ImportError):
-        return ""  # a namespace in a namespace, say: only its import will tell
+        return ""  # a nested namespace package, say: only its import can tell
     finally:
         sys.path.pop(0)
     return ""

@@ -57,7 +57,7 @@ def members(process: TrainerProcess) -> tuple[ProcessStat, ...]:
 def sessions(trainers: Sequence[TrainerProcess]) -> dict[TrainerProcess, list[ProcessStat]]:
     """Return the living processes of each trainer's session, in one pass over all processes.
 
-    Far cheaper than `members`, and misses what left the session: for gauges, not for killing.
+    Far cheaper than `members`, but misses processes that left the session: for gauges, not for killing.
     """
     by_session: dict[int, list[ProcessStat]] = {trainer.pid: [] for trainer in trainers}
     for process in all_processes(frozenset(by_session)) if by_session else ():
@@ -77,9 +77,9 @@ def _is(trainer: TrainerProcess, found: ProcessStat) -> bool:
 def members_or_dying(
     process: TrainerProcess, killed: Mapping[int, ProcessStat]
 ) -> tuple[ProcessStat, ...]:
-    """Return the members, and of those that were killed the ones that are not quite dead.
+    """Return the members, and those of the killed that have not exited yet.
 
-    A process that dies loses first the memory that has its marker, and lives on for some milliseconds.
+    A dying process first loses the memory that has its marker, and exists for some milliseconds more.
     """
     found = {member.pid: member for member in members(process)}
     for pid, before in killed.items():

@@ -1,4 +1,4 @@
-"""The file in which a trainer says who it is, so that any later server finds it."""
+"""The file that identifies an attempt's trainer, so that any later server finds it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab_server.model.run import TrainerProcess
 
 
 def write_pid_file(path: Path, process: TrainerProcess) -> bool:
-    """Say in a file who a process is; whole or not at all, and False when another has done so before."""
+    """Write which process it is, atomically; return False when another process has written it before."""
     content = {
         "pid": process.pid,
         "start_ticks": process.start_ticks,
@@ -49,7 +49,7 @@ def read_pid_file(path: Path) -> TrainerProcess | None:
 
 @cache
 def boot_id() -> str:
-    """Return what changes with every boot: pids and start times only count within one."""
+    """Return the id of this boot: pids and start times are comparable only within one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -12,7 +12,7 @@ from lab_server.model.run import TrainerProcess
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What /proc/PID/stat says; field numbers as in proc(5)."""
+    """Fields of /proc/PID/stat; numbers as in proc(5)."""
 
     pid: int
     state: str
@@ -27,12 +27,12 @@ class ProcessStat:
 
     @property
     def is_alive(self) -> bool:
-        """False for a zombie: it ended, only nobody has asked how."""
+        """False for a zombie: it has exited, and its parent has not read its status."""
         return self.state not in "ZXx"
 
 
 def stat(pid: int, in_sessions: Container[int] | None = None) -> ProcessStat | None:
-    """Return what is known of a process, None when there is none, or in another session."""
+    """Return what /proc says of a process, None without one, or when it is in another session."""
     try:
         # not Path: it takes longer than the kernel
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -64,7 +64,7 @@ def stat(pid: int, in_sessions: Container[int] | None = None) -> ProcessStat | N
 
 
 def identify(pid: int) -> TrainerProcess | None:
-    """Return the name of a process that a reused pid does not share."""
+    """Return a process with what tells it from a later one of the same pid."""
     found = stat(pid)
     return None if found is None else TrainerProcess(pid, found.start_ticks)
 

@@ -17,7 +17,7 @@ def page_query(query: RunQuery) -> Select[Any]:
     """Return the statement: a page and one run more, with the order's value as `sort_key`.
 
     Raises:
-        ConfigError: If the order or the token is none that there is.
+        ConfigError: If the order is unknown or the token invalid.
     """
     key = _sort_key(query.order_by).label("sort_key")
     statement = select(runs, key).where(*_filters(query))
@@ -75,7 +75,7 @@ def _is_after(query: RunQuery, key: ColumnElement[Any]) -> ColumnElement[bool]:
     except (ValueError, TypeError):
         is_known = False
     if not is_known:
-        message = "the page token is none that this server gave; start with an empty one"
+        message = "the page token is not valid; start again without one"
         raise ConfigError([Violation("page_token", message)])
     is_later_id = runs.c.id < run_id if query.is_descending else runs.c.id > run_id
     if value is None:

@@ -111,7 +111,7 @@ class SqlStore:
                 last_seq = _get(connection, run.id).last_seq
                 raise StoreError(
                     f"run {run.id} has {last_seq} events, so its next cannot be {run.last_seq}"
-                    " and the ones before; somebody else wrote them"
+                    " and the ones before; another process wrote to it"
                 )
             _add_idempotency_record(connection, idempotency, run.id)
             first = self._next_position

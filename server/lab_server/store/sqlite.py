@@ -1,4 +1,4 @@
-"""SQLite's side of a SqlStore: connections, the lock on the file, and errors in words."""
+"""SQLite's side of a SqlStore: connections, the lock on the file, and error messages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def lock(path: str) -> int:
                 os.close(fd)
                 folder = os.path.dirname(path)
                 raise StoreError(
-                    f"another server uses {folder}; stop it, or use another home"
+                    f"another server is using {folder}; stop it, or choose another home"
                 ) from error
             time.sleep(0.02)
         else:
@@ -71,5 +71,5 @@ def store_error(error: DBAPIError) -> StoreError:
     """Return what went wrong in a sentence."""
     text = str(error.orig)
     if "is full" in text:
-        return StoreError("the disk of the server is full: free some space, then try again")
+        return StoreError("the disk of the server is full: free some space and try again")
     return StoreError(f"the store failed: {text}")

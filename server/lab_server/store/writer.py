@@ -36,9 +36,9 @@ class GroupWriter:
         self._thread.start()
 
     def submit(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Do the work soon; the future is done when its transaction is on the disk."""
+        """Queue the work; the future is done when its transaction is on the disk."""
         future: Future[T] = Future()
-        # a caller that is cancelled meanwhile goes, but what it asked for happens
+        # a caller may be cancelled meanwhile; its work is done all the same
         future.set_running_or_notify_cancel()
         with self._lock:
             if self._is_closed:

@@ -185,7 +185,7 @@ class Attempt:
             self._kill(process, self._options.term_grace_s, "it did not stop in time")
             return
         try:
-            beat = self._folder.beat(self._number).stat().st_mtime_ns
+            beat = self._folder.heartbeat(self._number).stat().st_mtime_ns
         except OSError:
             beat = 0
         if beat != self._beat:

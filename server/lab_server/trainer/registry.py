@@ -38,7 +38,7 @@ class Registered:
     traceback: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the server wants to know, as plain data."""
+        """Return what the server needs to know, as plain data."""
         return {
             "name": self.name,
             "schema": self.schema,
@@ -48,7 +48,7 @@ class Registered:
 
 
 def find(sources: Sequence[str]) -> dict[str, Registered]:
-    """Import every experiment: of installed packages, and of the sources.
+    """Import every experiment of installed packages and of the sources.
 
     Args:
         sources: modules or files, "package.module" or "path/to/file.py". Such a module names its
@@ -67,7 +67,7 @@ def find(sources: Sequence[str]) -> dict[str, Registered]:
 
 def _add(found: dict[str, Registered], name: str, load: Any) -> None:
     if name in found:
-        error = f"there are two experiments named {name!r}; rename one"
+        error = f"two experiments are named {name!r}; rename one"
         found[name] = Registered(name, None, None, error)
         return
     try:

@@ -1,4 +1,4 @@
-"""The first acts of a trainer: to be found, to stand apart, and to write to its own log."""
+"""The first acts of a trainer: claim its attempt, redirect its output, set signals, seeds and device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUN_ATTEMPT = "LAB_RUN_ATTEMPT"
 
 
 def claim(spec: LaunchSpec) -> bool:
-    """Begin a session, and say in the pid file who trains; False when another process does already."""
+    """Begin a session and write the pid file; return False when another process has the attempt."""
     os.setsid()
     folder = RunFolder(spec.folder)
     me = identify(os.getpid())
@@ -52,7 +52,7 @@ def redirect_output(log: Path) -> int:
 
 
 def set_signals(terminate: Callable[[], None]) -> None:
-    """Have SIGTERM call `terminate`, and leave Ctrl-C to the server in whose terminal it is pressed."""
+    """Let SIGTERM call `terminate`, and ignore Ctrl-C, which is for the server in the terminal."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
@@ -80,7 +80,7 @@ def tie_children() -> None:
 
 
 def seed_by(run_id: str) -> None:
-    """Let experiments that set no seed differ from run to run, and be repeated by a retry."""
+    """Seed experiments that set no seed: differently in each run, equally in a retry."""
     seed = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big")
     random.seed(seed)
     for name, function in (("numpy.random", "seed"), ("torch", "manual_seed")):
@@ -105,7 +105,7 @@ def set_device(device: str, num_threads: int) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuse to train on the CPU what was given a GPU.
+    """Check that a run with a GPU slot can use its GPU, and does not train on the CPU unnoticed.
 
     Raises:
         SettingsError: If torch cannot use it.
@@ -113,6 +113,6 @@ def check_device(device: str) -> None:
     torch = sys.modules.get("torch")
     if device.startswith("cuda:") and torch is not None and not torch.cuda.is_available():
         raise SettingsError(
-            f"torch {torch.__version__} cannot use the GPU of the slot {device}; see to the driver and "
+            f"torch {torch.__version__} cannot use the GPU of the slot {device}; check the driver and "
             "torch's CUDA version, or start the server with --slots cpu:1"
         )

@@ -1,4 +1,4 @@
-"""A trainer's second thread: it hears the server's commands, and tells of log lines and progress."""
+"""A trainer's second thread: it executes the server's commands, and sends log lines and progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab_server.trainer.speed import Speed
 POLL_S = 0.025
 _PROGRESS_S = 1.0
 _LOG_CHUNK_BYTES = 256 << 10
-_LOG_TAIL_BYTES = 4 << 20  # of what was printed last, so much is told after the end
+_LOG_TAIL_BYTES = 4 << 20  # so much of what was printed last is sent after the end
 
 
 class Watcher:
@@ -37,7 +37,7 @@ class Watcher:
         self._log_offset = log_offset
         self._position = folder.log_position(outbox.attempt)
         self._line = b""
-        self._note_position()
+        self._save_log_position()
         self._speed: Speed | None = None
         self._step = 0
         self._activity = -1
@@ -49,11 +49,11 @@ class Watcher:
         self._thread.start()
 
     def note_start(self) -> None:
-        """Say that training begins now, at the present step: a resumed run's is that of its checkpoint."""
+        """Measure the speed from now and from the present step, a resumed run's from its checkpoint."""
         self._speed = Speed(time.monotonic(), loop.get_global_step())
 
     def stop(self) -> None:
-        """Tell the rest of the log and the last step, and end the thread."""
+        """Send the rest of the log and the last step, and end the thread."""
         self._is_done.set()
         self._thread.join()
 
@@ -61,20 +61,20 @@ class Watcher:
         with contextlib.suppress(OSError):  # the spool is full: the outbox knows, and the run ends
             next_progress = 0.0
             while not self._is_done.wait(POLL_S):
-                self._hear()
-                self._tell_log(_LOG_CHUNK_BYTES)
+                self._read_commands()
+                self._send_log(_LOG_CHUNK_BYTES)
                 if self._outbox.failure is not None:
                     loop.request_stop(checkpoint=False)
                 now = time.monotonic()
                 if now >= next_progress:
                     next_progress = now + _PROGRESS_S
-                    self._beat()
-                    self._tell_progress(now)
-            self._tell_rest()
+                    self._touch_heartbeat()
+                    self._send_progress(now)
+            self._send_rest()
         if self._outbox.failure is not None:
             loop.request_stop(checkpoint=False)
 
-    def _hear(self) -> None:
+    def _read_commands(self) -> None:
         try:
             size = self._folder.control.stat().st_size
         except OSError:
@@ -88,20 +88,20 @@ class Watcher:
         self._control_offset += len(whole)
         for line in whole.splitlines():
             try:
-                self._obey(json.loads(line))
+                self._execute(json.loads(line))
             except (ValueError, AttributeError):
-                continue  # a torn line of a server that was killed; the next one says it again
+                continue  # a torn line of a server that was killed; the next server sends it again
 
-    def _obey(self, order: dict[str, object]) -> None:
-        if order.get("attempt") != self._outbox.attempt:
+    def _execute(self, command: dict[str, object]) -> None:
+        if command.get("attempt") != self._outbox.attempt:
             return
-        if order.get("command") == "stop":
-            self.stop_checkpoint = bool(order.get("checkpoint", True))
+        if command.get("command") == "stop":
+            self.stop_checkpoint = bool(command.get("checkpoint", True))
             loop.request_stop(checkpoint=self.stop_checkpoint)
-        elif order.get("command") == "checkpoint":
+        elif command.get("command") == "checkpoint":
             loop.request_checkpoint()
 
-    def _tell_log(self, max_bytes: int) -> bool:
+    def _send_log(self, max_bytes: int) -> bool:
         """Send the next lines of the log; return whether there may be more."""
         try:
             size = self._folder.log.stat().st_size
@@ -124,35 +124,35 @@ class Watcher:
             now = time.time_ns()
             texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
             self._outbox.send(events.encode_log(self._outbox.attempt, now, texts))
-            self._note_position()
+            self._save_log_position()
 
-    def _note_position(self) -> None:
-        """Say what is told, so that the server can tell the rest of a trainer that was killed."""
+    def _save_log_position(self) -> None:
+        """Record how much was sent, so that the server can add the rest when the trainer is killed."""
         with contextlib.suppress(OSError):
             self._position.write_bytes((self._log_offset - len(self._line)).to_bytes(8, "little"))
 
-    def _tell_rest(self) -> None:
+    def _send_rest(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             skipped = self._folder.log.stat().st_size - _LOG_TAIL_BYTES - self._log_offset
             if skipped > 0:
                 self._log_offset += skipped
                 self._send_lines([b"[%d bytes of log.txt are left out here]" % skipped])
-        while self._tell_log(_LOG_CHUNK_BYTES):
+        while self._send_log(_LOG_CHUNK_BYTES):
             pass
         if self._line:
             line, self._line = self._line, b""
             self._send_lines([line])
-        self._tell_progress(time.monotonic())
+        self._send_progress(time.monotonic())
 
-    def _beat(self) -> None:
-        """Touch the beat while the run shows signs of life: a hung one stops doing so."""
+    def _touch_heartbeat(self) -> None:
+        """Touch the heartbeat file while the run makes progress: a hung one stops doing so."""
         count = loop.activity_count()
         if count != self._activity:
             self._activity = count
             with contextlib.suppress(OSError):
-                self._folder.beat(self._outbox.attempt).touch()
+                self._folder.heartbeat(self._outbox.attempt).touch()
 
-    def _tell_progress(self, now: float) -> None:
+    def _send_progress(self, now: float) -> None:
         if self._speed is None:
             return
         step = loop.get_global_step()

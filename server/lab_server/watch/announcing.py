@@ -1,4 +1,4 @@
-"""A hub that also tells the operator of each change of state: a log line, and a counter of ends."""
+"""A hub that also logs each change of state, and counts the runs that ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = structlog.get_logger(RUNS)
 
 
 class AnnouncingHub(Hub):
-    """Looks at what is published, when it is published: after it is in the store."""
+    """Logs and counts states when they are published: after they are in the store."""
 
     def __init__(self, store: Store, registry: CollectorRegistry) -> None:
         super().__init__(store)
@@ -32,14 +32,16 @@ class AnnouncingHub(Hub):
                 self._ended.labels(state.value)  # from 0 on, or the first end would be no increase
 
     def publish(self, events: Sequence[StoredEvent]) -> None:
-        """Tell subscribers of events, and the operator of states."""
+        """Wake subscribers, and log changes of state."""
         super().publish(events)
         for event in events:
             if event.kind != "state":
                 continue
-            told = codec.decode_state(event.payload)
-            state = told.state
+            change = codec.decode_state(event.payload)
+            state = change.state
             write = _log.warning if state is RunState.FAILED else _log.info
-            write("run changed its state", run=event.run_id, state=state.value, reason=told.reason)
+            write(
+                "run changed its state", run=event.run_id, state=state.value, reason=change.reason
+            )
             if state.is_terminal:
                 self._ended.labels(state.value).inc()

@@ -25,7 +25,7 @@ async def query_metrics(
     min_step: int | None = None,
     max_step: int | None = None,
 ) -> list[Series]:
-    """Return a run's metrics by name; what a resume took back is not in them, and no step is twice.
+    """Return a run's metrics by name, without what a resume took back and with each step once.
 
     Args:
         names: of the metrics, with * and ? as wildcards; none for all.

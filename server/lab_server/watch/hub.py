@@ -28,7 +28,7 @@ DELIVERIES_PER_S: Final = 100.0
 """All subscribers together get so many batches: many get larger ones, not more of the CPU."""
 
 STALL_S: Final = 2.0
-"""Who has not taken another batch for so long does not count among them."""
+"""A subscriber that has not taken its next batch for so long does not count."""
 
 _ALL: Final = ""
 
@@ -57,7 +57,7 @@ class Hub:
         return self._subscribers.total()
 
     def publish(self, events: Sequence[StoredEvent]) -> None:
-        """Tell subscribers of events that the store has, in the order of a run's seq."""
+        """Wake subscribers for events that the store has, in the order of a run's seq."""
         run_ids = {event.run_id for event in events}
         for event in events:
             self._tail_of(event.run_id).append(event)
@@ -65,7 +65,7 @@ class Hub:
             self._wake(run_id)
 
     def forget(self, run_id: str) -> None:
-        """Tell subscribers that a run was deleted: their iterators raise NotFound."""
+        """Wake subscribers of a run that was deleted: their iterators raise NotFound."""
         self._tails.pop(run_id, None)
         self._wake(run_id)
 
@@ -158,7 +158,7 @@ class Hub:
 
     @contextlib.contextmanager
     def _handing_over(self) -> Iterator[None]:
-        """While the subscriber has its batch: for long, when it has stalled."""
+        """Note the time for which a subscriber has its batch: long when it has stalled."""
         key = object()
         self._handed_over[key] = asyncio.get_running_loop().time()
         try:
@@ -203,7 +203,7 @@ class Hub:
             wake_up.set_result(None)
 
     async def _pause(self, events: Sequence[StoredEvent]) -> None:
-        """Let more events come before the next batch: the more subscribers read, the longer."""
+        """Wait for more events before the next batch: the more subscribers, the longer."""
         self._check_open()
         is_full = sum(len(event.payload) for event in events) > BATCH_BYTES // 2
         if self._min_pause_s and not is_full:
