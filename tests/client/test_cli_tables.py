@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from lab_client.cli.catalogue import configs_table
 from lab_client.cli.compare import tables
 from lab_client.cli.render import runs_table
+from lab_client.configs import ConfigItem, Constraint, ExperimentSchema
 from lab_client.protocol import convert
 from tests.client.twin import Twin
 
@@ -66,3 +68,23 @@ def test_runs_that_do_not_fit_beside_each_other_are_compared_below(info: Any) ->
     text = "".join(printed(table, 100) for table in found)
     assert all(run_id in text for run_id in ids)
     assert text.count("0.5") == 5
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_keys_and_options_of_configs_are_never_cut(width: int) -> None:
+    item = ConfigItem(
+        key="save_models_interval",
+        type="object",
+        default=None,
+        options=("data_loader_of_the_digits", "resident_digits"),
+        doc="steps between checkpoints, which are saved between iterations",
+        constraints=(Constraint("ge", 1),),
+        is_hyperparam=False,
+        is_required=False,
+    )
+    schema = ExperimentSchema(doc="", items=(item,), run_targets=(), default_run_order=())
+    text = printed(configs_table(schema, width), width)
+    assert "save_models_interval" in text
+    assert "…" not in text
+    assert "≥" in text
+    assert ("CONSTRAINTS" in text) is (width >= 100)

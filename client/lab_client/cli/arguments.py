@@ -130,5 +130,5 @@ ExperimentName = Annotated[
 ]
 Configs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Configs, such as epochs=2 conv1_kernal=3."),
+    typer.Argument(metavar="KEY=VALUE", help="Configs, such as epochs=2 conv1_kernal=3."),
 ]

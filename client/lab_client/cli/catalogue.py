@@ -8,8 +8,9 @@ from rich.text import Text
 
 from lab_client.cli.arguments import Configs, ExperimentName, parse_overrides
 from lab_client.cli.context import AsJson, connect, console, print_json
-from lab_client.configs import ConfigItem, Constraint, Plan, ValueOrigin
+from lab_client.configs import ConfigItem, Constraint, ExperimentSchema, Plan, ValueOrigin
 
+_WIDE = 100
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
 
 
@@ -42,16 +43,31 @@ def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = F
     out.print(Text(handle.schema.doc or handle.info.summary))
     if handle.info.error:
         out.print(Text(handle.info.error, style="red"))
-    table = Table(
-        "CONFIG", "TYPE", "DEFAULT", "CONSTRAINTS", "DESCRIPTION", box=None, pad_edge=False
-    )
-    for item in handle.schema.items:
-        key = Text(item.key, style="bold" if item.is_hyperparam else "")
-        must = ", ".join(_constraint(constraint) for constraint in item.constraints)
-        table.add_row(key, item.type, _default(item), must, Text(item.doc))
-    out.print(table)
+    out.print(configs_table(handle.schema, out.width))
     order = " → ".join(", ".join(group) for group in handle.schema.default_run_order)
     out.print(Text(f"Computed first: {order or 'nothing'}", style="dim"))
+
+
+def configs_table(schema: ExperimentSchema, width: int) -> Table:
+    """Return the config items as a table; keys and options, which people type, are never cut.
+
+    Where there is little room the constraints stand in the description.
+    """
+    is_wide = width >= _WIDE
+    longest = max((len(item.key) for item in schema.items), default=0)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("CONFIG", no_wrap=True, min_width=longest)
+    for header in ("TYPE", "DEFAULT", *(["CONSTRAINTS"] if is_wide else []), "DESCRIPTION"):
+        table.add_column(header, overflow="fold")
+    for item in schema.items:
+        key = Text(item.key, style="bold" if item.is_hyperparam else "")
+        constraints = ", ".join(map(_constraint, item.constraints))
+        if is_wide:
+            table.add_row(key, item.type, _default(item), constraints, Text(item.doc))
+        else:
+            doc = f"{item.doc} ({constraints})" if constraints else item.doc
+            table.add_row(key, item.type, _default(item), Text(doc))
+    return table
 
 
 def plan(

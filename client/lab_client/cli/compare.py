@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
 def compare(
     context: typer.Context,
     run_ids: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_runs)
+        list[str],
+        typer.Argument(metavar="RUN", help="Two or more runs.", autocompletion=complete_runs),
     ],
     show_all: ShowAll = False,
     as_json: AsJson = False,
@@ -49,6 +50,8 @@ def compare(
         (Text("state"), [info.state for info in infos]),
         (Text("step"), [str(info.step) for info in infos]),
     ]
+    if not configs:
+        rows.append((Text("configs"), ["equal"] * len(infos)))
     for key, values in configs.items():
         rows.append((Text(key), ["" if value is None else str(value) for value in values]))
     for key in names:

@@ -81,7 +81,8 @@ def _reach(target: Target) -> Iterator[Finding]:
     except (OSError, UnicodeError) as error:
         yield Finding("name", False, f"{host!r} cannot be resolved to an address: {error}")
         return
-    yield Finding("name", True, f"{host} is {', '.join(found)}")
+    text = "an IP address" if found == [host] else f"resolves to {', '.join(found)}"
+    yield Finding("name", True, f"{host} is {text}" if found == [host] else f"{host} {text}")
     try:
         connection = socket.create_connection((host, int(port)), _TIMEOUT_S)
     except ConnectionRefusedError:

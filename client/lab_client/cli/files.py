@@ -37,7 +37,7 @@ def download(
     run: RunId,
     globs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="Globs of paths; all files when not given."),
+        typer.Argument(metavar="FILE", help="Globs of paths; all files when not given."),
     ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Folder to write to; the run's id when not given.")

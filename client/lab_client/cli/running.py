@@ -23,7 +23,7 @@ from lab_client.cli.context import (
     print_json,
 )
 from lab_client.cli.live import print_states, show_live
-from lab_client.errors import InvalidRequest, Violation
+from lab_client.errors import InvalidRequest, RunFailed, Violation
 from lab_client.runs import RunOptions, RunState
 from lab_client.sync.run import Run
 
@@ -150,7 +150,10 @@ def edit(
 
 def remove(
     context: typer.Context,
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_runs)],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="Runs to delete.", autocompletion=complete_runs),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete runs that have ended, with all their files."""
@@ -169,6 +172,7 @@ def _is_confirmed(question: str) -> bool:
     except typer.Abort:
         if sys.stdin.isatty():  # Ctrl-C or Ctrl-D
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        typer.echo()  # behind the question
         sentence = "cannot ask for confirmation without a terminal; confirm with --yes"
         raise InvalidRequest([Violation("yes", sentence)]) from None
 
@@ -196,6 +200,5 @@ def _watch(handle: Run, as_json: bool = False) -> None:
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if info.state is not RunState.COMPLETED:
-        word = info.state.lower()
-        typer.echo(f"lab: run {handle.id} {word}: {info.reason or 'no reason given'}", err=True)
+        typer.echo(f"lab: {RunFailed(info.id, info.state, info.reason)}", err=True)
         raise typer.Exit(EXIT_STOPPED if info.state is RunState.STOPPED else EXIT_FAILED)
