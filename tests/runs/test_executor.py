@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from lab_core.errors import ConfigError
 from lab_server.errors import LaunchError, Unavailable
+from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.local import LocalExecutor
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
@@ -92,6 +94,20 @@ async def test_an_experiments_own_checks_are_run(executor: LocalExecutor) -> Non
     (violation,) = await executor.check("checked", {"width": 4})
     assert "width" in violation.key
     assert violation.message == "width must be odd, got 4"
+
+
+async def test_a_plan_tells_the_schemas_problems_and_the_checks_at_once(
+    executor: LocalExecutor,
+) -> None:
+    catalogue = Catalogue(executor)
+    await catalogue.load()
+    with pytest.raises(ConfigError) as raised:
+        await catalogue.plan("checked", {"width": 4, "check_does": 7, "widht": 3}, [["nowhere"]])
+    # the check does not read the item that is wrong before it finds its own sentence
+    assert [v.key for v in raised.value.violations] == ["check_does", "widht", "run_order"]
+    with pytest.raises(ConfigError) as raised:
+        await catalogue.plan("checked", {"width": 4, "widht": 3})
+    assert [v.key for v in raised.value.violations] == ["widht", "check_does, width"]
 
 
 async def test_a_check_that_dies_is_told_and_harms_nobody(executor: LocalExecutor) -> None:

@@ -17,10 +17,13 @@ from lab_core.configs.schema.plain import (
     accepts_none,
     fit,
     is_plain,
+    is_settable,
     parse_type,
     to_plain,
 )
 from lab_core.configs.schema.schema import Aggregate, Group, Schema, SchemaItem
+from lab_core.configs.schema.suggest import shown
+from lab_core.errors import ConfigError, Violation
 
 
 def describe(merge: Merge) -> Schema:
@@ -51,6 +54,9 @@ def describe(merge: Merge) -> Schema:
 def _schema_item(merge: Merge, key: str, source: ItemRecipe, aggregates: list[str]) -> SchemaItem:
     names = [*source.options, *aggregates]
     default = _plain_default(source, names)
+    if default is None and _is_too_large(source):
+        sentence = f"{key} is beyond 64 bits, but the class sets it to {shown(source.raw)}"
+        raise ConfigError([Violation(key, sentence)])
     if isinstance(default, str) and default in names:
         names.remove(default)
         names.insert(0, default)
@@ -100,6 +106,11 @@ def _plain_default(source: ItemRecipe, names: list[str]) -> PlainValue:
         return fit(parse_type(source.info.text), raw)
     except Misfit:
         return to_plain(raw)  # said so when the config is planned
+
+
+def _is_too_large(source: ItemRecipe) -> bool:
+    is_int = isinstance(source.raw, int) and not is_plain(source.raw)
+    return is_int and is_settable(source.info.text)
 
 
 def _with_none(type_text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 PlainValue: TypeAlias = bool | int | float | str | list["PlainValue"] | None
 
@@ -43,8 +43,17 @@ class Atom:
     element: tuple[Atom, ...] = ()
 
 
+def unboxed(value: Any) -> Any:
+    """Return a scalar of numpy as the number of Python that it is; anything else as it is."""
+    # asked for by name: configs do not import numpy
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return value.item()
+    return value
+
+
 def is_plain(value: object) -> bool:
     """Say whether a config message could carry this value."""
+    value = unboxed(value)
     if isinstance(value, list | tuple):
         return all(is_plain(v) for v in value)
     if isinstance(value, int):
@@ -53,7 +62,8 @@ def is_plain(value: object) -> bool:
 
 
 def to_plain(value: object) -> PlainValue:
-    """Return a plain value in its plainest form: subclasses of str and tuples go."""
+    """Return a plain value in its plainest form: subclasses of str, tuples and numpy's scalars go."""
+    value = unboxed(value)
     if isinstance(value, list | tuple):
         return [to_plain(v) for v in value]
     if value is None or isinstance(value, bool):
@@ -116,6 +126,7 @@ def fit(atoms: tuple[Atom, ...], value: object, coerce_strings: bool = False) ->
     """
     if coerce_strings and isinstance(value, str):
         return _read(atoms, value)
+    value = unboxed(value)
     is_too_large = False
     for atom in atoms:
         try:
@@ -145,7 +156,7 @@ def _fit_exactly(atom: Atom, value: object) -> PlainValue:
         return float(value)
     if name == "str" and isinstance(value, str):
         return str(value)
-    # numpy's ints are no ints of Python, but have an index
+    # torch's ints are no ints of Python, but have an index
     if name == "int" and hasattr(value, "__index__") and not isinstance(value, bool):
         return _as_int(operator.index(value))
     raise Misfit

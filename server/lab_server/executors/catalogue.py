@@ -115,11 +115,18 @@ class Catalogue:
             ConfigError: With everything that is wrong.
         """
         schema = await self.schema(experiment)
-        resolved = plan(schema, overrides, [list(group) for group in run_order] or None)
+        order = [list(group) for group in run_order] or None
+        problems: tuple[Violation, ...] = ()
+        try:
+            resolved = plan(schema, overrides, order)
+        except ConfigError as error:
+            problems = error.violations
         async with self._checks:
-            violations = await self._executor.check(experiment, overrides)
-        if violations:
-            raise ConfigError(violations)
+            found = await self._executor.check(experiment, overrides)
+        # the executor tells the schema's problems again, and those of the experiment's own checks
+        problems += tuple(violation for violation in found if violation not in problems)
+        if problems:
+            raise ConfigError(problems)
         return resolved
 
     async def _loaded(self) -> Mapping[str, ExperimentEntry]:

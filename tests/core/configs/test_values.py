@@ -195,7 +195,62 @@ def test_code_may_override_with_objects_of_the_right_class() -> None:
         calculate(Local, {"model": 3})
 
 
-def test_numbers_of_numpy_are_taken_as_numbers() -> None:
+@pytest.mark.parametrize("name", ["float16", "float32", "float64"])
+def test_floats_of_numpy_are_taken_as_floats(name: str) -> None:
     np = pytest.importorskip("numpy")
-    conf = calculate(Configs, {"count": np.int64(3), "rate": np.float64(0.5)})
-    assert (type(conf.count), type(conf.rate)) == (int, float)
+    given = getattr(np, name)(0.5)
+    conf = calculate(Configs, {"rate": given, "anything": [given]})
+    assert (conf.rate, conf.anything) == (0.5, [0.5])
+    assert type(conf.rate) is type(conf.anything[0]) is float
+
+
+@pytest.mark.parametrize("name", ["int8", "uint8", "int32", "int64", "uint64"])
+def test_ints_of_numpy_are_taken_as_ints(name: str) -> None:
+    np = pytest.importorskip("numpy")
+    given = getattr(np, name)(3)
+    conf = calculate(Configs, {"count": given, "rate": given, "anything": given})
+    assert (conf.count, conf.rate, conf.anything) == (3, 3.0, 3)
+    assert [type(v) for v in (conf.count, conf.rate, conf.anything)] == [int, float, int]
+
+
+def test_bools_of_numpy_are_taken_as_bools_and_nothing_else() -> None:
+    np = pytest.importorskip("numpy")
+    conf = calculate(Configs, {"flag": np.bool_(True), "anything": np.bool_(False)})
+    assert conf.flag is True
+    assert conf.anything is False
+    with pytest.raises(ConfigError, match="count must be an int, got"):
+        calculate(Configs, {"count": np.bool_(True)})
+
+
+@pytest.mark.parametrize("text", ["uint64(2**63)", "complex64(1)", "datetime64('2026-01-01')"])
+def test_what_numpy_has_beyond_plain_numbers_is_refused(text: str) -> None:
+    np = pytest.importorskip("numpy")
+    given = eval(f"np.{text}", {"np": np})
+    with pytest.raises(ConfigError):
+        calculate(Configs, {"count": given})
+    with pytest.raises(ConfigError):
+        calculate(Configs, {"rate": [given]})
+    with pytest.raises(ConfigError):
+        calculate(Configs, {"anything": given})
+
+
+def test_a_default_of_numpy_is_a_plain_default() -> None:
+    np = pytest.importorskip("numpy")
+
+    class Local(BaseConfigs):
+        rate: float = np.float32(0.5)
+        flag: bool = np.bool_(True)
+
+    found = plan(schema(Local)).by_key
+    assert (found["rate"].value, found["flag"].value) == (0.5, True)
+    assert (Local().rate, Local().flag) == (0.5, True)
+
+
+def test_an_int_that_the_class_gives_beyond_64_bits_is_told_in_the_plan() -> None:
+    class Local(BaseConfigs):
+        steps: int = 2**63
+
+    with pytest.raises(ConfigError, match="steps is beyond 64 bits, but the class sets it to"):
+        plan(schema(Local))
+    with pytest.raises(ConfigError, match="steps is beyond 64 bits"):
+        plan(schema(Local), {"steps": 2**64})
