@@ -194,6 +194,7 @@ BAD_CONFIGS = {
     "an unknown option": ({"optimizer": "sgd_optimiser"}, "sgd_optimizer"),
     "kernels that leave nothing of the image": ({"conv1_kernal": 11, "conv2_kernal": 11}, "kernal"),
     "negative epochs": ({"epochs": -1}, "at least 0"),
+    "epochs whose steps no number counts": ({"epochs": 2**63 - 1}, "at most 1000000000"),
     "a batch size of 0": ({"batch_size": 0}, "at least 1"),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -113,7 +113,7 @@ class Configs(MNISTConfigs, TrainingLoopConfigs, SeedConfigs):
     """A small CNN on MNIST, as in lab's tutorial."""
 
     # how often to go through the training set
-    epochs: Annotated[int, Ge(0)] = 10
+    epochs: Annotated[int, Ge(0), Le(1_000_000_000)] = 10
     # images of a batch to train on
     batch_size: Annotated[int, Ge(1)] = 64
     # images of a batch to test on

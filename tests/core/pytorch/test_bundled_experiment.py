@@ -200,3 +200,9 @@ def test_it_learns(tmp_path: Path) -> None:
     overrides = {"dataset": "mnist_5k", "epochs": 2, "momentum": 0.9, "is_log_parameters": False}
     train(tmp_path, overrides)
     assert tracker.last_values()["accuracy"] > 0.9
+
+
+def test_epochs_whose_steps_would_not_fit_64_bits_are_refused_in_the_plan() -> None:
+    with pytest.raises(ConfigError, match="epochs must be at most 1000000000"):
+        plan(SCHEMA, {"epochs": 2**63 - 1})
+    assert plan(SCHEMA, {"epochs": 10**9}).by_key["epochs"].value == 10**9
