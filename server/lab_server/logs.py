@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any, TextIO
 
@@ -11,6 +12,8 @@ import structlog
 RUNS = "lab_server.runs"
 """The logger of lines about runs, which are not bound to a call."""
 
+# What an authorization header holds, and a token of ours wherever it stands.
+_TOKEN = re.compile(r"(?i:\bbearer\s+)[^\s\"']+|\blab_[0-9a-f]{8}_[\w-]+")
 _SECRETS = frozenset({"token", "authorization", "password", "secret", "key"})
 
 
@@ -57,9 +60,12 @@ def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:
                 *tail,
                 in_order,
                 renderer,
+                redact_tokens,
             ],
         )
     )
+    # grpc logs the value of each header that is not UTF-8; anybody can send one
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_about_a_header)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -83,3 +89,12 @@ def hide_secrets(_logger: object, _method: str, event: Any) -> Any:
         if name.lower() in _SECRETS:
             event[name] = "***"
     return event
+
+
+def redact_tokens(_logger: object, _method: str, line: str) -> str:
+    """Replace tokens in a rendered line: libraries write what they were sent."""
+    return _TOKEN.sub("***", line)
+
+
+def _is_not_about_a_header(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Invalid encoding")

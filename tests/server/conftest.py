@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
+from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
@@ -135,3 +139,22 @@ async def open_surface(
             stub,
             tmp_path,
         )
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Set the logging of the process back afterwards."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def lines(restored_logging: None) -> io.StringIO:
+    """Give what is logged, as JSON."""
+    stream = io.StringIO()
+    logs.set_up("json", "debug", stream)
+    structlog.configure(cache_logger_on_first_use=False)
+    return stream

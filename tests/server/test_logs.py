@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -15,23 +14,11 @@ from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
 from lab_server.model.run import RunState
 from lab_server.watch.announcing import AnnouncingHub
+from tests.server import raw_http2
 from tests.server.conftest import Surface
 from tests.server.fakes import FakeExecutor
 
 pb = training_service_pb2
-
-
-@pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """Give what is logged as JSON, and set everything back."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    stream = io.StringIO()
-    logs.set_up("json", "debug", stream)
-    structlog.configure(cache_logger_on_first_use=False)
-    yield stream
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def test_lines_of_ours_and_of_libraries_have_one_form(lines: io.StringIO) -> None:
@@ -115,3 +102,27 @@ async def test_each_change_of_state_is_a_line_and_ends_are_counted(
     assert not any("request" in change for change in changes)
     assert list(changes[0])[:3] == ["timestamp", "level", "event"]
     assert registry.get_sample_value("lab_runs_ended_total", {"state": "FAILED"}) == 1
+
+
+async def test_a_token_with_other_bytes_is_not_written_by_grpc_either(
+    lines: io.StringIO, surface: Surface
+) -> None:
+    path = "/lab_rpc.v1.TrainingService/GetServerInfo"
+    for value in (b"Bearer lab_0badcafe_s3cret\xe9", b"Basic s3cret\xe9", b"s3cret\xff"):
+        assert await raw_http2.call(surface.address, path, (b"authorization", value)) == "answered"
+    assert "s3cret" not in lines.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_tokens_are_redacted_wherever_they_stand(log_format: str, restored_logging: None) -> None:
+    stream = io.StringIO()
+    logs.set_up(log_format, "debug", stream)
+    logging.getLogger("x").warning("got %s", b"authorization: Bearer s3cret\xe9")
+    structlog.get_logger().info("called with lab_0badcafe_s3cret-x, or so", header="bearer  s3cret")
+    try:
+        int("lab_0badcafe_s3cret")
+    except ValueError:
+        logging.getLogger("y").exception("failed")
+    assert "s3cret" not in stream.getvalue()
+    assert "or so" in stream.getvalue()
+    assert "invalid literal" in stream.getvalue()

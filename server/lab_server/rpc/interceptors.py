@@ -78,20 +78,26 @@ async def errors_as_statuses(method: str, context: Context) -> AsyncIterator[Non
     """Answer an error with its status; log those that no caller should be able to cause."""
     try:
         yield
-    except LabError as error:
-        status = status_of(error)
-        if status is None:
-            _log.exception("unexpected error", method=method)
-            await context.abort(grpc.StatusCode.INTERNAL, _internal())
-        else:
-            await context.abort(
-                status.code, status.message, (("grpc-status-details-bin", status.details),)
-            )
     except (grpc.aio.AbortError, asyncio.CancelledError):
         raise
-    except Exception:
-        _log.exception("unexpected error", method=method)
-        await context.abort(grpc.StatusCode.INTERNAL, _internal())
+    except grpc.aio.InternalError as error:
+        # what a read or write raises when the client ended the call before grpc cancelled this task
+        raise asyncio.CancelledError from error
+    except Exception as error:
+        status = status_of(error) if isinstance(error, LabError) else None
+        if status is None:
+            _log.exception("unexpected error", method=method)
+            await _abort(context, grpc.StatusCode.INTERNAL, _internal())
+        else:
+            details = (("grpc-status-details-bin", status.details),)
+            await _abort(context, status.code, status.message, details)
+
+
+async def _abort(context: Context, *status: Any) -> None:
+    try:
+        await context.abort(*status)
+    except grpc.aio.InternalError as error:  # the client is gone
+        raise asyncio.CancelledError from error
 
 
 def _internal() -> str:
