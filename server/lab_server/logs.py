@@ -91,9 +91,9 @@ def hide_secrets(_logger: object, _method: str, event: Any) -> Any:
     return event
 
 
-def redact_tokens(_logger: object, _method: str, line: str) -> str:
+def redact_tokens(_logger: object, _method: str, line: Any) -> str:
     """Replace tokens in a rendered line: libraries write what they were sent."""
-    return _TOKEN.sub("***", line)
+    return _TOKEN.sub("***", str(line))
 
 
 def _is_not_about_a_header(record: logging.LogRecord) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from typing import Any
 
 import grpc.aio
 
-from lab_rpc.v1 import training_service_pb2
+from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from lab_server.messages import events
 from lab_server.model.run import RunState
 from tests.server.conftest import Surface
@@ -52,11 +53,8 @@ async def test_a_stalled_reader_that_cancels_is_no_error_of_the_server(
         async with grpc.aio.insecure_channel(
             surface.address, options=[("grpc.use_local_subchannel_pool", 1)]
         ) as channel:
-            watch = channel.unary_stream(
-                "/lab_rpc.v1.TrainingService/WatchRun",
-                request_serializer=pb.WatchRunRequest.SerializeToString,
-            )
-            call = watch(pb.WatchRunRequest(run_id=run.id))
+            stub: Any = training_service_pb2_grpc.TrainingServiceStub(channel)
+            call = stub.WatchRun(pb.WatchRunRequest(run_id=run.id))
             await call.read()  # and no more: flow control stops the server in the middle of a write
             await stalled(surface)
             call.cancel()

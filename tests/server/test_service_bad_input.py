@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from lab_core.errors import Violation
 from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 from lab_server.errors import StoreError
 from lab_server.model.run import RunState
+from tests.server import raw_http2
 from tests.server.conftest import Surface
 
 pb = training_service_pb2
@@ -319,3 +321,26 @@ async def test_a_bug_is_internal_and_tells_the_caller_nothing(
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in str(error.details())
     assert "internal error in request " in str(error.details())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "lab_rpc.v1.TrainingService/GetServerInfo",
+        "lab_rpc.v1.TrainingService/StartRun",
+        "lab_rpc.v1.TrainingService/WatchRun",
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+    ],
+)
+async def test_a_call_that_ends_without_a_message_is_answered(
+    surface: Surface, method: str
+) -> None:
+    async with asyncio.timeout(20):
+        assert await raw_http2.call(surface.address, f"/{method}", message=None) == "answered"
+        service, _, name = method.rpartition("/")
+        labels = f'grpc_code="INVALID_ARGUMENT",grpc_method="{name}",grpc_service="{service}"'
+        line = f"grpc_server_handled_total{{{labels}}} 1.0"
+        # counted after the answer is sent
+        while line not in (await surface.exporter.scrape())[0].decode():  # noqa: ASYNC110
+            await asyncio.sleep(0)

@@ -121,11 +121,17 @@ def _parse_inside(handler: Handler) -> Handler:
         async for data in requests:
             yield parsed(data)
 
-    async def call(request: Any, context: Context) -> Any:
-        message = each(request) if handler.request_streaming else parsed(request)
+    async def first(requests: AsyncIterator[bytes]) -> Any:
+        async for data in requests:
+            return parsed(data)
+        raise InvalidRequest([Violation("", "the request has no message")])
+
+    async def call(requests: AsyncIterator[bytes], context: Context) -> Any:
+        message = each(requests) if handler.request_streaming else await first(requests)
         return await _run(behavior, message, context)
 
-    return _like(handler, call, None)
+    # every request as a stream: a unary call without a message is never answered by grpc
+    return _like(handler, call, None, is_request_streaming=True)
 
 
 async def _run(behavior: Callable[..., Any], request: Any, context: Context) -> Any:
@@ -146,14 +152,21 @@ def _behavior(handler: Handler) -> Any:
 
 
 def _like(
-    handler: Handler, behavior: Callable[..., Any], parse: Callable[..., Any] | None
+    handler: Handler,
+    behavior: Callable[..., Any],
+    parse: Callable[..., Any] | None,
+    *,
+    is_request_streaming: bool | None = None,
 ) -> Handler:
+    """Return a handler of the same kind, or one that takes a stream of requests."""
+    if is_request_streaming is None:
+        is_request_streaming = handler.request_streaming
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
+    }[is_request_streaming, handler.response_streaming]
     return make(
         behavior, request_deserializer=parse, response_serializer=handler.response_serializer
     )
