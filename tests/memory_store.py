@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from lab_core.errors import ConfigError, Violation
 from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store.protocol import IdempotencyRecord, RunPage, RunQuery, StoredEvent
+from lab_server.store.protocol import (
+    History,
+    IdempotencyRecord,
+    NewSeriesChunk,
+    RunPage,
+    RunQuery,
+    SeriesChunk,
+    StoredEvent,
+)
 
 _STATES = list(RunState)
 
@@ -25,6 +33,9 @@ class MemoryStore:
         self._events: list[StoredEvent] = []
         self._idempotency_records: dict[str, tuple[IdempotencyRecord, str]] = {}
         self._last_position = 0
+        self._history_seqs: dict[str, int] = {}
+        self._chunks: dict[int, tuple[str, NewSeriesChunk]] = {}
+        self._last_chunk_id = 0
 
     async def create(self, run: Run, idempotency: IdempotencyRecord | None) -> Run:
         """See Store."""
@@ -126,10 +137,60 @@ class MemoryStore:
     async def compact(self, run_id: str, last_seq: int) -> None:
         """See Store; there is nothing to do."""
 
+    async def history(
+        self, run_id: str, is_wanted: Callable[[str], bool] = lambda _: True
+    ) -> History:
+        """See Store."""
+        found = [
+            SeriesChunk(id, chunk.metric, chunk.first_step, chunk.last_step, chunk.num_points)
+            for id, (of_run, chunk) in self._chunks.items()
+            if of_run == run_id and is_wanted(chunk.metric)
+        ]
+        found.sort(key=lambda chunk: (chunk.metric, chunk.first_step))
+        return History(self._history_seqs.get(run_id, 0), tuple(found))
+
+    async def chunk_data(
+        self, ids: Sequence[int], what: Literal["summary", "points"]
+    ) -> dict[int, bytes]:
+        """See Store."""
+        return {id: getattr(self._chunks[id][1], what) for id in ids if id in self._chunks}
+
+    async def write_history(
+        self,
+        run_id: str,
+        after_seq: int,
+        last_seq: int,
+        removed: Sequence[int],
+        added: Sequence[NewSeriesChunk],
+    ) -> bool:
+        """See Store."""
+        if run_id not in self._runs or self._history_seqs.get(run_id, 0) != after_seq:
+            return False
+        self._history_seqs[run_id] = last_seq
+        for id in removed:
+            self._chunks.pop(id, None)
+        for chunk in added:
+            self._last_chunk_id += 1
+            self._chunks[self._last_chunk_id] = run_id, chunk
+        return True
+
+    async def drop_history(self, run_id: str) -> None:
+        """See Store."""
+        self._history_seqs.pop(run_id, None)
+        self._chunks = {k: v for k, v in self._chunks.items() if v[0] != run_id}
+
+    async def runs_with_history_behind(self) -> tuple[str, ...]:
+        """See Store."""
+        seqs = self._history_seqs
+        return tuple(
+            sorted(run.id for run in self._runs.values() if run.last_seq > seqs.get(run.id, 0))
+        )
+
     async def delete(self, run_id: str) -> None:
         """See Store."""
         await self.get(run_id)
         del self._runs[run_id]
+        await self.drop_history(run_id)
         self._events = [e for e in self._events if e.run_id != run_id]
         self._idempotency_records = {
             k: v for k, v in self._idempotency_records.items() if v[1] != run_id

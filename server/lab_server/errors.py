@@ -78,5 +78,9 @@ class StoreError(LabError):
     """The store could not write or read: a full disk, a damaged file."""
 
 
+class DamagedHistory(StoreError):
+    """A run's folded history cannot be read; its log, from which it is made again, can."""
+
+
 class LaunchError(LabError):
     """A trainer process could not be started."""

@@ -29,6 +29,7 @@ from lab_server.store.sql import SqlStore
 from lab_server.supervisor import Supervisor, SupervisorOptions
 from lab_server.supervisor.retention import Retention
 from lab_server.watch.announcing import AnnouncingHub
+from lab_server.watch.history_writer import HistoryWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         store = SqlStore(f"sqlite:///{home / 'lab.db'}")
         stack.push_async_callback(store.close)
         hub = AnnouncingHub(store, registry)
+        history_writer = HistoryWriter(store)
+        hub.observe(history_writer.note)
         supervisor = Supervisor(store, hub, executor, home, _supervisor_options(settings))
         await supervisor.start_up()
         stop_trainers = settings.on_shutdown == "stop"
@@ -116,6 +119,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
                 http,
                 load_catalogue(catalogue, health, devices),
                 retain(retention, store, supervisor),
+                history_writer.run(),
             )
         ]
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
@@ -61,6 +61,45 @@ class RunPage:
 
     runs: tuple[Run, ...]
     next_after: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesChunk:
+    """Points of one metric that follow each other, in a run's history.
+
+    Attributes:
+        id: of these points for ever; a chunk that changes is replaced by one with another id.
+    """
+
+    id: int
+    metric: str
+    first_step: int
+    last_step: int
+    num_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewSeriesChunk:
+    """A chunk to write, with what only its readers understand: `lab_server.watch.chunks`."""
+
+    metric: str
+    first_step: int
+    last_step: int
+    num_points: int
+    summary: bytes
+    points: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is folded of a run's metrics: all that its log says up to a seq.
+
+    Attributes:
+        chunks: by metric and step; those of a metric do not overlap.
+    """
+
+    last_seq: int
+    chunks: tuple[SeriesChunk, ...]
 
 
 class Store(Protocol):
@@ -122,8 +161,34 @@ class Store(Protocol):
     async def compact(self, run_id: str, last_seq: int) -> None:
         """Keep a run's events up to a seq in less space; what is read stays the same."""
 
+    async def history(
+        self, run_id: str, is_wanted: Callable[[str], bool] = lambda _: True
+    ) -> History:
+        """Return a run's history of the wanted metrics; an empty one at seq 0 when there is none."""
+
+    async def chunk_data(
+        self, ids: Sequence[int], what: Literal["summary", "points"]
+    ) -> dict[int, bytes]:
+        """Return the summaries or the points of chunks, without those that are gone."""
+
+    async def write_history(
+        self,
+        run_id: str,
+        after_seq: int,
+        last_seq: int,
+        removed: Sequence[int],
+        added: Sequence[NewSeriesChunk],
+    ) -> bool:
+        """Take a history from one seq to another; False when it is not there, or the run is gone."""
+
+    async def drop_history(self, run_id: str) -> None:
+        """Forget a history; it can be made again from the log."""
+
+    async def runs_with_history_behind(self) -> tuple[str, ...]:
+        """Return the ids of the runs whose history does not reach to the end of their log."""
+
     async def delete(self, run_id: str) -> None:
-        """Remove a run with its events and idempotency records."""
+        """Remove a run with its events, history and idempotency records."""
 
     async def close(self) -> None:
         """Write what waits and close."""

@@ -70,6 +70,33 @@ event_blocks = Table(
     UniqueConstraint("run_id", "last_seq"),
 )
 
+histories = Table(
+    "histories",
+    metadata,
+    # up to which seq the chunks hold what the run's log says of metrics
+    Column("run_id", Text, primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+)
+
+series_chunks = Table(
+    "series_chunks",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("first_step", BigInteger, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("num_points", Integer, nullable=False),
+    Column("summary", LargeBinary, nullable=False),
+    Column("points", LargeBinary, nullable=False),
+    # with all that a reader asks for before it reads a chunk itself
+    Index(
+        "series_chunks_by_step", "run_id", "metric", "first_step", "last_step", "num_points", "id"
+    ),
+    # a reader that has an id gets that chunk or none, never another one
+    sqlite_autoincrement=True,
+)
+
 idempotency_records = Table(
     "idempotency_records",
     metadata,

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
@@ -24,9 +24,16 @@ from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store import blocks, event_log, schema
+from lab_server.store import blocks, event_log, history_table, schema
 from lab_server.store.listing import page_query, token_of
-from lab_server.store.protocol import IdempotencyRecord, RunPage, RunQuery, StoredEvent
+from lab_server.store.protocol import (
+    History,
+    IdempotencyRecord,
+    NewSeriesChunk,
+    RunPage,
+    RunQuery,
+    StoredEvent,
+)
 from lab_server.store.rows import row_of, run_of
 from lab_server.store.sqlite import NUM_READERS, lock, open_engine, store_error
 from lab_server.store.writer import GroupWriter
@@ -140,10 +147,14 @@ class SqlStore:
             )
             return connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount > 0
 
+        def delete_history(connection: Connection) -> None:
+            history_table.drop(connection, run_id)
+
         def delete_events(connection: Connection) -> bool:
             return event_log.delete_some(connection, run_id, _DELETED_AT_ONCE)
 
         was_there = await self._write(delete_run)
+        await self._write(delete_history)
         while await self._write(delete_events):
             pass
         if not was_there:
@@ -161,7 +172,44 @@ class SqlStore:
             if not await self._write(partial(event_log.replace_rows, block=block)):
                 return  # the run was deleted, or somebody else compacts it
 
+    async def write_history(
+        self,
+        run_id: str,
+        after_seq: int,
+        last_seq: int,
+        removed: Sequence[int],
+        added: Sequence[NewSeriesChunk],
+    ) -> bool:
+        """See Store."""
+        return await self._write(
+            lambda connection: history_table.write(
+                connection, run_id, after_seq, last_seq, removed, added
+            )
+        )
+
+    async def drop_history(self, run_id: str) -> None:
+        """See Store."""
+        await self._write(lambda connection: history_table.drop(connection, run_id))
+
     # ---- reading
+
+    async def history(
+        self, run_id: str, is_wanted: Callable[[str], bool] = lambda _: True
+    ) -> History:
+        """See Store."""
+        return await self._read(
+            lambda connection: history_table.read(connection, run_id, is_wanted)
+        )
+
+    async def chunk_data(
+        self, ids: Sequence[int], what: Literal["summary", "points"]
+    ) -> dict[int, bytes]:
+        """See Store."""
+        return await self._read(lambda connection: history_table.read_data(connection, ids, what))
+
+    async def runs_with_history_behind(self) -> tuple[str, ...]:
+        """See Store."""
+        return await self._read(history_table.behind)
 
     async def idempotency_record(self, key: str) -> tuple[IdempotencyRecord, str] | None:
         """See Store."""

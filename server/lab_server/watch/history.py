@@ -1,16 +1,21 @@
-"""Answers QueryMetrics from a run's event log."""
+"""Answers QueryMetrics: from a run's folded history, and the events that came since."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lab_rpc.metric_names import matcher
+from lab_server.errors import DamagedHistory
 from lab_server.store.protocol import Store
 
 if TYPE_CHECKING:
-    from lab_server.watch.series import Series
+    from lab_server.watch.history_plan import View
+    from lab_server.watch.series import MetricFold, Series
+
+_log = logging.getLogger(__name__)
 
 _KINDS: Final = frozenset({"metrics", "truncate"})
 _READ_BYTES: Final = 1 << 20
@@ -36,17 +41,52 @@ async def query_metrics(
     Raises:
         NotFound: If there is no such run.
     """
-    # numpy costs 0.1 s of the server's start
+    is_wanted = matcher(names)
+    while True:
+        history = await store.history(run_id, is_wanted)
+        # read after the history, which so is never ahead of it
+        last_seq = (await store.get(run_id)).last_seq
+        tail = await read_tail(store, run_id, history.last_seq, last_seq, is_wanted)
+        # numpy costs 0.1 s of the server's start
+        from lab_server.watch.history_plan import views
+
+        found = await asyncio.to_thread(views, history.chunks, tail, max_points, min_step, max_step)
+        points = [c.id for view in found for c in (*view.points, *view.plan.merged)]
+        summaries = [c.id for view in found for c in view.summaries]
+        data = await store.chunk_data(points, "points") if points else {}
+        if summaries:
+            data |= await store.chunk_data(summaries, "summary")
+        if len(data) < len(points) + len(summaries):
+            continue  # the history was taken further meanwhile
+        try:
+            # not in the event loop: a million points take a tenth of a second
+            return await asyncio.to_thread(_series, found, data, max_points)
+        except DamagedHistory as error:
+            _log.error("run %s: %s; its history is made again from the log", run_id, error)
+            await store.drop_history(run_id)
+
+
+async def read_tail(
+    store: Store,
+    run_id: str,
+    after_seq: int,
+    last_seq: int,
+    is_wanted: Callable[[str], bool] = lambda _: True,
+) -> MetricFold:
+    """Return the fold of a log's events from one seq to another."""
     from lab_server.watch.series import MetricFold
 
-    last_seq = (await store.get(run_id)).last_seq
-    fold = MetricFold(matcher(names), min_step, max_step)
-    seq = 0
+    tail = MetricFold(is_wanted)
+    seq = after_seq
     while seq < last_seq:
         events = await store.events(run_id, seq, _READ_BYTES, _KINDS)
-        if not events:
-            break
-        seq = events[-1].seq
-        # a million points take a tenth of a second: not in the event loop
-        await asyncio.to_thread(fold.add, [event.payload for event in events])
-    return await asyncio.to_thread(fold.series, max_points)
+        payloads = [event.payload for event in events if event.seq <= last_seq]
+        if payloads:
+            await asyncio.to_thread(tail.add, payloads)
+        seq = events[-1].seq if events else last_seq
+    return tail
+
+
+def _series(found: Sequence[View], data: Mapping[int, bytes], max_points: int) -> list[Series]:
+    each = (view.series(data, max_points) for view in found)
+    return [series for series in each if series is not None]

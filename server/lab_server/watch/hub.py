@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
 
 from lab_server.errors import Unavailable
@@ -49,7 +49,12 @@ class Hub:
         self._subscribers: Counter[str] = Counter()
         # when each subscriber that now has a batch got it
         self._handed_over: dict[object, float] = {}
+        self._observers: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._is_closed = False
+
+    def observe(self, observer: Callable[[Sequence[StoredEvent]], None]) -> None:
+        """Tell an observer of all events of all runs, as they are published."""
+        self._observers.append(observer)
 
     @property
     def num_subscribers(self) -> int:
@@ -63,6 +68,8 @@ class Hub:
             self._tail_of(event.run_id).append(event)
         for run_id in (*run_ids, _ALL):
             self._wake(run_id)
+        for observer in self._observers:
+            observer(events)
 
     def forget(self, run_id: str) -> None:
         """Wake subscribers of a run that was deleted: their iterators raise NotFound."""

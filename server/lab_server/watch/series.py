@@ -1,10 +1,11 @@
-"""A run's metrics as arrays: events folded into one series a metric, thinned for a plot.
+"""A run's metrics as arrays: events folded into points by metric, and points thinned for a plot.
 
 Imports numpy, so import it where it is used: the server's start does without.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -41,19 +42,16 @@ class MetricFold:
 
     Args:
         is_wanted: which metrics to keep, by name.
-        min_step: the first step to keep, None for all.
-        max_step: the last step to keep, None for all.
+
+    Attributes:
+        cut: the last step that truncates left of what came before these events; None without one.
     """
 
-    def __init__(
-        self,
-        is_wanted: Callable[[str], bool] = lambda _: True,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> None:
+    def __init__(self, is_wanted: Callable[[str], bool] = lambda _: True) -> None:
+        self.cut: int | None = None
         self._is_wanted = is_wanted
-        self._min_step, self._max_step = min_step, max_step
-        self._chunks: dict[str, list[tuple[Steps, Values]]] = {}
+        # as they were measured; arrays, since numpy's cost more than they hold when events are small
+        self._points: dict[str, tuple[array[int], array[float]]] = {}
 
     def add(self, payloads: Iterable[bytes]) -> None:
         """Fold encoded events; those of other kinds are passed over."""
@@ -65,43 +63,45 @@ class MetricFold:
                 case "truncate":
                     self._truncate(event.truncate.after_step)
 
-    def series(self, max_points: int = 0) -> list[Series]:
-        """Return the metrics by name, each of at most max_points points; 0 for all."""
-        found = []
-        for name in sorted(self._chunks):
-            chunks = self._chunks[name]
-            steps = np.concatenate([steps for steps, _ in chunks])
-            values = np.concatenate([values for _, values in chunks])
-            steps, values = _last_of_each_step(steps, values)
-            keep = thin(steps, values, max_points) if max_points else slice(None)
-            found.append(Series(name, steps[keep], values[keep], len(steps)))
-        return found
+    def points(self) -> dict[str, tuple[Steps, Values]]:
+        """Return each metric's points by step, each step once."""
+        return {
+            name: last_of_each_step(np.frombuffer(steps, np.int64), np.frombuffer(values))
+            for name, (steps, values) in self._points.items()
+        }
+
+    def series(self) -> list[Series]:
+        """Return the metrics by name, with all of their points."""
+        points = sorted(self.points().items())
+        return [Series(name, steps, values, len(steps)) for name, (steps, values) in points]
 
     def _add(self, metrics: event_pb2.Metrics) -> None:
-        all_steps = np.fromiter(metrics.steps, np.int64, len(metrics.steps))
+        all_steps = metrics.steps
         for column in metrics.columns:
-            if not self._is_wanted(column.name):
+            if not column.values or not self._is_wanted(column.name):
                 continue
-            values = np.fromiter(column.values, np.float64, len(column.values))
-            rows = column.rows
-            steps = all_steps[np.fromiter(rows, np.int64, len(rows))] if rows else all_steps
-            keep = np.ones(len(steps), np.bool_)
-            if self._min_step is not None:
-                keep &= steps >= self._min_step
-            if self._max_step is not None:
-                keep &= steps <= self._max_step
-            if keep.any():
-                self._chunks.setdefault(column.name, []).append((steps[keep], values[keep]))
+            points = self._points.get(column.name)
+            if points is None:
+                points = self._points[column.name] = array("q"), array("d")
+            points[0].extend([all_steps[row] for row in column.rows] if column.rows else all_steps)
+            points[1].extend(column.values)
 
     def _truncate(self, after_step: int) -> None:
-        for name, chunks in list(self._chunks.items()):
-            kept = [
-                (steps, values) if steps.max() <= after_step else _up_to(steps, values, after_step)
-                for steps, values in chunks
-            ]
-            self._chunks[name] = [chunk for chunk in kept if len(chunk[0])]
-            if not self._chunks[name]:
-                del self._chunks[name]
+        self.cut = after_step if self.cut is None else min(self.cut, after_step)
+        for name, (steps, values) in list(self._points.items()):
+            keep = np.frombuffer(steps, np.int64) <= after_step
+            if keep.all():
+                continue
+            del self._points[name]
+            if keep.any():
+                kept_steps, kept_values = (
+                    np.frombuffer(steps, np.int64)[keep],
+                    np.frombuffer(values)[keep],
+                )
+                self._points[name] = (
+                    array("q", kept_steps.tobytes()),
+                    array("d", kept_values.tobytes()),
+                )
 
 
 def thin(steps: Steps, values: Values, max_points: int) -> npt.NDArray[np.intp]:
@@ -139,12 +139,8 @@ def _spread(length: int, num: int) -> npt.NDArray[np.intp]:
     return np.linspace(length - 1, 0, num).round().astype(np.intp)[::-1]
 
 
-def _up_to(steps: Steps, values: Values, after_step: int) -> tuple[Steps, Values]:
-    keep = steps <= after_step
-    return steps[keep], values[keep]
-
-
-def _last_of_each_step(steps: Steps, values: Values) -> tuple[Steps, Values]:
+def last_of_each_step(steps: Steps, values: Values) -> tuple[Steps, Values]:
+    """Return points in the order of their steps; of those of one step, the one that came last."""
     if (steps[1:] > steps[:-1]).all():
         return steps, values
     order = np.argsort(steps, kind="stable")
