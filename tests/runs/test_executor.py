@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from lab_core.errors import ConfigError
 from lab_server.errors import LaunchError, Unavailable
@@ -159,6 +160,46 @@ async def test_an_unknown_experiment_is_not_launched(
 ) -> None:
     with pytest.raises(LaunchError, match="there is no experiment 'nothing'"):
         await executor.launch(spec(tmp_path / "run", "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "event"),
+    [
+        ({"experiment": "no such"}, "a request failed"),
+        ({"attempt": "a/b"}, "a trainer failed to start"),
+    ],
+)
+async def test_a_failed_launch_is_a_line_of_the_servers_log_with_its_run(
+    executor: LocalExecutor, tmp_path: Path, changes: dict[str, Any], event: str
+) -> None:
+    with capture_logs() as lines, pytest.raises(LaunchError):
+        await executor.launch(spec(tmp_path, **changes))
+    (line,) = lines
+    assert (line["event"], line["log_level"], line["run"]) == (event, "error", "r1")
+    assert line["exception"].startswith("Traceback")
+
+
+async def test_what_fails_in_an_experiments_own_checks_is_a_line_with_its_name(
+    executor: LocalExecutor,
+) -> None:
+    with capture_logs() as lines:
+        await executor.check("checked", {"check_does": "leave"})
+    (line,) = lines
+    assert (line["event"], line["experiment"]) == (
+        "an experiment's own checks crashed",
+        "checked",
+    )
+    assert "Traceback" in line["exception"]
+
+
+async def test_a_module_that_cannot_be_preloaded_is_a_line() -> None:
+    executor = LocalExecutor((), preload=["no_such_module"])
+    try:
+        with capture_logs() as lines:
+            await executor.describe()
+    finally:
+        await executor.close()
+    assert [line["module"] for line in lines] == ["no_such_module"]
 
 
 async def test_a_folder_that_cannot_be_made_is_told(

@@ -122,7 +122,7 @@ class Checked(BaseConfigs):
     """Has checks of its own."""
 
     width: int = 3
-    # what the check does: "", "exit" or "spin"
+    # what the check does: "", "exit" or "leave"
     check_does: str = ""
 
     def run(self) -> None:
@@ -133,6 +133,8 @@ class Checked(BaseConfigs):
 def width_is_odd(c: Checked) -> None:
     if c.check_does == "exit":
         os._exit(3)
+    if c.check_does == "leave":
+        sys.exit("gone")
     if c.width % 2 == 0:
         raise ValueError(f"width must be odd, got {c.width}")
 

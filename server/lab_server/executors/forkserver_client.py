@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -14,10 +13,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from lab_server.errors import LaunchError, Unavailable
 from lab_server.processes.lineage import MARKER, MARKER_LENGTH
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("lab_server.forkserver")
 
 _MAX_LINE_BYTES = 64 << 20
 _MAX_DEATHS = 5  # in a row, without one answer between them
@@ -117,12 +118,12 @@ class ForkServerClient:
             await self._read_to_end()
             returncode = await asyncio.to_thread(self._process.wait)
             self._num_deaths += 1
-            _log.warning("the forkserver ended with %s; starting another", returncode)
+            _log.warning("the forkserver exited; starting another", status=returncode)
             if self._num_deaths >= _MAX_DEATHS:
                 self._fail(
                     LaunchError(
-                        f"the forkserver ended {self._num_deaths} times, last with {returncode}; "
-                        "the server's error output says why"
+                        f"the forkserver exited {self._num_deaths} times, last with status {returncode}; "
+                        "see the server's error output"
                     )
                 )
             await asyncio.sleep(min(_BACKOFF_S * 2**self._num_deaths, 5.0))
@@ -141,7 +142,7 @@ class ForkServerClient:
                 self._num_deaths = 0
                 self._receive(json.loads(line))
         except (ConnectionError, ValueError) as error:
-            _log.warning("lost the forkserver: %s", error)
+            _log.warning("lost the connection to the forkserver", error=str(error))
         finally:
             self._writer = None
             writer.close()
@@ -149,6 +150,11 @@ class ForkServerClient:
     def _receive(self, message: dict[str, Any]) -> None:
         if "exit" in message:
             self._on_exit(message["exit"], message["status"])
+            return
+        if "log" in message:
+            # one process writes the log, in one format; a forkserver with handlers would fork them
+            event, level = message.pop("log"), message.pop("level")
+            getattr(_log, level)(event, **message)
             return
         _, answer = self._waiting.get(message["id"], (b"", None))
         if answer is not None and not answer.done():

@@ -4,8 +4,8 @@ It must stay fit to be forked: no threads, no CUDA, no gRPC. It speaks JSON line
 socket, ends when the server does, and leaves its trainers alone then. Orphans of trainers become its
 children (it is their subreaper).
 
-Requests `{"id", "op", ...}` are answered `{"id", ...}` or `{"id", "error"}`; when a trainer ends, it says
-`{"exit": pid, "status": wait status}`.
+Requests `{"id", "op", ...}` are answered `{"id", ...}` or `{"id", "error"}`. When a trainer ends, it sends
+`{"exit": pid, "status": wait status}`; what is for the server's log, as `{"log", "level", ...}`.
 
 Run by `lab_server.executors`: python -m lab_server.trainer.forkserver --fd N --server-pid PID
 [--experiments SOURCE]...
@@ -18,7 +18,6 @@ import contextlib
 import gc
 import importlib
 import json
-import logging
 import os
 import selectors
 import signal
@@ -33,8 +32,6 @@ from lab_server.processes import lineage
 from lab_server.trainer import setup
 from lab_server.trainer.registry import Registered, find
 
-_log = logging.getLogger("lab_server.forkserver")
-
 _PRELOAD = (
     "torch",
     "torch._dynamo",  # an optimizer's first step would import it, in every trainer
@@ -48,17 +45,17 @@ _PRELOAD = (
 )
 _CHECK_S = 30  # what an experiment's own checks may take
 _CLAIM_S = 30.0
+_CLAIMED = b"1"
+_EXIT_CRASHED = 70  # EX_SOFTWARE
 
 
 class ForkServer:
     """Answers the server's requests, one after the other, until the server is gone."""
 
-    def __init__(
-        self, server: socket.socket, server_pid: int, experiments: dict[str, Registered]
-    ) -> None:
+    def __init__(self, server: socket.socket, server_pid: int) -> None:
         self._server = server
         self._server_pid = server_pid
-        self._experiments = experiments
+        self._experiments: dict[str, Registered] = {}
         self._trainers: set[int] = set()
         self._selector = selectors.DefaultSelector()
         self._pending = b""
@@ -67,8 +64,13 @@ class ForkServer:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
 
-    def run(self) -> None:
+    def log(self, level: str, event: str, **fields: object) -> None:
+        """Have the server log a line."""
+        self._send({"log": event, "level": level, **fields})
+
+    def run(self, experiments: dict[str, Registered]) -> None:
         """Serve; returns when the server closed its end."""
+        self._experiments = experiments
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._selector.register(self._server, selectors.EVENT_READ, self._receive)
@@ -90,7 +92,9 @@ class ForkServer:
             try:
                 getattr(self, f"_op_{request['op']}")(request)
             except Exception as error:
-                traceback.print_exc()
+                run = {"run": request["spec"]["run_id"]} if "spec" in request else {}
+                trace = traceback.format_exc()
+                self.log("error", "a request failed", op=request["op"], exception=trace, **run)
                 self._send({"id": request["id"], "error": f"{type(error).__name__}: {error}"})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -112,10 +116,15 @@ class ForkServer:
             from lab_core.configs import check
 
             signal.alarm(_CHECK_S)
-            found = check(configs, request["overrides"])
-            answer = json.dumps([[violation.key, violation.message] for violation in found])
+            try:
+                found = check(configs, request["overrides"])
+                answer: dict[str, Any] = {
+                    "violations": [[violation.key, violation.message] for violation in found]
+                }
+            except BaseException:
+                answer = {"exception": traceback.format_exc()}
             with open(write_end, "w") as file:
-                file.write(answer)
+                json.dump(answer, file)
             return 0
 
         self._fork(check)
@@ -129,12 +138,16 @@ class ForkServer:
                 return
             self._selector.unregister(read_end)
             os.close(read_end)
-            try:
-                violations = json.loads(b"".join(received))
-            except ValueError:
-                self._send({"id": request["id"], "error": "the experiment's own checks crashed"})
-            else:
-                self._send({"id": request["id"], "violations": violations})
+            # nothing, or the half, comes from a process that was killed
+            answer: dict[str, Any] = {}
+            with contextlib.suppress(ValueError):
+                answer = json.loads(b"".join(received))
+            if "violations" in answer:
+                self._send({"id": request["id"], **answer})
+                return
+            name = request["experiment"]
+            self.log("error", "an experiment's own checks crashed", experiment=name, **answer)
+            self._send({"id": request["id"], "error": "the experiment's own checks crashed"})
 
         self._selector.register(read_end, selectors.EVENT_READ, receive)
 
@@ -145,9 +158,14 @@ class ForkServer:
         read_end, write_end = os.pipe()
 
         def train() -> int:
-            if not setup.claim(spec):
+            try:
+                is_claimed = setup.claim(spec)
+            except BaseException:
+                os.write(write_end, traceback.format_exc().encode())
+                return _EXIT_CRASHED
+            if not is_claimed:
                 return 0
-            os.write(write_end, b"1")
+            os.write(write_end, _CLAIMED)
             os.close(write_end)
             from lab_server.trainer.train import train
 
@@ -158,8 +176,11 @@ class ForkServer:
         self._trainers.add(pid)
         with selectors.DefaultSelector() as selector, open(read_end, "rb", buffering=0) as file:
             selector.register(file, selectors.EVENT_READ)
-            is_claimed = bool(selector.select(_CLAIM_S)) and file.read(1) == b"1"
-        self._send({"id": request["id"], "is_claimed": is_claimed})
+            answer = file.read() if selector.select(_CLAIM_S) else b""
+        if answer not in (_CLAIMED, b""):
+            trace = answer.decode()
+            self.log("error", "a trainer failed to start", run=spec.run_id, exception=trace)
+        self._send({"id": request["id"], "is_claimed": answer == _CLAIMED})
 
     def _configs(self, name: str) -> Any:
         entry = self._experiments.get(name)
@@ -173,7 +194,7 @@ class ForkServer:
         pid = os.fork()
         if pid:
             return pid
-        code = 70
+        code = _EXIT_CRASHED
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -209,12 +230,13 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _preload(modules: Sequence[str]) -> None:
+def _preload(modules: Sequence[str], server: ForkServer) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
         except Exception:
-            _log.exception("cannot preload %s", name)
+            trace = traceback.format_exc()
+            server.log("error", "a module cannot be preloaded", module=name, exception=trace)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)  # a pool of threads would not survive the fork
@@ -229,18 +251,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--preload", default=",".join(_PRELOAD))
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = socket.socket(fileno=options.fd)
+    server = ForkServer(socket.socket(fileno=options.fd), options.server_pid)
     # not only by its socket: it looks there after its imports, and then it finds old requests first
     lineage.die_with_parent()
     lineage.become_subreaper()
-    _preload([name for name in options.preload.split(",") if name])
+    _preload([name for name in options.preload.split(",") if name], server)
     experiments = find(options.experiments)
     num_threads = len(os.listdir("/proc/self/task"))
     if num_threads > 1:
-        _log.warning("an import started %d threads; trainers will lack them", num_threads - 1)
+        server.log(
+            "warning", "imports started threads, which trainers lack", threads=num_threads - 1
+        )
     gc.collect()
     gc.freeze()  # else the first collection in a trainer would copy every page
-    ForkServer(server, options.server_pid, experiments).run()
+    server.run(experiments)
 
 
 if __name__ == "__main__":
