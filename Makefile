@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint protos serve clean help
+.PHONY: demo test bench lint protos serve clean help
 .DEFAULT_GOAL := help
 
 help: ## Say what there is to make.
@@ -38,6 +38,9 @@ lint: $(VENV)/.dev ## Check style, types, protos and the Dockerfile.
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
+
+bench: $(VENV)/.dev ## Measure what matters, in one table; needs an idle machine, 15 minutes.
+	$(BIN)/python benchmarks/bench.py --json bench.json
 
 protos: $(VENV)/.dev ## Generate the Python modules of protos/.
 	cd protos && $(abspath $(BIN))/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy=$(abspath $(BIN))/protoc-gen-mypy \

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import os
 import shutil
 import statistics
 import subprocess
@@ -25,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from live_server import LiveServer
+from processes import cpu_s
+from table import Row
 
 from lab_client import Client
 
@@ -71,8 +72,16 @@ async def make_home(home: Path, num_points: int, num_metrics: int, batch: int) -
     return encode_s
 
 
-def points(num_points: int, num_metrics: int, batch: int, by_point: bool) -> None:
-    """Print the points a second that one client gets."""
+@dataclasses.dataclass
+class Rate:
+    """Metric points a second: from the spool to one client, and what the trainer's side can encode."""
+
+    to_client: float
+    encoded: float
+
+
+def points(num_points: int, num_metrics: int, batch: int, by_point: bool) -> Rate:
+    """Return the points a second that one client gets."""
     folder = Path(tempfile.mkdtemp(prefix="lab-stream-"))
     try:
         encode_s = asyncio.run(make_home(folder, num_points, num_metrics, batch))
@@ -98,11 +107,30 @@ def points(num_points: int, num_metrics: int, batch: int, by_point: bool) -> Non
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     assert received == num_points, f"{received} of {num_points} points came"
-    how = "point by point" if by_point else "in batches"
-    print(
-        f"{num_metrics} metrics, {batch} steps an event, {how}: {received / seconds / 1e6:6.2f} M points/s"
-        f" to the client; the trainer's side: {num_points / encode_s / 1e6:6.2f} M points/s"
-    )
+    return Rate(received / seconds, num_points / encode_s)
+
+
+def rows(num_points: int = 4_000_000) -> list[Row]:
+    """Measure the two rates that have a bound, three times each in turns."""
+    cases = {"in batches": (20, 100, False, 5.0), "point by point": (2, 10_000, True, 1.5)}
+    rates: dict[str, list[float]] = {how: [] for how in cases}
+    for _ in range(3):
+        for how, (num_metrics, batch, by_point, _) in cases.items():
+            rates[how].append(points(num_points, num_metrics, batch, by_point).to_client / 1e6)
+    found = []
+    for how, (num_metrics, batch, _, bound) in cases.items():
+        rate = statistics.median(rates[how])
+        found.append(
+            Row(
+                f"spool to one client, {how}",
+                f"{rate:.2f} M points/s",
+                f"{num_metrics} metrics, {batch} steps an event",
+                None,
+                f"≥ {bound:g} M points/s",
+                rate >= bound,
+            )
+        )
+    return found
 
 
 SUBSCRIBERS = """
@@ -136,12 +164,6 @@ class Speed:
 
     steps_per_s: float
     server_cores: float
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def speed(server: LiveServer, num_reading: int, num_stalled: int, seconds: float) -> Speed:
@@ -230,9 +252,18 @@ def main() -> None:
     if arguments.what == "subscribers":
         subscribers(arguments.rounds, arguments.seconds)
         return
-    for num_metrics, batch in ((2, 10_000), (20, 100), (2, 100)):
-        points(arguments.points, num_metrics, batch, by_point=False)
-    points(arguments.points, 2, 10_000, by_point=True)
+    for num_metrics, batch, by_point in (
+        (2, 10_000, False),
+        (20, 100, False),
+        (2, 100, False),
+        (2, 10_000, True),
+    ):
+        rate = points(arguments.points, num_metrics, batch, by_point)
+        how = "point by point" if by_point else "in batches"
+        print(
+            f"{num_metrics} metrics, {batch} steps an event, {how}: {rate.to_client / 1e6:6.2f} M points/s"
+            f" to the client; the trainer's side: {rate.encoded / 1e6:6.2f} M points/s"
+        )
 
 
 if __name__ == "__main__":
