@@ -18,6 +18,7 @@ from pathlib import Path
 
 import core_configs
 import grid
+import scrape
 import start
 import stream
 import table
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Callable[[], list[table.Row]]] = {
     "training": training.rows,
     "start": start.rows,
     "stream": stream.rows,
+    "scrape": scrape.rows,
     "grid": grid.rows,
     "configs": core_configs.rows,
 }

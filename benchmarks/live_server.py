@@ -27,6 +27,7 @@ class LiveServer:
         self.home = home
         self._arguments = arguments
         self.address = f"127.0.0.1:{_free_port()}"
+        self.http_address = ""
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> LiveServer:
@@ -56,8 +57,10 @@ class LiveServer:
         process = self.launch()
         assert process.stdout is not None
         line = process.stdout.readline()
-        if not _READY.match(line):
+        ready = _READY.match(line)
+        if ready is None:
             raise SystemExit(f"the server did not start; see {self.home / 'server.log'}")
+        self.http_address = ready[2]
 
     def kill(self) -> None:
         """End it by SIGKILL; its trainers go on."""

@@ -2,75 +2,70 @@
 
     python benchmarks/scrape.py [--runs 50] [--metrics 20]
 
-The runs are in a real store, their trainers are children of this process, and the supervisor is the one
-of the server's tests. Processor time and wall time, the best of many.
+A real server with a slot for each run, and real trainers that do nothing; what they cost the server without
+scrapes is measured first and taken off.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import subprocess
-import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from live_server import LiveServer
+from processes import cpu_s
+from table import Row, at_most, markdown
 
-from lab_server.executors.local import LocalExecutor
-from lab_server.messages import events
-from lab_server.model.run import RunRequest, RunState
-from lab_server.processes import proc
-from tests.server.conftest import Surface, open_surface
+from lab_client import Client
 
-_NUM_SCRAPES = 50
-
-
-class _Column:
-    def __init__(self, name: str) -> None:
-        self.name, self.steps, self.values = name, [1], [0.5]
+_NUM_SCRAPES = 100
+EXPERIMENT = str(Path(__file__).with_name("idle_experiment.py"))
 
 
-async def main(num_runs: int, num_metrics: int) -> None:
-    """Print what a scrape costs."""
-    trainers = [subprocess.Popen(["sleep", "600"], start_new_session=True) for _ in range(num_runs)]  # noqa: ASYNC220
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            async with open_surface(Path(folder)) as surface:
-                # the real way to look at processes, without a forkserver
-                surface.exporter._executor.usages = LocalExecutor.usages.__get__(surface.executor)
-                for trainer in trainers:
-                    await _train(surface, trainer.pid, num_metrics)
-                await _measure(surface)
-    finally:
-        for trainer in trainers:
-            trainer.kill()
-            trainer.wait()
+def rows(num_runs: int = 50, num_metrics: int = 20) -> list[Row]:
+    """Measure the processor's time of a scrape."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lab-bench-") as home,
+        LiveServer(Path(home), "--slots", f"cpu:{num_runs}", "--experiments", EXPERIMENT) as server,
+        Client(server.address) as client,
+    ):
+        assert server.process is not None
+        pid = server.process.pid
+        client.wait_ready()
+        runs = [
+            client.create("idle_experiment", {"num_metrics": num_metrics}).start()
+            for _ in range(num_runs)
+        ]
+        for run in runs:
+            next(iter(run.metrics()))
+        text = _scrape(server.http_address)
+        idle = cpu_s(pid)
+        time.sleep(5)
+        idle = (cpu_s(pid) - idle) / 5
+        began, used = time.perf_counter(), cpu_s(pid)
+        for _ in range(_NUM_SCRAPES):
+            _scrape(server.http_address)
+        took = time.perf_counter() - began
+        used = cpu_s(pid) - used - idle * took
+        for run in runs:
+            run.stop()
+    num_series = sum(not line.startswith("#") for line in text.splitlines())
+    return [
+        at_most(
+            f"a scrape with {num_runs} live runs",
+            1e3 * used / _NUM_SCRAPES,
+            15,
+            "ms of CPU",
+            f"{num_series} series, {len(text) / 1000:.0f} kB, {1e3 * took / _NUM_SCRAPES:.0f} ms of wall time",
+        )
+    ]
 
 
-async def _train(surface: Surface, pid: int, num_metrics: int) -> None:
-    run = await surface.supervisor.create(
-        RunRequest("mnist"), owner="", config_hash="", key=None, fingerprint=""
-    )
-    process = proc.identify(pid)
-    run = await surface.supervisor.move(run, RunState.RUNNING, process=process, attempt=1)
-    columns = [_Column(f"metric.{index}") for index in range(num_metrics)]
-    await surface.supervisor.say(run, *events.encode_metrics(1, 1, columns))
-
-
-async def _measure(surface: Surface) -> None:
-    walls, cpus = [], []
-    for _ in range(_NUM_SCRAPES):
-        begin, begin_cpu = time.perf_counter(), time.process_time()
-        body, _ = await surface.exporter.scrape()
-        walls.append(time.perf_counter() - begin)
-        cpus.append(time.process_time() - begin_cpu)
-    num_series = sum(not line.startswith(b"#") for line in body.splitlines())
-    print(f"{num_series} series, {len(body) / 1000:.0f} kB")
-    print(
-        f"processor time {min(cpus) * 1000:.1f} ms, wall time {min(walls) * 1000:.1f} ms a scrape"
-    )
+def _scrape(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        return str(answer.read(), "utf-8")
 
 
 if __name__ == "__main__":
@@ -78,4 +73,4 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--metrics", type=int, default=20)
     arguments = parser.parse_args()
-    asyncio.run(main(arguments.runs, arguments.metrics))
+    print(markdown(rows(arguments.runs, arguments.metrics)))
