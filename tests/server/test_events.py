@@ -15,7 +15,7 @@ from lab_core.configs import PlainValue
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
 from lab_server.messages import events
 from lab_server.messages.events import DecodedState, EncodedEvent
-from lab_server.messages.projection import apply_event
+from lab_server.messages.projection import apply_event, apply_events
 from lab_server.messages.values import value_to_proto
 from lab_server.model.run import Run, RunRequest, RunState
 
@@ -273,6 +273,27 @@ def test_a_truncate_takes_the_row_back_to_the_checkpoint() -> None:
 
     assert (at_5.step, at_5.checkpoint_step, at_5.metrics) == (5, 5, {"a": 1.0})
     assert (anew.step, anew.checkpoint_step, anew.metrics) == (0, None, {})
+
+
+def test_many_events_change_the_row_as_one_after_the_other() -> None:
+    log = [
+        *events.encode_metrics(1, 2, [Column("a", [1, 2], [0.5, 0.25]), Column("b", [1], [9.0])]),
+        *events.encode_metrics(1, 2, [Column("a", [3], [0.125])]),
+        events.encode_progress(1, 2, 4, 10, 3.5),
+        events.encode_checkpoint(1, 2, 3),
+        *events.encode_log(1, 2, ["x"]),
+        *events.encode_metrics(1, 2, [Column("a", [8], [7.0])]),
+        events.encode_truncate(2, 3, -1),
+        *events.encode_metrics(2, 2, [Column("c", [5, 4], [1.0, 2.0])]),
+    ]
+
+    for start in range(len(log)):
+        run = RUN
+        for end, event in enumerate(log[start:], start + 1):
+            run = apply_event(run, event)
+            assert apply_events(RUN, log[start:end]) == run
+    assert (run.metrics, run.step) == ({"c": 2.0}, 5)
+    assert apply_events(RUN, []) == RUN
 
 
 def test_what_does_not_concern_the_row_leaves_it_alone() -> None:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import replace
+from operator import attrgetter
 
 from lab_server.messages.events import EncodedEvent, decode
 from lab_server.model.run import Run
+
+
+def apply_events(run: Run, events: Iterable[EncodedEvent]) -> Run:
+    """Return the run's row after events, in their order; see `apply_event`."""
+    for kind, group in itertools.groupby(events, key=attrgetter("kind")):
+        if kind == "metrics":
+            run = _apply_metrics(run, group)
+        else:
+            for event in group:
+                run = apply_event(run, event)
+    return run
 
 
 def apply_event(run: Run, event: EncodedEvent) -> Run:
@@ -16,13 +30,7 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
     """
     match event.kind:
         case "metrics":
-            measured = decode(event.payload).metrics
-            metrics = dict(run.metrics)
-            for column in measured.columns:
-                if column.values:
-                    metrics[column.name] = column.values[-1]
-            step = measured.steps[-1] if measured.steps else 0
-            return replace(run, metrics=metrics, step=max(run.step, step))
+            return _apply_metrics(run, (event,))
         case "progress":
             progress = decode(event.payload).progress
             return replace(
@@ -45,3 +53,17 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
             )
         case _:
             return run
+
+
+def _apply_metrics(run: Run, events: Iterable[EncodedEvent]) -> Run:
+    # a spool that is behind has a hundred thousand: one new row for all of them
+    metrics, step = dict(run.metrics), run.step
+    for event in events:
+        measured = decode(event.payload).metrics
+        for column in measured.columns:
+            values = column.values
+            if values:
+                metrics[column.name] = values[-1]
+        if measured.steps:
+            step = max(step, measured.steps[-1])
+    return replace(run, metrics=metrics, step=step)

@@ -17,7 +17,7 @@ from lab_server.files.spool import SpoolReader
 from lab_server.logs import RUNS
 from lab_server.messages import events
 from lab_server.messages.events import DecodedState, EncodedEvent
-from lab_server.messages.projection import apply_event
+from lab_server.messages.projection import apply_events
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunState, TrainerProcess
 from lab_server.supervisor.live_runs import LiveRuns
@@ -234,6 +234,7 @@ class Attempt:
                 self._caught_up = time.monotonic()
                 return False
             new_events: list[EncodedEvent] = []
+            end_offset = run.spool_offset
             for record in records:
                 event = events.recognise(record.payload)
                 state_change = events.decode_state(event.payload) if event.kind == "state" else None
@@ -241,16 +242,15 @@ class Attempt:
                     # committed by the runner, when no process is left
                     self._result = AttemptResult(state_change, event, record.end_offset)
                     break
-                run = replace(run, spool_offset=record.end_offset)
-                if state_change is None:
-                    run = apply_event(run, event)
-                elif run.state is RunState.STARTING:
+                end_offset = record.end_offset
+                if state_change is not None:
+                    if run.state is not RunState.STARTING:
+                        continue  # asked to stop before it began: it does not count as running
                     now = time.time_ns()
                     began = run.start_time_ns or now
                     run = replace(run, state=state_change.state, reason="", start_time_ns=began)
-                else:
-                    continue  # asked to stop before it began: it does not count as running
                 new_events.append(event)
+            run = replace(apply_events(run, new_events), spool_offset=end_offset)
             try:
                 await self._live_runs.commit(run, new_events)
             except StoreError as error:

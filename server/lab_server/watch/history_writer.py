@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from lab_server.errors import DamagedHistory, NotFound, StoreError
@@ -79,8 +80,8 @@ class HistoryWriter:
 
     async def _fold(self, run_id: str, last_seq: int) -> bool:
         """Fold some more events; False when there is nothing to do."""
-        from lab_server.watch.history_plan import plans
-
+        # numpy takes 0.1 s: not in the event loop
+        plans = (await asyncio.to_thread(import_module, "lab_server.watch.history_plan")).plans
         history = await self._store.history(run_id)
         if history.last_seq >= last_seq:
             return False
