@@ -344,3 +344,22 @@ async def test_a_call_that_ends_without_a_message_is_answered(
         # counted after the answer is sent
         while line not in (await surface.exporter.scrape())[0].decode():  # noqa: ASYNC110
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("rpc", ["PlanRun", "CreateRun"])
+async def test_models_must_name_models(surface: Surface, rpc: str) -> None:
+    def request(**config: Any) -> Any:
+        message = config_pb2.ConfigMessage(**config)
+        return getattr(pb, f"{rpc}Request")(experiment="mnist", config=message)
+
+    call = getattr(surface.stub, rpc)
+    overrides = {"epochs": Value(int_value=-1)}
+    error = await refused(call(request(models=["optimizr", "epochs"], overrides=overrides)))
+    assert error.code() is INVALID
+    violations = details(error, error_details_pb2.BadRequest).field_violations
+    assert [(v.field, v.description) for v in violations[1:]] == [
+        ("models", "'optimizr' is not an item of the experiment; did you mean 'optimizer'?"),
+        ("models", "'epochs' is not a model but int"),
+    ]
+    assert violations[0].field == "epochs"
+    assert await call(request(models=["optimizer"]))

@@ -107,6 +107,7 @@ class Catalogue:
         experiment: str,
         overrides: Mapping[str, PlainValue],
         run_order: Sequence[Sequence[str]] = (),
+        models: Sequence[str] = (),
     ) -> Plan:
         """Return what a config message resolves to, checked by the experiment's own checks too.
 
@@ -116,11 +117,11 @@ class Catalogue:
         """
         schema = await self.schema(experiment)
         order = [list(group) for group in run_order] or None
-        problems: tuple[Violation, ...] = ()
+        problems = _model_problems(schema, models)
         try:
             resolved = plan(schema, overrides, order)
         except ConfigError as error:
-            problems = error.violations
+            problems = (*error.violations, *problems)
         async with self._checks:
             found = await self._executor.check(experiment, overrides)
         # the executor tells the schema's problems again, and those of the experiment's own checks
@@ -146,3 +147,22 @@ class Catalogue:
 
 def _name(entry: ExperimentEntry) -> str:
     return entry.name
+
+
+def _model_problems(schema: Schema, models: Sequence[str]) -> tuple[Violation, ...]:
+    """Return what is wrong with the names of models: each must be an item that only code can set."""
+    items = {item.key: item for item in schema.items}
+    problems = []
+    for name in models:
+        item = items.get(name)
+        if item is None:
+            close = difflib.get_close_matches(name[:100], items, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            message = f"{name[:100]!r} is not an item of the experiment{hint}"
+        elif item.is_nested or not item.type.startswith(("object", "any")):
+            kind = "a config class" if item.is_nested else item.type
+            message = f"{name!r} is not a model but {kind}"
+        else:
+            continue
+        problems.append(Violation("models", message))
+    return tuple(problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import lab_server
@@ -100,6 +99,7 @@ class Service:
             request.experiment,
             overrides_from_proto(request.config),
             run_order_from_proto(request.config),
+            request.config.models,
         )
         return pb.PlanRunResponse(plan=plan_to_proto(request.experiment, plan))
 
@@ -112,8 +112,9 @@ class Service:
         if request.HasField("parent"):
             await self._check_parent(request)
         wanted = request_from_proto(request)
-        plan = await self._catalogue.plan(wanted.experiment, wanted.overrides, wanted.run_order)
-        _check_models(wanted.models, (item.key for item in plan.items))
+        plan = await self._catalogue.plan(
+            wanted.experiment, wanted.overrides, wanted.run_order, wanted.models
+        )
         run = await self._supervisor.create(
             wanted,
             owner=auth.current().name,
@@ -258,15 +259,3 @@ class Service:
     def _key(self, purpose: str, key: str) -> str | None:
         # Keys are per principal: nobody gets another's run by guessing its key.
         return f"{auth.current().name}/{purpose}/{key}" if key else None
-
-
-def _check_models(models: Iterable[str], keys: Iterable[str]) -> None:
-    known = set(keys)
-    unknown = [name for name in models if name not in known]
-    if unknown:
-        raise InvalidRequest(
-            [
-                Violation("models", f"{name[:100]!r} is not an item of the experiment")
-                for name in unknown
-            ]
-        )
