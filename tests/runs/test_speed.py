@@ -27,3 +27,17 @@ def test_the_time_until_the_first_step_is_not_counted() -> None:
 def test_a_run_that_goes_on_at_once_has_a_speed_with_its_first_reading() -> None:
     assert Speed(0.0, 0).read(0.5, 10) == 20.0
     assert Speed(0.0, 0).read(0.0, 10) == 0.0
+
+
+def test_a_run_that_hangs_has_no_speed_after_some_seconds() -> None:
+    speed = Speed(0.0, 0)
+    assert [speed.read(now, 10 * now) for now in range(1, 4)] == [10.0, 10.0, 10.0]
+    assert [speed.read(now, 30) for now in range(9, 12)] == [0.0, 0.0, 0.0]
+
+
+def test_a_run_of_slow_steps_keeps_its_speed_between_them() -> None:
+    speed = Speed(0.0, 0)
+    readings = [speed.read(now, now // 60) for now in range(1, 300)]
+    assert min(readings[120:]) > 1 / 130
+    assert max(readings[120:]) <= 1 / 59
+    assert speed.read(60 * 10, 4) == 0.0

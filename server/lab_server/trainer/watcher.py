@@ -7,6 +7,8 @@ import json
 import os
 import threading
 import time
+import traceback
+from collections.abc import Callable
 
 from lab_core import loop
 from lab_server.files.run_folder import RunFolder
@@ -16,6 +18,7 @@ from lab_server.trainer.speed import Speed
 
 POLL_S = 0.025
 _PROGRESS_S = 1.0
+_INT64_MAX = 2**63 - 1
 _LOG_CHUNK_BYTES = 256 << 10
 _LOG_TAIL_BYTES = 4 << 20  # so much of what was printed last is sent after the end
 
@@ -39,7 +42,8 @@ class Watcher:
         self._line = b""
         self._save_log_position()
         self._speed: Speed | None = None
-        self._step = 0
+        self._sent: tuple[int, float] = 0, 0.0
+        self._failed: list[object] = []
         self._activity = -1
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lab-watcher", daemon=True)
@@ -58,21 +62,31 @@ class Watcher:
         self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):  # the spool is full: the outbox knows, and the run ends
-            next_progress = 0.0
-            while not self._is_done.wait(POLL_S):
-                self._read_commands()
-                self._send_log(_LOG_CHUNK_BYTES)
-                if self._outbox.failure is not None:
-                    loop.request_stop(checkpoint=False)
-                now = time.monotonic()
-                if now >= next_progress:
-                    next_progress = now + _PROGRESS_S
-                    self._touch_heartbeat()
-                    self._send_progress(now)
-            self._send_rest()
+        next_progress = 0.0
+        while not self._is_done.wait(POLL_S):
+            self._guard(self._read_commands)
+            self._guard(self._send_log, _LOG_CHUNK_BYTES)
+            if self._outbox.failure is not None:
+                loop.request_stop(checkpoint=False)
+            now = time.monotonic()
+            if now >= next_progress:
+                next_progress = now + _PROGRESS_S
+                self._guard(self._touch_heartbeat)
+                self._guard(self._send_progress, now)
+        self._guard(self._send_rest)
         if self._outbox.failure is not None:
             loop.request_stop(checkpoint=False)
+
+    def _guard(self, task: Callable[..., object], *arguments: object) -> None:
+        """Do one task; whatever it raises must not end the others: stops, log, heartbeat."""
+        try:
+            task(*arguments)
+        except OSError:
+            pass  # the spool is full: the outbox knows, and the run ends
+        except Exception:
+            if task not in self._failed:  # into log.txt, once
+                self._failed.append(task)
+                traceback.print_exc()
 
     def _read_commands(self) -> None:
         try:
@@ -142,7 +156,7 @@ class Watcher:
         if self._line:
             line, self._line = self._line, b""
             self._send_lines([line])
-        self._send_progress(time.monotonic())
+        self._guard(self._send_progress, time.monotonic())
 
     def _touch_heartbeat(self) -> None:
         """Touch the heartbeat file while the run makes progress: a hung one stops doing so."""
@@ -157,10 +171,13 @@ class Watcher:
             return
         step = loop.get_global_step()
         speed = self._speed.read(now, step)
-        if step == self._step:
+        if (step, speed) == self._sent or not 0 <= step <= _INT64_MAX:
             return
-        self._step = step
+        self._sent = step, speed
+        total_steps = loop.total_steps() or 0
+        if not 0 <= total_steps <= _INT64_MAX:
+            total_steps = 0  # unknown: the event has 64 bits
         progress = events.encode_progress(
-            self._outbox.attempt, time.time_ns(), step, loop.total_steps() or 0, speed
+            self._outbox.attempt, time.time_ns(), step, total_steps, speed
         )
         self._outbox.send([progress])

@@ -1,0 +1,121 @@
+"""A trainer's watcher: nothing that one of its tasks meets keeps it from the others."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from lab_core import loop
+from lab_server.files.run_folder import RunFolder
+from lab_server.files.spool import SpoolReader
+from lab_server.messages import events
+from lab_server.trainer import watcher as module
+from lab_server.trainer.outbox import Outbox
+from lab_server.trainer.watcher import Watcher
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.make()
+    return folder
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Give what is set when the loop is asked to stop; the watcher polls without a pause."""
+    event = threading.Event()
+    monkeypatch.setattr(loop, "request_stop", lambda *, checkpoint: event.set())
+    monkeypatch.setattr(module, "POLL_S", 0.001)
+    monkeypatch.setattr(module, "_PROGRESS_S", 0.0)
+    return event
+
+
+def watch(folder: RunFolder) -> tuple[Watcher, Outbox]:
+    outbox = Outbox(folder, 1)
+    watcher = Watcher(folder, outbox, log_offset=0)
+    watcher.note_start()
+    watcher.start()
+    return watcher, outbox
+
+
+def sent(folder: RunFolder, kind: str) -> list[bytes]:
+    found = [events.recognise(record.payload) for record in SpoolReader(folder.spool(1)).read()]
+    return [event.payload for event in found if event.kind == kind]
+
+
+@pytest.mark.parametrize("total_steps", [2**63, 2**200, -(2**70)])
+def test_steps_that_no_number_counts_stop_neither_commands_nor_log_nor_heartbeat(
+    folder: RunFolder,
+    stopped: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    total_steps: int,
+) -> None:
+    steps = iter(range(1, 10**9))
+    monkeypatch.setattr(loop, "get_global_step", lambda: next(steps))
+    monkeypatch.setattr(loop, "total_steps", lambda: total_steps)
+    counts = iter(range(10**9))
+    monkeypatch.setattr(loop, "activity_count", lambda: next(counts))
+    watcher, _ = watch(folder)
+    folder.log.write_text("printed\n")
+    folder.send(1, "stop", checkpoint=False)
+    assert stopped.wait(20)
+    watcher.stop()
+    assert folder.heartbeat(1).exists()
+    (log,) = sent(folder, "log")
+    assert list(events.decode(log).log.lines) == ["printed"]
+    assert {events.decode(p).progress.total_steps for p in sent(folder, "progress")} == {0}
+
+
+def failing() -> int:
+    raise RuntimeError("a bug in here")
+
+
+@pytest.mark.parametrize("broken", ["get_global_step", "total_steps", "activity_count"])
+def test_an_unexpected_error_is_printed_once_and_the_rest_goes_on(
+    folder: RunFolder,
+    stopped: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    broken: str,
+) -> None:
+    monkeypatch.setattr(loop, "get_global_step", lambda: 1)
+    watcher, _ = watch(folder)
+    monkeypatch.setattr(loop, broken, failing)
+    folder.send(1, "stop", checkpoint=False)
+    assert stopped.wait(20)
+    folder.log.write_text("printed\n")
+    watcher.stop()
+    (log,) = sent(folder, "log")
+    assert list(events.decode(log).log.lines) == ["printed"]
+    assert capfd.readouterr().err.count("Traceback") <= 1
+
+
+def test_a_run_that_does_no_more_steps_says_so(
+    folder: RunFolder, stopped: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(float(seconds) for seconds in range(10**9))
+    monkeypatch.setattr("lab_server.trainer.watcher.time.monotonic", lambda: next(now))
+    step = iter([0, 10, 20, 30])
+    done = threading.Event()
+
+    def get_global_step() -> int:
+        try:
+            return next(step)
+        except StopIteration:
+            reads.append(1)
+            if len(reads) > 40:
+                done.set()
+            return 30
+
+    reads: list[int] = []
+    monkeypatch.setattr(loop, "get_global_step", get_global_step)
+    watcher, _ = watch(folder)
+    assert done.wait(20)
+    watcher.stop()
+    speeds = [events.decode(p).progress.steps_per_second for p in sent(folder, "progress")]
+    assert speeds[0] > 0
+    assert speeds[-1] == 0
+    assert speeds.count(0) == 1
