@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from lab_core.errors import ConfigError, Violation
-from lab_server.errors import AlreadyExists, NotFound, StoreError
+from lab_core.errors import Violation
+from lab_server.errors import AlreadyExists, InvalidRequest, NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
@@ -102,7 +102,7 @@ class MemoryStore:
                 start = ids.index(json.loads(query.after)) + 1
             except ValueError as error:
                 message = "the page token is not valid; start again without one"
-                raise ConfigError([Violation("page_token", message)]) from error
+                raise InvalidRequest([Violation("page_token", message)]) from error
         page = runs[start : start + query.limit]
         has_more = len(runs) > start + len(page)
         return RunPage(tuple(page), json.dumps(page[-1].id) if has_more and page else "")
@@ -240,7 +240,7 @@ def _sort_key(run: Run, order_by: str) -> Any:
     if kind == "metrics" and name:
         value = run.metrics.get(name, math.nan)
         return None if math.isnan(value) else value
-    raise ConfigError([Violation("order_by", f"runs cannot be ordered by {order_by!r}")])
+    raise InvalidRequest([Violation("order_by", f"runs cannot be ordered by {order_by!r}")])
 
 
 def _up_to(

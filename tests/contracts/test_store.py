@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab_core.errors import ConfigError
-from lab_server.errors import AlreadyExists, NotFound, StoreError
+from lab_server.errors import AlreadyExists, InvalidRequest, NotFound, StoreError
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
@@ -506,7 +505,7 @@ async def test_a_metric_of_any_name_orders(store: Store, name: str) -> None:
 async def test_an_unknown_order_is_refused(store: Store, order_by: str) -> None:
     await store.create(a_run("r1"), None)
 
-    with pytest.raises(ConfigError, match="cannot be ordered by") as caught:
+    with pytest.raises(InvalidRequest, match="cannot be ordered by") as caught:
         await store.list(RunQuery(order_by=order_by))
 
     assert caught.value.violations[0].key == "order_by"
@@ -516,7 +515,7 @@ async def test_an_unknown_order_is_refused(store: Store, order_by: str) -> None:
 async def test_a_page_token_of_somebody_else_is_refused(store: Store, after: str) -> None:
     await store.create(a_run("r1"), None)
 
-    with pytest.raises(ConfigError, match="page token"):
+    with pytest.raises(InvalidRequest, match="page token"):
         await store.list(RunQuery(after=after))
 
 

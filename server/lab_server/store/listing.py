@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 
-from lab_core.errors import ConfigError, Violation
+from lab_core.errors import Violation
+from lab_server.errors import InvalidRequest
 from lab_server.model.run import RunState
 from lab_server.store.protocol import RunQuery
 from lab_server.store.schema import runs
@@ -17,7 +18,7 @@ def page_query(query: RunQuery) -> Select[Any]:
     """Return the statement: a page and one run more, with the order's value as `sort_key`.
 
     Raises:
-        ConfigError: If the order is unknown or the token invalid.
+        InvalidRequest: If the order is unknown or the token invalid.
     """
     key = _sort_key(query.order_by).label("sort_key")
     statement = select(runs, key).where(*_filters(query))
@@ -65,7 +66,7 @@ def _sort_key(order_by: str) -> ColumnElement[Any]:
         return select(metrics.c.value).where(metrics.c.key == name).scalar_subquery()
     choices = "create_time, name, state, step or metrics.NAME"
     message = f"runs cannot be ordered by {order_by!r}; use {choices}"
-    raise ConfigError([Violation("order_by", message)])
+    raise InvalidRequest([Violation("order_by", message)])
 
 
 def _is_after(query: RunQuery, key: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -76,7 +77,7 @@ def _is_after(query: RunQuery, key: ColumnElement[Any]) -> ColumnElement[bool]:
         is_known = False
     if not is_known:
         message = "the page token is not valid; start again without one"
-        raise ConfigError([Violation("page_token", message)])
+        raise InvalidRequest([Violation("page_token", message)])
     is_later_id = runs.c.id < run_id if query.is_descending else runs.c.id > run_id
     if value is None:
         return and_(key.is_(None), is_later_id)

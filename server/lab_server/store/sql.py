@@ -227,7 +227,7 @@ class SqlStore:
         return await self._read(lambda connection: tuple(connection.execute(query).scalars()))
 
     async def list(self, query: RunQuery) -> RunPage:
-        """See Store; raises ConfigError for an order or a token that there is not."""
+        """See Store; raises InvalidRequest for an unknown order or an invalid token."""
         statement = page_query(query)
 
         def work(connection: Connection) -> RunPage:

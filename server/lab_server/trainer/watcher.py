@@ -107,13 +107,10 @@ class Watcher:
                 continue  # a torn line of a server that was killed; the next server sends it again
 
     def _execute(self, command: dict[str, object]) -> None:
-        if command.get("attempt") != self._outbox.attempt:
-            return
-        if command.get("command") == "stop":
+        is_ours = command.get("attempt") == self._outbox.attempt
+        if is_ours and command.get("command") == "stop":
             self.stop_checkpoint = bool(command.get("checkpoint", True))
             loop.request_stop(checkpoint=self.stop_checkpoint)
-        elif command.get("command") == "checkpoint":
-            loop.request_checkpoint()
 
     def _send_log(self, max_bytes: int) -> bool:
         """Send the next lines of the log; return whether there may be more."""
