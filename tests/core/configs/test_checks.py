@@ -131,3 +131,53 @@ def test_what_is_wrong_with_the_class_itself_is_told() -> None:
         "rate must be a float, but the class sets it to 'fast', and it has no options",
     ]
     assert check(Local, {"epochs": 1, "rate": 1}) == ()
+
+
+class Encoder(BaseConfigs):
+    width: Annotated[int, Ge(1)] = 8
+    heads: int = 2
+
+
+@Encoder.check
+def heads_divide_width(c: Encoder) -> None:
+    if c.width % c.heads:
+        raise ValueError(f"{c.heads} heads do not divide a width of {c.width}")
+
+
+class Outer(BaseConfigs):
+    encoder: Encoder
+    limit: int = 16
+
+
+@Outer.check
+def encoder_is_narrow(c: Outer) -> None:
+    if c.encoder.width > c.limit:
+        raise ValueError(f"an encoder of {c.encoder.width} is wider than {c.limit}")
+
+
+def test_checks_of_nested_configs_are_run_with_their_keys() -> None:
+    assert check(Outer) == ()
+    [problem] = check(Outer, {"encoder.heads": 3})
+    assert problem.key == "encoder.width, encoder.heads"
+    assert problem.message == "3 heads do not divide a width of 8"
+
+
+def test_checks_read_what_a_nested_instance_was_assigned() -> None:
+    encoder = Encoder()
+    encoder.width = 20
+    conf = Outer()
+    conf.encoder = encoder
+    with pytest.raises(ConfigError, match="an encoder of 20 is wider than 16"):
+        calculate(conf)
+    # the check read a copy: the instance itself is still to be handed over
+    assert calculate(conf, {"limit": 32}).encoder is encoder
+
+
+def test_checks_of_a_nested_instance_read_what_it_was_assigned() -> None:
+    encoder = Encoder()
+    encoder.heads = 3
+    conf = Outer()
+    conf.encoder = encoder
+    with pytest.raises(ConfigError, match="3 heads do not divide a width of 8"):
+        calculate(conf)
+    assert calculate(conf, {"encoder": {"heads": 4}}).encoder.heads == 4

@@ -187,3 +187,33 @@ def test_half_of_a_result_chosen_by_option_is_an_error_too() -> None:
         plan(schema(Child), {"train": "split"})
     conf = calculate(Child, {"train": "split", "valid": "split"})
     assert (conf.train, conf.valid) == ("t", "v")
+
+
+def test_an_aggregate_of_the_class_wins_over_those_of_its_base() -> None:
+    class Base(BaseConfigs):
+        dataset: str = "small"
+        model: str = "narrow"
+        width: int
+
+    class Child(Base):
+        pass
+
+    Base.aggregate(Base.dataset, "small", (Base.width, 1))
+    # on another item, as registering the same option again would replace it
+    Child.aggregate(Child.model, "narrow", (Child.width, 2))
+    assert (Base().width, Child().width) == (1, 2)
+    assert plan(schema(Child)).by_key["width"].value == 2
+
+
+def test_an_aggregate_of_the_class_replaces_the_one_of_its_base() -> None:
+    class Base(BaseConfigs):
+        dataset: str = "small"
+        width: int
+        depth: int = 7
+
+    class Child(Base):
+        pass
+
+    Child.aggregate(Child.dataset, "small", (Child.width, 2))
+    Base.aggregate(Base.dataset, "small", (Base.width, 1))  # later, and further away
+    assert (Base().width, Child().width) == (1, 2)

@@ -253,6 +253,18 @@ def test_a_requested_stop_comes_between_two_iterations(fresh: Loop, checkpoint: 
     assert stopped.value.is_saved == checkpoint
 
 
+def test_a_stop_where_a_checkpoint_is_due_saves_once(fresh: Loop) -> None:
+    saves = Saves(fresh)
+    fresh.save_every(1)
+    fresh.add(1)
+    fresh.request_checkpoint()
+    fresh.request_stop()
+    with pytest.raises(StopRun) as stopped:
+        fresh.boundary()
+    assert stopped.value.is_saved
+    assert saves.steps == [1]
+
+
 def test_a_requested_checkpoint_is_saved_once(fresh: Loop) -> None:
     saves = Saves(fresh)
     for value in TrainingLoop(loop_count=5):

@@ -84,6 +84,15 @@ def test_a_step_that_is_given_is_the_step(saved: Saved) -> None:
     assert saved().scalars == {"loss": [(100, 1.0)]}
 
 
+def test_a_step_that_is_given_wins_over_that_of_an_iteration_that_ended(saved: Saved) -> None:
+    loop.set_global_step(3)
+    tracker.add(accuracy=0.5)
+    tracker.settle()
+    loop.set_global_step(4)
+    tracker.save(7, loss=0.25)
+    assert saved().scalars == {"accuracy": [(7, 0.5)], "loss": [(7, 0.25)]}
+
+
 def test_close_saves_what_is_left() -> None:
     kept = MemoryWriter()
     with tracker.Tracker([kept]) as current:
