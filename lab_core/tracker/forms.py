@@ -27,7 +27,11 @@ def named_values(args: tuple[Any, ...], named: Mapping[str, Any]) -> Mapping[str
 
 
 def checked_step(step: object) -> int:
-    """Return a step that is one."""
+    """Validate a step: a whole number of at least 0, below 2^63.
+
+    Raises:
+        TrackerError: If it is none.
+    """
     wanted = TrackerError(f"a step is a whole number, got {step!r}")
     if isinstance(step, bool):
         raise wanted

@@ -15,8 +15,8 @@ from lab_core.configs.schema.validate import (
     clean_run_order,
     clean_values,
     default_problems,
-    half_overridden,
     missing_in_run_order,
+    partially_overridden_groups,
 )
 from lab_core.errors import ConfigError, Violation
 
@@ -139,7 +139,7 @@ def _validate(
     problems += aggregate_problems(schema, chooser)
     broken = {p.key for p in problems}
     if not problems:
-        problems += half_overridden(schema, chooser, everything)
+        problems += partially_overridden_groups(schema, chooser, everything)
         problems += missing_in_run_order(schema, chooser, order)
     problems += run_checks(spec, clean, cleaned_assigned, broken)
     return clean, order, problems

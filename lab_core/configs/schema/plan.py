@@ -15,8 +15,8 @@ from lab_core.configs.schema.validate import (
     clean_run_order,
     clean_values,
     default_problems,
-    half_overridden,
     missing_in_run_order,
+    partially_overridden_groups,
 )
 from lab_core.errors import ConfigError
 
@@ -121,7 +121,7 @@ def plan(
     problems += default_problems(schema, given)
     problems += aggregate_problems(schema, chooser)
     if not problems:
-        problems += half_overridden(schema, chooser, clean)
+        problems += partially_overridden_groups(schema, chooser, clean)
         problems += missing_in_run_order(schema, chooser, order)
     if problems:
         raise ConfigError(problems)

@@ -131,8 +131,10 @@ def _default_problem(item: SchemaItem) -> str | None:
     return f"{item.key} {problem}, set by the class" if problem else None
 
 
-def half_overridden(schema: Schema, chooser: Chooser, given: Mapping[str, Any]) -> list[Violation]:
-    """Return the items that were set while what is computed with them was not."""
+def partially_overridden_groups(
+    schema: Schema, chooser: Chooser, given: Mapping[str, Any]
+) -> list[Violation]:
+    """Return the items that are overridden while others of their group are still computed."""
     problems = []
     for group in schema.groups:
         computed, replaced = [], []
