@@ -21,13 +21,14 @@ from tests.client.twin import Twin
 
 
 class Authority:
-    """Issues certificates into a folder."""
+    """Issues certificates into a folder; a root, or in the name of another authority."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, root: Authority | None = None) -> None:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.path = self._write(f"{name}.pem", self._sign(self.name, self.key, is_ca=True))
+        certificate = (root or self)._sign(self.name, self.key, is_ca=True)
+        self.path = self._write(f"{name}.pem", certificate)
 
     def issue(self, name: str) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -95,6 +96,20 @@ def test_a_client_with_a_certificate_and_a_token_is_let_in(
     with Client(secure.address) as client:
         assert client.server_info().principal == "me"
     assert all(finding.is_good for finding in examine(Settings(secure.address)))
+
+
+def test_an_authority_that_is_no_root_is_trusted_by_client_and_doctor(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "department", Authority(tmp_path, "company"))
+    certificate, key = authority.issue("server")
+    pair = (key.read_bytes(), certificate.read_bytes())
+    twin = Twin().start(credentials=grpc.ssl_server_credentials([pair]))
+    try:
+        with Client(twin.address, ca=authority.path) as client:
+            assert client.server_info().version
+        findings = list(examine(Settings(twin.address, ca=authority.path)))
+        assert all(finding.is_good for finding in findings), findings
+    finally:
+        twin.close()
 
 
 def test_a_server_of_a_foreign_authority_is_not_trusted(

@@ -16,6 +16,11 @@ from lab_client.transport.target import Target, token_warning
 from lab_client.transport.version import client_version
 
 _TIMEOUT_S = 5.0
+# What a default context checks differs between Pythons; here only what gRPC accepts counts: a trusted
+# certificate that is not a root, and (strict from Python 3.13 on) an authority without key identifiers.
+_FLAGS_OF_GRPC = (
+    ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+)
 _ADVICE = re.compile(r"[;,.]?( or)? check[a-z ]*: lab doctor$", re.IGNORECASE)
 
 
@@ -111,12 +116,11 @@ def _reach(target: Target) -> Iterator[Finding]:
 
 
 def _tls(connection: socket.socket, host: str, target: Target) -> Finding:
-    trust = ssl.create_default_context()
-    trust.set_alpn_protocols(["h2"])
     try:
-        if target.ca is not None:
-            trust = ssl.create_default_context(cadata=target.ca.decode("ascii"))
-            trust.set_alpn_protocols(["h2"])
+        authority = target.ca.decode("ascii") if target.ca is not None else None
+        trust = ssl.create_default_context(cadata=authority)
+        trust.verify_flags = _FLAGS_OF_GRPC
+        trust.set_alpn_protocols(["h2"])
         with trust.wrap_socket(connection, server_hostname=host) as secure:
             return Finding("TLS", True, f"{secure.version()}, the certificate is valid")
     except (ssl.SSLCertVerificationError, UnicodeDecodeError) as error:
