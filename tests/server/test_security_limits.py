@@ -35,6 +35,7 @@ class IdleCutter:
         self.num_cut = 0
         self.num_survived = 0
         self.looked = asyncio.Event()
+        self._open: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
     async def listen(self) -> AsyncIterator[str]:
@@ -42,9 +43,12 @@ class IdleCutter:
         server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
         async with server:
             yield "{}:{}".format(*server.sockets[0].getsockname())
-            server.close()
+            # The server waits for its connections, and gRPC may keep one that a closed channel had.
+            for writer in self._open:
+                writer.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         there, back = await asyncio.open_connection(self._host, int(self._port))
         pumps = [
             asyncio.create_task(self._pump(reader, back)),
