@@ -1,25 +1,28 @@
 # make demo   train MNIST through a server, start to end, on this machine
 # make test   everything that CI checks
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+# Empty, to take the newest versions that pyproject.toml allows: make CONSTRAINTS= test
+CONSTRAINTS ?= constraints.txt
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off $(addprefix -c ,$(CONSTRAINTS))
 
-.PHONY: demo test bench lint protos serve clean help
+.PHONY: help demo serve test test-fast bench lint format types cov protos constraints hooks clean
 .DEFAULT_GOAL := help
 
-help: ## Say what there is to make.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## Show what there is to make.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# A stamp a set of extras, newer than pyproject.toml when the set is installed.
+# One stamp for each set of extras, newer than what says its versions once the set is installed.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.server: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -e '.[server,cli]'
+$(VENV)/.server: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(INSTALL) -e '.[server,cli]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -e '.[server,cli,dev]'
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(INSTALL) -e '.[server,cli,dev]'
 	@touch $@ $(VENV)/.server
 
 demo: $(VENV)/.server ## Train MNIST through a server, with a live progress bar.
@@ -31,16 +34,28 @@ serve: $(VENV)/.server ## Start a server on this machine.
 test: lint ## Check style, types and protos, and run all tests.
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.dev ## Check style, types, protos and the Dockerfile.
+test-fast: $(VENV)/.dev ## Run the tests that are not marked slow, on two cores.
+	$(BIN)/python -m pytest -m 'not slow and not exhaustive' -n 2 --dist loadscope
+
+lint: types ## Check style, types, protos and the Dockerfile.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/.dev ## Measure what matters, in one table; needs an idle machine, 15 minutes.
 	$(BIN)/python benchmarks/bench.py --json bench.json
+
+types: $(VENV)/.dev ## Check types with mypy --strict.
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Format the code, and fix what ruff can fix by itself.
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+cov: $(VENV)/.dev ## Run all tests and show which lines and branches they miss.
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html
 
 protos: $(VENV)/.dev ## Generate the Python modules of protos/.
 	cd protos && $(abspath $(BIN))/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy=$(abspath $(BIN))/protoc-gen-mypy \
@@ -48,5 +63,11 @@ protos: $(VENV)/.dev ## Generate the Python modules of protos/.
 	cd protos && $(abspath $(BIN))/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy_grpc=$(abspath $(BIN))/protoc-gen-mypy_grpc \
 	  --grpc_python_out=. --mypy_grpc_out=quiet:. lab_rpc/v1/training_service.proto
 
+constraints: $(VENV)/.dev ## Renew constraints.txt: the newest versions that pyproject.toml allows.
+	$(BIN)/python tools/lock_constraints.py
+
+hooks: $(VENV)/.dev ## Check style before each commit, types before each push.
+	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
+
 clean: ## Remove what make made.
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* dist build htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -99,7 +99,7 @@ class Spool:
         self.num_points = num_events * rows * len(names)
         self.answers = list(self._pack(events))
         self.server = grpc.server(futures.ThreadPoolExecutor(4))
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "GetServerInfo": grpc.unary_unary_rpc_method_handler(
                 lambda request, context: pb.GetServerInfoResponse(
                     version="0.1.0"

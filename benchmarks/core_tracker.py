@@ -146,7 +146,7 @@ def main() -> None:
             figures = measure(args.only, args.steps)
         print(json.dumps(figures))
         return
-    found = {}
+    found: dict[str, list[dict[str, float]]] = {}
     for name, (_, module) in LIBRARIES.items():
         if module is None or importlib.util.find_spec(module):
             found[name] = []

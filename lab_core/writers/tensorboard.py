@@ -94,5 +94,5 @@ def _named_extra() -> Iterator[None]:
         yield
     except ImportError as error:
         raise SettingsError(
-            f"the tensorboard writer needs tensorboard ({error}): pip install 'lab-train[server]'"
+            f"the tensorboard writer needs tensorboard ({error}): pip install 'lab-train[core]'"
         ) from error

@@ -1,3 +1,5 @@
 """The training service: takes config messages, trains in processes of their own, streams every step."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("lab-train")  # pyproject.toml is the one place that states it

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.s
 
 Case = tuple[str, str, str, str, int]
 
-# each scheduler and each loader with all the rest; their product is for the slow matrix
+# each scheduler and each loader with all the rest; their product is for the exhaustive matrix
 QUICK: list[Case] = [
     *itertools.product(SCHEDULERS, ["resident"], ["sgd"], RUN_ORDERS, [INSIDE, AT_END]),
     *itertools.product(["one_cycle"], LOADERS[1:], ["adam"], RUN_ORDERS, [INSIDE, AT_END]),
@@ -86,7 +86,7 @@ def test_a_resumed_run_is_the_one_that_nobody_stopped(
     check(case, undisturbed, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_resumed_run_is_the_one_that_nobody_stopped_in_every_combination(
     scheduler: str, undisturbed: Any, tmp_path: Path

@@ -233,4 +233,4 @@ def test_without_tensorboard_it_says_what_to_install(
         assert current.flush()
         current.save(2, x=1.0)
     (message,) = [r.getMessage() for r in caplog.records]
-    assert "pip install 'lab-train[server]'" in message
+    assert "pip install 'lab-train[core]'" in message
