@@ -484,6 +484,7 @@ def test_all_that_is_wrong_comes_as_a_list(lab: Lab) -> None:
     assert [line[:4] for line in lines[1:]] == ["  - ", "  - "]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_no_machine_is_told_without_words_of_grpc(lab: Lab) -> None:
     result = lab("runs", server="no-such-host.invalid")
     assert result.exit_code == 3

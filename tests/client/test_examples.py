@@ -17,6 +17,8 @@ from nbclient import NotebookClient
 from lab_client import Client
 from tests.servers import RealServer
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -80,6 +80,7 @@ def facade() -> None:
     assert_type(experiment.start(), Run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checker", ["mypy --strict", "pyright"])
 def test_type_checkers_agree_with_this_file(checker: str) -> None:
     root = Path(__file__).parents[2]

@@ -20,6 +20,8 @@ import yaml
 from lab_rpc.v1 import config_pb2, training_service_pb2, training_service_pb2_grpc
 from tests.servers import RealServer
 
+pytestmark = pytest.mark.slow
+
 pb = training_service_pb2
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PATIENCE_S = 60

@@ -11,6 +11,8 @@ import pytest
 import lab_client
 from tests.servers import RealServer, start_server
 
+pytestmark = pytest.mark.slow
+
 NUM_RUNS = 200
 
 

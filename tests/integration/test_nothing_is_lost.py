@@ -21,6 +21,8 @@ import lab_client
 from lab_client.events import Event, Metrics, Truncate
 from tests.servers import RealServer, start_server
 
+pytestmark = pytest.mark.slow
+
 TOYS = Path(__file__).parents[1] / "runs" / "toys.py"
 PATIENCE_S = 120.0
 

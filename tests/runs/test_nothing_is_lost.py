@@ -116,6 +116,7 @@ async def test_a_failed_run_can_be_resumed_with_all_its_retries(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_trainer_that_hangs_is_ended_and_tried_again(
     make_rig: Any, rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -141,6 +142,7 @@ async def test_sigterm_to_a_trainer_saves_before_it_is_tried_again(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_the_forkserver_killed_disturbs_no_run(
     rig: Rig, undisturbed: Undisturbed, gate: Gate
 ) -> None:

@@ -14,6 +14,8 @@ from lab_server.cli.commands import app
 from lab_server.files.backup import back_up
 from tests.servers import RealServer, start_server
 
+pytestmark = pytest.mark.slow
+
 pb = training_service_pb2
 EXPERIMENTS = str(Path(__file__).parents[1] / "experiments.py")
 Stub = training_service_pb2_grpc.TrainingServiceStub

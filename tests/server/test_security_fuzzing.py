@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from tests.servers import RealServer, start_server
 
+pytestmark = pytest.mark.slow
+
 pb = training_service_pb2
 SERVICE = pb.DESCRIPTOR.services_by_name["TrainingService"]
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.py"

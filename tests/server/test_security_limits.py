@@ -79,6 +79,7 @@ class IdleCutter:
             await asyncio.wait_for(self.looked.wait(), ANSWERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keepalive_s", "is_kept"), [(0.2, True), (3600.0, False)])
 async def test_an_idle_stream_outlives_a_proxy_that_cuts_idle_connections(
     tmp_path: Path, keepalive_s: float, is_kept: bool

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[3] / "examples"
 # large batches: the same epoch in fewer steps
 SMALL = ("dataset=mnist_5k", "epochs=1", "learning_rate=0.1")
