@@ -70,7 +70,7 @@ def test_save_takes_a_step_and_the_same_forms(saved: Saved) -> None:
         None,
         "0.5",
         1j,
-        object(),
+        pytest.param(object(), id="object"),  # its text has an address
         [],
         [1.0, None],
         10**400,
