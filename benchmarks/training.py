@@ -161,8 +161,8 @@ def one_run(rounds: int, num_steps: int) -> list[Row]:
     with mnist.contenders(["tutorial", "bare"], threads) as peers, serving("cpu:1") as server:
         serve_round(server, 1, 1.0)  # what is imported on first use is not of interest
         for _ in range(rounds):
-            for name, peer in peers.items():
-                speeds[name].append(num_steps / peer.run(num_steps).wall_s)
+            for name, contender in peers.items():
+                speeds[name].append(num_steps / contender.run(num_steps).wall_s)
             served.append(serve_round(server, 1, num_steps / speeds["bare"][-1]))
     ours = [s.steps_per_s for s in served]
     bare, tutorial = (_ratio(ours, speeds[name]) for name in ("bare", "tutorial"))

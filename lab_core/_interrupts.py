@@ -76,7 +76,7 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _handle(signum: int, frame: FrameType | None) -> None:
+def _handle(_signum: int, _frame: FrameType | None) -> None:
     target = _stack[-1] if _stack else None
     if target is None or target.is_interrupted:
         signal.signal(signal.SIGINT, signal.default_int_handler)

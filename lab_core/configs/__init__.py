@@ -71,5 +71,5 @@ def schema(configs_class: type[BaseConfigs]) -> Schema:
     found = spec_of(configs_class).schema
     return found.with_docs(
         inspect.cleandoc(configs_class.__dict__.get("__doc__") or ""),
-        all_docs(configs_class, found.keys()),
+        all_docs(configs_class),
     )

@@ -67,7 +67,8 @@ def patched(built: Any, before: Any, after: Any) -> Any:
 
     Args:
         built: ``options_of`` an object, when it had just been built.
-        before, after: the same around the building of something else, a scheduler say.
+        before: the same, before something else was built, a scheduler say.
+        after: the same, after that.
     """
     if _is_same(before, after):
         return built

@@ -150,7 +150,7 @@ class Tracker:
         with self._lock:
             self._keep(entries)
 
-    def save(self, *args: Any, step: int | None = None, **named: Any) -> None:
+    def save(self, *args: Any, step: int | None = None, **named: Any) -> None:  # noqa: C901  # each step calls it: no calls within
         """Write what was added since the last save, and what is given: `save([step], ...)`.
 
         Everything stands at `step`; without one, at the global step, or, for what is left from an

@@ -46,7 +46,11 @@ class TensorboardWriter:
         if hparams:
             self._append([_events().session_start(hparams)])
 
-    def write_end(self, status: str, final_metrics: Mapping[str, float]) -> None:
+    def write_end(
+        self,
+        status: str,
+        final_metrics: Mapping[str, float],  # noqa: ARG002
+    ) -> None:
         """Write the end of the session; the tab takes every scalar's last value by itself."""
         if self._file is not None:
             self._append([_events().session_end(status)])

@@ -57,7 +57,7 @@ def root(
     key: Annotated[
         Path | None, typer.Option(envvar="LAB_KEY", help="Its private key, PEM.")
     ] = None,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback acts
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:

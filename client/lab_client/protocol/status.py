@@ -55,7 +55,9 @@ def is_transport(error: grpc.RpcError) -> bool:
     )
 
 
-def to_error(error: grpc.RpcError, rpc: str, address: str) -> errors.LabError:
+def to_error(  # noqa: C901  # a table, with a sentence a row
+    error: grpc.RpcError, rpc: str, address: str
+) -> errors.LabError:
     """Return the error of this package that says what the status says."""
     code: grpc.StatusCode = error.code()
     message = error.details() or code.name.lower().replace("_", " ")

@@ -128,7 +128,7 @@ class SyncShell:
             result: T = end.value
             return result
 
-    def read(
+    def read(  # noqa: C901  # one loop: a part of it alone could not be understood
         self,
         stream: Resumable[T],
         timeout_s: float | None = None,

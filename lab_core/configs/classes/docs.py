@@ -76,7 +76,7 @@ def _is_directive(comment: str) -> bool:
     )
 
 
-def all_docs(cls: type[ConfigsMarker], keys: list[str]) -> dict[str, str]:
+def all_docs(cls: type[ConfigsMarker]) -> dict[str, str]:
     """Return the docs of all items: the nearest class's that has one, else the option's function's."""
     sources = spec_of(cls).sources
     docs: dict[str, str] = {}
@@ -85,7 +85,7 @@ def all_docs(cls: type[ConfigsMarker], keys: list[str]) -> dict[str, str]:
             docs.setdefault(name, doc)
     for key, source in sources.items():
         if source.nested is not None and "." not in key:
-            inner = all_docs(source.nested, [])
+            inner = all_docs(source.nested)
             docs.update({f"{key}.{k}": doc for k, doc in inner.items() if f"{key}.{k}" in sources})
     for key, source in sources.items():
         if key not in docs and source.options:

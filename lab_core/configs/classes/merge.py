@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lab_core.configs.classes.annotations import MISSING, TypeInfo, evaluate, infer, understand
 from lab_core.configs.classes.build import how_to_build
-from lab_core.configs.classes.declarations import Declarations, read_class
+from lab_core.configs.classes.declarations import Declarations, Option, read_class
 from lab_core.configs.classes.marker import ConfigsMarker, declares_items
 from lab_core.configs.classes.recipe import BoundOption, ItemRecipe
 from lab_core.errors import ConfigError, Violation
@@ -126,24 +126,23 @@ class Merge:
 
         for own in reversed(layers):  # the nearest class comes last, and to the front
             for key, options in own.options.items():
-                if not is_known(key):
-                    continue
-                source = self.sources[key]
-                bound = {name: BoundOption.bind(option) for name, option in options.items()}
-                source.options = {
-                    **bound,
-                    **{n: o for n, o in source.options.items() if n not in bound},
-                }
+                if is_known(key):
+                    _put_first(self.sources[key], options)
             for key, aggregates in own.aggregates.items():
                 for option, choices in aggregates.items():
                     self.aggregates[key, option] = tuple(c for c in choices if is_known(c[0]))
-            for key, mark in own.hyperparams.items():
-                if is_known(key):
-                    self.hyperparams[key] = mark
+            self.hyperparams.update({k: m for k, m in own.hyperparams.items() if is_known(k)})
         if problems:
             raise ConfigError(problems)
         named = {f.__name__: f for own in reversed(layers) for f in own.checks.values()}
         self.checks += [(name, "", function) for name, function in named.items()]
+
+
+def _put_first(source: ItemRecipe, options: Mapping[str, Option]) -> None:
+    """Add a nearer class's options to a source's, before those that it has and in the place of namesakes."""
+    bound = {name: BoundOption.bind(option) for name, option in options.items()}
+    rest = {name: option for name, option in source.options.items() if name not in bound}
+    source.options = {**bound, **rest}
 
 
 def _evaluated(own: Declarations, annotation: object) -> Any:

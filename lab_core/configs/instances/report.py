@@ -62,7 +62,7 @@ def listing(conf: BaseConfigs) -> list[ListingRow]:
                 value="" if value is MISSING else _text(value),
                 option=choice.option,
                 other_options=tuple(o for o in item.options if o != choice.option),
-                is_hyperparam=_is_hyperparam(state, item, choice),
+                is_hyperparam=_is_hyperparam(item, choice),
                 is_used=item.key in state.values or choice.source in ("override", "assigned"),
                 origin=origin_of(item, choice),
             )
@@ -93,7 +93,7 @@ def to_yaml_data(conf: BaseConfigs) -> dict[str, Any]:
             entry["option"] = choice.option
         if item.options:
             entry["options"] = list(item.options)
-        entry["hyperparam"] = _is_hyperparam(state, item, choice)
+        entry["hyperparam"] = _is_hyperparam(item, choice)
         entry["used"] = item.key in state.values
         if state.reads.get(item.key):
             entry["reads"] = list(state.reads[item.key])
@@ -112,7 +112,7 @@ def hyperparams(conf: BaseConfigs) -> dict[str, PlainValue]:
     found: dict[str, PlainValue] = {}
     for item in state.spec.schema.items:
         choice = state.choice(item.key)
-        if not _is_hyperparam(state, item, choice):
+        if not _is_hyperparam(item, choice):
             continue
         value = _known_value(state, item.key, choice)
         if choice.option is not None and (
@@ -131,7 +131,7 @@ def computed(conf: BaseConfigs) -> dict[str, Any]:
     return dict(conf._lab_state.values)
 
 
-def _is_hyperparam(state: State, item: SchemaItem, choice: Choice) -> bool:
+def _is_hyperparam(item: SchemaItem, choice: Choice) -> bool:
     """Say whether an item is a hyper-parameter; an object that code assigned is none."""
     given = choice.source in ("override", "assigned")
     if given and choice.has_value and not is_plain(choice.value) and not item.is_hyperparam:

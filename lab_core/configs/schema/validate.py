@@ -16,7 +16,7 @@ AcceptObject = Callable[[str, Any], bool]
 """Says whether a value that is not plain will do for an item."""
 
 
-def _no_objects(key: str, value: Any) -> bool:
+def _no_objects(_key: str, _value: Any) -> bool:
     return False
 
 

@@ -64,7 +64,7 @@ class _Loader:
         resumed = loop.current().pending(self.name) if self.name else None
         return self._first_index(resumed["sample"]) if resumed else 0
 
-    def position(self, *, is_innermost: bool) -> dict[str, Any]:
+    def position(self, *, is_innermost: bool) -> dict[str, Any]:  # noqa: ARG002  # loop's protocol
         """Return the epoch's seed and how many of its samples were given."""
         return {"seed": self._seed, "sample": self._sample}
 

@@ -52,7 +52,7 @@ class ForkServerClient:
         *,
         preload: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
-        on_exit: Callable[[int, int], None] = lambda pid, status: None,
+        on_exit: Callable[[int, int], None] = lambda _pid, _status: None,
     ) -> None:
         self._arguments = [argument for e in experiments for argument in ("--experiments", e)]
         if preload is not None:

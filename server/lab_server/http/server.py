@@ -31,6 +31,7 @@ class Http:
         """Make the server.
 
         Args:
+            exporter: what /metrics shows.
             is_ready: whether new runs are taken, for /readyz.
             handshake_s: seconds a new connection gets to send a request.
             certificates: makes it HTTPS.

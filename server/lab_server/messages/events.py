@@ -82,6 +82,8 @@ def encode_metrics(attempt: int, time_ns: int, columns: Sequence[Column]) -> lis
     """Encode measured scalars: one event, or several when one would be too big for a message.
 
     Args:
+        attempt: the run's attempt, from 1.
+        time_ns: when they were measured, Unix time.
         columns: for each metric its steps and as many values, in the order they were measured. A
             step's metrics stay in one event as long as the event has more than one step.
     """

@@ -74,6 +74,7 @@ def run_to_proto(run: Run, *, folder: Path, queue_position: int = 0) -> run_pb2.
     """Return a run as the server knows it now.
 
     Args:
+        run: as it is stored.
         folder: where its files are.
         queue_position: its place among the waiting runs, from 1; 0 when it does not wait.
     """

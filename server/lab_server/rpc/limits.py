@@ -42,6 +42,7 @@ class Limits:
         """Check that a principal may start one more run.
 
         Args:
+            principal: who asks.
             live: all runs that wait or train.
 
         Raises:

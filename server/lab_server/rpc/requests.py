@@ -95,6 +95,7 @@ def check_create(message: training_service_pb2.CreateRunRequest, devices: Iterab
     """Check a CreateRunRequest, except for the content of its config.
 
     Args:
+        message: the request.
         devices: those that some slot has.
 
     Raises:
@@ -144,12 +145,12 @@ def _check_config(checks: Checks, message: config_pb2.ConfigMessage) -> None:
             checks.add(key[:MAX_KEY_CHARS], f"a key may have at most {MAX_KEY_CHARS} characters")
         if _depth(value) > MAX_NESTING:
             checks.add(key[:MAX_KEY_CHARS], f"lists may be nested at most {MAX_NESTING} deep")
-    if sum(len(group.names) for group in message.run_order) > MAX_NUM_OVERRIDES:
+    names = [name for group in message.run_order for name in group.names]
+    if len(names) > MAX_NUM_OVERRIDES:
         checks.add("run_order", f"a run order may have at most {MAX_NUM_OVERRIDES} names")
-    for group in message.run_order:
-        for name in group.names:
-            if len(name) > MAX_KEY_CHARS:
-                checks.add("run_order", f"a name may have at most {MAX_KEY_CHARS} characters")
+    for name in names:
+        if len(name) > MAX_KEY_CHARS:
+            checks.add("run_order", f"a name may have at most {MAX_KEY_CHARS} characters")
     if len(message.models) > MAX_NUM_OVERRIDES:
         checks.add("models", f"models may have at most {MAX_NUM_OVERRIDES} names")
 

@@ -59,7 +59,7 @@ class Service:
 
     # N802: the names are those of the RPCs
     async def GetServerInfo(  # noqa: N802
-        self, request: pb.GetServerInfoRequest, _context: Context
+        self, _request: pb.GetServerInfoRequest, _context: Context
     ) -> pb.GetServerInfoResponse:
         """Get the server's version, slots, queue and the caller's role."""
         slots = self._supervisor.slots()
@@ -74,7 +74,7 @@ class Service:
         )
 
     async def ListExperiments(  # noqa: N802
-        self, request: pb.ListExperimentsRequest, _context: Context
+        self, _request: pb.ListExperimentsRequest, _context: Context
     ) -> pb.ListExperimentsResponse:
         """List the experiments that the server can run."""
         entries = await self._catalogue.entries()

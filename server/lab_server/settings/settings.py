@@ -189,13 +189,13 @@ class Settings(BaseSettings):
         return Address.parse(self.http)
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # pydantic names the arguments
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Use only what `load` passes, which tracks the origin of each value."""
         return (init_settings,)

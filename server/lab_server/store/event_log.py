@@ -194,6 +194,9 @@ def _in_order(
 
     Args:
         waiting: blocks, in the order of their first keys.
+        rows: events that stand in rows of their own, in order.
+        first_of: gives a block's first key.
+        key_of: gives an event's key.
         is_wanted: tells of a block's event whether to give it; of the rows all are given.
     """
     # the next event of each source, by key; the number tells sources apart

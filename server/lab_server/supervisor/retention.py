@@ -56,7 +56,9 @@ class Retention:
         """Delete the expired runs and return their ids.
 
         Args:
+            store: whose runs.
             delete: deletes a run with its files: `Supervisor.delete`.
+            now_ns: the time to count from, Unix time.
         """
         if not self.is_on:
             return ()

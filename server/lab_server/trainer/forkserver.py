@@ -71,7 +71,7 @@ class ForkServer:
     def run(self, experiments: dict[str, Registered]) -> None:
         """Serve; returns when the server closed its end."""
         self._experiments = experiments
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._selector.register(self._server, selectors.EVENT_READ, self._receive)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._reap)

@@ -57,7 +57,7 @@ def set_signals(terminate: Callable[[], None]) -> None:
     for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: terminate())
+    signal.signal(signal.SIGTERM, lambda _number, _frame: terminate())
 
 
 def tie_children() -> None:

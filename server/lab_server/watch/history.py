@@ -33,6 +33,8 @@ async def query_metrics(
     """Return a run's metrics by name, without what a resume took back and with each step once.
 
     Args:
+        store: that has the run's events.
+        run_id: whose metrics.
         names: of the metrics, with * and ? as wildcards; none for all.
         max_points: the largest number of points a metric; 0 for all.
         min_step: the first step, None for the first there is.

@@ -19,7 +19,9 @@ ACTIONS = st.lists(ADD | st.just("save") | st.just("flush") | st.just("checkpoin
 
 @settings(max_examples=60, deadline=None)
 @given(ACTIONS)
-def test_what_is_written_is_what_a_simple_model_says(actions: list[object]) -> None:
+def test_what_is_written_is_what_a_simple_model_says(  # noqa: C901  # the model is told whole
+    actions: list[object],
+) -> None:
     kept = MemoryWriter()
     current = start(kept)
     pending: dict[str, list[float]] = {}
