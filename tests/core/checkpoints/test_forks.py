@@ -16,7 +16,10 @@ from . import trainings
 from .trainings import NUM_STEPS, RUN_ORDERS, SCHEDULERS, STEPS_PER_EPOCH, make, train
 
 # a scheduler first read after the first step is one of the cases
-pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step"),
+]
 
 ORDER = RUN_ORDERS["all"]
 AT = 2 * STEPS_PER_EPOCH + 3

@@ -19,7 +19,10 @@ LOADERS = ("resident", "data_set", "plain", "plain_workers")
 OPTIMIZERS = ("sgd", "adam")
 
 # a scheduler first read after the first step is one of the cases
-pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step"),
+]
 
 Case = tuple[str, str, str, str, int]
 
