@@ -14,6 +14,8 @@ async def call(
     """Make a unary call; return "answered", "reset" or "closed".
 
     Args:
+        address: the server's host and port.
+        path: the method's, /package.Service/Method.
         headers: beside those that gRPC needs.
         message: the request, None for a stream that ends without one.
     """

@@ -141,7 +141,9 @@ def test_queries_answer_as_a_plain_fold_of_the_log_whatever_was_written_or_lost(
         asyncio.run(_play(script, queries))
 
 
-async def _play(script: Script, queries: list[tuple[int, int | None, int | None]]) -> None:
+async def _play(  # noqa: C901  # the script's actions, one by one
+    script: Script, queries: list[tuple[int, int | None, int | None]]
+) -> None:
     store = FailingStore()
     await store.create(Run("r1", RunRequest("mnist")), None)
     writer = HistoryWriter(store)

@@ -111,6 +111,7 @@ class View:
 
         Args:
             data: the summaries and points that the view reads, by the ids of the chunks.
+            max_points: the largest number of points, 0 for all.
 
         Raises:
             DamagedHistory: If they are.
@@ -152,6 +153,9 @@ def views(
     Args:
         chunks: a run's history.
         tail: the events that came after it.
+        max_points: the largest number of points a metric, 0 for all.
+        min_step: the first step, None for the first there is.
+        max_step: the last step, None for the last there is.
     """
     first = -math.inf if min_step is None else min_step
     last = math.inf if max_step is None else max_step
