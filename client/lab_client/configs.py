@@ -1,4 +1,4 @@
-"""What experiments and their configs are made of: frozen values, as the server tells them."""
+"""Experiments and their configs, as the server describes them: frozen values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors of the client: one tree, data as attributes, the sentence to act on, every one pickles.
+"""The client's errors: one tree; each has its data as attributes, pickles, and says what to do.
 
 `grpc.RpcError` never reaches the caller; `protocol.status` is the one table that turns a status into
 these.

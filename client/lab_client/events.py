@@ -50,7 +50,7 @@ class Column(NamedTuple):
 
 
 class Point(NamedTuple):
-    """What was measured at one step. A named tuple, for a million of them a second.
+    """What was measured at one step. A named tuple, because a million are made in a second.
 
     Attributes:
         step: the global step.
@@ -249,7 +249,7 @@ class MetricsBatch:
 
 @dataclass(frozen=True, slots=True)
 class MetricsUpdate:
-    """What one run said, in a stream of many runs.
+    """An event of one run, in a stream of many runs.
 
     Attributes:
         run_id: the run.

@@ -1,4 +1,4 @@
-"""What a run and a server are, as the server tells them: frozen values."""
+"""Runs and servers, as the server describes them: frozen values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RunOptions:
         priority: higher runs first; equal ones in the order in which they were started.
         device: the requested device, "cpu" or "cuda:0"; empty takes any slot.
         max_runtime_s: stopped after this many seconds of training; 0 means no limit.
-        max_retries: how often it is tried again after its trainer died; None is the server's default.
+        max_retries: how often it is retried after its trainer died; None is the server's default.
         writers: which writers record it, of "sqlite" and "tensorboard"; empty means both.
 
     Example:
@@ -203,7 +203,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a server says of itself.
+    """A server: its version, slots and queue, and who the caller is to it.
 
     Attributes:
         version: such as "0.1.0".

@@ -57,7 +57,7 @@ class AsyncClient(BaseClient[AsyncShell]):
         await self.close()
 
     async def server_info(self) -> ServerInfo:
-        """Return what the server says of itself. See `Client.server_info`."""
+        """Return the server's version, slots and queue. See `Client.server_info`."""
         return await self._shell.call(operations.server_info())
 
     async def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
@@ -80,7 +80,7 @@ class AsyncClient(BaseClient[AsyncShell]):
         run_order: RunOrder | None = None,
         models: Iterable[str] | None = None,
     ) -> Plan:
-        """Resolve a config message and run nothing. See `Client.plan`."""
+        """Resolve a config message without running anything. See `Client.plan`."""
         return await self._shell.call(
             operations.plan(experiment, overrides, run_order=run_order, models=models)
         )

@@ -29,7 +29,7 @@ class AsyncExperiment(ExperimentHandle):
         self._shell = shell
 
     async def plan(self, overrides: Overrides | None = None, **arguments: Any) -> Plan:
-        """Resolve a config message and run nothing; the arguments of `AsyncClient.plan`."""
+        """Resolve a config message without running anything; the arguments of `AsyncClient.plan`."""
         return await self._shell.call(operations.plan(self.name, overrides, **arguments))
 
     async def create(self, overrides: Overrides | None = None, **arguments: Any) -> AsyncRun:

@@ -81,7 +81,7 @@ class AsyncShell:
         return call
 
     async def check_server(self, timeout_s: float | None = None) -> ServerInfo:
-        """Ask the server what it is and whether it can be talked to."""
+        """Ask for the server's version and check that this client can talk to it."""
         info = await self._unary(operations.server_info(), timeout_s)
         check_version(info.version, self.address)
         self._is_checked = True

@@ -43,7 +43,7 @@ def download(
         Path | None, typer.Option(help="Folder to write to; the run's id when not given.")
     ] = None,
 ) -> None:
-    """Download the files of a run; what a cut download left is not fetched again."""
+    """Download the files of a run; an interrupted download continues."""
     client = connect(context)
     handle = client.run(run)
     folder = to or Path(handle.id)

@@ -14,7 +14,7 @@ from lab_rpc.v1 import event_pb2
 
 
 class ExperimentHandle:
-    """An experiment, with what the server said of it when it was asked.
+    """An experiment, as the server described it when it was asked.
 
     Attributes:
         info: its name and summary.
@@ -35,7 +35,7 @@ class ExperimentHandle:
 
 
 class RunHandle:
-    """A run, with what the server said of it last."""
+    """A run, as the server described it last."""
 
     def __init__(self, info: RunInfo) -> None:
         self._info = info

@@ -1,4 +1,4 @@
-"""When to send again, and when to give up: no I/O and no clock of its own, so both shells share it."""
+"""When to retry and when to give up: no I/O and no clock of its own, so both shells share it."""
 
 from __future__ import annotations
 

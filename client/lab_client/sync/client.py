@@ -54,7 +54,7 @@ class Client(BaseClient[SyncShell]):
         self.close()
 
     def server_info(self) -> ServerInfo:
-        """Return what the server says of itself: its version, slots and queue."""
+        """Return the server's version, slots and queue."""
         return self._shell.call(operations.server_info())
 
     def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
@@ -85,7 +85,7 @@ class Client(BaseClient[SyncShell]):
         run_order: RunOrder | None = None,
         models: Iterable[str] | None = None,
     ) -> Plan:
-        """Resolve a config message and run nothing.
+        """Resolve a config message without running anything.
 
         Raises:
             ConfigError: if it is wrong, with all that is wrong.
@@ -150,7 +150,7 @@ class Client(BaseClient[SyncShell]):
         return self._shell.call(operations.queue(run_id, resume=resume))
 
     def get(self, run_id: str) -> RunInfo:
-        """Return a run as it is now; a prefix of its id that no other run has will do.
+        """Return a run as it is now; a unique prefix of its id is enough.
 
         Raises:
             RunNotFound: if there is none.
@@ -158,7 +158,7 @@ class Client(BaseClient[SyncShell]):
         return self._shell.call(operations.get(run_id))
 
     def run(self, run_id: str) -> Run:
-        """Attach to a run, from anywhere; a prefix of its id that no other run has will do.
+        """Attach to a run, from anywhere; a unique prefix of its id is enough.
 
         Raises:
             RunNotFound: if there is none.
@@ -352,7 +352,7 @@ class Client(BaseClient[SyncShell]):
         return self._shell.call(operations.artifacts(run_id))
 
     def download(self, run_id: str, path: str, to: str | os.PathLike[str] | None = None) -> Path:
-        """Download a file of a run; what an earlier try left behind is not fetched again.
+        """Download a file of a run; an interrupted one continues where it stopped.
 
         Args:
             run_id: the run.

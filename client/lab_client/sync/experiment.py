@@ -29,7 +29,7 @@ class Experiment(ExperimentHandle):
         self._shell = shell
 
     def plan(self, overrides: Overrides | None = None, **arguments: Any) -> Plan:
-        """Resolve a config message and run nothing; the arguments of `Client.plan`."""
+        """Resolve a config message without running anything; the arguments of `Client.plan`."""
         return self._shell.call(operations.plan(self.name, overrides, **arguments))
 
     def create(self, overrides: Overrides | None = None, **arguments: Any) -> Run:

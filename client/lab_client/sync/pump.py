@@ -1,9 +1,9 @@
-"""Reads a blocking stream in a thread of its own, so that nothing can happen to the caller's.
+"""Reads a blocking stream in a thread of its own, so that the caller can always be interrupted.
 
-Two things can: Ctrl-C, which Python raises in the main thread anywhere, also between the lines of
+Two things stand against reading it in the caller's thread: Ctrl-C, which Python raises in the main thread anywhere, also between the lines of
 gRPC's bookkeeping, after which its locks are broken or its channel never closes; and a dead
-connection, which looks just like a quiet one. The caller waits on a queue instead, which both can
-interrupt at no harm.
+connection, which looks just like a quiet one. The caller waits on a queue instead, which an
+interrupt or a timeout ends safely.
 """
 
 from __future__ import annotations

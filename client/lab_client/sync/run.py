@@ -23,7 +23,7 @@ from lab_client.views.progress import ProgressView, make_view
 
 
 class Run(RunHandle):
-    """A run of the server. Nobody owns it: handles may come and go, the run goes on.
+    """A handle to a run of the server; the run does not depend on it.
 
     Its iterators go through any number of reconnects: nothing is left out and nothing comes twice.
     With `follow=False` they end with what there is now.

@@ -82,7 +82,7 @@ class SyncShell:
             return call
 
     def check_server(self, timeout_s: float | None = None) -> ServerInfo:
-        """Ask the server what it is and whether it can be talked to."""
+        """Ask for the server's version and check that this client can talk to it."""
         info = self._unary(operations.server_info(), timeout_s)
         check_version(info.version, self.address)
         self._is_checked = True
