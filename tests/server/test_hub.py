@@ -160,10 +160,12 @@ async def test_a_run_resumed_while_a_watcher_holds_its_end_goes_on_for_it(log: L
 
 
 async def test_an_event_that_is_committed_and_not_yet_published_is_not_missed(log: Log) -> None:
-    await log.say(1)
+    await log.state(RunState.RUNNING)
+    watcher = watch(log)
+    assert await take(watcher, 1) == [1]  # the history; from here on it reads what was published
     await log.commit("r1", events.encode_state(1, 1, RunState.COMPLETED))
 
-    assert await seqs(watch(log)) == [1, 2]
+    assert await seqs(watcher) == [2]
 
 
 async def test_an_idle_watcher_gets_heartbeats(log: Log) -> None:
@@ -195,6 +197,34 @@ async def test_memory_is_bounded_over_many_runs(log: Log) -> None:
         await log.say(1, run_id=f"x{index}")
 
     assert len(log.hub._tails) == hub.MAX_TAILS
+
+
+async def test_the_run_that_was_silent_longest_leaves_memory_first(log: Log) -> None:
+    ids = [f"x{index}" for index in range(hub.MAX_TAILS)]
+    for run_id in ids:
+        await log.create(run_id)
+        await log.say(1, run_id=run_id)
+    await log.say(1, run_id=ids[0])
+    await log.say(1)
+
+    assert list(log.hub._tails) == [*ids[2:], ids[0], "r1"]
+
+
+async def test_an_event_that_is_published_twice_is_given_once(log: Log) -> None:
+    await log.say(1)
+    watcher = watch(log)
+    assert await take(watcher, 1) == [1]
+    published = await log.commit("r1", events.encode_log(1, 1, ["x"])[0])
+    published += await log.commit("r1", events.encode_log(1, 1, ["x"])[0])
+    log.hub.publish(published)
+    log.hub.publish(published)
+    log.hub.publish(published[:1])
+    await log.state(RunState.COMPLETED)
+    kept = log.hub._tails["r1"].after(0)
+
+    assert await seqs(watcher) == [2, 3, 4]
+    assert kept is not None
+    assert [event.seq for event in kept] == [1, 2, 3, 4]
 
 
 async def test_an_unknown_run_is_not_found(log: Log) -> None:

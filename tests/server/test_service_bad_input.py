@@ -237,6 +237,16 @@ async def test_watching_behind_the_end_of_an_ended_run_is_invalid(surface: Surfa
     assert (await refused(call)).code() is INVALID
 
 
+async def test_watching_a_live_run_from_behind_all_that_a_log_can_hold_waits(
+    surface: Surface,
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    for after_seq in (2**63 - 1, 2**63, 2**64 - 1):
+        call = surface.stub.WatchRun(pb.WatchRunRequest(run_id=run.id, after_seq=after_seq))
+        assert list((await call.read()).events) == []
+        call.cancel()
+
+
 @pytest.mark.parametrize("path", ["", "../secret", "/etc/passwd", "a\0b", "x" * 10_000])
 async def test_a_path_that_was_not_listed_is_not_found(surface: Surface, path: str) -> None:
     run = await surface.run()

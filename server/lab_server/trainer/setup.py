@@ -90,7 +90,8 @@ def seed_by(run_id: str) -> None:
 
 def set_device(device: str, num_threads: int) -> None:
     """Show the trainer its device alone, and give it its share of the threads."""
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    visible = [name.strip() for name in names if name.strip()]
     if device.startswith("cuda:"):
         index = int(device.removeprefix("cuda:"))
         # the server's own list, if it has one, is what its numbers mean
