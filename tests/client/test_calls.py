@@ -198,6 +198,11 @@ def test_each_limit_has_an_error_of_its_own(
     assert type(caught.value) is kind
 
 
+def test_what_grpc_finds_too_large_says_so(client: Any) -> None:
+    with pytest.raises(errors.MessageTooLarge, match="larger than max"):
+        client.create("mnist", notes="x" * 5_000_000)  # gRPC's own limit is 4 MiB
+
+
 def test_a_token_is_sent_and_a_missing_one_is_told(make_client: MakeClient, twin: Twin) -> None:
     twin.token = "secret"
     with pytest.raises(errors.Unauthenticated, match="LAB_TOKEN"):

@@ -322,6 +322,12 @@ def test_wrong_usage_exits_with_2_and_a_sentence(
     assert "Traceback" not in result.output
 
 
+def test_a_full_queue_exits_with_1_and_is_no_wrong_usage(lab: Lab, twin: Twin) -> None:
+    twin.queue_limit = 0
+    result = lab("run", "mnist")
+    assert (result.exit_code, result.stderr) == (1, "lab: the queue is full (4)\n")
+
+
 def test_no_connection_exits_with_3(lab: Lab, twin: Twin) -> None:
     twin.token = "secret"
     result = lab("runs")

@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train on a lab-server: start runs, watch them, compare them.\n\n"
-    "Exit codes: 0 success, 1 the run failed, 2 wrong usage, 3 no connection, 4 the watched run "
+    "Exit codes: 0 success, 1 the run or the command failed, 2 wrong usage, 3 no connection, 4 the watched run "
     "was stopped, 130 interrupted with Ctrl-C.",
 )
 

@@ -36,7 +36,13 @@ _NO_CONNECTION = (
     errors.Unauthenticated,
     errors.ConnectionSettingsError,
 )
-_FAILED = (errors.RunFailed, errors.ServerError, errors.EventGap, errors.DownloadError)
+_FAILED = (
+    errors.RunFailed,
+    errors.ResourceExhausted,
+    errors.ServerError,
+    errors.EventGap,
+    errors.DownloadError,
+)
 
 ShowAll = Annotated[
     bool, typer.Option("--all", help="Include the indicators of single parameters.")

@@ -97,7 +97,7 @@ def to_error(  # noqa: C901  # a table, with a sentence a row
 def _exhausted(message: str, reason: str) -> errors.ResourceExhausted:
     if not reason and "larger than max" in message:  # gRPC's own words, on either side
         return errors.MessageTooLarge(
-            f"{message}; ask for less at a time: fewer metrics, or fewer points with max_points"
+            f"{message}; send or ask for less at a time, such as fewer metrics, or points (max_points)"
         )
     return _EXHAUSTED.get(reason, errors.ResourceExhausted)(message)
 
