@@ -33,8 +33,6 @@ _FIELDS: Final = event_pb2.RunEvent.DESCRIPTOR.fields_by_name
 _KINDS: Final = {
     f.number: f.name for f in event_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["kind"].fields
 }
-KINDS: Final = frozenset(_KINDS.values())
-"""The names of the kinds of events: "state", "metrics", ..."""
 
 _TAG_SEQ: Final = wire.tag(_FIELDS["seq"].number, wire.VARINT)
 _TAG_ATTEMPT: Final = wire.tag(_FIELDS["attempt"].number, wire.VARINT)

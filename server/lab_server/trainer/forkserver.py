@@ -180,7 +180,7 @@ class ForkServer:
         if answer not in (_CLAIMED, b""):
             trace = answer.decode()
             self.log("error", "a trainer failed to start", run=spec.run_id, exception=trace)
-        self._send({"id": request["id"], "is_claimed": answer == _CLAIMED})
+        self._send({"id": request["id"]})
 
     def _configs(self, name: str) -> Any:
         entry = self._experiments.get(name)
