@@ -124,6 +124,11 @@ class PlanItem:
 class Plan:
     """A config message resolved: every item with its value and origin.
 
+    Attributes:
+        start_step: the global step at which the run starts: that of a fork's checkpoint, else 0.
+        total_steps: the global step at which a fork ends, None if its configs do not tell; counted from
+            step 0, as epochs are.
+
     Example:
         >>> from lab_client import Client
         >>> with Client() as client:  # doctest: +SKIP
@@ -135,6 +140,8 @@ class Plan:
     items: tuple[PlanItem, ...]
     run_order: tuple[tuple[str, ...], ...]
     hash: str
+    start_step: int = 0
+    total_steps: int | None = None
 
     @property
     def values(self) -> dict[str, PlainValue]:

@@ -56,11 +56,13 @@ class Snapshot:
 
     def to_plain(self) -> dict[str, Any]:
         """Return the states as plain data and tensors."""
+        import torch
+
         version, words, gauss = self.python
-        state: dict[str, Any] = {"python": [version, list(words), gauss]}
+        state: dict[str, Any] = {"python": [version, torch.tensor(words), gauss]}
         if self.numpy is not None:
             name, numpy_words, *rest = self.numpy
-            state["numpy"] = [name, numpy_words.tolist(), *rest]
+            state["numpy"] = [name, torch.tensor(numpy_words.tolist()), *rest]
         if self.torch is not None:
             state["torch"] = self.torch
         if self.cuda is not None:
@@ -76,10 +78,9 @@ class Snapshot:
             import numpy as np
 
             name, numpy_words, *rest = state["numpy"]
-            numpy_state = (name, np.array(numpy_words, dtype=np.uint32), *rest)
-        return cls(
-            (version, tuple(words), gauss), numpy_state, state.get("torch"), state.get("cuda")
-        )
+            numpy_state = (name, np.array(numpy_words.tolist(), dtype=np.uint32), *rest)
+        python_state = (version, tuple(words.tolist()), gauss)
+        return cls(python_state, numpy_state, state.get("torch"), state.get("cuda"))
 
     def restore(self) -> None:
         """Set the generators to these states."""

@@ -21,6 +21,7 @@ from lab_core.checkpoints import Checkpoint
 from lab_core.configs import BaseConfigs
 from lab_core.errors import LabError
 from lab_core.experiment._experiment import Experiment
+from lab_core.experiment._fork import ForkTrial, try_fork
 from lab_core.experiment._record import RunRecord, Status, new_run_id
 from lab_core.experiment._run import run
 from lab_core.experiment._script import run_script
@@ -28,6 +29,7 @@ from lab_core.writers.base import Writer
 
 __all__ = [
     "Experiment",
+    "ForkTrial",
     "RunRecord",
     "Status",
     "add_pytorch_models",
@@ -41,6 +43,7 @@ __all__ = [
     "save_checkpoint",
     "save_numpy",
     "start",
+    "try_fork",
 ]
 
 C = TypeVar("C", bound=BaseConfigs)

@@ -15,6 +15,7 @@ from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.messages.projection import apply_event
 from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunRequest, RunState, TrainerProcess
 from lab_server.model.slot import Slot
@@ -62,6 +63,11 @@ class FakeExecutor:
         self, experiment: str, overrides: Mapping[str, PlainValue]
     ) -> tuple[Violation, ...]:
         return self.violations
+
+    async def try_fork(
+        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+    ) -> ForkTrial:
+        return ForkTrial()
 
     async def launch(self, spec: LaunchSpec) -> TrainerProcess:
         raise LaunchError("a fake starts nothing")

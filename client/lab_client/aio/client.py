@@ -79,10 +79,13 @@ class AsyncClient(BaseClient[AsyncShell]):
         *,
         run_order: RunOrder | None = None,
         models: Iterable[str] | None = None,
+        parent: RunParent | None = None,
     ) -> Plan:
         """Resolve a config message without running anything. See `Client.plan`."""
         return await self._shell.call(
-            operations.plan(experiment, overrides, run_order=run_order, models=models)
+            operations.plan(
+                experiment, overrides, run_order=run_order, models=models, parent=parent
+            )
         )
 
     async def create(
@@ -186,12 +189,12 @@ class AsyncClient(BaseClient[AsyncShell]):
         notes: str = "",
         options: RunOptions | None = None,
         start: bool = True,
+        more_epochs: int = 0,
     ) -> AsyncRun:
         """Start a new run from another's checkpoint. See `Client.fork`."""
         calls = operations.fork(
             run_id,
-            step,
-            overrides,
+            operations.ForkChanges(step, overrides, more_epochs),
             name=name,
             tags=tags,
             notes=notes,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_client.aio.shell import AsyncShell
+from lab_client.configs import Plan
 from lab_client.errors import LabError
 from lab_client.events import Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
@@ -68,11 +69,32 @@ class AsyncRun(RunHandle):
         self._info = await self._shell.call(operation)
         return self
 
+    async def plan_fork(
+        self,
+        step: int | None = None,
+        overrides: Overrides | None = None,
+        *,
+        more_epochs: int = 0,
+    ) -> Plan:
+        """Return what a fork's configs resolve to, with its first and last step; run nothing.
+
+        Raises:
+            ConfigError: as `fork` does.
+        """
+        changes = operations.ForkChanges(step, overrides, more_epochs)
+        return await self._shell.call_all(operations.plan_fork(self.id, changes))
+
     async def fork(
-        self, step: int | None = None, overrides: Overrides | None = None, **arguments: Any
+        self,
+        step: int | None = None,
+        overrides: Overrides | None = None,
+        *,
+        more_epochs: int = 0,
+        **arguments: Any,
     ) -> AsyncRun:
         """Start a new run from a checkpoint of this one. See `Client.fork`."""
-        calls = operations.fork(self.id, step, overrides, **arguments)
+        changes = operations.ForkChanges(step, overrides, more_epochs)
+        calls = operations.fork(self.id, changes, **arguments)
         return AsyncRun(self._shell, await self._shell.call_all(calls))
 
     async def update(

@@ -23,6 +23,7 @@ from lab_client.cli.context import (
     print_json,
 )
 from lab_client.cli.live import print_states, show_live
+from lab_client.configs import Plan
 from lab_client.errors import InvalidRequest, RunFailed, Violation
 from lab_client.runs import RunOptions, RunState
 from lab_client.sync.run import Run
@@ -121,6 +122,13 @@ def fork(
     ] = None,
     name: Annotated[str, typer.Option(help="Display name; the parent's when not given.")] = "",
     tags: Tags = None,
+    more_epochs: Annotated[
+        int,
+        typer.Option(min=0, help="Epochs more than the other run's; epochs=N is the total."),
+    ] = 0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say where it would start and end; run nothing.")
+    ] = False,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +136,19 @@ def fork(
     client = connect(context)
     parent = client.run(run)
     changes = parse_overrides(client, parent.experiment, configs or [])
-    _tell(parent.fork(step, changes, name=name, tags=tags), watch, as_json)
+    if plan:
+        _tell_plan(parent.plan_fork(step, changes, more_epochs=more_epochs), as_json)
+        return
+    fork = parent.fork(step, changes, more_epochs=more_epochs, name=name, tags=tags)
+    _tell(fork, watch, as_json)
+
+
+def _tell_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan)
+        return
+    end = "" if plan.total_steps is None else f", the run ends at step {plan.total_steps}"
+    typer.echo(f"the checkpoint is at step {plan.start_step}{end}")
 
 
 def edit(

@@ -228,6 +228,8 @@ def plan(message: config_pb2.Plan) -> configs.Plan:
         items=tuple(plan_item(item) for item in message.items),
         run_order=run_order(message.run_order),
         hash=message.hash,
+        start_step=message.start_step,
+        total_steps=message.total_steps if message.HasField("total_steps") else None,
     )
 
 

@@ -79,10 +79,11 @@ def plan(
     *,
     run_order: RunOrder | None = None,
     models: Iterable[str] | None = None,
+    parent: RunParent | None = None,
 ) -> Operation[Plan]:
     """Ask what a config message resolves to."""
     config = convert.to_config(overrides, run_order, models)
-    request = pb.PlanRunRequest(experiment=experiment, config=config)
+    request = pb.PlanRunRequest(experiment=experiment, config=config, parent=_parent(parent))
     return Operation("PlanRun", request, lambda response: convert.plan(response.plan))
 
 
@@ -108,11 +109,13 @@ def create(
         tags=_tags(tags),
         notes=notes,
         idempotency_key=idempotency_key or os.urandom(16).hex(),
-        parent=None
-        if parent is None
-        else run_pb2.RunParent(run_id=parent.run_id, step=parent.step),
+        parent=_parent(parent),
     )
     return Operation("CreateRun", request, _run)
+
+
+def _parent(parent: RunParent | None) -> run_pb2.RunParent | None:
+    return None if parent is None else run_pb2.RunParent(run_id=parent.run_id, step=parent.step)
 
 
 def _tags(tags: Iterable[str]) -> list[str]:
@@ -221,10 +224,37 @@ def artifacts(run_id: str) -> Operation[tuple[Artifact, ...]]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ForkChanges:
+    """What a fork changes of the run that it continues.
+
+    Attributes:
+        step: of the checkpoint; None takes the newest.
+        overrides: the changed configs.
+        more_epochs: added to the epochs that the other run was given; 0 leaves them.
+    """
+
+    step: int | None = None
+    overrides: Overrides | None = None
+    more_epochs: int = 0
+
+
+def plan_fork(run_id: str, changes: ForkChanges) -> CallSequence[Plan]:
+    """Ask what the configs of a fork resolve to, and where it would end."""
+    parent, overrides, start = yield from _prepare(run_id, changes)
+    resolved: Plan = yield plan(
+        parent.experiment,
+        overrides,
+        run_order=parent.run_order,
+        models=parent.models,
+        parent=start,
+    )
+    return resolved
+
+
 def fork(
     run_id: str,
-    step: int | None,
-    overrides: Overrides | None,
+    changes: ForkChanges,
     *,
     name: str = "",
     tags: Iterable[str] | None = None,
@@ -233,10 +263,30 @@ def fork(
     start: bool = True,
 ) -> CallSequence[RunInfo]:
     """Create a run from another one's checkpoint, with its configs and the changes to them."""
-    convert.check_overrides(overrides)
+    parent, overrides, place = yield from _prepare(run_id, changes)
+    run: RunInfo = yield create(
+        parent.experiment,
+        overrides,
+        run_order=parent.run_order,
+        models=parent.models,
+        name=name or parent.name,
+        tags=parent.tags if tags is None else tags,
+        notes=notes,
+        options=options or parent.options,
+        parent=place,
+    )
+    if start:
+        run = yield queue(run.id, resume=False)
+    return run
+
+
+def _prepare(
+    run_id: str, changes: ForkChanges
+) -> CallSequence[tuple[RunInfo, Mapping[str, object], RunParent]]:
+    """Return the run to fork, all configs of the fork, and where it starts."""
+    convert.check_overrides(changes.overrides)
     parent: RunInfo = yield get(run_id)
-    if step is None:
-        step = parent.checkpoint_step
+    step = parent.checkpoint_step if changes.step is None else changes.step
     if step is None:
         raise CheckpointNotFound(
             f"run {parent.id} has no checkpoint to fork from; a run has some when it is run with "
@@ -244,17 +294,21 @@ def fork(
             "(lab stop RUN, or stop(checkpoint=True))",
             parent.id,
         )
-    run: RunInfo = yield create(
-        parent.experiment,
-        {**parent.overrides, **(overrides or {})},
-        run_order=parent.run_order,
-        models=parent.models,
-        name=name or parent.name,
-        tags=parent.tags if tags is None else tags,
-        notes=notes,
-        options=options or parent.options,
-        parent=RunParent(parent.id, step),
-    )
-    if start:
-        run = yield queue(run.id, resume=False)
-    return run
+    overrides: dict[str, object] = {**parent.overrides, **(changes.overrides or {})}
+    if changes.more_epochs:
+        overrides["epochs"] = yield from _more_epochs(parent, changes)
+    return parent, overrides, RunParent(parent.id, step)
+
+
+def _more_epochs(parent: RunInfo, changes: ForkChanges) -> CallSequence[int]:
+    if changes.more_epochs < 0 or "epochs" in (changes.overrides or {}):
+        sentence = (
+            "give epochs, which is the total, or more_epochs, which are added to it; 1 or more"
+        )
+        raise InvalidRequest([Violation("epochs", sentence)])
+    known: Plan = yield plan(parent.experiment, parent.overrides, run_order=parent.run_order)
+    epochs = known.values.get("epochs")
+    if not isinstance(epochs, int):
+        sentence = f"experiment {parent.experiment!r} has no epochs of which there could be more"
+        raise InvalidRequest([Violation("epochs", sentence)])
+    return epochs + changes.more_epochs

@@ -84,14 +84,24 @@ class Client(BaseClient[SyncShell]):
         *,
         run_order: RunOrder | None = None,
         models: Iterable[str] | None = None,
+        parent: RunParent | None = None,
     ) -> Plan:
         """Resolve a config message without running anything.
+
+        Args:
+            experiment: its name.
+            overrides: configs to set.
+            run_order: what to compute first, in this order.
+            models: items to checkpoint; None takes all models and optimizers.
+            parent: plan a fork from this checkpoint of another run; `run.plan_fork` is simpler.
 
         Raises:
             ConfigError: if it is wrong, with all that is wrong.
         """
         return self._shell.call(
-            operations.plan(experiment, overrides, run_order=run_order, models=models)
+            operations.plan(
+                experiment, overrides, run_order=run_order, models=models, parent=parent
+            )
         )
 
     def create(
@@ -246,6 +256,7 @@ class Client(BaseClient[SyncShell]):
         notes: str = "",
         options: RunOptions | None = None,
         start: bool = True,
+        more_epochs: int = 0,
     ) -> Run:
         """Start a new run from another's checkpoint, with its configs and the changes to them.
 
@@ -258,14 +269,16 @@ class Client(BaseClient[SyncShell]):
             notes: free text.
             options: the other run's when None.
             start: False creates it only.
+            more_epochs: epochs more than the other run was given; `epochs` itself is the total, counted
+                from step 0.
 
         Raises:
             CheckpointNotFound: if there is no such checkpoint.
+            ConfigError: if the checkpoint cannot go on with these configs, or is not before their end.
         """
         calls = operations.fork(
             run_id,
-            step,
-            overrides,
+            operations.ForkChanges(step, overrides, more_epochs),
             name=name,
             tags=tags,
             notes=notes,

@@ -34,14 +34,15 @@ class Settings:
 
     def changes_behind(self, key: str, now: Settings) -> list[tuple[str, PlainValue, PlainValue]]:
         """Return the settings that an item depends on and that are others now: key, then, now."""
-        behind = dict.fromkeys((*self._behind(key), *now._behind(key)))
+        behind = dict.fromkeys((*self.behind(key), *now.behind(key)))
         return [
             (name, self.values[name], now.values[name])
             for name in behind
             if name in self.values and name in now.values and self.values[name] != now.values[name]
         ]
 
-    def _behind(self, key: str) -> Iterator[str]:
+    def behind(self, key: str) -> Iterator[str]:
+        """Yield an item, and all that its value comes from."""
         seen = {key}
         pending = [key]
         while pending:

@@ -314,12 +314,18 @@ class Plan(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     RUN_ORDER_FIELD_NUMBER: builtins.int
     HASH_FIELD_NUMBER: builtins.int
+    START_STEP_FIELD_NUMBER: builtins.int
+    TOTAL_STEPS_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
     hash: builtins.str
     """The first 16 hexadecimal digits of a SHA-256 over keys, values, options and order: equal plans have
     equal hashes.
     """
+    start_step: builtins.int
+    """The global step at which the run starts: that of the checkpoint of a fork, else 0."""
+    total_steps: builtins.int
+    """The global step at which a fork ends, when its configs tell; counted from step 0, as epochs are."""
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PlanItem]:
         """Every item, in the order of its declaration."""
@@ -335,7 +341,11 @@ class Plan(google.protobuf.message.Message):
         items: collections.abc.Iterable[Global___PlanItem] | None = ...,
         run_order: collections.abc.Iterable[Global___RunOrderGroup] | None = ...,
         hash: builtins.str = ...,
+        start_step: builtins.int = ...,
+        total_steps: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment", b"experiment", "hash", b"hash", "items", b"items", "run_order", b"run_order"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_total_steps", b"_total_steps", "total_steps", b"total_steps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_total_steps", b"_total_steps", "experiment", b"experiment", "hash", b"hash", "items", b"items", "run_order", b"run_order", "start_step", b"start_step", "total_steps", b"total_steps"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_total_steps", b"_total_steps"]) -> typing.Literal["total_steps"] | None: ...
 
 Global___Plan: typing_extensions.TypeAlias = Plan

@@ -182,20 +182,26 @@ class PlanRunRequest(google.protobuf.message.Message):
 
     EXPERIMENT_FIELD_NUMBER: builtins.int
     CONFIG_FIELD_NUMBER: builtins.int
+    PARENT_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
     @property
     def config(self) -> lab_rpc.v1.config_pb2.ConfigMessage:
         """The config message."""
 
+    @property
+    def parent(self) -> lab_rpc.v1.run_pb2.RunParent:
+        """Plan a fork: the checkpoint of another run of the same experiment that it would continue."""
+
     def __init__(
         self,
         *,
         experiment: builtins.str = ...,
         config: lab_rpc.v1.config_pb2.ConfigMessage | None = ...,
+        parent: lab_rpc.v1.run_pb2.RunParent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["config", b"config", "parent", b"parent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "parent", b"parent"]) -> None: ...
 
 Global___PlanRunRequest: typing_extensions.TypeAlias = PlanRunRequest
 

@@ -13,6 +13,7 @@ from lab_core.errors import ConfigError, Violation
 from lab_server.errors import NotFound, Unavailable
 from lab_server.executors.protocol import Executor
 from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.fork import ForkSource
 
 _MAX_CHECKS = 4
 
@@ -129,6 +130,27 @@ class Catalogue:
         if problems:
             raise ConfigError(problems)
         return resolved
+
+    async def try_fork(
+        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+    ) -> int | None:
+        """Return the step at which a fork would end, None if nobody knows before it trains.
+
+        Raises:
+            ConfigError: With what cannot go on from its checkpoint; also if nothing is left to train.
+        """
+        async with self._checks:
+            trial = await self._executor.try_fork(experiment, overrides, source)
+        if trial.violations:
+            raise ConfigError(trial.violations)
+        if trial.unknown:
+            _log.warning(
+                "a fork could not be tried before it trains",
+                experiment=experiment,
+                step=source.step,
+                reason=trial.unknown,
+            )
+        return trial.total_steps
 
     async def _loaded(self) -> Mapping[str, ExperimentEntry]:
         try:

@@ -17,6 +17,7 @@ from lab_server.executors.protocol import Usage
 from lab_server.executors.thread_wait import Policy, environment
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import DISK_FULL, EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
@@ -89,6 +90,23 @@ class LocalExecutor:
         except LaunchError as error:
             return (Violation("", str(error)),)
         return tuple(Violation(key, message) for key, message in answer["violations"])
+
+    async def try_fork(
+        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+    ) -> ForkTrial:
+        """Build a fork's models and optimizers in a process of its own, and see whether they fit."""
+        try:
+            answer = await self._forkserver.ask(
+                "try_fork",
+                experiment=experiment,
+                overrides=dict(overrides),
+                checkpoints=str(source.checkpoints),
+                step=source.step,
+            )
+        except LaunchError as error:
+            return ForkTrial(unknown=str(error))
+        violations = tuple(Violation(key, message) for key, message in answer["violations"])
+        return ForkTrial(violations, answer["total_steps"])
 
     async def launch(self, spec: LaunchSpec) -> TrainerProcess:
         """Start a trainer for an attempt; the same attempt again returns the same process.

@@ -10,6 +10,7 @@ from typing import Protocol
 from lab_core.configs import PlainValue
 from lab_core.errors import Violation
 from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
@@ -37,6 +38,11 @@ class Executor(Protocol):
         self, experiment: str, overrides: Mapping[str, PlainValue]
     ) -> tuple[Violation, ...]:
         """Run the experiment's own checks on a config message, in a process that may die of it."""
+
+    async def try_fork(
+        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+    ) -> ForkTrial:
+        """Build a fork's models and optimizers in a process of its own, and see whether they fit."""
 
     async def launch(self, spec: LaunchSpec) -> TrainerProcess:
         """Start a trainer for an attempt; the same attempt again returns the same process.

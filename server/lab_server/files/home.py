@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lab_server.errors import NotFound
 from lab_server.files.run_folder import RunFolder
+from lab_server.model.fork import ForkSource
 
 
 class Home:
@@ -24,21 +25,30 @@ class Home:
         safe = re.sub(r"[^\w-]|^-", "_", experiment, flags=re.ASCII)
         return RunFolder(self._path / "runs" / safe / run_id)
 
-    def adopt_checkpoint(self, parent: RunFolder, step: int, child: RunFolder) -> None:
-        """Give a fork the checkpoint it starts from, independent of the other run's fate.
+    def checkpoint_of(self, parent: RunFolder, step: int | None) -> ForkSource:
+        """Return the checkpoint of a run that a fork starts from.
 
         Raises:
-            NotFound: If the other run has no checkpoint of this step.
+            NotFound: If the run has none, or none of this step.
         """
-        source = parent.checkpoints / str(step)
-        if not source.is_dir():
+        if step is None or not (parent.checkpoints / str(step)).is_dir():
             there = sorted(int(path.name) for path in parent.checkpoints.glob("[0-9]*"))
             hint = (
                 f"it has checkpoints of steps {', '.join(map(str, there))}"
                 if there
                 else "it has none"
             )
-            raise NotFound("checkpoint", f"of step {step}", hint)
+            which = "" if step is None else f"of step {step}"
+            raise NotFound("checkpoint", which or f"of run {parent.path.name}", hint)
+        return ForkSource(parent.checkpoints, step)
+
+    def adopt_checkpoint(self, parent: RunFolder, step: int, child: RunFolder) -> None:
+        """Give a fork the checkpoint it starts from, independent of the other run's fate.
+
+        Raises:
+            NotFound: If the other run has no checkpoint of this step.
+        """
+        source = self.checkpoint_of(parent, step).checkpoints / str(step)
         target = RunFolder(child.parent).checkpoints / str(step)
         shutil.copytree(source, target, copy_function=_link)
 

@@ -80,14 +80,16 @@ def check_run_id(run_id: str, field: str = "run_id") -> str:
     return run_id
 
 
-def check_config(message: config_pb2.ConfigMessage) -> None:
+def check_plan(message: training_service_pb2.PlanRunRequest) -> None:
     """Check the size of a config message; lab_core.configs checks its content.
 
     Raises:
-        InvalidRequest: If it is too large, in number, in bytes or in depth.
+        InvalidRequest: If it is too large, in number, in bytes or in depth, or the parent's step cannot be.
     """
     checks = Checks()
-    _check_config(checks, message)
+    _check_config(checks, message.config)
+    if message.HasField("parent"):
+        checks.between("parent.step", message.parent.step, 0, INT64_MAX)
     checks.raise_if_any()
 
 

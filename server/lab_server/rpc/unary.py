@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import lab_server
@@ -11,6 +12,7 @@ from lab_server.errors import InvalidRequest, NotFound, Unavailable
 from lab_server.executors.catalogue import Catalogue
 from lab_server.files import artifacts
 from lab_server.files.home import Home
+from lab_server.files.run_folder import RunFolder
 from lab_server.messages.configs import (
     experiment_to_proto,
     overrides_from_proto,
@@ -94,14 +96,26 @@ class Service:
         self, request: pb.PlanRunRequest, _context: Context
     ) -> pb.PlanRunResponse:
         """Validate a config message and resolve it; run nothing."""
-        requests.check_config(request.config)
+        requests.check_plan(request)
+        overrides = overrides_from_proto(request.config)
+        parent = None
+        if request.HasField("parent"):
+            parent = await self._parent(request.experiment, request.parent)
         plan = await self._catalogue.plan(
             request.experiment,
-            overrides_from_proto(request.config),
+            overrides,
             run_order_from_proto(request.config),
             request.config.models,
         )
-        return pb.PlanRunResponse(plan=plan_to_proto(request.experiment, plan))
+        answer = plan_to_proto(request.experiment, plan)
+        if parent is not None:
+            step = request.parent.step or parent.checkpoint_step
+            source = self._home.checkpoint_of(self._run_folder(parent), step)
+            answer.start_step = source.step
+            total = await self._catalogue.try_fork(request.experiment, overrides, source)
+            if total is not None:
+                answer.total_steps = total
+        return pb.PlanRunResponse(plan=answer)
 
     async def CreateRun(  # noqa: N802
         self, request: pb.CreateRunRequest, _context: Context
@@ -109,12 +123,19 @@ class Service:
         """Create a run without starting it."""
         self._refuse_when_draining()
         requests.check_create(request, (slot.device for slot, _ in self._supervisor.slots()))
+        parent = None
         if request.HasField("parent"):
-            await self._check_parent(request)
+            parent = await self._parent(request.experiment, request.parent)
         wanted = request_from_proto(request)
         plan = await self._catalogue.plan(
             wanted.experiment, wanted.overrides, wanted.run_order, wanted.models
         )
+        if parent is not None:
+            step = request.parent.step or parent.checkpoint_step
+            # one that is gone is for the supervisor to tell: it knows whether the run was created before
+            with contextlib.suppress(NotFound):
+                source = self._home.checkpoint_of(self._run_folder(parent), step)
+                await self._catalogue.try_fork(wanted.experiment, wanted.overrides, source)
         run = await self._supervisor.create(
             wanted,
             owner=auth.current().name,
@@ -235,7 +256,10 @@ class Service:
         return run_to_proto(run, folder=self._folder(run), queue_position=position)
 
     def _folder(self, run: Run) -> Path:
-        return self._home.run_folder(run.experiment, run.id).path
+        return self._run_folder(run).path
+
+    def _run_folder(self, run: Run) -> RunFolder:
+        return self._home.run_folder(run.experiment, run.id)
 
     async def _find_own(self, run_id: str, *, is_exact: bool = False) -> Run:
         run = await find_run(self._supervisor, run_id)
@@ -244,13 +268,15 @@ class Service:
         auth.require_ownership(run)
         return run
 
-    async def _check_parent(self, request: pb.CreateRunRequest) -> None:
-        parent = await find_run(self._supervisor, request.parent.run_id)
-        if parent.id != request.parent.run_id:
-            raise NotFound("run", request.parent.run_id, f"did you mean {parent.id}?")
-        if parent.experiment != request.experiment:
+    async def _parent(self, experiment: str, wanted: run_pb2.RunParent) -> Run:
+        """Return the run that a fork is to continue."""
+        parent = await find_run(self._supervisor, wanted.run_id)
+        if parent.id != wanted.run_id:
+            raise NotFound("run", wanted.run_id, f"did you mean {parent.id}?")
+        if parent.experiment != experiment:
             sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same experiment"
             raise InvalidRequest([Violation("parent.run_id", sentence)])
+        return parent
 
     def _refuse_when_draining(self) -> None:
         if self._is_draining:

@@ -24,9 +24,11 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from lab_core.errors import Violation
 from lab_server.model.launch import LaunchSpec
 from lab_server.processes import lineage
 from lab_server.trainer import setup
@@ -44,6 +46,7 @@ _PRELOAD = (
     "yaml",  # writes the run's files
 )
 _CHECK_S = 30  # what an experiment's own checks may take
+_TRIAL_S = 20  # less than what a client waits for an answer
 _CLAIM_S = 30.0
 _CLAIMED = b"1"
 _EXIT_CRASHED = 70  # EX_SOFTWARE
@@ -110,24 +113,58 @@ class ForkServer:
     def _op_check(self, request: dict[str, Any]) -> None:
         """Run an experiment's checks in a fork: they are a user's code, and may do anything."""
         configs = self._configs(request["experiment"])
-        read_end, write_end = os.pipe()
 
-        def check() -> int:
+        def check() -> dict[str, Any]:
             from lab_core.configs import check
 
-            signal.alarm(_CHECK_S)
+            return {"violations": _violations(check(configs, request["overrides"]))}
+
+        self._work(request, check, "the experiment's own checks crashed", _CHECK_S)
+
+    def _op_try_fork(self, request: dict[str, Any]) -> None:
+        """See whether a fork's configs fit its checkpoint, in a process that may build what they ask for."""
+        configs = self._configs(request["experiment"])
+
+        def try_fork() -> dict[str, Any]:
+            from lab_core.errors import CheckpointError, ConfigError
+            from lab_core.experiment import try_fork
+
+            setup.set_device("cpu", 1)
+            step = request["step"]
             try:
-                found = check(configs, request["overrides"])
-                answer: dict[str, Any] = {
-                    "violations": [[violation.key, violation.message] for violation in found]
-                }
+                trial = try_fork(configs, request["overrides"], Path(request["checkpoints"]), step)
+            except ConfigError as error:
+                return {"violations": _violations(error.violations), "total_steps": None}
+            except CheckpointError as error:
+                return {"violations": [["parent", str(error)]], "total_steps": None}
+            return {
+                "violations": _violations(trial.violations),
+                "total_steps": trial.total_steps,
+            }
+
+        self._work(request, try_fork, "the trial of the fork crashed or took too long", _TRIAL_S)
+
+    def _work(
+        self,
+        request: dict[str, Any],
+        work: Callable[[], dict[str, Any]],
+        crashed: str,
+        bound_s: int,
+    ) -> None:
+        """Answer a request with what `work` returns, computed in a fork of its own."""
+        read_end, write_end = os.pipe()
+
+        def answer() -> int:
+            signal.alarm(bound_s)
+            try:
+                found = work()
             except BaseException:
-                answer = {"exception": traceback.format_exc()}
+                found = {"exception": traceback.format_exc()}
             with open(write_end, "w") as file:
-                json.dump(answer, file)
+                json.dump(found, file)
             return 0
 
-        self._fork(check)
+        self._fork(answer)
         os.close(write_end)
         received: list[bytes] = []
 
@@ -146,8 +183,8 @@ class ForkServer:
                 self._send({"id": request["id"], **answer})
                 return
             name = request["experiment"]
-            self.log("error", "an experiment's own checks crashed", experiment=name, **answer)
-            self._send({"id": request["id"], "error": "the experiment's own checks crashed"})
+            self.log("error", crashed, experiment=name, **answer)
+            self._send({"id": request["id"], "error": crashed})
 
         self._selector.register(read_end, selectors.EVENT_READ, receive)
 
@@ -220,6 +257,10 @@ class ForkServer:
                 if pid in self._trainers:
                     self._trainers.discard(pid)
                     self._send({"exit": pid, "status": status})
+
+
+def _violations(found: Iterable[Violation]) -> list[list[str]]:
+    return [[violation.key, violation.message] for violation in found]
 
 
 def _exit(code: int) -> NoReturn:
