@@ -119,7 +119,7 @@ class ForkServer:
 
             return {"violations": _violations(check(configs, request["overrides"]))}
 
-        self._work(request, check, "the experiment's own checks crashed", _CHECK_S)
+        self._work(request, check, "own checks", _CHECK_S)
 
     def _op_try_fork(self, request: dict[str, Any]) -> None:
         """See whether a fork's configs fit its checkpoint, in a process that may build what they ask for."""
@@ -142,13 +142,13 @@ class ForkServer:
                 "total_steps": trial.total_steps,
             }
 
-        self._work(request, try_fork, "the trial of the fork crashed or took too long", _TRIAL_S)
+        self._work(request, try_fork, "trial as a fork", _TRIAL_S)
 
     def _work(
         self,
         request: dict[str, Any],
         work: Callable[[], dict[str, Any]],
-        crashed: str,
+        what: str,
         bound_s: int,
     ) -> None:
         """Answer a request with what `work` returns, computed in a fork of its own."""
@@ -183,8 +183,8 @@ class ForkServer:
                 self._send({"id": request["id"], **answer})
                 return
             name = request["experiment"]
-            self.log("error", crashed, experiment=name, **answer)
-            self._send({"id": request["id"], "error": crashed})
+            self.log("error", f"an experiment's {what} crashed", experiment=name, **answer)
+            self._send({"id": request["id"], "error": f"the experiment's {what} crashed"})
 
         self._selector.register(read_end, selectors.EVENT_READ, receive)
 
