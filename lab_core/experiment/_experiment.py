@@ -27,7 +27,14 @@ from lab_core.experiment._header import print_header
 from lab_core.experiment._history import Recorder
 from lab_core.experiment._places import NAME, find_run, main_script
 from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
-from lab_core.experiment._state import Built, Restorer, Stateful, capture, find_stateful
+from lab_core.experiment._state import (
+    Built,
+    Restorer,
+    Stateful,
+    all_options,
+    capture,
+    find_stateful,
+)
 from lab_core.logger import Text
 from lab_core.loop import nothing_to_train
 from lab_core.tracker.tracker import INTERVAL_S
@@ -102,8 +109,8 @@ class Experiment:
         self._models: dict[str, object] = {}
         self._built = Built()
         self._recorder = Recorder(
-            before=lambda: self._built.begin(self._stateful()),
-            after=lambda: self._built.end(self._stateful()),
+            before=lambda: all_options(self._stateful()),
+            after=lambda before: self._built.note_after(before, self._stateful()),
         )
         self._on_checkpoint: list[Callable[[int, Path], object]] = []
         self._restorer: Restorer | None = None

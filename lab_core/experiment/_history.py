@@ -6,6 +6,7 @@ first read: the data, a split, the first weights are the same again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,25 +75,35 @@ class _Frame:
     last: Snapshot
 
 
+class _Progress(threading.local):
+    """The computations in progress in this thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.frames: list[_Frame] = []
+        self.noted: Any = None
+
+
 class Recorder:
     """Observes the computation of items: records it, or repeats what a checkpoint has recorded.
 
-    It belongs to the thread that computes, as the values do.
+    Each thread has its own computations in progress. The generators are the process's: what threads
+    draw at the same time is recorded, but nobody can repeat it.
 
     Args:
-        before, after: called around each computation that is no part of another one.
+        before: called before each computation that is no part of another one in its thread.
+        after: called after it, with what `before` returned.
 
     Attributes:
         history: of this run.
     """
 
-    def __init__(self, before: Callable[[], object], after: Callable[[], object]) -> None:
+    def __init__(self, before: Callable[[], Any], after: Callable[[Any], object]) -> None:
         self.history = History()
         self._before = before
         self._after = after
         self._known = History()
         self._conf: BaseConfigs | None = None
-        self._frames: list[_Frame] = []
+        self._progress = _Progress()
         self._ahead: dict[str, Any] = {}
         self._now: Snapshot | None = None
 
@@ -169,8 +180,10 @@ class Recorder:
         if key not in self._ahead:
             return False
         assert self._conf is not None
+        values = self._conf._lab_state.values
         for name in self._with_parts(key):
-            self._conf._lab_state.values[name] = self._ahead.pop(name)
+            values[name] = self._ahead[name]
+            del self._ahead[name]
         made = self.history.items.get(key)
         if made is not None:
             made.after.restore()
@@ -178,10 +191,11 @@ class Recorder:
 
     def begin(self, key: str) -> None:
         """Note, or set, the generators as a computation begins."""
-        if not self._frames:
-            self._before()
+        progress = self._progress
+        if not progress.frames:
+            progress.noted = self._before()
         now = self._snapshot()
-        parent = self._frames[-1] if self._frames else None
+        parent = progress.frames[-1] if progress.frames else None
         if parent is not None:
             self.history.items[parent.key].drawn |= now.differences(parent.last)
         known = self._known.items.get(key)
@@ -189,32 +203,34 @@ class Recorder:
             known.before.restore()
             now = self._now = known.before
         self.history.items[key] = Made(parent.key if parent else None, now, now)
-        self._frames.append(_Frame(key, now))
+        progress.frames.append(_Frame(key, now))
 
     def end(self, key: str, is_done: bool) -> None:
         """Note the generators as a computation ends."""
-        # by key: threads that compute side by side do not end in turn
-        frame = next(frame for frame in reversed(self._frames) if frame.key == key)
-        self._frames.remove(frame)
+        progress = self._progress
+        frame = progress.frames.pop()
         now = self._snapshot()
         made = self.history.items[key]
         made.after = now
         made.drawn |= now.differences(frame.last)
-        if self._frames:
-            self._frames[-1].last = now
+        if progress.frames:
+            progress.frames[-1].last = now
         if not is_done:
             del self.history.items[key]
-        if not self._frames:
-            self._after()
+        if not progress.frames:
+            noted, progress.noted = progress.noted, None
+            self._after(noted)
 
     # -- inside ----------------------------------------------------------------------------------
 
     def _snapshot(self) -> Snapshot:
         """Return the generators' states: the same object as long as nothing is drawn."""
         now = Snapshot.take()
-        if self._now is None or now.differences(self._now):
-            self._now = now
-        return self._now
+        last = self._now
+        if last is not None and not now.differences(last):
+            return last
+        self._now = now
+        return now
 
     def _begin_like(self, start: Snapshot | None) -> None:
         if start is not None:

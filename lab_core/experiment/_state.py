@@ -65,7 +65,6 @@ class Built:
     """
 
     options: dict[str, Any] = field(default_factory=dict)
-    _before: dict[str, Any] = field(default_factory=dict)
 
     def note(self, stateful: Mapping[str, Stateful]) -> None:
         """Take what was not there yet as it is now: it has just been built."""
@@ -78,18 +77,23 @@ class Built:
         self.options.clear()
         self.note(stateful)
 
-    def begin(self, stateful: Mapping[str, Stateful]) -> None:
-        """Hear that something is built, which may touch what was built before: a scheduler does."""
-        self._before = {name: options_of(value) for name, value in stateful.items()}
+    def note_after(self, before: Mapping[str, Any], stateful: Mapping[str, Stateful]) -> None:
+        """Take what was just built as it is now, and what its building has changed of the rest.
 
-    def end(self, stateful: Mapping[str, Stateful]) -> None:
-        """Take what was built as it is now, and what its building has changed of the rest."""
-        for name, before in self._before.items():
+        Args:
+            before: ``options_of`` what there was before: a scheduler touches its optimizer.
+            stateful: what there is now.
+        """
+        for name, options in before.items():
             if name in self.options and name in stateful:
                 after = options_of(stateful[name])
-                self.options[name] = patched(self.options[name], before, after)
-        self._before = {}
+                self.options[name] = patched(self.options[name], options, after)
         self.note(stateful)
+
+
+def all_options(stateful: Mapping[str, Stateful]) -> dict[str, Any]:
+    """Return ``options_of`` each, by name."""
+    return {name: options_of(value) for name, value in stateful.items()}
 
 
 def capture(

@@ -18,6 +18,9 @@ from lab_core.helpers.training_loop import TrainingLoop, TrainingLoopConfigs
 
 from . import trainings
 
+# a scheduler first read after the first step is one of the cases
+pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+
 Body = Callable[[Experiment], object]
 
 
