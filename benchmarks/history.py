@@ -26,9 +26,10 @@ from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store import SqlStore
 from lab_server.watch.history import query_metrics
-from lab_server.watch.history_writer import HistoryWriter
+from lab_server.watch.history_writer import MAX_BEHIND, HistoryWriter
 
 NUM_METRICS = 2
+MAX_LIVE_EVENTS = 64  # of more at once the store makes blocks
 STEPS_PER_S = 60
 
 
@@ -72,12 +73,15 @@ def _float32(value: float) -> float:
 
 
 async def add_run(store: SqlStore, run_id: str, new: Sequence[EncodedEvent], at_once: int) -> None:
-    """Store a run, so many events a commit, as a follower that is behind does."""
+    """Store a run, so many events a commit: many as a follower that is behind does, few as one that is not."""
+    is_live = at_once < MAX_LIVE_EVENTS
     run = await store.create(Run(run_id, RunRequest("mnist"), state=RunState.COMPLETED), None)
     for start in range(0, len(new), at_once):
         piece = new[start : start + at_once]
         run = dataclasses.replace(run, last_seq=run.last_seq + len(piece))
         await store.commit(run, piece)
+        if is_live and (start + at_once) // MAX_BEHIND > start // MAX_BEHIND:
+            await HistoryWriter(store).write(run_id)
 
 
 def size_of(folder: Path) -> int:

@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from lab_server.model.run import Run, RunRequest, RunState
@@ -92,10 +93,10 @@ async def main(num_runs: int) -> None:
             first = dataclasses.replace(query, order_by=order, limit=50)
             page = await store.list(first)
             what = f"{order}, {name}"
-            print(f"{what:<44}{await figure(lambda first=first: store.list(first))}", flush=True)
+            print(f"{what:<44}{await figure(partial(store.list, first))}", flush=True)
             if page.next_after and name == "no filter":
                 second = dataclasses.replace(first, after=page.next_after)
-                text = await figure(lambda second=second: store.list(second))
+                text = await figure(partial(store.list, second))
                 print(f"{what + ', second page':<44}{text}", flush=True)
         await store.close()
 

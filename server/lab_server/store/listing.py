@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 
@@ -12,6 +13,9 @@ from lab_server.errors import InvalidRequest
 from lab_server.model.run import RunState
 from lab_server.store.protocol import RunQuery
 from lab_server.store.schema import runs
+
+# what JSON and its paths write alike: no quotes, escapes, or letters beyond ASCII
+_PLAIN_NAME: Final = re.compile(r"[ !#-\[\]-~]+")
 
 
 def page_query(query: RunQuery) -> Select[Any]:
@@ -61,6 +65,9 @@ def _sort_key(order_by: str) -> ColumnElement[Any]:
             order = {state.value: index for index, state in enumerate(RunState)}
             return case(order, value=runs.c.state)
     kind, _, name = order_by.partition(".")
+    if kind == "metrics" and _PLAIN_NAME.fullmatch(name):
+        # looks for one name in half the time that json_each takes for all of them
+        return func.json_extract(runs.c.metrics, f'$."{name}"')
     if kind == "metrics" and name:
         metrics = func.json_each(runs.c.metrics).table_valued("key", "value")
         return select(metrics.c.value).where(metrics.c.key == name).scalar_subquery()
