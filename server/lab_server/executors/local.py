@@ -147,7 +147,7 @@ class LocalExecutor:
         if status is None:
             return ""
         try:
-            return _in_words(await asyncio.wait_for(asyncio.shield(status), _REPORT_S))
+            return _describe_exit(await asyncio.wait_for(asyncio.shield(status), _REPORT_S))
         except TimeoutError:
             return ""
 
@@ -231,7 +231,7 @@ async def _first_of(awaitable: Any, timeout_s: float) -> None:
         return
 
 
-def _in_words(status: int) -> str:
+def _describe_exit(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)

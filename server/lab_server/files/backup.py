@@ -32,7 +32,7 @@ def back_up(home: Path, target: Path) -> None:
                 _copy_folder(entry, target / entry.name)
             elif entry.is_file() and not entry.name.startswith("lab.db"):
                 _copy_file(entry, target / entry.name)
-        _forget_trainers(target)
+        _clear_pid_files(target)
     except (OSError, sqlite3.Error) as error:
         raise SettingsError(f"cannot back up {home} to {target}: {error}") from None
 
@@ -67,7 +67,7 @@ def _copy_file(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _forget_trainers(target: Path) -> None:
+def _clear_pid_files(target: Path) -> None:
     """Let the copy name no trainers: on the same machine those of the original may be alive."""
     for pid_file in target.glob("runs/*/*/spool/*.pid"):
         pid_file.write_text("{}\n")

@@ -118,7 +118,7 @@ def encode_progress(
 def encode_checkpoint(
     attempt: int, time_ns: int, step: int, size_bytes: int = 0, damage: str = ""
 ) -> EncodedEvent:
-    """Encode that a checkpoint is complete, or, with damage, that it was passed over."""
+    """Encode that a checkpoint is complete, or, with damage, that it was skipped."""
     checkpoint = event_pb2.Checkpoint(step=step, size_bytes=size_bytes, damage=wire.text_of(damage))
     return _event(attempt, time_ns, "checkpoint", checkpoint.SerializeToString())
 

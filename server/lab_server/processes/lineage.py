@@ -66,11 +66,11 @@ def sessions(trainers: Sequence[TrainerProcess]) -> dict[TrainerProcess, list[Pr
     return {
         trainer: by_session[trainer.pid]
         for trainer in trainers
-        if any(_is(trainer, member) for member in by_session[trainer.pid])
+        if any(_is_leader(trainer, member) for member in by_session[trainer.pid])
     }
 
 
-def _is(trainer: TrainerProcess, found: ProcessStat) -> bool:
+def _is_leader(trainer: TrainerProcess, found: ProcessStat) -> bool:
     return found.pid == trainer.pid and found.start_ticks == trainer.start_ticks
 
 

@@ -29,7 +29,7 @@ _MAX_REASON_CHARS = 1000
 
 
 def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
-    """Train, telling the spool everything; return the process's exit status."""
+    """Train, sending every event to the spool; return the process's exit status."""
     folder = RunFolder(spec.folder)
     log_offset = setup.redirect_output(folder.log)
     setup.set_signals(_terminate)
@@ -48,7 +48,7 @@ _is_terminated = False
 
 
 def _terminate() -> None:
-    """SIGTERM, which is not how the server asks: end soon, with a checkpoint to go on from."""
+    """On a SIGTERM that the server did not send: end soon, with a checkpoint to resume from."""
     global _is_terminated
     _is_terminated = True
     loop.request_stop(checkpoint=True)
@@ -56,7 +56,7 @@ def _terminate() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _ResolvedItem:
-    """An item of the configs as `events.encode_config` takes it."""
+    """An item of the configs for `events.encode_config`."""
 
     key: str
     value: PlainValue
@@ -67,7 +67,7 @@ class _ResolvedItem:
 
 
 class _Attempt:
-    """The one attempt that this process is for."""
+    """The one attempt of this process."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class _Attempt:
 
     @property
     def _is_interrupted(self) -> bool:
-        """Ended by a signal that nobody of the server sent: not an outcome, to be tried again."""
+        """True after a SIGTERM from outside the server: no outcome, the run is retried."""
         return (
             _is_terminated
             and self._watcher.stop_checkpoint is None
@@ -125,7 +125,7 @@ class _Attempt:
     def _train(self) -> None:
         spec, run = self._spec, self._experiment
         run.record.script = getattr(sys.modules[self._configs.__module__], "__file__", None) or ""
-        run.on_checkpoint(self._tell_checkpoint)
+        run.on_checkpoint(self._send_checkpoint)
         setup.check_device(spec.device)
         self._resume()
         conf = run.calculate_configs(
@@ -143,7 +143,7 @@ class _Attempt:
             experiment.run(conf)
 
     def _resume(self) -> None:
-        """Find where to go on, and say so first: readers drop what was measured later."""
+        """Find where to go on, and send that first: readers drop what was measured later."""
         spec, run = self._spec, self._experiment
         damaged: list[tuple[int, CheckpointError]] = []
         step: int | None = None
@@ -155,17 +155,17 @@ class _Attempt:
             step = spec.parent_step
         if not spec.is_resume:
             return
-        self._forget_checkpoints_after(step or 0)
+        self._remove_checkpoints_after(step or 0)
         # nothing counts of a run that begins anew, also not what was measured at step 0
         after_step = -1 if step is None else run.last_recorded_step
         run.tracker.truncate(after_step)
         now = time.time_ns()
         truncate = events.encode_truncate(spec.attempt, now, after_step, step)
-        told = [
+        skipped = [
             events.encode_checkpoint(spec.attempt, now, at, damage=str(error))
             for at, error in damaged
         ]
-        self._outbox.send([truncate, *told])
+        self._outbox.send([truncate, *skipped])
 
     def _resume_own(self, damaged: list[tuple[int, CheckpointError]]) -> int | None:
         for checkpoint in reversed(checkpoints.list_checkpoints(self._folder.checkpoints)):
@@ -180,13 +180,13 @@ class _Attempt:
                 return checkpoint.step
         return None
 
-    def _forget_checkpoints_after(self, step: int) -> None:
+    def _remove_checkpoints_after(self, step: int) -> None:
         """Remove checkpoints of what is trained again: newer by step, they would be kept instead."""
         for checkpoint in checkpoints.list_checkpoints(self._folder.checkpoints):
             if checkpoint.step > step:
                 shutil.rmtree(checkpoint.path)
 
-    def _tell_checkpoint(self, step: int, path: Path) -> None:
+    def _send_checkpoint(self, step: int, path: Path) -> None:
         size = sum(file.stat().st_size for file in path.iterdir())
         self._outbox.send(
             [events.encode_checkpoint(self._spec.attempt, time.time_ns(), step, size)]
