@@ -325,7 +325,12 @@ def test_wrong_usage_exits_with_2_and_a_sentence(
 def test_a_full_queue_exits_with_1_and_is_no_wrong_usage(lab: Lab, twin: Twin) -> None:
     twin.queue_limit = 0
     result = lab("run", "mnist")
-    assert (result.exit_code, result.stderr) == (1, "lab: the queue is full (4)\n")
+    (run_id,) = twin.runs
+    created = f"lab: run {run_id} is created but not started; start it with: lab resume {run_id}\n"
+    assert (result.exit_code, result.stderr) == (1, f"{created}lab: the queue is full (4)\n")
+    twin.queue_limit = 1
+    assert lab("resume", run_id).stdout == f"{run_id}\n"
+    assert twin.runs[run_id].message.state == event_pb2.RUN_STATE_QUEUED
 
 
 def test_no_connection_exits_with_3(lab: Lab, twin: Twin) -> None:

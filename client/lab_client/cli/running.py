@@ -24,7 +24,7 @@ from lab_client.cli.context import (
 )
 from lab_client.cli.live import print_states, show_live
 from lab_client.configs import Plan
-from lab_client.errors import InvalidRequest, RunFailed, Violation
+from lab_client.errors import InvalidRequest, LabError, RunFailed, Violation
 from lab_client.runs import RunOptions, RunState
 from lab_client.sync.run import Run
 
@@ -81,8 +81,8 @@ def run(
         tags=tags or (),
         notes=notes,
         options=options,
-    ).start()
-    _tell(handle, watch, as_json)
+    )
+    _tell(_started(handle), watch, as_json)
 
 
 def watch(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
@@ -109,8 +109,10 @@ def stop(
 def resume(
     context: typer.Context, run: RunId, watch: Watch = False, as_json: AsJson = False
 ) -> None:
-    """Resume a stopped or failed run from its last checkpoint."""
-    _tell(connect(context).run(run).resume(), watch, as_json)
+    """Resume a stopped or failed run from its last checkpoint, or start a created one."""
+    handle = connect(context).run(run)
+    is_new = handle.info.state is RunState.CREATED
+    _tell(handle.start() if is_new else handle.resume(), watch, as_json)
 
 
 def fork(
@@ -139,8 +141,8 @@ def fork(
     if plan:
         _tell_plan(parent.plan_fork(step, changes, more_epochs=more_epochs), as_json)
         return
-    fork = parent.fork(step, changes, more_epochs=more_epochs, name=name, tags=tags)
-    _tell(fork, watch, as_json)
+    handle = parent.fork(step, changes, more_epochs=more_epochs, name=name, tags=tags, start=False)
+    _tell(_started(handle), watch, as_json)
 
 
 def _tell_plan(plan: Plan, as_json: bool) -> None:
@@ -184,6 +186,17 @@ def remove(
             continue
         handle.delete()
         typer.echo(f"{handle.id} deleted")
+
+
+def _started(handle: Run) -> Run:
+    try:
+        return handle.start()
+    except LabError:
+        typer.echo(
+            f"lab: run {handle.id} is created but not started; start it with: lab resume {handle.id}",
+            err=True,
+        )
+        raise
 
 
 def _is_confirmed(question: str) -> bool:
