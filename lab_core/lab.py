@@ -88,6 +88,12 @@ def _path(settings_path: Path, data: dict[str, Any], key: str) -> Path | None:
 
 
 def _user_folder() -> Path:
-    import platformdirs
+    try:
+        import platformdirs
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "lab_core keeps runs and data in your user-data folder, and needs platformdirs to find it: "
+            "pip install 'lab-train[server]', or set LAB_HOME and LAB_DATA_PATH"
+        ) from error
 
     return Path(platformdirs.user_data_dir("lab", appauthor=False))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 from lab_core import tracker
 from lab_core._interrupts import catch_interrupts
 from lab_core.errors import CheckpointError
 from lab_core.tracker import steps
+from lab_core.tracker.forms import checked_step
 
 __all__ = [
     "Loop",
@@ -167,15 +168,16 @@ class Loop:
         waiting = self._pending or self._pending_ended
         return f"{waiting[-1][0]!r}" if waiting else ""
 
-    def add(self, n: int) -> None:
+    def add(self, n: SupportsIndex) -> None:
         """Add `n` to the global step.
 
         Raises:
+            TrackerError: If the sum is no whole number from 0 on.
             CheckpointError: If a resumed run has not come to the place of its checkpoint yet.
         """
         if self._pending or self._pending_ended:
             raise self._lost("trained before it came there")
-        self.step += n
+        self.step = checked_step(self.step + n)  # type: ignore[operator]
         self.activity_count += 1
 
     def positions(self) -> dict[str, Any]:
@@ -383,13 +385,21 @@ def get_global_step() -> int:
     return _current.step
 
 
-def set_global_step(step: int) -> None:
-    """Set the global step."""
-    _current.step = step
+def set_global_step(step: SupportsIndex) -> None:
+    """Set the global step, a whole number from 0 on.
+
+    Raises:
+        TrackerError: If it is none.
+    """
+    _current.step = checked_step(step)
 
 
-def add_global_step(n: int = 1) -> None:
-    """Add `n` to the global step."""
+def add_global_step(n: SupportsIndex = 1) -> None:
+    """Add `n` to the global step.
+
+    Raises:
+        TrackerError: If the sum is no whole number from 0 on.
+    """
     _current.add(n)
 
 

@@ -17,6 +17,7 @@ from lab_core.errors import LabError
 from lab_core.logger.bar import Bar
 from lab_core.logger.sinks import Sink, sink
 from lab_core.logger.styles import Part, Style
+from lab_core.loop import StopRun
 from lab_core.tracker import settle
 from lab_core.tracker.steps import activity
 
@@ -31,9 +32,10 @@ class _Section:
     bar: Bar
     sink: Sink
     total: float | None
+    is_counted: bool
     is_silent: bool
     is_timed: bool
-    is_failed: bool = False
+    outcome: str = "[DONE]"
 
 
 class _Stack(threading.local):
@@ -52,7 +54,7 @@ def section(
     is_timed: bool = True,
     total_steps: float = 1.0,
 ) -> Iterator[None]:
-    """Show that something goes on, then that it is done, or has failed, and how long it took.
+    """Show that something goes on, then that it is done, has failed or was stopped, and how long it took.
 
     Args:
         name: what goes on.
@@ -63,11 +65,11 @@ def section(
     this = _open(name, total_steps, is_counted=False, is_silent=is_silent, is_timed=is_timed)
     try:
         yield
-    except BaseException:
-        this.is_failed = True
+    except BaseException as error:
+        this.outcome = _outcome(error)
         raise
     finally:
-        _close(this, "[FAIL]" if this.is_failed else "[DONE]")
+        _close(this, this.outcome)
 
 
 def progress(fraction: float) -> None:
@@ -80,7 +82,7 @@ def progress(fraction: float) -> None:
 
 def fail() -> None:
     """Say that the innermost section has failed; the code in it goes on."""
-    _innermost("fail").is_failed = True
+    _innermost("fail").outcome = "[FAIL]"
 
 
 @overload
@@ -132,7 +134,7 @@ def _numbered(
     this = _open(name, total, is_counted=True, is_silent=is_silent, is_timed=is_timed)
     bar = this.bar
     bar.done = bar.start_done = start
-    outcome = "[FAIL]"
+    outcome = "[DONE]"
     settle()  # what was measured before the first item does not belong to its step
     try:
         for number, item in enumerate(items, start):
@@ -142,12 +144,17 @@ def _numbered(
             activity()
             bar.done = number + 1
             this.sink.refresh()
-        outcome = "[DONE]"
-    except GeneratorExit:
-        outcome = "[LEFT]"  # by a break or an exception in the body: a generator cannot tell which
+    except BaseException as error:
+        outcome = _outcome(error)
         raise
     finally:
         _close(this, outcome)
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, GeneratorExit):
+        return "[LEFT]"  # by a break or an exception in the body: a generator cannot tell which
+    return "[STOPPED]" if isinstance(error, StopRun | KeyboardInterrupt) else "[FAIL]"
 
 
 def _open(
@@ -156,7 +163,7 @@ def _open(
     is_silent = is_silent or any(s.is_silent for s in _stack.open)
     # A section gets its bar with the first progress.
     bar = Bar(name, total if is_counted else None, depth=len(_stack.open))
-    this = _Section(name, bar, sink(), total, is_silent, is_timed)
+    this = _Section(name, bar, sink(), total, is_counted, is_silent, is_timed)
     _stack.open.append(this)
     if not is_silent:
         this.sink.add_bar(bar)
@@ -175,7 +182,7 @@ def _close(this: _Section, outcome: str) -> None:
     bar = this.bar
     this.sink.remove_bar(bar)
     parts: list[Part] = ["  " * bar.depth + this.name, "..."]
-    if outcome == "[LEFT]" and this.total:
+    if outcome in ("[LEFT]", "[STOPPED]") and this.is_counted and this.total:
         parts.append(f" {bar.done:,.0f}/{this.total:,.0f} ")
     style = {"[DONE]": Style.success, "[FAIL]": Style.danger}.get(outcome, Style.warning)
     parts.append((outcome, style))

@@ -37,6 +37,10 @@ class Aggregator:
         self.windows: dict[str, deque[float]] = {}
         self.last: dict[str, float] = {}
         self._lines: list[tuple[int, dict[str, float]]] = []
+        self._fresh: set[str] = set()  # measured since the last line, in earlier batches
+        self._num_told: dict[
+            str, int
+        ] = {}  # points of the columns that were there at the last line
         self._columns: dict[str, ScalarColumn] = {}
         self._histograms: list[HistogramPoint] = []
         self._indexed: list[IndexedPoint] = []
@@ -51,6 +55,7 @@ class Aggregator:
             other._indexed,
         )
         self._texts, self._images, self._lines = other._texts, other._images, other._lines
+        self._fresh, self._num_told = other._fresh, other._num_told
 
     def restore(self, windows: Mapping[str, list[float]], last: Mapping[str, float]) -> None:
         """Go on from the windows and last values of a checkpoint."""
@@ -67,7 +72,7 @@ class Aggregator:
         plain: dict[str, ScalarColumn] = {}  # of scalars, met before in these records
         for step, time, entries in records:
             if entries is None:
-                self._lines.append((step, self._printed()))
+                self._lines.append((step, self._take_fresh()))
                 continue
             for name, entry in entries.items():
                 own = entry[0]
@@ -138,6 +143,8 @@ class Aggregator:
             tuple(self._texts),
             tuple(self._images),
         )
+        self._note_fresh()
+        self._num_told = {}
         self._columns, self._histograms, self._indexed = {}, [], []
         self._texts, self._images = [], []
         is_empty = not (columns or batch.histograms or batch.indexed or batch.texts or batch.images)
@@ -148,9 +155,21 @@ class Aggregator:
         lines, self._lines = self._lines, []
         return lines
 
-    def _printed(self) -> dict[str, float]:
+    def _take_fresh(self) -> dict[str, float]:
+        """Return the last values of what is printed and was measured since the last line."""
+        self._note_fresh()
+        self._num_told = {name: len(column.steps) for name, column in self._columns.items()}
+        names, self._fresh = self._fresh, set()
         values = self.last_values()
-        return {name: v for name, v in values.items() if self._registry.peek(name).is_print}
+        return {
+            name: value
+            for name, value in values.items()
+            if name in names and self._registry.peek(name).is_print
+        }
+
+    def _note_fresh(self) -> None:
+        told = self._num_told
+        self._fresh |= {n for n, c in self._columns.items() if len(c.steps) > told.get(n, 0)}
 
     def last_values(self) -> dict[str, float]:
         """Return the last value of every scalar, those of the batch under construction included."""

@@ -170,6 +170,10 @@ def _as_float(name: str, value: object) -> float:
 
 
 def _array(name: str, value: Any, *, as_is: bool = False) -> Any:
+    masked = sys.modules["numpy"].ma.MaskedArray
+    if isinstance(value, masked):
+        # what is masked is no value; an image needs its place, and shows it black
+        value = value.filled(0) if as_is else value.compressed()
     if value.dtype.kind not in "biuf":
         raise TrackerError(
             f"cannot track {name!r}: an array of {value.dtype} does not hold numbers"

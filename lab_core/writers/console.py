@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from lab_core.logger.bar import Bar
 from lab_core.logger.sinks import Mode, Sink, sink
 from lab_core.logger.styles import Part, Style
-from lab_core.writers.base import Batch
+from lab_core.writers.base import Batch, ScalarColumn
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
@@ -18,7 +18,8 @@ class ConsoleWriter:
     """Shows the indicators that are to be printed.
 
     On a terminal and in a notebook, one bar with the last values; `new_line` keeps them as a line.
-    Elsewhere lines: the first at once, then ever more seldom, and those that `new_line` asks for.
+    Elsewhere lines: the first at once, then ever more seldom, and those that `new_line` asks for. A
+    line shows what was measured since the line before, so that no old value stands at a new step.
 
     Args:
         total_steps: returns the step at which the run will be done, or None; unknown unless given.
@@ -38,7 +39,9 @@ class ConsoleWriter:
         self._values: dict[str, float] = {}
         self._step = 0
         self._bar: Bar | None = None
-        self._shown: tuple[int, dict[str, float]] | None = None
+        self._fresh: set[str] = set()  # measured since the last line
+        self._shown: tuple[int, dict[str, float]] = (-1, {})  # by the last line
+        self._told: dict[str, tuple[int, float]] = {}  # the last line with each name: step, value
         self._pause_s = _FIRST_PAUSE_S
         self._next_line_s = 0.0
 
@@ -48,6 +51,8 @@ class ConsoleWriter:
             self._step = max(self._step, column.steps[-1])
             if column.is_print:
                 self._values[column.name] = column.values[-1]
+                if not self._is_shown(column):
+                    self._fresh.add(column.name)
         for text in batch.texts:
             if text.is_print:
                 self._sink.print(
@@ -55,26 +60,38 @@ class ConsoleWriter:
                 )
         if self._is_plain:
             now = time.monotonic()
-            if now >= self._next_line_s and self._values:
+            if now >= self._next_line_s and self._fresh:
                 self._next_line_s = now + self._pause_s
                 self._pause_s = min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
-                self.new_line(self._step, self._values)
+                self.new_line(self._step, self._fresh_values())
         else:
             self._show_bar()
 
     def new_line(self, step: int, values: Mapping[str, float]) -> None:
         """Keep values as a line, unless the last line says just that."""
-        state = (step, dict(values))
-        if values and state != self._shown:
-            self._shown = state
+        if not values:
+            return
+        self._fresh.clear()
+        self._told.update((name, (step, value)) for name, value in values.items())
+        last_step, shown = self._shown
+        if step != last_step or not values.items() <= shown.items():
+            self._shown = step, dict(values)
             self._sink.print(line(step, values))
 
     def close(self) -> None:
         """Keep the last values as a line, and take the bar away."""
-        self.new_line(self._step, self._values)
+        self.new_line(self._step, self._fresh_values())
         if self._bar is not None:
             self._sink.remove_bar(self._bar)
             self._bar = None
+
+    def _fresh_values(self) -> dict[str, float]:
+        return {name: value for name, value in self._values.items() if name in self._fresh}
+
+    def _is_shown(self, column: ScalarColumn) -> bool:
+        # lines that were asked for come before the batch with what they show
+        step, value = self._told.get(column.name, (-1, 0.0))
+        return column.steps[-1] <= step and value == column.values[-1]
 
     def _show_bar(self) -> None:
         bar = self._bar

@@ -78,10 +78,18 @@ class TensorboardWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
         now = time.time()
         name = f"events.out.tfevents.{now:010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_counter)}"
-        file = RecordFile(self._folder / name)
-        file.append([events.version(now)])
+        path = self._folder / name
+        file = RecordFile(path)
+        begin = [events.version(now)]
         if self._purge_step is not None:
-            file.append([events.restart(self._purge_step)])
+            begin.append(events.restart(self._purge_step))
+        try:
+            file.append(begin)
+        except OSError:
+            # it is tried again with each batch, and each time by another name
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
         return file
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 from annotated_types import Ge, Interval, Len, MultipleOf
 
@@ -48,6 +49,13 @@ def planned(key: str, value: object, **options: Any) -> object:
         ("either", "3", "3"),
         ("anything", [1, "a", [None]], [1, "a", [None]]),
         ("anything", True, True),
+        ("rate", np.float32(0.5), 0.5),
+        ("rate", np.float64(0.5), 0.5),
+        ("rate", np.int32(3), 3.0),
+        ("flag", np.True_, True),
+        ("count", np.int16(3), 3),
+        ("sizes", [np.int64(3)], [3]),
+        ("anything", np.float32(0.5), 0.5),
     ],
 )
 def test_values_of_the_right_type_are_taken(key: str, value: object, expected: object) -> None:
@@ -62,6 +70,8 @@ def test_values_of_the_right_type_are_taken(key: str, value: object, expected: o
     [
         ("flag", 1, "flag must be a bool, got 1"),
         ("count", True, "count must be an int, got True"),
+        ("count", np.True_, "count must be an int, got np.True_"),
+        ("flag", np.int64(1), "flag must be a bool, got np.int64(1)"),
         ("count", 2.0, "count must be an int, got 2.0"),
         ("count", "2", "count must be an int, got '2'"),
         ("count", None, "count must be an int, got None"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def test_without_either_it_is_the_users_folder() -> None:
     assert lab.get_data_path().name == "data"
     assert lab.get_experiments_path().name == "runs"
     assert lab.get_data_path().is_absolute()
+
+
+def test_without_platformdirs_it_says_what_to_install_or_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    with pytest.raises(SettingsError, match=r"pip install 'lab-train\[server\]', or set LAB_HOME"):
+        lab.get_experiments_path()
 
 
 def test_an_empty_settings_file_is_fine(here: Path) -> None:

@@ -8,9 +8,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from lab_core import loop, tracker
+from lab_core.errors import TrackerError
 from lab_core.experiment import Experiment
 from lab_core.helpers.training_loop import TrainingLoop, TrainingLoopConfigs
 from lab_core.loop import Loop, StopRun
@@ -47,6 +50,30 @@ def test_the_step_is_counted() -> None:
     loop.add_global_step()
     loop.add_global_step(10)
     assert loop.get_global_step() == 16
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, torch.tensor(2.5), "3", None, True, 2**63])
+def test_what_is_no_step_is_refused(step: Any) -> None:
+    loop.set_global_step(5)
+    with pytest.raises(TrackerError, match="a step is"):
+        loop.set_global_step(step)
+    assert loop.get_global_step() == 5
+
+
+def test_a_step_is_a_plain_int_whatever_it_was_given_as() -> None:
+    for step in (np.int64(7), torch.tensor(7)):
+        loop.set_global_step(step)
+        assert (type(loop.get_global_step()), loop.get_global_step()) == (int, 7)
+    loop.add_global_step(torch.tensor(2))
+    assert (type(loop.get_global_step()), loop.get_global_step()) == (int, 9)
+
+
+@pytest.mark.parametrize("n", [-6, 0.5])
+def test_what_adds_up_to_no_step_is_refused(n: Any) -> None:
+    loop.set_global_step(5)
+    with pytest.raises(TrackerError, match="a step is"):
+        loop.add_global_step(n)
+    assert loop.get_global_step() == 5
 
 
 def test_loop_yields_values_that_are_the_step(fresh: Loop) -> None:

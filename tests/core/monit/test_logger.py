@@ -95,7 +95,7 @@ def test_an_exception_gives_the_terminal_back(terminal: Terminal) -> None:
     finally:
         set_sink(None)
     assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h")
-    assert "Work...[FAIL]" in visible(terminal)
+    assert "Work...[STOPPED]" in visible(terminal)
 
 
 def test_what_the_code_prints_goes_above_the_bars_too(

@@ -78,6 +78,17 @@ def test_a_loader_that_raises_is_a_failure(out: io.StringIO) -> None:
     assert lines(out) == ["Train...[FAIL]\t<t>"]
 
 
+@pytest.mark.parametrize("stop", [loop.StopRun(), KeyboardInterrupt()], ids=["asked", "Ctrl-C"])
+def test_a_stop_is_no_failure(out: io.StringIO, stop: BaseException) -> None:
+    def load() -> Iterator[int]:
+        yield from range(3)
+        raise stop
+
+    with pytest.raises(type(stop)), monit.section("Epoch"):
+        list(monit.iterate("Train", load(), 10))
+    assert lines(out) == ["  Train... 3/10 [STOPPED]\t<t>", "Epoch...[STOPPED]\t<t>"]
+
+
 def test_what_was_forgotten_is_closed_with_the_section_around_it(out: io.StringIO) -> None:
     with monit.section("Outer"):
         forgotten = monit.enum("Forgotten", range(10))

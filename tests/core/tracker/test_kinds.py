@@ -30,6 +30,20 @@ def test_a_save_without_new_values_writes_nothing(saved: Saved) -> None:
     assert saved().scalars == {"loss": [(1, 1.0)]}
 
 
+def test_what_is_masked_is_no_value(saved: Saved) -> None:
+    tracker.set_image("picture")
+    hidden = np.ma.masked_array([1.0, 2.0, 1000.0], [False, False, True])
+    tracker.save(1, loss=hidden, one=np.ma.masked_array([7.0, 8.0], [False, True]))
+    tracker.save(
+        2, picture=np.ma.masked_array(np.full((2, 2), 200, np.uint8), np.eye(2, dtype=bool))
+    )
+    kept = saved()
+    assert kept.scalars == {"loss": [(1, 1.5)], "one": [(1, 7.0)]}
+    assert kept.images[0].images_HWC[0][:, :, 0].tolist() == [[0, 200], [200, 0]]
+    with pytest.raises(TrackerError, match="empty array"):
+        tracker.add(loss=np.ma.masked_array([1.0], [True]))
+
+
 def test_a_queue_keeps_the_last_values(saved: Saved) -> None:
     tracker.set_queue("loss", 3)
     for step in range(5):

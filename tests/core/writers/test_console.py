@@ -74,6 +74,43 @@ def test_a_line_shows_what_was_saved_when_it_was_asked_for() -> None:
     assert file.getvalue().splitlines() == ["       7: loss 7", "       8: loss 8"]
 
 
+def test_a_line_never_repeats_a_value_of_an_earlier_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("lab_core.writers.console.time.monotonic", lambda: now[0])
+    file, writer = plain()
+    writer.write(batch(1, loss=0.5))
+    writer.write(batch(10, loss=0.25, test_loss=0.75))
+    now[0] += 100.0
+    writer.write(batch(11, loss=0.125))
+    now[0] += 100.0
+    writer.write(batch(12, loss=0.0625))
+    writer.close()
+    assert file.getvalue().splitlines() == [
+        "       1: loss 0.5",
+        "      11: loss 0.125  test_loss 0.75",  # it is new, though of step 10
+        "      12: loss 0.0625",
+    ]
+
+
+def test_an_epochs_line_shows_what_the_epoch_measured() -> None:
+    file = io.StringIO()
+    step = [0]
+    current = Tracker([ConsoleWriter(console=Sink(file))], get_step=lambda: step[0])
+    current.save(0, batch_size=64.0)
+    for epoch in (1, 2):
+        step[0] = epoch * 10
+        current.save(loss=1.0 / epoch)
+        if epoch == 1:
+            current.save(accuracy=0.5)
+        current.new_line()
+    with current:
+        pass
+    assert file.getvalue().splitlines() == [
+        "      10: batch_size 64  loss 1  accuracy 0.5",
+        "      20: loss 0.5",
+    ]
+
+
 def test_only_what_is_to_be_printed_is_shown() -> None:
     file = io.StringIO()
     with Tracker([ConsoleWriter(console=Sink(file))]) as current:

@@ -15,7 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab_core.tracker import Kind, Tracker
-from lab_core.writers import TensorboardWriter
+from lab_core.writers import Batch, ScalarColumn, TensorboardWriter
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -220,6 +220,29 @@ def test_a_write_that_fails_half_way_leaves_a_file_that_can_be_read(
     file.append([b"third"])
     file.close()
     assert list(RawEventFileLoader(str(path)).Load()) == [b"first", b"third"]
+
+
+def test_a_disk_that_takes_nothing_gets_no_new_file_for_each_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lab_core.writers.records import RecordFile
+
+    append = RecordFile.append
+
+    def refuse(self: RecordFile, records: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordFile, "append", refuse)
+    writer = TensorboardWriter(tmp_path)
+    batch = Batch((ScalarColumn("x", [1], [0.5], [1.0]),))
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            writer.write(batch)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(RecordFile, "append", append)
+    writer.write(batch)
+    writer.close()
+    assert [e.value for e in read(tmp_path).Scalars("x")] == [0.5]
 
 
 def test_without_tensorboard_it_says_what_to_install(
