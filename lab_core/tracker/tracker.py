@@ -25,7 +25,7 @@ from lab_core.tracker.indicators import Indicator, Kind, Registry, checked_name
 from lab_core.tracker.pace import Pace
 from lab_core.tracker.worker import Worker
 from lab_core.writers.base import HparamValue, Writer
-from lab_core.writers.multi import MultiWriter
+from lab_core.writers.lanes import Lanes
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ _prefix: ContextVar[str] = ContextVar("lab_tracker_namespace", default="")
 
 
 class Tracker:
-    """Keeps what a run measures, and hands it to writers in batches from a thread of its own.
+    """Keeps what a run measures, and hands it to writers in batches, off the training thread.
 
     Without writers it needs no thread: it checks what it is given, and remembers the last values.
 
@@ -74,7 +74,7 @@ class Tracker:
         get_step: Callable[[], int] = steps.global_step,
         on_failure: Callable[[str, BaseException], None] | None = None,
     ) -> None:
-        self._writer = MultiWriter(writers, on_failure)
+        self._writer = Lanes(writers, on_failure)
         self._get_step = get_step
         self._lock = threading.RLock()  # a signal handler may track something too
         self._taking = threading.Lock()
@@ -226,9 +226,9 @@ class Tracker:
         self._hparams = dict(hparams or {})
         if not self._writer.writers:
             return
-        worker = Worker(
-            self._write, lambda: bool(self._records), self._finish, Pace(self._interval_s)
-        )
+        pace = Pace(self._interval_s)
+        worker = Worker(self._write, lambda: bool(self._records), self._finish, pace)
+        self._writer.start()
         worker.start()
         self._worker = worker
         worker.notify()
@@ -241,9 +241,15 @@ class Tracker:
         self.close(status="completed" if error is None else "failed")
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
-        """Wait until the writers have all that was saved; return whether it was in time."""
+        """Wait until the writers have all that was saved; return whether they do.
+
+        A writer that fails is waited for no longer than one more try takes.
+        """
         worker = self._worker
-        return worker.flush(timeout_s) if worker is not None else not self._records
+        if worker is None:
+            return not self._records
+        deadline = time.monotonic() + timeout_s
+        return worker.flush(timeout_s) and self._writer.flush(deadline - time.monotonic())
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S, status: str = "completed") -> bool:
         """Save what is left, let the writers finish; return whether they did in time."""
@@ -257,13 +263,16 @@ class Tracker:
             self._take()
             return True
         self._status = status
-        is_in_time = self._is_done = worker.close(timeout_s)
-        if not is_in_time:
-            names = ", ".join(w.name for w in self._writer.writers)
+        deadline = time.monotonic() + timeout_s
+        is_taken = worker.close(timeout_s)
+        late = self._writer.close(deadline - time.monotonic())
+        self._is_done = is_taken and not late
+        if not self._is_done:
+            names = ", ".join(late or (w.name for w in self._writer.writers))
             _log.warning(
                 "the writers (%s) did not finish in %g s and are left behind", names, timeout_s
             )
-        return is_in_time
+        return self._is_done
 
     def truncate(self, after_step: int) -> None:
         """Let writers that keep history forget what lies after a step. Before `start`."""
@@ -372,4 +381,3 @@ class Tracker:
 
     def _finish(self) -> None:
         self._writer.write_end(self._status, self._aggregator.last_values())
-        self._writer.close()

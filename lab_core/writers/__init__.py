@@ -22,7 +22,6 @@ from lab_core.writers.base import (
 )
 from lab_core.writers.console import ConsoleWriter
 from lab_core.writers.memory import MemoryWriter
-from lab_core.writers.multi import MultiWriter
 from lab_core.writers.sqlite import SqliteWriter
 from lab_core.writers.tensorboard import TensorboardWriter
 
@@ -36,7 +35,6 @@ __all__ = [
     "ImagePoint",
     "IndexedPoint",
     "MemoryWriter",
-    "MultiWriter",
     "ScalarColumn",
     "ScalarGroup",
     "SqliteWriter",

@@ -118,13 +118,29 @@ class Batch:
         for columns in together.values():
             yield ScalarGroup(columns[0].steps, columns[0].times, tuple(columns))
 
+    def steps(self) -> list[int]:
+        """Return the step of each point, in no order."""
+        points = (self.histograms, self.indexed, self.texts, self.images)
+        steps = [step for column in self.columns for step in column.steps]
+        return steps + [point.step for kind in points for point in kind]
+
+    def approximate_bytes(self) -> int:
+        """Return about how much memory it takes."""
+        return (
+            sum(64 * len(column.steps) for column in self.columns)
+            + sum(64 * len(point.counts) + 256 for point in self.histograms)
+            + sum(128 * len(point.indices) for point in self.indexed)
+            + sum(4 * len(point.text) + 256 for point in self.texts)
+            + sum(image.nbytes + 256 for point in self.images for image in point.images_HWC)
+        )
+
 
 @runtime_checkable
 class Writer(Protocol):
-    """Keeps or shows metrics. Called from one thread of the tracker's own, never the training's.
+    """Keeps or shows metrics. Called from one thread of its own, never the training's.
 
-    What it raises is reported once and never reaches the training; it is called again with the next
-    batch.
+    What it raises is reported once and never reaches the training. It is called again with the same
+    batch, and must have undone what it had written of it.
     """
 
     @property

@@ -60,7 +60,8 @@ def test_the_first_batch_comes_at_once_and_the_rest_together() -> None:
         current.save(step, x=1.0)
     held.let_go.set()
     assert current.close()
-    assert held.steps == [[1], list(range(2, 100))]
+    assert held.steps[0] == [1]
+    assert [step for steps in held.steps for step in steps] == list(range(1, 100))
 
 
 def test_writers_are_called_from_one_thread_that_is_not_the_trainings() -> None:
@@ -70,7 +71,7 @@ def test_writers_are_called_from_one_thread_that_is_not_the_trainings() -> None:
         current.save(1, x=1.0)
         assert current.flush()
         current.save(2, x=1.0)
-    assert held.threads == {"lab-tracker"}
+    assert held.threads == {"lab-held"}
 
 
 def test_what_was_saved_before_the_start_is_written() -> None:
@@ -92,13 +93,14 @@ def test_a_failing_writer_is_reported_once_and_hurts_no_other(
     with caplog.at_level(logging.WARNING):
         for step in range(3):
             current.save(step, x=1.0)
-            assert current.flush()
+            assert not current.flush()
+            assert kept.scalars["x"][-1] == (step, 1.0)
         assert current.close()
-    assert kept.scalars["x"] == [(0, 1.0), (1, 1.0), (2, 1.0)]
     assert kept.is_closed
-    assert failing.num_calls == 3
+    assert failing.num_calls > 3
     assert [r.getMessage() for r in caplog.records] == [
-        "the failing writer failed, the training goes on without what it lost: OSError: no space left"
+        "the failing writer failed, the training goes on and it is tried again: OSError: no space left",
+        "the failing writer lost 3 values, of steps 0 to 2: OSError: no space left",
     ]
 
 

@@ -17,7 +17,6 @@ from lab_core.tracker import Kind, Tracker
 from lab_core.writers import (
     ConsoleWriter,
     MemoryWriter,
-    MultiWriter,
     SqliteWriter,
     TensorboardWriter,
     Writer,
@@ -28,7 +27,6 @@ MAKE: dict[str, Callable[[Path], Writer]] = {
     "memory": lambda _: MemoryWriter(),
     "sqlite": lambda folder: SqliteWriter(folder / "sqlite.db"),
     "tensorboard": lambda folder: TensorboardWriter(folder / "tensorboard"),
-    "multi": lambda folder: MultiWriter([SqliteWriter(folder / "a.db"), MemoryWriter()]),
 }
 
 
