@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 
+_MAX_STEP = 2**63
+
+
 class StopRun(SystemExit):  # an uncaught one ends a script quietly, as was asked for
     """Raised between two steps when somebody asked the run to stop.
 
@@ -391,7 +394,8 @@ def set_global_step(step: SupportsIndex) -> None:
     Raises:
         TrackerError: If it is none.
     """
-    _current.step = checked_step(step)
+    # the common case first: this is called at each step
+    _current.step = step if type(step) is int and 0 <= step < _MAX_STEP else checked_step(step)
 
 
 def add_global_step(n: SupportsIndex = 1) -> None:
