@@ -46,6 +46,8 @@ class Aggregator:
         self._indexed: list[IndexedPoint] = []
         self._texts: list[TextPoint] = []
         self._images: list[ImagePoint] = []
+        self._num_rows = 0  # met so far, also those that failed
+        self._last_row = 0
 
     def inherit(self, other: Aggregator) -> None:
         """Take over the batch that another has under construction."""
@@ -55,6 +57,7 @@ class Aggregator:
             other._indexed,
         )
         self._texts, self._images, self._lines = other._texts, other._images, other._lines
+        self._num_rows, self._last_row = other._num_rows, other._last_row
         self._fresh, self._num_told = other._fresh, other._num_told
 
     def restore(self, windows: Mapping[str, list[float]], last: Mapping[str, float]) -> None:
@@ -67,6 +70,7 @@ class Aggregator:
     def take(self, records: Iterable[Record]) -> None:
         """Add records to the batch under construction."""
         records = list(records)
+        self._num_rows += sum(entries is not None for _, _, entries in records)
         _fetch_device_values(records)
         columns, resolve = self._columns, self._registry.resolve
         plain: dict[str, ScalarColumn] = {}  # of scalars, met before in these records
@@ -88,6 +92,7 @@ class Aggregator:
                 self._take_entry(indicator, name, at, time, entry[1:])
                 if indicator.kind is Kind.SCALAR:
                     plain[name] = columns[name]
+        self._last_row = self._num_rows
 
     def _take_entry(
         self, indicator: Indicator, name: str, step: int, time: float, new: list[Any]
@@ -142,6 +147,7 @@ class Aggregator:
             tuple(self._indexed),
             tuple(self._texts),
             tuple(self._images),
+            self._last_row,
         )
         self._note_fresh()
         self._num_told = {}

@@ -23,8 +23,9 @@ from lab_core.tracker.aggregate import Aggregator, Entry, Record
 from lab_core.tracker.forms import checked_step, named_values
 from lab_core.tracker.indicators import Indicator, Kind, Registry, checked_name
 from lab_core.tracker.pace import Pace
+from lab_core.tracker.rows import RowKeeper
 from lab_core.tracker.worker import Worker
-from lab_core.writers.base import HparamValue, Writer
+from lab_core.writers.base import HparamValue, RowWriter, Writer
 from lab_core.writers.lanes import Lanes
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 INTERVAL_S = 0.2
 CLOSE_TIMEOUT_S = 10.0
 _MAX_BACKLOG = 100_000
+_ROOM_S = 1.0  # so long a save waits for a writer that has no room for its row
 
 _HOLDERS: Mapping[Kind, Callable[[str, object], list[Any]]] = {
     Kind.SCALAR: held.numbers,
@@ -87,6 +89,9 @@ class Tracker:
         self._is_closed = False
         self._is_done = False  # closed, and the writers have all: what comes now is only remembered
         self._interval_s = interval_s
+        self._row_writer = next((w for w in writers if isinstance(w, RowWriter)), None)
+        self._num_rows = 0
+        self._is_crowded = False
         self._set_fresh()
 
     def reset(self) -> None:
@@ -103,6 +108,8 @@ class Tracker:
         self._pending: dict[str, Entry] = {}
         self._numeric: set[str] = set()
         self._aggregator = Aggregator(self._registry)
+        writer = self._row_writer
+        self._keeper = RowKeeper(writer, self._registry) if writer is not None else None
 
     # -- what is tracked ---------------------------------------------------------------------------
 
@@ -170,6 +177,7 @@ class Tracker:
         if args or named:
             self.add(*args, **named)
         now = time.time()
+        is_kept = True
         with self._lock:
             pending = self._pending
             if pending:
@@ -177,6 +185,9 @@ class Tracker:
                 if is_given:
                     for entry in pending.values():
                         entry[0] = None
+                self._num_rows += 1
+                if self._keeper is not None:
+                    is_kept = self._keeper.keep(self._num_rows, at, now, pending)
                 self._records.append((at, now, pending))
                 self._saved_step = max(self._saved_step, at)
         steps.activity()
@@ -189,6 +200,26 @@ class Tracker:
         elif len(self._records) > _MAX_BACKLOG:
             # Slower than lost, and sooner than out of memory: the writers cannot follow.
             worker.flush(1.0)
+        if not is_kept:
+            self._wait_for_room()
+
+    def _flush(self, timeout_s: float, only: Writer | None = None) -> bool:
+        worker = self._worker
+        if worker is None:
+            return not self._records
+        deadline = time.monotonic() + timeout_s
+        return worker.flush(timeout_s) and self._writer.flush(deadline - time.monotonic(), only)
+
+    def _wait_for_room(self) -> None:
+        """Let the writer of rows have what was saved: a row that it had no room for is in a batch."""
+        writer = self._row_writer
+        is_written = self._flush(_ROOM_S, writer)
+        if writer is not None and not is_written and not self._is_crowded:
+            _log.warning(
+                "the %s writer stays behind; what is saved now is lost if this process dies",
+                writer.name,
+            )
+        self._is_crowded = not is_written
 
     def settle(self) -> None:
         """Note that an iteration ends: what it added and did not save stands at the step of now."""
@@ -245,11 +276,7 @@ class Tracker:
 
         A writer that fails is waited for no longer than one more try takes.
         """
-        worker = self._worker
-        if worker is None:
-            return not self._records
-        deadline = time.monotonic() + timeout_s
-        return worker.flush(timeout_s) and self._writer.flush(deadline - time.monotonic())
+        return self._flush(timeout_s)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S, status: str = "completed") -> bool:
         """Save what is left, let the writers finish; return whether they did in time."""
@@ -316,6 +343,8 @@ class Tracker:
             self._aggregator.restore(state["windows"], state["last"])
             self._pending = held.from_plain(state["pending"])
             self._saved_step = state["saved_step"]
+            if self._keeper is not None:
+                self._keeper.restore(state["windows"])
 
     # -- inside ------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -102,13 +102,18 @@ class ScalarGroup:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was measured since the batch before: never empty."""
+    """What was measured since the batch before: never empty.
+
+    Attributes:
+        last_row: up to which save it goes; the first save of a tracker is number 1.
+    """
 
     columns: tuple[ScalarColumn, ...] = ()
     histograms: tuple[HistogramPoint, ...] = ()
     indexed: tuple[IndexedPoint, ...] = ()
     texts: tuple[TextPoint, ...] = ()
     images: tuple[ImagePoint, ...] = ()
+    last_row: int = 0
 
     def groups(self) -> Iterator[ScalarGroup]:
         """Yield the columns, those with the same steps and times together."""
@@ -171,6 +176,37 @@ class TruncatingWriter(Protocol):
 
     def truncate(self, after_step: int) -> None:
         """Forget every point at a step greater than `after_step`."""
+
+
+@runtime_checkable
+class RowWriter(Writer, Protocol):
+    """A writer that puts numbers where they outlive the process, before `save` returns.
+
+    The batches come later all the same; `Batch.last_row` says which rows a batch makes dispensable.
+    """
+
+    def put_row(
+        self,
+        row: int,
+        step: int,
+        time: float,
+        names: tuple[str, ...],
+        values: Sequence[float],
+        steps: Sequence[int] | None,
+        /,
+    ) -> bool:
+        """Keep what a save measured; return False when there is no room before the next batch.
+
+        Called from the thread that saves, and must not wait.
+
+        Args:
+            row: number of the save; those without numbers are left out.
+            step: the step of all values.
+            time: in seconds since 1970.
+            names: of the scalars.
+            values: as many.
+            steps: the step of each value, where they differ.
+        """
 
 
 @runtime_checkable

@@ -68,11 +68,15 @@ class Lanes:
             if isinstance(lane.writer, LineWriter):
                 lane.put(partial(lane.writer.new_line, step, values))
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until the writers have all; return whether they do."""
+    def flush(self, timeout_s: float, only: Writer | None = None) -> bool:
+        """Wait until the writers, or only one of them, have all; return whether they do."""
         deadline = time.monotonic() + timeout_s
         # each is waited for, or at least hurried, whatever became of the one before
-        done = [lane.flush(deadline - time.monotonic()) for lane in self._lanes]
+        done = [
+            lane.flush(deadline - time.monotonic())
+            for lane in self._lanes
+            if only in (None, lane.writer)
+        ]
         return all(done)
 
     def close(self, timeout_s: float) -> tuple[str, ...]:

@@ -15,9 +15,11 @@ import pytest_asyncio
 
 from lab_server.errors import StoreError
 from lab_server.executors.local import LocalExecutor
+from lab_server.files.last_rows import take_over
+from lab_server.files.spool import SpoolReader
 from lab_server.model.run import Run, RunOptions, RunParent, RunState
 from lab_server.supervisor import attempt, live_runs
-from tests.runs.rig import Gate, Points, Rig, becomes_true
+from tests.runs.rig import Gate, Points, Rig, becomes_true, is_gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -75,6 +77,71 @@ async def test_a_trainer_killed_at_any_step_ends_as_if_it_had_not_been(
     assert after_step <= step
     assert after_step == -1 or after_step % 10 == 0
     await assert_same(rig, run, undisturbed)
+
+
+@pytest.mark.parametrize("kill_by", ["SIGKILL", "_exit", "segfault"])
+@pytest.mark.parametrize("step", [1, 25])
+@pytest.mark.parametrize("is_second_batch_late", [False, True], ids=["soon", "late"])
+async def test_what_was_saved_before_a_trainer_died_is_in_the_log(
+    rig: Rig, undisturbed: Undisturbed, kill_by: str, step: int, is_second_batch_late: bool
+) -> None:
+    run = await rig.start(
+        kill_at=[step],
+        kill_by=kill_by,
+        is_second_batch_late=is_second_batch_late,
+        checkpoint_interval=STEPS,  # before one is taken, all batches are waited for
+        options=RunOptions(max_retries=0),
+    )
+    run = await rig.ended(run)
+    assert run.state is RunState.FAILED
+    assert run.step == step
+    saved = {at: value for at, value in undisturbed.points.items() if at[1] <= step}
+    assert await rig.points(run) == saved
+    assert run.metrics == {name: saved[name, step] for name in ("loss", "noise")}
+    last_state, *_ = [e.kind for e in reversed(await rig.log(run))]
+    assert last_state == "state", "nothing comes after the outcome"
+
+
+async def test_what_was_saved_before_a_death_is_there_once_whoever_takes_it_over(
+    make_rig: Any, rig: Rig, undisturbed: Undisturbed, gate: Gate
+) -> None:
+    run = await rig.start(
+        wait_at=24, gate=gate.path, kill_at=[25], is_second_batch_late=True,
+        checkpoint_interval=STEPS, options=RunOptions(max_retries=0),
+    )  # fmt: skip
+    await gate.reached()
+    process = (await rig.supervisor.get(run.id)).process
+    assert process is not None
+    await rig.close()
+    gate.open()
+    await becomes_true(lambda: is_gone(process.pid))
+    # as a server did that died before it had committed what it took over
+    folder = rig.folder(run)
+    with SpoolReader(folder.spool(1)) as spool:
+        while spool.read():
+            pass
+        assert take_over(folder, 1, spool.offset) > 0
+    await rig.open()
+    run = await rig.ended(run)
+    saved = {at: value for at, value in undisturbed.points.items() if at[1] <= 25}
+    assert await rig.points(run) == saved
+
+
+async def test_a_resumed_run_goes_on_from_what_its_last_attempt_had_left(
+    rig: Rig, undisturbed: Undisturbed
+) -> None:
+    run = await rig.ended(await rig.start(kill_at=[27, 45], is_second_batch_late=True))
+    assert await truncates(rig, run) == [20, 40]
+    await assert_same(rig, run, undisturbed)
+
+
+async def test_a_crash_of_c_code_leaves_its_traceback_in_the_log(rig: Rig) -> None:
+    run = await rig.start(kill_at=[5], kill_by="segfault", options=RunOptions(max_retries=0))
+    run = await rig.ended(run)
+    assert "SIGSEGV" in run.reason
+    lines = "\n".join(await rig.lines(run))
+    assert "Fatal Python error: Segmentation fault" in lines
+    assert "in train_step" in lines
 
 
 async def test_a_trainer_may_die_as_often_as_it_may_be_tried_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -29,6 +30,10 @@ class Toy(TrainingLoopConfigs):
     log_new_line_interval = 1000
     # step at which attempt 1, 2, ... kills itself; 0 for never
     kill_at: list[int] = []  # noqa: RUF012 - an item
+    # how it does: "SIGKILL", "_exit", "segfault"
+    kill_by: str = "SIGKILL"
+    # let the second batch of metrics wait for as long as the run lasts
+    is_second_batch_late: bool = False
     # step at which attempt 1, 2, ... hangs
     hang_at: list[int] = []  # noqa: RUF012 - an item
     # step at which an error is raised
@@ -55,6 +60,10 @@ class Toy(TrainingLoopConfigs):
         """Train."""
         torch.manual_seed(7)
         attempt = int(os.environ[ATTEMPT].rpartition("/")[2])
+        if self.is_second_batch_late:
+            worker = tracker.current()._worker
+            assert worker is not None
+            worker._pace.wait_s = lambda now: 3600.0  # type: ignore[method-assign]
         for kind in self.children:
             _start_child(kind)
         if self.file_limit:
@@ -88,7 +97,7 @@ class Toy(TrainingLoopConfigs):
             _fill_disk()
         if step == _at(self.kill_at, attempt):
             print("last words", flush=True)
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die(self.kill_by)
         if step == _at(self.hang_at, attempt):
             _sleep_forever()
         if step == self.deaf_at:
@@ -167,6 +176,14 @@ EXPERIMENTS = {"toy": Toy, "checked": Checked, "environment": Environment}
 
 def _at(steps: list[int], attempt: int) -> int:
     return steps[attempt - 1] if attempt <= len(steps) else 0
+
+
+def _die(by: str) -> None:
+    if by == "_exit":
+        os._exit(3)
+    if by == "segfault":
+        ctypes.string_at(0)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _fill_disk() -> None:

@@ -44,6 +44,10 @@ class RunFolder:
         """The attempt's events."""
         return self.spool_folder / str(attempt)
 
+    def tail(self, attempt: int) -> Path:
+        """What the attempt measured last, in memory that outlives it."""
+        return self.spool_folder / f"{attempt}.tail"
+
     def pid_file(self, attempt: int) -> Path:
         """Which process is the attempt's trainer; written once, by that process."""
         return self.spool_folder / f"{attempt}.pid"

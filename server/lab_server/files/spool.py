@@ -48,6 +48,11 @@ class SpoolWriter:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._end = os.fstat(self._fd).st_size
 
+    @property
+    def end(self) -> int:
+        """The file's length."""
+        return self._end
+
     def append(self, payloads: Iterable[bytes]) -> int:
         """Append records with one write and return the file's new end.
 

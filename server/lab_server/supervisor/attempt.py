@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ import structlog
 
 from lab_server.errors import LaunchError, StoreError
 from lab_server.executors.protocol import Executor
+from lab_server.files.last_rows import take_over
 from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
@@ -130,8 +132,12 @@ class Attempt:
             await self._follow_process(self._process)
         while await self._read():
             pass
-        if self._result.outcome is None and self._spool.is_damaged:
-            self._cause = "its spool file is damaged"
+        if self._result.outcome is None:
+            if self._spool.is_damaged:
+                self._cause = "its spool file is damaged"
+            elif await self._take_over_metrics():
+                while await self._read():
+                    pass
         await self._live_runs.persist(self._commit_unsent_log_lines)
 
     async def _launch(self, spec: LaunchSpec) -> None:
@@ -204,6 +210,26 @@ class Attempt:
         _log.warning("killing the trainer", run=self._run_id, reason=cause)
         self._cause = cause
         self._killing = asyncio.create_task(self._executor.kill(process, grace_s=grace_s))
+
+    async def _take_over_metrics(self) -> bool:
+        """Put into the spool what a killed trainer had saved and could not send."""
+        while True:
+            try:
+                num_rows = await asyncio.to_thread(
+                    take_over, self._folder, self._number, self._spool.offset
+                )
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    _log.error("lost the last metrics", run=self._run_id, error=str(error))
+                    return False
+                _log.error(
+                    "cannot take over the last metrics; trying again",
+                    run=self._run_id,
+                    error=str(error),
+                )
+                await asyncio.sleep(_STORE_RETRY_S)
+            else:
+                return num_rows > 0
 
     async def _commit_unsent_log_lines(self) -> None:
         """Record what a killed trainer, or a child of it, printed and could not send."""

@@ -6,11 +6,12 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lab_core.writers.base import Batch
 from lab_server.files.run_folder import RunFolder
-from lab_server.files.spool import SpoolWriter
+from lab_server.files.spool import HEADER_BYTES, SpoolWriter
+from lab_server.files.tail import Mark, TailWriter, columns_of
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import RunState
@@ -23,6 +24,7 @@ class Outbox:
 
     Attributes:
         failure: why the spool could not be written, None while it can.
+        tail: what was measured and may not be in the spool yet.
     """
 
     def __init__(self, folder: RunFolder, attempt: int) -> None:
@@ -34,6 +36,7 @@ class Outbox:
         with self._reserve.open("wb") as file:
             # what it holds makes room for the outcome when the disk is full
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        self.tail = TailWriter(folder.tail(attempt))
 
     def send(self, told: Iterable[EncodedEvent]) -> None:
         """Append events.
@@ -42,13 +45,20 @@ class Outbox:
             OSError: If the disk takes no more, now or at an earlier call.
         """
         with self._lock:
-            if self.failure is not None:
-                raise self.failure
-            try:
-                self._spool.append(event.payload for event in told)
-            except OSError as error:
-                self.failure = error
-                raise
+            self._append([event.payload for event in told])
+
+    def send_metrics(self, told: Iterable[EncodedEvent], last_row: int) -> None:
+        """Append the metrics of all rows up to one.
+
+        Raises:
+            OSError: If the disk takes no more, now or at an earlier call.
+        """
+        payloads = [event.payload for event in told]
+        with self._lock:
+            if payloads:
+                self._mark(payloads, last_row)
+                self._append(payloads)
+            self.tail.spooled_row = last_row
 
     def sync(self) -> None:
         """Return when all that was sent is on the disk."""
@@ -64,27 +74,58 @@ class Outbox:
         outcome = events.encode_state(self.attempt, time.time_ns(), state, reason, traceback)
         with self._lock:
             self._reserve.unlink(missing_ok=True)
-            try:
-                self._spool.append([outcome.payload])
-                self._spool.sync()
-            except OSError:
-                return False
-            return True
+            metrics = self._last_metrics()
+            if metrics and self._write([*metrics, outcome.payload]):
+                return True
+            return self._write([outcome.payload])
+
+    def _last_metrics(self) -> list[bytes]:
+        """Return what a writer that hangs, or failed, has not sent."""
+        rows = self.tail.rows()
+        if not rows:
+            return []
+        time_ns = int(rows[-1].time * 1e9)
+        told = events.encode_metrics(self.attempt, time_ns, columns_of(rows))
+        payloads = [event.payload for event in told]
+        self._mark(payloads, rows[-1].number)
+        return payloads
+
+    def _mark(self, payloads: Sequence[bytes], last_row: int) -> None:
+        begin = self._spool.end
+        size = sum(HEADER_BYTES + len(payload) for payload in payloads)
+        self.tail.mark(Mark(last_row, begin, begin + size))
+
+    def _append(self, payloads: Sequence[bytes]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        try:
+            self._spool.append(payloads)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def _write(self, payloads: Sequence[bytes]) -> bool:
+        try:
+            self._spool.append(payloads)
+            self._spool.sync()
+        except OSError:
+            return False
+        return True
 
 
 class SpoolMetrics:
-    """The tracker writer that sends metrics to the server, DESIGN section 1."""
+    """The tracker writer that sends metrics to the server, and keeps them meanwhile from being lost."""
 
     name = "server"
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        self.put_row = outbox.tail.put  # not a method: it is called at each step
 
     def write(self, batch: Batch) -> None:
         """Encode a batch, once and for all, and append it."""
         measured = events.encode_metrics(self._outbox.attempt, time.time_ns(), batch.columns)
-        if measured:
-            self._outbox.send(measured)
+        self._outbox.send_metrics(measured, batch.last_row)
 
     def close(self) -> None:
         """Leave the rest to the trainer: it has more to say."""

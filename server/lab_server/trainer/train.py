@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import shutil
 import sys
 import time
@@ -32,6 +33,7 @@ def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
     """Train, sending every event to the spool; return the process's exit status."""
     folder = RunFolder(spec.folder)
     log_offset = setup.redirect_output(folder.log)
+    faulthandler.enable(2)  # a crash of C code leaves its traceback in the log
     setup.set_signals(_terminate)
     setup.tie_children()
     setup.set_device(spec.device, spec.num_threads)
