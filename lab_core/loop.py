@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, SupportsIndex
 
-from lab_core import tracker
+from lab_core import logger, tracker
 from lab_core._interrupts import catch_interrupts
 from lab_core.errors import CheckpointError
 from lab_core.tracker import steps
@@ -45,10 +46,11 @@ class StopRun(SystemExit):  # an uncaught one ends a script quietly, as was aske
 
     Attributes:
         is_saved: a checkpoint of this very place was saved: the run can go on from here.
+        code: with what the process is to exit; None when only the run is to end.
     """
 
-    def __init__(self, is_saved: bool = False) -> None:
-        super().__init__()
+    def __init__(self, is_saved: bool = False, exit_status: int | None = None) -> None:
+        super().__init__(*(() if exit_status is None else (exit_status,)))
         self.is_saved = is_saved
 
 
@@ -85,6 +87,9 @@ class Loop:
         total_steps: the step at which the run will be done, None if nobody said.
         activity_count: goes up whenever the run shows a sign of life.
         is_interrupted: Ctrl-C was pressed: loops end after the iteration in progress.
+        is_saving: the run saves checkpoints, also when nobody stops it.
+        exit_status: with what the process exits when the run has stopped; set by SIGTERM and SIGHUP.
+        error_before: what the interpreter had reported last when training began, if anything.
         save: saves a checkpoint of the run; None while there is no run to save.
         end_step: the step at which a training loop ends, also within an iteration; None outside of one.
         on_arrival: called once, when a resumed run has come to where its checkpoint was taken.
@@ -96,6 +101,9 @@ class Loop:
         self.total_steps: int | None = None
         self.activity_count = 0
         self.is_interrupted = False
+        self.is_saving = False
+        self.exit_status: int | None = None
+        self.error_before: BaseException | None = None
         self.save: Callable[[], object] | None = None
         self.end_step: int | None = None
         self.on_arrival: Callable[[], None] | None = None
@@ -120,10 +128,12 @@ class Loop:
     def request_checkpoint(self) -> None:
         """Ask for a checkpoint at the next boundary; any thread."""
         self._is_checkpoint_requested = True
+        self.is_saving = True
 
     def save_every(self, interval: int | None) -> None:
         """Let a checkpoint be due whenever `interval` steps have passed since the last one."""
         self._checkpoint_interval = interval
+        self.is_saving = self.is_saving or interval is not None
         self.saved()
 
     def saved(self) -> None:
@@ -141,8 +151,8 @@ class Loop:
 
         Raises:
             StopRun: If a stop was requested.
-            CheckpointError: If a resumed run ends an iteration in which it was to come to the place of
-                its checkpoint.
+            CheckpointError: If it was to be with a checkpoint, and that cannot be written; or if a
+                resumed run ends an iteration in which it was to come to the place of its checkpoint.
         """
         self.activity_count += 1
         if self.unreached and self._is_entered:
@@ -151,19 +161,46 @@ class Loop:
         if self.unreached:
             # the checkpoint that it comes from is the better one: not all of it is in place yet
             if self._stop_with_checkpoint is not None:
-                raise StopRun(is_saved=False)
+                raise StopRun(False, self.exit_status)
             return
         is_due = self.step >= self.checkpoint_at or self._is_checkpoint_requested
         is_saved = False
         if is_due and self.save is not None and not (exhausted and len(self._active) > 1):
             self._is_checkpoint_requested = False
-            self.save()
-            is_saved = True
+            is_saved = self._save_if_possible(self.save)
         if self._stop_with_checkpoint is not None:
             if self._stop_with_checkpoint and self.save is not None and not is_saved:
                 self.save()
                 is_saved = True
-            raise StopRun(is_saved)
+            raise StopRun(is_saved, self.exit_status)
+
+    def _save_if_possible(self, save: Callable[[], object]) -> bool:
+        try:
+            save()
+        except CheckpointError as error:
+            logger.log(f"{error}; the training goes on without it", logger.Text.warning)
+            self.saved()  # the next try is an interval away
+            return False
+        return True
+
+    def terminate(self, exit_status: int) -> None:
+        """End the run at the next boundary, with a checkpoint if it saves any, and then the process.
+
+        Raises:
+            StopRun: If nothing is being iterated, so that there may be no boundary to come.
+        """
+        self.exit_status = exit_status
+        self.request_stop(checkpoint=self.is_saving)
+        if not self._active:
+            self.end_now(exit_status)
+
+    def end_now(self, exit_status: int) -> None:
+        """End the run and the process here.
+
+        Raises:
+            StopRun: Always.
+        """
+        raise StopRun(is_saved=False, exit_status=exit_status)
 
     @property
     def unreached(self) -> str:
@@ -265,6 +302,9 @@ class Loop:
         if is_next:
             self._pending.pop(0)
             self._is_entered = True
+        if not self._active:
+            # what was raised before this loop, and did not keep it from running, is no failure of it
+            self.error_before = getattr(sys, "last_value", None)
         self._active.append(resumable)
         self._finished.append([])
         try:

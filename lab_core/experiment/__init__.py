@@ -72,7 +72,7 @@ def create(
     """
     global _current
     if _current is not None:
-        _current.close()
+        _current.close(_current.last_error())
     _current = Experiment(name=name, comment=comment, writers=writers, tags=tags, **options)
     return _current
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from lab_core import checkpoints, lab, logger, loop, tracker
 from lab_core._interrupts import end_loudly, end_quietly, release
+from lab_core._termination import catch_terminations, release_terminations
 from lab_core.checkpoints import Checkpoint, KeepBest, Retention
 from lab_core.configs import (
     BaseConfigs,
@@ -27,6 +28,7 @@ from lab_core.experiment._header import print_header
 from lab_core.experiment._history import Recorder
 from lab_core.experiment._places import NAME, find_run, main_script
 from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
+from lab_core.experiment._reserve import Reserve
 from lab_core.experiment._state import (
     Built,
     Restorer,
@@ -46,6 +48,7 @@ C = TypeVar("C", bound=BaseConfigs)
 RunOrder = Sequence[str | Sequence[str]]
 
 _RUN = "_lab_run"  # on the interrupt that ended a run: the run's id
+_MAX_TRACEBACK_CHARS = 30_000
 _DEFAULT_WRITERS = ("sqlite", "tensorboard")
 
 
@@ -119,6 +122,7 @@ class Experiment:
         self._is_started = False
         self._is_closed = False
         self.loop = loop.Loop()
+        self._reserve = Reserve(self.folder / ".reserve")
         wanted = list(_DEFAULT_WRITERS if writers is None else _listed(writers))
         if console and "console" not in wanted:
             wanted.append("console")
@@ -129,6 +133,7 @@ class Experiment:
         )
         loop.set_current(self.loop)
         tracker.set_current(self.tracker)
+        end_quietly(self._is_ended_by)
 
     @property
     def run_id(self) -> str:
@@ -243,9 +248,10 @@ class Experiment:
         loop.set_current(self.loop)
         tracker.set_current(self.tracker)
         self.record.start = now()
+        self.record.pid = os.getpid()
+        self.loop.error_before = getattr(sys, "last_value", None)
         self.folder.mkdir(parents=True, exist_ok=True)
         atexit.register(self._close_at_exit)
-        end_quietly(self._is_ended_by)
         try:
             self._begin()
         except BaseException as error:
@@ -258,6 +264,8 @@ class Experiment:
             self.record.start_step = self._restorer.step
         self._record_git()
         self.record.save(self.folder)
+        self._reserve.take()
+        catch_terminations(self.loop)
         self._save_configs()
         if self._is_console:
             print_header(self.record, self.conf)
@@ -304,16 +312,25 @@ class Experiment:
         self.close(error)
         if self._lost is not None:
             raise self._lost
-        return isinstance(error, loop.StopRun)
+        if error is None and self.loop.exit_status is not None:
+            # it was asked to end, and came to its end before
+            self.loop.end_now(self.loop.exit_status)
+        return isinstance(error, loop.StopRun) and error.code is None
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the run, and record how: by what raised, if anything did. Again is fine."""
+        """End the run, and record how: by what raised, if anything did. Again is fine.
+
+        In a process that was forked from the run's nothing is recorded: the run is its parent's.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         atexit.unregister(self._close_at_exit)
         self.loop.save = None
         release(self.loop)
+        release_terminations(self.loop)
+        if os.getpid() != self.record.pid:
+            return
         if isinstance(error, KeyboardInterrupt):
             vars(error)[_RUN] = self.run_id  # not kept by the run: it would keep its frames alive
         else:
@@ -325,18 +342,16 @@ class Experiment:
             error = self._lost = self._not_arrived(self._restorer)
         self.record.status = self._status(error)
         if self.record.status is Status.FAILED and error is not None:
-            self.record.traceback = "".join(traceback.format_exception(error))
+            # the end of it, which says most, and fits into the reserve
+            text = "".join(traceback.format_exception(error))
+            self.record.traceback = text[-_MAX_TRACEBACK_CHARS:]
         indicators = self.tracker.indicators()
         if isinstance(error, loop.StopRun) and error.is_saved:
             # what was added and not saved is in the checkpoint, and would be there twice
             self.tracker.reset()
-        try:
-            self.tracker.close(status=self.record.status.value)
-            self._save_configs()
-            write_yaml(self.folder / "indicators.yaml", indicators)
-        finally:
-            self.record.end = now()
-            self.record.save(self.folder)
+        self.tracker.close(status=self.record.status.value)
+        self.record.end = now()
+        self._save_end(indicators)
         if self._is_console and self.record.status is Status.STOPPED:
             logger.log(f"stopped at step {self.loop.step}: {self.folder}", Text.warning)
 
@@ -346,6 +361,16 @@ class Experiment:
             f"the run has ended without coming to {place}, where its checkpoint of step {restorer.step} "
             "was taken: nothing was trained from there; was a loader or a loop renamed or taken out?"
         )
+
+    def _save_end(self, indicators: Mapping[str, Any]) -> None:
+        """Write the record, from its reserve if the disk is full, and then what is less important."""
+        self._reserve.release()
+        try:
+            self.record.save(self.folder)
+            self._save_configs()
+            write_yaml(self.folder / "indicators.yaml", indicators)
+        except OSError as error:
+            logger.log(f"not all of {self.folder} could be written: {error}", Text.warning)
 
     def _is_ended_by(self, interrupt: BaseException) -> bool:
         self.close(interrupt)
@@ -357,11 +382,17 @@ class Experiment:
         is_clean_exit = isinstance(error, SystemExit) and error.code in (None, 0)
         if error is not None and not is_clean_exit:
             return Status.FAILED
-        return Status.STOPPED if self.loop.is_interrupted else Status.COMPLETED
+        is_stopped = self.loop.is_interrupted or self.loop.exit_status is not None
+        return Status.STOPPED if is_stopped else Status.COMPLETED
+
+    def last_error(self) -> BaseException | None:
+        """Return what the interpreter reported since training began: a run without ``with`` ended by it."""
+        error: BaseException | None = getattr(sys, "last_value", None)
+        return None if error is self.loop.error_before else error
 
     def _close_at_exit(self) -> None:
         """Close a run whose script did not use ``with``: by what the interpreter reported, if so."""
-        self.close(getattr(sys, "last_value", None))
+        self.close(self.last_error())
 
     # -- what it leaves ------------------------------------------------------------------------
 
@@ -379,6 +410,8 @@ class Experiment:
             )
         if not self._is_started or self._is_closed:
             raise LabError("only a run in progress can be saved: call experiment.start() first")
+        if os.getpid() != self.record.pid:
+            raise LabError(f"the run is of process {self.record.pid}, which alone can save it")
         # what was measured up to here is to be durable before the checkpoint is
         self.tracker.flush()
         states = capture(

@@ -72,6 +72,7 @@ class TrainingLoop:
         # an iteration of another length than when it began ends where its body ends
         self._is_counted = resumed is None or resumed["loop_step"] == self.loop_step
         state.total_steps = self.loop_count
+        state.is_saving = state.is_saving or self.is_save_models
         if self.checkpoint_interval is not None:
             state.save_every(self.checkpoint_interval)
         outer_end, state.end_step = state.end_step, self.loop_count

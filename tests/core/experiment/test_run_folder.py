@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +278,96 @@ def test_run_calls_main_or_run() -> None:
     assert calls == ["run", "main"]
     with pytest.raises(LabError, match="neither"):
         experiment.run(Configs())
+
+
+INTERACTIVE = """
+from lab_core import experiment, loop, tracker
+{before}
+made = experiment.create(name="open", console=False, writers=set(), run_id="it")
+made = experiment.start()
+{training}
+made = experiment.create(name="open", console=False, writers=set(), run_id="next")
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "training", "status"),
+    [
+        ("", "1 / 0", "failed"),
+        ("1 / 0", "tracker.save(1, x=1.0)", "completed"),
+        ("", "for step in loop.loop(3): 1 / 0\n", "failed"),
+        ("", "a_typo\nfor step in loop.loop(3): tracker.save(x=1.0)\n", "completed"),
+    ],
+    ids=["raises", "raised before", "raises in a loop", "raised before the loop"],
+)
+def test_an_interactive_run_ends_by_what_its_training_raised(
+    home: Path, before: str, training: str, status: str
+) -> None:
+    script = INTERACTIVE.format(before=before, training=training)
+    done = subprocess.run(
+        [sys.executable, "-i", "-q"], input=script, check=False, capture_output=True, timeout=60, text=True
+    )  # fmt: skip
+    record = RunRecord.load(home / "runs" / "open" / "it")
+    assert record.status == status, done.stderr
+    assert ("ZeroDivisionError" in (record.traceback or "")) == (status == "failed")
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+import torch
+from lab_core import experiment, loop, tracker
+folder = Path(sys.argv[1])
+made = experiment.create(name="full", folder=folder, writers={"sqlite"}, checkpoint_interval=2)
+model = torch.nn.Linear(10, 10)
+made.add_pytorch_models({"model": model})
+with made.start():
+    for step in loop.loop(6):
+        tracker.save(x=1.0)
+        if step == 2:
+            with open(folder / "filler", "wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(1024))
+                except OSError:
+                    pass
+        if step == 4 and len(sys.argv) > 2:
+            loop.request_stop(checkpoint=True)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only who may mount a file system can fill one")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(small_disk: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(small_disk)],
+        check=False, capture_output=True, timeout=120, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "No space left on device; the training goes on without it" in done.stdout
+    record = RunRecord.load(small_disk)
+    assert record.status == "completed"
+    assert record.end is not None
+    assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["2"]
+    assert not (small_disk / ".reserve").exists()
+
+
+def test_a_stop_that_cannot_save_as_it_was_asked_to_is_an_error(small_disk: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(small_disk), "stop"],
+        check=False, capture_output=True, timeout=120, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "CheckpointError: cannot write the checkpoint" in done.stderr
+    record = RunRecord.load(small_disk)
+    assert record.status == "failed"
+    assert "CheckpointError" in (record.traceback or "")

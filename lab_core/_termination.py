@@ -1,0 +1,83 @@
+"""SIGTERM and SIGHUP to a script: Slurm's or docker's way to end it. The first lets the step finish.
+
+Who is told belongs to the main thread: only there are signal handlers set and run.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Protocol
+
+from lab_core import logger
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminable(Protocol):
+    """What the first signal is told to."""
+
+    exit_status: int | None
+
+    def terminate(self, exit_status: int) -> None:
+        """End after the step in progress; raise what ends the run where no step is in progress."""
+
+    def end_now(self, exit_status: int) -> None:
+        """Raise what ends the run."""
+
+
+_target: Terminable | None = None
+
+
+def catch_terminations(target: Terminable) -> None:
+    """Tell SIGTERM and SIGHUP to `target`, until `release_terminations`.
+
+    Outside the main thread, and where somebody else handles SIGTERM, nothing changes.
+    """
+    global _target
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, _handle):
+        return
+    _target = target
+    for number in _SIGNALS:
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup has SIGHUP ignored
+            signal.signal(number, _handle)
+
+
+def release_terminations(target: Terminable) -> None:
+    """Tell `target` of no more signals; from then on they end the process as ever."""
+    global _target
+    if _target is target:
+        _target = None
+        _restore()
+
+
+def _restore() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if signal.getsignal(number) is _handle:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    target, exit_status = _target, 128 + number
+    if target is None:
+        _restore()
+        os.kill(os.getpid(), number)
+    elif target.exit_status is not None:
+        _restore()
+        target.end_now(exit_status)
+    else:
+        # a thread, as the signal may have come in the middle of a line
+        notice = f"{signal.Signals(number).name}: stopping after this step; once more ends it now"
+        _thread.start_new_thread(logger.log, (notice, logger.Text.warning))
+        target.terminate(exit_status)
+
+
+if hasattr(os, "register_at_fork"):
+    # who ends a loader's worker means the worker
+    os.register_at_fork(after_in_child=_restore)
