@@ -17,7 +17,6 @@ from lab_core.errors import LabError
 from lab_core.logger.bar import Bar
 from lab_core.logger.sinks import Sink, sink
 from lab_core.logger.styles import Part, Style
-from lab_core.loop import StopRun
 from lab_core.tracker import settle
 from lab_core.tracker.steps import activity
 
@@ -154,7 +153,7 @@ def _numbered(
 def _outcome(error: BaseException) -> str:
     if isinstance(error, GeneratorExit):
         return "[LEFT]"  # by a break or an exception in the body: a generator cannot tell which
-    return "[STOPPED]" if isinstance(error, StopRun | KeyboardInterrupt) else "[FAIL]"
+    return "[STOPPED]" if isinstance(error, SystemExit | KeyboardInterrupt) else "[FAIL]"
 
 
 def _open(

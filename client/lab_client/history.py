@@ -22,12 +22,18 @@ class Series:
         steps: ascending, none twice.
         values: one a step.
         num_points: how many points there were before downsampling.
+        min_value: the smallest finite value of all those points, NaN without any.
+        max_value: the largest one.
+        last_value: that of the last step.
     """
 
     name: str
     steps: Sequence[int]
     values: Sequence[float]
     num_points: int
+    min_value: float
+    max_value: float
+    last_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class History(Mapping[str, Series]):
 
     Example:
         >>> from lab_client.history import History, Series
-        >>> history = History("r", {"loss": Series("loss", [0, 1], [2.0, 1.0], 2)})
+        >>> history = History("r", {"loss": Series("loss", [0, 1], [2.0, 1.0], 2, 1.0, 2.0, 1.0)})
         >>> history["loss"].values[-1]
         1.0
         >>> list(history)

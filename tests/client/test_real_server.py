@@ -46,7 +46,13 @@ def test_every_step_arrives_once_with_its_values(finished: Run) -> None:
         [point.step for point in points],
         [point.values["loss"] for point in points],
     )
-    assert finished.history("loss", max_points=10)["loss"].num_points == STEPS
+    thinned, whole = (
+        finished.history("loss", max_points=10)["loss"],
+        finished.history("loss")["loss"],
+    )
+    assert thinned.num_points == STEPS
+    assert (thinned.min_value, thinned.max_value) == (min(whole.values), max(whole.values))
+    assert thinned.last_value == whole.values[-1]
 
 
 def test_asyncio_and_blocking_clients_read_the_same(server: RealServer, finished: Run) -> None:

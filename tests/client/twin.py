@@ -480,6 +480,9 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
                     steps=sorted(points),
                     values=[points[step] for step in sorted(points)],
                     num_points=len(points),
+                    min_value=min(points.values()),
+                    max_value=max(points.values()),
+                    last_value=points[max(points)],
                 )
                 for name, points in series.items()
             ]

@@ -171,7 +171,22 @@ async def test_a_history_of_many_events_is_read_to_its_end() -> None:
     assert whole.steps.tolist() == list(steps)
     assert whole.num_points == few.num_points == 300_000
     assert len(few.steps) == 50
+    assert (few.min_value, few.max_value, few.last_value) == (0, 299_999, 299_999)
     assert (few.steps[0], few.steps[-1]) == (0, 299_999)
+
+
+async def test_what_is_said_of_a_thinned_series_is_said_of_all_its_points() -> None:
+    values = [0.5] * 1000
+    # a valley and a peak that three points cannot all show, and a last value that is none
+    values[500], values[501], values[502], values[999] = -math.inf, -3.0, 7.0, math.nan
+    store = await a_store(metrics(range(1000), a=values, b=[math.nan] * 1000))
+
+    a, b = await query_metrics(store, "r1", max_points=1)
+
+    assert (len(a.steps), a.num_points) == (1, 1000)
+    assert (a.min_value, a.max_value) == (-3.0, 7.0)
+    assert math.isnan(a.last_value)
+    assert all(map(math.isnan, (b.min_value, b.max_value, b.last_value)))
 
 
 async def test_the_history_of_an_unknown_run_is_not_found() -> None:

@@ -165,6 +165,8 @@ async def test_history_is_queried_by_name_and_step(surface: Surface) -> None:
     request.max_points = 3
     (series,) = (await surface.stub.QueryMetrics(request)).series
     assert (len(series.steps), series.num_points) == (3, 6)
+    said = (series.min_value, series.max_value, series.last_value)
+    assert said == (1 / 9, 1 / 4, 1 / 9), "of all points that were asked for"
 
 
 async def test_a_file_is_downloaded_whole_and_from_an_offset(surface: Surface) -> None:

@@ -179,10 +179,9 @@ def _print_summary(series: Sequence[Series], num_hidden: int) -> None:
     out = console()
     for item in series:
         if item.values:
-            finite = [value for value in item.values if value == value]  # NaN differs from itself
-            low, high = (number(f(finite)) if finite else "nan" for f in (min, max))
+            last, low, high = map(number, (item.last_value, item.min_value, item.max_value))
             points = "point" if item.num_points == 1 else "points"
-            summary = f"last {number(item.values[-1])}  min {low}  max {high}  ({item.num_points} {points})"
+            summary = f"last {last}  min {low}  max {high}  ({item.num_points} {points})"
             out.print(Text(f"{item.name}: {summary}"))
     if num_hidden:
         out.print(Text(f"{num_hidden} more with --all", style="dim"))

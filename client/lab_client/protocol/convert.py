@@ -304,7 +304,15 @@ def history(run_id: str, series: Sequence[training_service_pb2.MetricSeries]) ->
     return History(
         run_id,
         {
-            item.name: Series(item.name, item.steps[:], item.values[:], item.num_points)
+            item.name: Series(
+                name=item.name,
+                steps=item.steps[:],
+                values=item.values[:],
+                num_points=item.num_points,
+                min_value=item.min_value,
+                max_value=item.max_value,
+                last_value=item.last_value,
+            )
             for item in series
         },
     )

@@ -809,10 +809,21 @@ class MetricSeries(google.protobuf.message.Message):
     STEPS_FIELD_NUMBER: builtins.int
     VALUES_FIELD_NUMBER: builtins.int
     NUM_POINTS_FIELD_NUMBER: builtins.int
+    MIN_VALUE_FIELD_NUMBER: builtins.int
+    MAX_VALUE_FIELD_NUMBER: builtins.int
+    LAST_VALUE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The metric's name."""
     num_points: builtins.int
     """How many points there were before downsampling."""
+    min_value: builtins.float
+    """The smallest finite value of all points, those that downsampling left out included; NaN without
+    any.
+    """
+    max_value: builtins.float
+    """The largest finite value of all points; NaN without any."""
+    last_value: builtins.float
+    """The value at the last step."""
     @property
     def steps(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The steps, ascending."""
@@ -828,8 +839,11 @@ class MetricSeries(google.protobuf.message.Message):
         steps: collections.abc.Iterable[builtins.int] | None = ...,
         values: collections.abc.Iterable[builtins.float] | None = ...,
         num_points: builtins.int = ...,
+        min_value: builtins.float = ...,
+        max_value: builtins.float = ...,
+        last_value: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "num_points", b"num_points", "steps", b"steps", "values", b"values"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["last_value", b"last_value", "max_value", b"max_value", "min_value", b"min_value", "name", b"name", "num_points", b"num_points", "steps", b"steps", "values", b"values"]) -> None: ...
 
 Global___MetricSeries: typing_extensions.TypeAlias = MetricSeries
 

@@ -234,7 +234,13 @@ class Service:
         return pb.QueryMetricsResponse(
             series=[
                 pb.MetricSeries(
-                    name=s.name, steps=s.steps, values=s.values, num_points=s.num_points
+                    name=s.name,
+                    steps=s.steps,
+                    values=s.values,
+                    num_points=s.num_points,
+                    min_value=s.min_value,
+                    max_value=s.max_value,
+                    last_value=s.last_value,
                 )
                 for s in series
             ]

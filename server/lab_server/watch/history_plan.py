@@ -15,7 +15,7 @@ import numpy as np
 from lab_server.store.protocol import SeriesChunk
 from lab_server.watch import chunks as codec
 from lab_server.watch.chunks import Steps, Values, decode_points, points_of_summaries
-from lab_server.watch.series import MetricFold, Series, last_of_each_step, thin
+from lab_server.watch.series import MetricFold, Series, last_of_each_step, series_of
 
 _FINE_POINTS: Final = 256
 """For each point asked for; of more points a plot is made from summaries: one bucket at least for each."""
@@ -128,8 +128,7 @@ class View:
             np.concatenate([steps for steps, _ in parts]),
             np.concatenate([values for _, values in parts]),
         )
-        keep = thin(steps, values, max_points) if max_points else slice(None)
-        return Series(self.name, steps[keep], values[keep], num_points)
+        return series_of(self.name, steps, values, num_points, max_points)
 
     def _in_range(self, points: Points) -> Points:
         steps, values = points

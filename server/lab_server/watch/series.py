@@ -5,6 +5,7 @@ Imports numpy, so import it where it is used: the server's start does without.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,12 +30,41 @@ class Series:
         steps: int64, strictly ascending.
         values: float64, one a step.
         num_points: how many there were before they were thinned.
+        min_value, max_value: of the finite ones of all points, before they were thinned; NaN without
+            any.
+        last_value: that of the last step.
     """
 
     name: str
     steps: Steps
     values: Values
     num_points: int
+    min_value: float
+    max_value: float
+    last_value: float
+
+
+def series_of(
+    name: str, steps: Steps, values: Values, num_points: int, max_points: int = 0
+) -> Series:
+    """Return a series of at most max_points points, 0 for all, that says what it was made of.
+
+    Args:
+        steps: strictly ascending, at least one.
+        values: one a step; the least, the largest and the last of all points are among them.
+        num_points: how many points these stand for.
+    """
+    keep = thin(steps, values, max_points) if max_points else slice(None)
+    finite = values[np.isfinite(values)]
+    return Series(
+        name=name,
+        steps=steps[keep],
+        values=values[keep],
+        num_points=num_points,
+        min_value=float(finite.min()) if len(finite) else math.nan,
+        max_value=float(finite.max()) if len(finite) else math.nan,
+        last_value=float(values[-1]),
+    )
 
 
 class MetricFold:
@@ -73,7 +103,7 @@ class MetricFold:
     def series(self) -> list[Series]:
         """Return the metrics by name, with all of their points."""
         points = sorted(self.points().items())
-        return [Series(name, steps, values, len(steps)) for name, (steps, values) in points]
+        return [series_of(name, steps, values, len(steps)) for name, (steps, values) in points]
 
     def _add(self, metrics: event_pb2.Metrics) -> None:
         all_steps = metrics.steps
