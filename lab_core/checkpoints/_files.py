@@ -17,6 +17,8 @@ from lab_core.errors import CheckpointError
 _FORMAT = 2
 _MANIFEST = "manifest.json"
 _SUFFIX = ".pt"
+_OLD = ".old"
+_NUM_READS = 5  # of one that is rewritten while it is read
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,6 +87,28 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is missing, incomplete, or not as it was written.
     """
+    for _ in range(_NUM_READS):
+        before = _inode(path)
+        try:
+            states = _load(path)
+        except (CheckpointError, FileNotFoundError) as error:
+            if _inode(path) == before:
+                raise CheckpointError(str(error)) from error
+        else:
+            if _inode(path) == before:
+                return states
+    raise CheckpointError(f"the checkpoint {path} is rewritten again and again; try once more")
+
+
+def _inode(path: Path) -> int | None:
+    """Return what differs after a checkpoint was replaced by one of the same step."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _load(path: Path) -> dict[str, Any]:
     import torch
 
     verify(path)
@@ -128,14 +152,25 @@ def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
     if not folder.is_dir():
         return ()
     found = []
-    for path in folder.iterdir():
-        if path.name.isdecimal() and path.is_dir():
+    plain = [path for path in folder.iterdir() if path.name.isdecimal()]
+    for path in (*plain, *_left_aside(folder)):
+        if path.is_dir():
+            step = path.name.removeprefix(".").partition("-")[0]
             try:
                 metrics = _read_manifest(path)["metrics"]
             except CheckpointError:
                 metrics = {}  # listed still: whoever loads it is told what is wrong
-            found.append(Checkpoint(int(path.name), path, metrics))
+            found.append(Checkpoint(int(step), path, metrics))
     return tuple(sorted(found))
+
+
+def _left_aside(folder: Path) -> list[Path]:
+    """Return checkpoints that a crash came in the middle of replacing: they are all there is."""
+    return [
+        path
+        for path in folder.glob(f".*-*{_OLD}")
+        if not exists(folder, int(path.name[1:].partition("-")[0]))
+    ]
 
 
 def exists(folder: Path, step: int) -> bool:
@@ -219,13 +254,15 @@ def _write_synced(path: Path, data: bytes | memoryview) -> None:
 
 def _replace(draft: Path, target: Path) -> None:
     if target.exists():
-        old = target.with_name(f".{target.name}-{os.getpid()}.old")
+        old = target.with_name(f".{target.name}-{os.getpid()}{_OLD}")
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
         draft.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     else:
         draft.rename(target)
+    for left_by_a_crash in target.parent.glob(f".{target.name}-*{_OLD}"):
+        shutil.rmtree(left_by_a_crash, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

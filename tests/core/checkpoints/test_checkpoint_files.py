@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lab_core import checkpoints
-from lab_core.checkpoints import KeepBest, Retention
+from lab_core.checkpoints import KeepBest, Retention, _files
 from lab_core.errors import CheckpointError
 
 
@@ -70,6 +70,37 @@ def test_a_checkpoint_that_was_never_finished_is_not_one(tmp_path: Path) -> None
     assert steps(tmp_path) == [1]
     save(tmp_path, 3)
     assert not unfinished.exists(), "what a crash left is cleared away"
+
+
+def test_a_crash_in_the_middle_of_replacing_one_hides_it_from_nobody(tmp_path: Path) -> None:
+    path = save(tmp_path, 7, accuracy=0.1)
+    aside = path.rename(tmp_path / ".7-99.old")  # and here it crashed
+    found = checkpoints.find(tmp_path, 7)
+    assert (found.path, found.metrics) == (aside, {"accuracy": 0.1})
+    assert checkpoints.latest_good(tmp_path) == (found, ())
+    assert checkpoints.load(found.path)["_run"] == {"step": 7}
+    save(tmp_path, 7, accuracy=0.9)
+    (found,) = checkpoints.list_checkpoints(tmp_path)
+    assert (found.path, found.metrics) == (path, {"accuracy": 0.9})
+    assert not aside.exists()
+
+
+def test_one_that_is_rewritten_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, 7)
+    verify, num_reads = _files.verify, 0
+
+    def rewrite_after(at: Path) -> None:
+        nonlocal num_reads
+        verify(at)
+        num_reads += 1
+        if num_reads == 1:
+            checkpoints.save(tmp_path, 7, {"other": {"w": 1}})
+
+    monkeypatch.setattr(_files, "verify", rewrite_after)
+    assert checkpoints.load(path) == {"other": {"w": 1}}
+    assert num_reads == 2
 
 
 def test_where_nothing_is_good_nothing_is_found(tmp_path: Path) -> None:
