@@ -12,7 +12,6 @@ import structlog
 
 from lab_server.errors import LaunchError, StoreError
 from lab_server.executors.protocol import Executor
-from lab_server.files.last_rows import take_over
 from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
@@ -22,6 +21,7 @@ from lab_server.messages.events import DecodedState, EncodedEvent
 from lab_server.messages.projection import apply_events
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunState, TrainerProcess
+from lab_server.supervisor.last_rows import take_over
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 
