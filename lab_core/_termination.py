@@ -63,7 +63,7 @@ def _restore() -> None:
                 signal.signal(number, signal.SIG_DFL)
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
+def _handle(number: int, _frame: FrameType | None) -> None:
     target, exit_status = _target, 128 + number
     if target is None:
         _restore()

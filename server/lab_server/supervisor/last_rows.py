@@ -16,6 +16,8 @@ def take_over(folder: RunFolder, attempt: int, spool_end: int) -> int:
     Call it when no process of the attempt is left, and the spool holds no outcome.
 
     Args:
+        folder: of the run.
+        attempt: the number of the attempt that has ended.
         spool_end: the end of the spool's last whole record; a torn one behind it is cut off.
 
     Raises:

@@ -50,9 +50,11 @@ def series_of(
     """Return a series of at most max_points points, 0 for all, that says what it was made of.
 
     Args:
+        name: of the metric.
         steps: strictly ascending, at least one.
         values: one a step; the least, the largest and the last of all points are among them.
         num_points: how many points these stand for.
+        max_points: the largest number of points to return; 0 for all.
     """
     keep = thin(steps, values, max_points) if max_points else slice(None)
     finite = values[np.isfinite(values)]
