@@ -50,7 +50,7 @@ _is_terminated = False
 
 
 def _terminate() -> None:
-    """On a SIGTERM that the server did not send: end soon, with a checkpoint to resume from."""
+    """Handle SIGTERM, which is not a requested stop: end soon, with a checkpoint to resume from."""
     global _is_terminated
     _is_terminated = True
     loop.request_stop(checkpoint=True)
@@ -117,7 +117,7 @@ class _Attempt:
 
     @property
     def _is_interrupted(self) -> bool:
-        """True after a SIGTERM from outside the server: no outcome, the run is retried."""
+        """True after a SIGTERM without a requested stop: no outcome, the run is retried."""
         return (
             _is_terminated
             and self._watcher.stop_checkpoint is None
