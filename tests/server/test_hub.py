@@ -86,6 +86,17 @@ async def test_a_late_joiner_gets_the_whole_log_and_the_end(log: Log) -> None:
     assert await seqs(watch(log, after_seq=4)) == [5, 6]
 
 
+async def test_an_observer_is_told_of_the_events_of_all_runs(log: Log) -> None:
+    await log.create("r2")
+    told: list[tuple[str, int]] = []
+    log.hub.observe(lambda found: told.extend((event.run_id, event.seq) for event in found))
+
+    await log.say(2)
+    await log.say(1, "r2")
+
+    assert told == [("r1", 1), ("r1", 2), ("r2", 1)]
+
+
 async def test_there_is_no_gap_between_history_and_live(log: Log) -> None:
     await log.say(3)
     watcher = asyncio.ensure_future(seqs(watch(log)))

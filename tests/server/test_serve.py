@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +24,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lab_core.errors import SettingsError
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
+from lab_server.messages import events
+from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.settings.address import Address, listen
+from lab_server.store import SqlStore
 
 pb = training_service_pb2
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.py"
@@ -84,6 +90,26 @@ def wait_until_serving(address: str) -> None:
             if answer.status == SERVING:
                 return
     raise AssertionError("the stream ended")
+
+
+def history_seqs(home: Path) -> list[tuple[str, int]]:
+    with contextlib.closing(sqlite3.connect(home / "lab.db")) as connection:
+        return connection.execute("SELECT run_id, last_seq FROM histories").fetchall()
+
+
+async def test_a_history_that_an_earlier_server_left_behind_is_written(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    store = SqlStore(f"sqlite:///{home / 'lab.db'}")
+    run = await store.create(Run("r1", RunRequest("mnist"), state=RunState.COMPLETED), None)
+    log = events.encode_log(1, 1, ["one line"])
+    await store.commit(dataclasses.replace(run, last_seq=1), log)
+    await store.close()
+
+    with serving(home):
+        async with asyncio.timeout(60):
+            while history_seqs(home) != [("r1", 1)]:  # noqa: ASYNC110 - another process does it
+                await asyncio.sleep(0.05)
 
 
 def test_no_torch_in_the_server_but_in_its_forkserver(served: Served) -> None:
