@@ -172,8 +172,8 @@ class AsyncRun(RunHandle):
     async def show_progress(self, view: ProgressView, timeout_s: float | None = None) -> None:
         """Give a view what happens from now to the run's end. See `Run.show_progress`."""
         stream = EventStream(self.id, self._info.last_seq, folds.to_events)
-        tell = partial(view.no_answer, self._shell.address)
-        async for event in self._shell.read(stream, timeout_s, tell):
+        on_no_answer = partial(view.no_answer, self._shell.address)
+        async for event in self._shell.read(stream, timeout_s, on_no_answer):
             view.update(event)
 
     async def history(

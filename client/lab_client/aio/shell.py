@@ -106,7 +106,7 @@ class AsyncShell:
         )
         while True:
             try:
-                with self._closing_told():
+                with self._closing_as_error():
                     response = await self._bound(operation.rpc)(
                         operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
                     )
@@ -132,10 +132,10 @@ class AsyncShell:
         self,
         stream: Resumable[T],
         timeout_s: float | None = None,
-        tell: Callable[[float], None] | None = None,
+        on_no_answer: Callable[[float], None] | None = None,
     ) -> AsyncIterator[T]:
         """Yield what the stream has, through any number of reconnects."""
-        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic, tell)
+        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic, on_no_answer)
         await self._check_once()
         while True:
             problem: LabError | None = None
@@ -171,18 +171,18 @@ class AsyncShell:
                     async for _ in self.read(download):
                         pass
                 except InvalidRequest as error:  # the file is shorter than what an old try left
-                    download.begin_anew(error)
+                    download.restart(error)
                 else:
                     download.finish()
         return download.target
 
     async def _next(self, call: Any) -> Any:
-        with self._closing_told():
+        with self._closing_as_error():
             async with asyncio.timeout(self._timeouts.idle_timeout_s):
                 return await call.read()
 
     @contextmanager
-    def _closing_told(self) -> Iterator[None]:
+    def _closing_as_error(self) -> Iterator[None]:
         """Turn gRPC's way to end the calls of a closed channel into an error of ours."""
         try:
             yield

@@ -82,7 +82,7 @@ def run(
         notes=notes,
         options=options,
     )
-    _tell(_started(handle), watch, as_json)
+    _report(_started(handle), watch, as_json)
 
 
 def watch(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
@@ -112,7 +112,7 @@ def resume(
     """Resume a stopped or failed run from its last checkpoint, or start a created one."""
     handle = connect(context).run(run)
     is_new = handle.info.state is RunState.CREATED
-    _tell(handle.start() if is_new else handle.resume(), watch, as_json)
+    _report(handle.start() if is_new else handle.resume(), watch, as_json)
 
 
 def fork(
@@ -139,13 +139,13 @@ def fork(
     parent = client.run(run)
     changes = parse_overrides(client, parent.experiment, configs or [])
     if plan:
-        _tell_plan(parent.plan_fork(step, changes, more_epochs=more_epochs), as_json)
+        _report_plan(parent.plan_fork(step, changes, more_epochs=more_epochs), as_json)
         return
     handle = parent.fork(step, changes, more_epochs=more_epochs, name=name, tags=tags, start=False)
-    _tell(_started(handle), watch, as_json)
+    _report(_started(handle), watch, as_json)
 
 
-def _tell_plan(plan: Plan, as_json: bool) -> None:
+def _report_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         print_json(plan)
         return
@@ -210,7 +210,7 @@ def _is_confirmed(question: str) -> bool:
         raise InvalidRequest([Violation("yes", sentence)]) from None
 
 
-def _tell(handle: Run, watch: bool, as_json: bool) -> None:
+def _report(handle: Run, watch: bool, as_json: bool) -> None:
     if watch:
         if not as_json:
             typer.echo(handle.id)

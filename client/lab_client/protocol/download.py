@@ -108,9 +108,9 @@ class Download:
             self._part.replace(self.target)
             self.is_done = True
             return
-        self.begin_anew(DownloadError(f"{self._path} arrived damaged; download it again"))
+        self.restart(DownloadError(f"{self._path} arrived damaged; download it again"))
 
-    def begin_anew(self, reason: LabError) -> None:
+    def restart(self, reason: LabError) -> None:
         """Drop what there is, when an earlier try left some of it; else raise the reason."""
         assert self._file is not None
         self._file.truncate(0)

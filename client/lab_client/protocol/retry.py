@@ -90,7 +90,7 @@ class Reconnect:
         timeouts: the client's.
         timeout_s: the bound on the whole stream; None for none.
         now: seconds, monotonic.
-        tell: is called at each retry with the seconds without an answer; with 0 when it is over.
+        on_no_answer: is called at each retry with the seconds without an answer; with 0 when it is over.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Reconnect:
         timeouts: Timeouts,
         timeout_s: float | None,
         now: Callable[[], float],
-        tell: Callable[[float], None] | None = None,
+        on_no_answer: Callable[[float], None] | None = None,
     ) -> None:
         self._what = what
         self._timeouts = timeouts
@@ -108,7 +108,7 @@ class Reconnect:
         self._timeout_s = timeout_s
         self._last_progress = now()
         self._backoff = Backoff()
-        self._tell = tell
+        self._on_no_answer = on_no_answer
         self._lost_at: float | None = None
 
     def call_timeout_s(self) -> float:
@@ -126,8 +126,8 @@ class Reconnect:
         self._backoff.reset()
         if self._lost_at is not None:
             self._lost_at = None
-            if self._tell is not None:
-                self._tell(0.0)
+            if self._on_no_answer is not None:
+                self._on_no_answer(0.0)
 
     def delay_before_reconnect(self, error: LabError | None) -> float:
         """Return how long to wait before the stream is opened again.
@@ -142,8 +142,8 @@ class Reconnect:
         silent_s = now - self._last_progress
         # Counted from the first failure: before it the stream may only have had nothing to say.
         self._lost_at = now if self._lost_at is None else self._lost_at
-        if self._tell is not None:
-            self._tell(now - self._lost_at)
+        if self._on_no_answer is not None:
+            self._on_no_answer(now - self._lost_at)
         delay_s = self._backoff.next_s()
         if silent_s + delay_s > self._timeouts.reconnect_timeout_s:
             why = str(error) if error else "the server ends the stream before the run has ended"

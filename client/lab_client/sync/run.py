@@ -198,15 +198,15 @@ class Run(RunHandle):
         return self._ended(check)
 
     def show_progress(self, view: ProgressView, timeout_s: float | None = None) -> None:
-        """Give a view what happens from now to the run's end, and tell it while the server does not answer.
+        """Give a view what happens from now to the run's end, and tell it when the server does not answer.
 
         Args:
             view: is updated with every event.
             timeout_s: how long the run may take to end.
         """
         stream = EventStream(self.id, self._info.last_seq, folds.to_events)
-        tell = partial(view.no_answer, self._shell.address)
-        for event in self._shell.read(stream, timeout_s, tell):
+        on_no_answer = partial(view.no_answer, self._shell.address)
+        for event in self._shell.read(stream, timeout_s, on_no_answer):
             view.update(event)
 
     def history(

@@ -132,10 +132,10 @@ class SyncShell:
         self,
         stream: Resumable[T],
         timeout_s: float | None = None,
-        tell: Callable[[float], None] | None = None,
+        on_no_answer: Callable[[float], None] | None = None,
     ) -> Iterator[T]:
         """Yield what the stream has, through any number of reconnects."""
-        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic, tell)
+        reconnect = Reconnect(stream.what, self._timeouts, timeout_s, time.monotonic, on_no_answer)
         self._check_once()
         while True:
             problem: LabError | None = None
@@ -176,7 +176,7 @@ class SyncShell:
                     for _ in self.read(download):
                         pass
                 except InvalidRequest as error:  # the file is shorter than what an old try left
-                    download.begin_anew(error)
+                    download.restart(error)
                 else:
                     download.finish()
         return download.target

@@ -13,7 +13,7 @@ from lab_client.metric_names import important
 from lab_client.runs import RunInfo
 
 _LINE_INTERVAL_S = 5.0
-_TOLD_AFTER_S = 3.0  # a restart of the server or a cut is over before
+_TROUBLE_AFTER_S = 3.0  # a restart of the server or a cut is over before
 
 
 class ProgressView:
@@ -67,7 +67,7 @@ class ProgressView:
     def no_answer(self, address: str, seconds: float) -> None:
         """Take in for how long the server has not answered; 0 when it does again."""
         before, self.trouble = self.trouble, ""
-        if seconds >= _TOLD_AFTER_S:
+        if seconds >= _TROUBLE_AFTER_S:
             self.trouble = f"no answer from {address} for {seconds:.0f} s, reconnecting (the run is not affected)"
         if self.trouble != before:
             self.show()
@@ -129,12 +129,12 @@ class LinesView(ProgressView):
         self._output = output
         self._now = now
         self._next_line = now() + _LINE_INTERVAL_S
-        self._told = ""
+        self._shown_state = ""
         self._line = ""
 
     def show(self) -> None:
         """Write a line when the state changed, or when the last line is some seconds old."""
-        if self.state != self._told or self._now() >= self._next_line:
+        if self.state != self._shown_state or self._now() >= self._next_line:
             self._write()
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class LinesView(ProgressView):
         self._write()
 
     def _write(self) -> None:
-        self._told = self.state
+        self._shown_state = self.state
         self._next_line = self._now() + _LINE_INTERVAL_S
         total = f"/{self.total_steps}" if self.total_steps else ""
         values = "".join(f" {k}={v:.4g}" for k, v in important(self.metrics).items())
