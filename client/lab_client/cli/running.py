@@ -126,10 +126,10 @@ def fork(
     tags: Tags = None,
     more_epochs: Annotated[
         int,
-        typer.Option(min=0, help="Epochs more than the other run's; epochs=N is the total."),
+        typer.Option(min=0, help="Epochs beyond the parent's; epochs=N is a total."),
     ] = 0,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say where it would start and end; run nothing.")
+        bool, typer.Option("--plan", help="Show where it would start and end, without running it.")
     ] = False,
     watch: Watch = False,
     as_json: AsJson = False,
