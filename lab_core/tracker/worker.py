@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from lab_core._threads import show_thread_name
 from lab_core.tracker.pace import Pace
 
 
@@ -72,6 +73,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        show_thread_name()
         is_last = False
         while not is_last:
             if not self._has_work() and not self._urgent.is_set():

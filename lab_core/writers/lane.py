@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab_core._threads import show_thread_name
 from lab_core.errors import LabError
 from lab_core.writers.base import Batch, Writer
 
@@ -118,6 +119,7 @@ class Lane:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        show_thread_name()
         while (task := self._next()) is not None:
             error = _error_of(task.call)
             with self._changed:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 
 from lab_core import loop
+from lab_core._threads import show_thread_name
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.trainer.outbox import Outbox
@@ -62,6 +63,7 @@ class Watcher:
         self._thread.join()
 
     def _run(self) -> None:
+        show_thread_name()
         next_progress = 0.0
         while not self._is_done.wait(POLL_S):
             self._guard(self._read_commands)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -218,3 +219,14 @@ assert not found, found
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have names in /proc on Linux only")
+def test_its_threads_have_names_that_the_system_shows() -> None:
+    held = HeldWriter()
+    with Tracker([held]) as current:
+        current.save(1, x=1.0)
+        assert held.entered.wait(60)
+        names = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+        held.let_go.set()
+    assert {"lab-tracker", "lab-held"} <= names
