@@ -280,7 +280,7 @@ class Attempt:
             try:
                 await self._live_runs.commit(run, new_events)
             except StoreError as error:
-                _log.error("cannot record events; trying again", run=self._run_id, error=str(error))
+                self._live_runs.note_outage(error)
                 self._result = AttemptResult()
                 self._spool.offset = self._live_runs.current(self._run_id).spool_offset
             else:

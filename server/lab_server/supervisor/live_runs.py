@@ -24,6 +24,7 @@ _log = structlog.get_logger(RUNS)
 T = TypeVar("T")
 
 _RETRY_S = 1.0
+_OUTAGE_LINE_S = 60.0
 
 
 class LiveRuns:
@@ -33,6 +34,7 @@ class LiveRuns:
         self._store = store
         self._hub = hub
         self._unfinished: dict[str, Run] = {}
+        self._next_outage_line = 0.0
         # a run is read, changed and written by one task at a time
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -82,12 +84,6 @@ class LiveRuns:
         """
         return await run_to_completion(self._commit(run, new_events, idempotency))
 
-    async def commit_whenever_possible(
-        self, run: Run, new_events: Sequence[EncodedEvent] = ()
-    ) -> Run:
-        """Commit, and try again until the store can: what has happened cannot be refused."""
-        return await self.persist(lambda: self.commit(run, new_events))
-
     async def change_state(
         self,
         run: Run,
@@ -103,14 +99,29 @@ class LiveRuns:
             idempotency,
         )
 
+    async def exclusively(self, run_id: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Hold the run's lock while some work is done, to its end.
+
+        A caller that is cancelled while it waits for the lock has changed nothing.
+        """
+        async with self.lock(run_id):
+            return await run_to_completion(work())
+
     async def persist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Call `write` until it raises no StoreError."""
+        """Call `write` until it raises no StoreError. It must not be called with a lock held."""
         while True:
             try:
                 return await write()
             except StoreError as error:
-                _log.error("cannot write to the store; trying again", error=str(error))
+                self.note_outage(error)
                 await asyncio.sleep(_RETRY_S)
+
+    def note_outage(self, error: StoreError) -> None:
+        """Log that the store cannot write: once a minute, whoever tries how often."""
+        now = time.monotonic()
+        if now >= self._next_outage_line:
+            self._next_outage_line = now + _OUTAGE_LINE_S
+            _log.error("cannot write to the store; trying again", error=str(error))
 
     async def _commit(
         self, run: Run, new_events: Sequence[EncodedEvent], idempotency: IdempotencyRecord | None
@@ -131,5 +142,7 @@ async def run_to_completion(work: Awaitable[T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        # nobody else may look at its error
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait((task,))
         raise

@@ -99,34 +99,9 @@ class Runner:
         Raises:
             InvalidState: If it has ended.
         """
-        async with self._live_runs.lock(run_id):
-            run = await self._live_runs.get(run_id)
-            if run.state.is_terminal:
-                raise InvalidState(
-                    f"run {run.id} cannot be stopped: it is already {run.state.value}"
-                )
-            if not run.state.has_process:
-                stopped = replace(run, queue_key=0, end_time_ns=time.time_ns())
-                stopped = await self._live_runs.change_state(
-                    stopped, RunState.STOPPED, f"{reason} while it was queued"
-                )
-                self.queue.remove(run)
-                return stopped
-            attempt = self._attempts[run_id]
-            if not run.is_stop_requested:
-                folder = self._home.run_folder(run.experiment, run_id)
-                try:
-                    await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
-                except OSError as error:
-                    _log.warning(
-                        "cannot send the stop command; killing", run=run_id, error=str(error)
-                    )
-                    grace_s = 0
-                run = await self._live_runs.change_state(
-                    replace(run, is_stop_requested=True), RunState.STOPPING, reason
-                )
-            attempt.stop_within(self._options.grace_s if grace_s is None else grace_s)
-            return run
+        return await self._live_runs.exclusively(
+            run_id, lambda: self._stop(run_id, checkpoint, grace_s, reason)
+        )
 
     async def shut_down(self, *, stop_trainers: bool) -> None:
         """Release all runs; trainers go on, or are interrupted and retried by the next server."""
@@ -140,6 +115,31 @@ class Runner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def _stop(self, run_id: str, checkpoint: bool, grace_s: float | None, reason: str) -> Run:
+        run = await self._live_runs.get(run_id)
+        if run.state.is_terminal:
+            raise InvalidState(f"run {run.id} cannot be stopped: it is already {run.state.value}")
+        if not run.state.has_process:
+            stopped = replace(run, queue_key=0, end_time_ns=time.time_ns())
+            stopped = await self._live_runs.change_state(
+                stopped, RunState.STOPPED, f"{reason} while it was queued"
+            )
+            self.queue.remove(run)
+            return stopped
+        attempt = self._attempts[run_id]
+        if not run.is_stop_requested:
+            folder = self._home.run_folder(run.experiment, run_id)
+            try:
+                await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
+            except OSError as error:
+                _log.warning("cannot send the stop command; killing", run=run_id, error=str(error))
+                grace_s = 0
+            run = await self._live_runs.change_state(
+                replace(run, is_stop_requested=True), RunState.STOPPING, reason
+            )
+        attempt.stop_within(self._options.grace_s if grace_s is None else grace_s)
+        return run
+
     def _spawn(self, work: Coroutine[Any, Any, None], run_id: str) -> None:
         task = asyncio.create_task(work, name=run_id)
         self._tasks.add(task)
@@ -151,11 +151,18 @@ class Runner:
             _log.error("gave up on a run", run=task.get_name(), exc_info=task.exception())
 
     async def _start(self, run_id: str, slot: str) -> None:
+        attempt = await self._live_runs.persist(lambda: self._begin_attempt(run_id, slot))
+        if attempt is None:
+            self._release(run_id)
+        else:
+            await self._follow_attempt(run_id, attempt)
+
+    async def _begin_attempt(self, run_id: str, slot: str) -> Attempt | None:
+        """Commit that a run is STARTING; return its attempt, None if it was stopped just now."""
         async with self._live_runs.lock(run_id):
             run = self._live_runs.find(run_id)
             if run is None or run.state is not RunState.QUEUED:
-                self._release(run_id)  # it was stopped just now
-                return
+                return None
             starting = replace(
                 run,
                 attempt=run.attempt + 1,
@@ -164,15 +171,13 @@ class Runner:
                 process=None,
                 has_resumed=run.attempt > 0,
             )
-            run = await self._live_runs.persist(
-                lambda: self._live_runs.change_state(starting, RunState.STARTING)
-            )
+            run = await self._live_runs.change_state(starting, RunState.STARTING)
             folder = self._home.run_folder(run.experiment, run_id)
             attempt = Attempt(
                 self._live_runs, self._executor, self._options, run, folder, self._spec(run)
             )
             self._attempts[run_id] = attempt
-        await self._follow_attempt(run_id, attempt)
+            return attempt
 
     async def _follow_attempt(self, run_id: str, attempt: Attempt) -> None:
         limit = asyncio.create_task(self._limit_runtime(self._live_runs.current(run_id)))
@@ -181,17 +186,22 @@ class Runner:
         finally:
             limit.cancel()
         try:
-            async with self._live_runs.lock(run_id):
-                del self._attempts[run_id]
-                run = await self._conclude(self._live_runs.current(run_id), result)
-                if run.state is RunState.QUEUED:
-                    self.queue.add(run)
+            run = await self._live_runs.persist(lambda: self._conclude_attempt(run_id, result))
         finally:
             self._release(run_id)
         _log.info("attempt ended", run=run_id, attempt=run.attempt, state=run.state.value)
         if run.state.is_terminal:
             folder = self._home.run_folder(run.experiment, run_id)
             await asyncio.to_thread(folder.clear_spool)  # all of it is in the store
+
+    async def _conclude_attempt(self, run_id: str, result: AttemptResult) -> Run:
+        # between two tries the lock is free: who asks for something gets an answer
+        async with self._live_runs.lock(run_id):
+            run = await self._conclude(self._live_runs.current(run_id), result)
+            del self._attempts[run_id]
+            if run.state is RunState.QUEUED:
+                self.queue.add(run)
+            return run
 
     def _release(self, run_id: str) -> None:
         self.slots.release(run_id)
@@ -247,9 +257,7 @@ class Runner:
         return await self._requeue(replace(run, num_retries=retries), again)
 
     async def _requeue(self, run: Run, reason: str) -> Run:
-        return await self._live_runs.persist(
-            lambda: self._live_runs.change_state(run, RunState.QUEUED, reason)
-        )
+        return await self._live_runs.change_state(run, RunState.QUEUED, reason)
 
     async def _end(
         self, run: Run, state: RunState, reason: str, event: EncodedEvent | None = None
@@ -258,7 +266,7 @@ class Runner:
         # the trainer's own time: there may have been no server when it ended
         end_time_ns = _time_ns(event)
         run = replace(run, state=state, reason=reason, end_time_ns=end_time_ns, queue_key=0)
-        return await self._live_runs.commit_whenever_possible(run, [event])
+        return await self._live_runs.commit(run, [event])
 
     def _spec(self, run: Run) -> LaunchSpec:
         request = run.request

@@ -132,7 +132,7 @@ class Supervisor:
         """
         run = await self._find(run_id)
         idempotency = IdempotencyRecord(key, f"start {run.id} resume={resume}") if key else None
-        return await run_to_completion(self._start(run.id, resume, idempotency))
+        return await self._start(run.id, resume, idempotency)
 
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop; returns when the request is recorded.
@@ -143,8 +143,8 @@ class Supervisor:
         """
         run = await self._find(run_id)
         reason = "stopped on request"
-        return await run_to_completion(
-            self._runner.stop(run.id, checkpoint=checkpoint, grace_s=grace_s, reason=reason)
+        return await self._runner.stop(
+            run.id, checkpoint=checkpoint, grace_s=grace_s, reason=reason
         )
 
     async def update(
@@ -179,7 +179,7 @@ class Supervisor:
             NotFound: If there is no such run.
         """
         run = await self._find(run_id)
-        await run_to_completion(self._delete(run.id))
+        await self._live_runs.exclusively(run.id, lambda: self._delete(run.id))
 
     # ---- steps
 
@@ -275,36 +275,39 @@ class Supervisor:
         if known is not None:
             return known
         await self._record_created(await self._live_runs.get(run_id))
-        async with self._live_runs.lock(run_id):
-            run = await self._live_runs.get(run_id)
-            _check_startable(run, resume)
-            self._runner.slots.check(run.request.options.device)
-            self._runner.queue.check_room()
-            self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
-            queued = replace(
-                run,
-                queue_key=self._last_queue_key,
-                num_retries=0,
-                is_stop_requested=False,
-                end_time_ns=0,
-            )
-            reason = "resumed on request" if resume else ""
-            run = await self._live_runs.change_state(
-                queued, RunState.QUEUED, reason, idempotency=idempotency
-            )
-            self._runner.enqueue(run)
-            return run
+        return await self._live_runs.exclusively(
+            run_id, lambda: self._queue(run_id, resume, idempotency)
+        )
+
+    async def _queue(self, run_id: str, resume: bool, idempotency: IdempotencyRecord | None) -> Run:
+        run = await self._live_runs.get(run_id)
+        _check_startable(run, resume)
+        self._runner.slots.check(run.request.options.device)
+        self._runner.queue.check_room()
+        self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
+        queued = replace(
+            run,
+            queue_key=self._last_queue_key,
+            num_retries=0,
+            is_stop_requested=False,
+            end_time_ns=0,
+        )
+        reason = "resumed on request" if resume else ""
+        run = await self._live_runs.change_state(
+            queued, RunState.QUEUED, reason, idempotency=idempotency
+        )
+        self._runner.enqueue(run)
+        return run
 
     async def _delete(self, run_id: str) -> None:
-        async with self._live_runs.lock(run_id):
-            run = await self._live_runs.get(run_id)
-            if not run.state.is_terminal and run.state is not RunState.CREATED:
-                raise InvalidState(
-                    f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
-                )
-            trash = await asyncio.to_thread(self._home.move_to_trash, self._folder(run))
-            await self._store.delete(run_id)
-            self._hub.forget(run_id)
+        run = await self._live_runs.get(run_id)
+        if not run.state.is_terminal and run.state is not RunState.CREATED:
+            raise InvalidState(
+                f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
+            )
+        trash = await asyncio.to_thread(self._home.move_to_trash, self._folder(run))
+        await self._store.delete(run_id)
+        self._hub.forget(run_id)
         await asyncio.to_thread(remove, trash)
 
 

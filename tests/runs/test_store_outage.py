@@ -1,0 +1,162 @@
+"""While the store takes nothing: who asks gets an answer at once, and nothing given up on is done later."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from lab_server.errors import InvalidState, StoreError
+from lab_server.model.run import Run, RunOptions, RunState
+from lab_server.supervisor import attempt, live_runs
+from tests.runs.rig import Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+class Outage:
+    """Makes the store of a rig refuse every write, as on a full disk, until it is over."""
+
+    def __init__(self, rig: Rig, patch: pytest.MonkeyPatch) -> None:
+        self.num_refused = 0
+        self.is_over = False
+        for name in ("commit", "create", "delete"):
+            patch.setattr(rig.store, name, self._refusing(getattr(rig.store, name)))
+
+    def _refusing(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def refuse(*arguments: Any) -> Any:
+            if self.is_over:
+                return await write(*arguments)
+            self.num_refused += 1
+            raise StoreError("the disk is full")
+
+        return refuse
+
+    async def refuses(self, num: int) -> None:
+        """Return when so many more writes were refused."""
+        wanted = self.num_refused + num
+        async with asyncio.timeout(30):
+            while self.num_refused < wanted:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def ending(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Run, Outage]]:
+    """Give a run whose trainer has ended while the store does not take its last event."""
+    monkeypatch.setattr(attempt, "_STORE_RETRY_S", 0.01)
+    monkeypatch.setattr(live_runs, "_RETRY_S", 0.01)
+    run = await rig.start(loop_count=100_000, options=RunOptions(max_retries=0))
+    run = await rig.reaches(run, RunState.RUNNING)
+    outage = Outage(rig, monkeypatch)
+    assert run.process is not None
+    await rig.executor.kill(run.process, grace_s=0)
+    await outage.refuses(20)
+    yield run, outage
+    outage.is_over = True
+    assert (await rig.ended(run)).state.is_terminal
+
+
+@pytest.mark.parametrize("request_name", ["start", "update", "stop", "delete"])
+async def test_each_request_is_answered_at_once(
+    rig: Rig, ending: tuple[Run, Outage], request_name: str
+) -> None:
+    run, _ = ending
+    supervisor = rig.supervisor
+    requests: dict[str, Callable[[], Awaitable[Any]]] = {
+        "start": lambda: supervisor.start(run.id),
+        "update": lambda: supervisor.update(run.id, notes="later"),
+        "stop": lambda: supervisor.stop(run.id, checkpoint=False),
+        "delete": lambda: supervisor.delete(run.id),
+    }
+    with pytest.raises(StoreError if request_name in ("update", "stop") else InvalidState):
+        async with asyncio.timeout(20):
+            await requests[request_name]()
+
+
+async def test_a_request_whose_caller_gave_up_is_not_carried_out_later(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await rig.create()
+    live = rig.supervisor._live_runs
+    supervisor = rig.supervisor
+    async with live.lock(run.id):
+        waiting = [
+            asyncio.create_task(work)
+            for work in (
+                supervisor.start(run.id),
+                supervisor.stop(run.id, checkpoint=False),
+                supervisor.update(run.id, notes="later"),
+                supervisor.delete(run.id),
+            )
+        ]
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+        for task in waiting:
+            task.cancel()
+        async with asyncio.timeout(20):
+            await asyncio.wait(waiting)
+    assert all(task.cancelled() for task in waiting)
+    now = await supervisor.get(run.id)
+    assert (now.state, now.request.notes, now.last_seq) == (RunState.CREATED, "", run.last_seq)
+
+
+async def test_the_run_ends_when_the_store_is_back(rig: Rig, ending: tuple[Run, Outage]) -> None:
+    run, outage = ending
+    with capture_logs() as lines:
+        await outage.refuses(20)
+    assert len([line for line in lines if line["log_level"] == "error"]) <= 1
+    outage.is_over = True
+    await rig.supervisor.stop(run.id, checkpoint=False)
+    assert (await rig.ended(run)).state is RunState.STOPPED
+
+
+async def test_a_caller_that_goes_away_leaves_no_exception_behind(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await rig.create()
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def fail_late(*arguments: Any) -> Any:
+        entered.set()
+        await leave.wait()
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(rig.store, "commit", fail_late)
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    task = asyncio.create_task(rig.supervisor.update(run.id, notes="x"))
+    await entered.wait()
+    task.cancel()
+    leave.set()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    del task
+    gc.collect()
+    assert not problems
+
+
+async def test_a_commit_goes_through_when_its_caller_is_cancelled(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await rig.create()
+    entered, leave = asyncio.Event(), asyncio.Event()
+    real = rig.store.commit
+
+    async def slowly(*arguments: Any) -> Any:
+        entered.set()
+        await leave.wait()
+        return await real(*arguments)
+
+    monkeypatch.setattr(rig.store, "commit", slowly)
+    task = asyncio.create_task(rig.supervisor.start(run.id))
+    await entered.wait()
+    task.cancel()
+    leave.set()
+    await asyncio.wait((task,))
+    assert task.cancelled()
+    assert (await rig.ended(run)).state is RunState.COMPLETED
