@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off $(addprefix -c ,$(CONSTRAINTS))
 
-.PHONY: help demo serve test test-fast bench lint format types cov protos constraints hooks clean
+.PHONY: help demo serve test test-fast bench mutants lint format types cov protos constraints hooks clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is to make.
@@ -47,6 +47,9 @@ lint: types ## Check style, types, protos and the Dockerfile.
 bench: $(VENV)/.dev ## Measure what matters, in one table; needs an idle machine, 15 minutes.
 	$(BIN)/python benchmarks/bench.py --json bench.json
 
+mutants: $(VENV)/.dev ## List the changes of the code that no test notices; ONLY=pace for one module.
+	@nice -n 19 $(BIN)/python tools/mutants.py $(ONLY)
+
 types: $(VENV)/.dev ## Check types with mypy --strict.
 	$(BIN)/mypy
 
@@ -70,4 +73,4 @@ hooks: $(VENV)/.dev ## Check style before each commit, types before each push.
 	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 clean: ## Remove what make made.
-	rm -rf .venv .venv-* dist build htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .mutants dist build htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

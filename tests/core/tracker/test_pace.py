@@ -44,3 +44,10 @@ def test_after_a_pause_it_begins_anew() -> None:
 
 def test_the_longest_interval_may_be_shorter_than_the_first() -> None:
     assert waits(Pace(0.005), 4, step_s=0.0) == [0, 0.005, 0.005, 0.005]
+
+
+def test_a_pause_is_longer_than_a_second() -> None:
+    pace = Pace(5.0)
+    for now, wait_s in [(0.0, 0.02), (1.0, 0.04), (2.5, 0.02)]:
+        pace.written(now)
+        assert round(pace.wait_s(now), 3) == wait_s
