@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 from collections.abc import AsyncIterator, Mapping
 
@@ -199,6 +200,37 @@ async def test_a_connection_that_says_nothing_is_closed(surface: Surface) -> Non
             assert await reader.read() == b""
         writer.close()
         await http.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /metrics HTTP/9.9\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+    ],
+)
+async def test_malformed_http_costs_a_line_and_no_traceback(
+    surface: Surface, lines: io.StringIO, data: bytes
+) -> None:
+    http = Http(surface.exporter, lambda: surface.health.is_serving, handshake_s=60)
+    with listen(Address.parse("127.0.0.1:0")) as listening:
+        await http.start(listening)
+        before = lines.tell()
+        for first in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(first + data)
+            async with asyncio.timeout(60):
+                answer = await reader.read()
+            writer.close()
+            assert b"400 Bad Request" in answer
+        await http.close()
+    written = lines.getvalue()[before:]
+    assert "Traceback" not in written
+    assert len(written.splitlines()) <= 2
+    assert '"level": "error"' not in written
 
 
 class _Column:

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -256,3 +257,14 @@ def _serve_once(*flags: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+def test_the_home_and_its_database_are_private(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    (home / "lab.db").touch(mode=0o644)
+    with serving(home):
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.glob("lab.db*")}
+    assert "lab.db-wal" in modes
+    assert set(modes.values()) == {0o600}

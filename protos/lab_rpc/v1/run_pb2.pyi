@@ -33,13 +33,13 @@ class RunOptions(google.protobuf.message.Message):
     MAX_RETRIES_FIELD_NUMBER: builtins.int
     WRITERS_FIELD_NUMBER: builtins.int
     priority: builtins.int
-    """Higher runs first; equal priorities run in the order in which they were started."""
+    """From -1000000 to 1000000. Higher runs first; equal priorities run in the order in which they were started."""
     device: builtins.str
     """The device it wants, "cpu" or "cuda:0"; empty takes any slot."""
     max_runtime_s: builtins.float
-    """Stopped after so many seconds of training; 0 means no limit."""
+    """Stopped after so many seconds of training, at most ten years; 0 means no limit."""
     max_retries: builtins.int
-    """How often the run is tried again after its trainer died; unset means the server's default."""
+    """How often the run is retried after its trainer died, 0 to 1000; unset means the server's default."""
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Which writers record it, of "sqlite" and "tensorboard"; empty means both."""

@@ -312,7 +312,7 @@ class StartRunRequest(google.protobuf.message.Message):
     RESUME_FIELD_NUMBER: builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run."""
+    """The run, by its id or a prefix that no other run has."""
     resume: builtins.bool
     """Start a stopped or failed run again, as a new attempt from its last checkpoint."""
     idempotency_key: builtins.str
@@ -357,7 +357,7 @@ class GetRunRequest(google.protobuf.message.Message):
 
     RUN_ID_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run; a prefix that only one run has will do."""
+    """The run, by its id or a prefix that no other run has."""
     def __init__(
         self,
         *,
@@ -472,7 +472,7 @@ class UpdateRunRequest(google.protobuf.message.Message):
     NOTES_FIELD_NUMBER: builtins.int
     UPDATE_MASK_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run."""
+    """The run, by its id or a prefix that no other run has."""
     name: builtins.str
     """The new name."""
     notes: builtins.str
@@ -528,7 +528,7 @@ class DeleteRunRequest(google.protobuf.message.Message):
 
     RUN_ID_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run; it must have ended, or never have started."""
+    """The run, by its whole id; it must have ended, or never have started."""
     def __init__(
         self,
         *,
@@ -560,7 +560,7 @@ class StopRunRequest(google.protobuf.message.Message):
     CHECKPOINT_FIELD_NUMBER: builtins.int
     GRACE_S_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run."""
+    """The run, by its id or a prefix that no other run has."""
     checkpoint: builtins.bool
     """Write a checkpoint at the step boundary at which it stops."""
     grace_s: builtins.float
@@ -608,7 +608,7 @@ class WatchRunRequest(google.protobuf.message.Message):
     RUN_ID_FIELD_NUMBER: builtins.int
     AFTER_SEQ_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run."""
+    """The run, by its id or a prefix that no other run has."""
     after_seq: builtins.int
     """Events with a larger seq are sent; 0 sends all."""
     def __init__(
@@ -750,7 +750,7 @@ class QueryMetricsRequest(google.protobuf.message.Message):
     MIN_STEP_FIELD_NUMBER: builtins.int
     MAX_STEP_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run."""
+    """The run, by its id or a prefix that no other run has."""
     max_points: builtins.int
     """The largest number of points a metric; 0 means all. Downsampled by MinMaxLTTB."""
     min_step: builtins.int
@@ -855,7 +855,7 @@ class ListArtifactsRequest(google.protobuf.message.Message):
 
     RUN_ID_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run."""
+    """The run, by its id or a prefix that no other run has."""
     def __init__(
         self,
         *,
@@ -895,7 +895,7 @@ class DownloadArtifactRequest(google.protobuf.message.Message):
     PATH_FIELD_NUMBER: builtins.int
     OFFSET_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The run."""
+    """The run, by its id or a prefix that no other run has."""
     path: builtins.str
     """The path, one that ListArtifacts gave."""
     offset: builtins.int

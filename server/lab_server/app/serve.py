@@ -55,12 +55,21 @@ def _check(loaded: Loaded, slots: Sequence[Slot]) -> None:
 
 
 def _make_home(home: Path) -> None:
+    """Make the home and its database, or take the ones there are; nobody else may read them."""
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise SettingsError(f"cannot make the folder home={home}: {error.strerror}") from None
     if not os.access(home, os.W_OK | os.X_OK):
         raise SettingsError(f"cannot write to the folder home={home}")
+    try:
+        home.chmod(0o700)
+        # SQLite gives the files beside it the same mode
+        os.close(os.open(home / "lab.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for path in home.glob("lab.db*"):
+            path.chmod(0o600)
+    except OSError as error:
+        raise SettingsError(f"cannot make home={home} private: {error.strerror}") from None
 
 
 async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:

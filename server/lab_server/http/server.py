@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from lab_core.errors import LabError
 from lab_server.errors import Unauthenticated
@@ -42,6 +44,7 @@ class Http:
         self._handshake_s = handshake_s
         self._certificates = certificates
         self._tokens = tokens
+        logging.getLogger("aiohttp.server").addFilter(_shorten)
         app = web.Application(middlewares=[self._note_request], client_max_size=4096)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -115,3 +118,14 @@ class Http:
         if self._is_ready():
             return web.Response(text="ok\n")
         return web.Response(status=503, text="the server is starting or stopping\n")
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Log a malformed request as one line: anybody can send one, and it is no error of the server."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        reason = " ".join(error.message.split())[:200]
+        record.msg, record.args = f"malformed HTTP request: {reason!r}", ()
+        record.exc_info = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
