@@ -176,10 +176,13 @@ class Experiment:
         Raises:
             LabError: If one of them has no state dict.
         """
+        added: dict[str, Stateful] = {}
         for name, model in models.items():
-            if not isinstance(model, Stateful):
+            if not isinstance(model, Stateful) or isinstance(model, type):
                 raise LabError(f"{name!r} has no state_dict: {type(model).__name__}")
-        self._models.update(models)
+            added[name] = model
+        self._models.update(added)
+        self._built.note_again(added)
 
     def on_checkpoint(self, callback: Callable[[int, Path], object]) -> None:
         """Call `callback` with the step and the folder of each checkpoint, once it is durable."""

@@ -72,6 +72,12 @@ class Built:
             if name not in self.options:
                 self.options[name] = options_of(value)
 
+    def note_again(self, stateful: Mapping[str, Stateful]) -> None:
+        """Take these as they are now: whatever had their names before is another object."""
+        for name in stateful:
+            self.options.pop(name, None)
+        self.note(stateful)
+
     def note_all(self, stateful: Mapping[str, Stateful]) -> None:
         """Take all as it is now: nothing was trained yet, so all that was done to it is building."""
         self.options.clear()

@@ -287,3 +287,46 @@ def test_the_docs_example_is_exact_from_each_of_its_checkpoints(tmp_path: Path) 
         again._resume(first.checkpoints_folder, step)
         again._is_continued = True
         assert trainings.train(again, conf) == whole, step
+
+
+def test_numbers_drawn_between_an_item_and_the_loop_are_the_same_after_a_resume(
+    tmp_path: Path,
+) -> None:
+    drawn: list[float] = []
+
+    def train(source: Path | None) -> None:
+        experiment = Experiment("drawing", writers=(), folder=tmp_path / "run", console=False)
+        if source is not None:
+            experiment.load_from(source, 2)
+        conf: Drawing = experiment.calculate_configs(Drawing(), {}, ["set_seed"])
+        with experiment.start():
+            drawn.append(float(torch.rand(())))
+            assert len(conf.split) == 20
+            drawn.append(float(torch.rand(())))
+            conf.run()
+
+    train(None)
+    trainings.scramble()
+    train(tmp_path / "run" / "checkpoints")
+    assert drawn[2:] == drawn[:2]
+
+
+def test_what_is_built_by_hand_on_the_way_does_not_undo_what_was_restored(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1)
+    rates: list[float] = []
+
+    def body(experiment: Experiment) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        experiment.add_pytorch_models({"optimizer": optimizer})
+        if rates:  # resumed
+            torch.optim.lr_scheduler.ConstantLR(optimizer, 0.5)
+        for value in loop.loop(4):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.param_groups[0]["lr"] *= 2
+            if value == 1:
+                loop.request_stop()
+
+    run(tmp_path, body)
+    assert rates == [0.1, 0.2]
+    run(tmp_path, body, is_resume=True)
+    assert rates[2:] == [0.4, 0.8]
