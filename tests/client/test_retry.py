@@ -92,3 +92,62 @@ def test_the_time_without_an_answer_counts_from_the_first_failure_and_not_from_i
     clock.now_s = 100
     reconnect.delay_before_reconnect(errors.Unavailable("cut"))
     assert told == [0, 7, 0, 0]
+
+
+@pytest.mark.parametrize(("end", "jitter"), [("low", 0.75), ("high", 1.25)])
+def test_the_delays_double_within_their_jitter(
+    end: str, jitter: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: low if end == "low" else high)
+    attempts = Attempts(True, 1000, 1000, Clock())
+    delays = [attempts.delay_before_retry(errors.Unavailable("x")) / jitter for _ in range(8)]
+    assert delays == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0])
+
+
+def test_a_try_or_a_stream_may_begin_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
+    cut = errors.Unavailable("cut")
+    attempts = Attempts(True, 30, 0.05, Clock())
+    assert attempts.delay_before_retry(cut) == 0.05
+    with pytest.raises(errors.Unavailable):
+        attempts.delay_before_retry(cut)
+    reconnect = Reconnect("x", Timeouts(reconnect_timeout_s=0.05), None, Clock())
+    assert reconnect.delay_before_reconnect(cut) == 0.05
+    with pytest.raises(errors.Unavailable):
+        reconnect.delay_before_reconnect(cut)
+
+
+def test_a_try_after_the_end_has_a_millisecond() -> None:
+    clock = Clock()
+    attempts = Attempts(True, 30, 5, clock)
+    clock.now_s = 31
+    assert attempts.timeout_s() == 0.001
+
+
+def test_a_stream_that_has_some_time_left_uses_it_and_one_past_its_end_has_none() -> None:
+    clock = Clock()
+    reconnect = Reconnect("waiting", Timeouts(), 10, clock)
+    clock.now_s = 9.5
+    assert reconnect.call_timeout_s() == 0.5
+    clock.now_s = 10.5
+    assert reconnect.delay_before_reconnect(None) == 0
+    with pytest.raises(errors.DeadlineExceeded):
+        reconnect.call_timeout_s()
+
+
+def test_a_stream_that_the_server_ends_early_says_so_when_given_up() -> None:
+    clock = Clock()
+    reconnect = Reconnect("x", Timeouts(reconnect_timeout_s=60), None, clock)
+    clock.now_s = 60
+    with pytest.raises(errors.Unavailable, match="ends the stream before the run has ended"):
+        reconnect.delay_before_reconnect(None)
+
+
+def test_a_client_waits_as_long_as_is_documented_unless_told_otherwise() -> None:
+    assert Timeouts() == Timeouts(
+        timeout_s=30,
+        retry_timeout_s=5,
+        reconnect_timeout_s=120,
+        idle_timeout_s=60,
+        stream_s=3600,
+    )

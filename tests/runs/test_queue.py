@@ -60,6 +60,9 @@ def test_a_full_queue_says_its_limit() -> None:
     queue.add(waiting("a", 1))
     with pytest.raises(QueueFull, match="1 runs are waiting"):
         queue.check_room()
+    queue.add(waiting("b", 2))  # accepted before a restart, say
+    with pytest.raises(QueueFull):
+        queue.check_room()
 
 
 def taken(rig: Rig) -> list[str]:

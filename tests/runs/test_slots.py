@@ -60,6 +60,22 @@ def test_a_slot_is_one_runs_until_it_is_released() -> None:
     assert table.find_free("cpu") == taken
 
 
+def test_runs_have_slots_by_name_and_free_none_but_their_own() -> None:
+    table = SlotTable(parse_slots("cpu:3"))
+    for slot, run in ((1, "b"), (0, "a"), (2, "c")):
+        taken = table.take(f"cpu:{slot}", f"run-{run}")
+        assert taken is not None
+        assert taken.name == f"cpu:{slot}"
+    assert [run_id for _, run_id in table] == ["run-a", "run-b", "run-c"]
+    assert [table.take("cpu:1", f"run-{run}") is None for run in "abc"] == [True, False, True]
+    table.release(f"run-{'b'}")
+    assert [run_id for _, run_id in table] == ["run-a", "", "run-c"]
+
+
+def test_the_threads_of_a_trainer_are_those_of_its_share_of_all_slots() -> None:
+    assert SlotTable(parse_slots("cpu:2")).num_threads == num_threads_each(2)
+
+
 def test_a_slot_that_is_no_more_cannot_be_taken() -> None:
     assert SlotTable(parse_slots("cpu:1")).take("cuda:7", "a") is None
 

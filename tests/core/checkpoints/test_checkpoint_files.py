@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,43 @@ def test_the_best_is_kept_beside_the_newest(tmp_path: Path, mode: str, best: int
     keep_best = KeepBest("accuracy", "max" if mode == "max" else "min")
     Retention(keep_last=1, keep_best=keep_best).apply(tmp_path)
     assert steps(tmp_path) == [best, 6]
+
+
+def test_the_best_is_kept_though_an_earlier_one_has_a_value_and_of_equals_the_earlier(
+    tmp_path: Path,
+) -> None:
+    for step, accuracy in {1: 0.5, 2: 0.9, 3: 0.9, 4: 0.1}.items():
+        save(tmp_path, step, accuracy=accuracy)
+    Retention(keep_last=1, keep_best=KeepBest("accuracy")).apply(tmp_path)
+    assert steps(tmp_path) == [2, 4]
+
+
+def test_the_best_of_a_scalar_that_none_has_is_none(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path, step)
+    Retention(keep_last=1, keep_best=KeepBest("accuracy")).apply(tmp_path)
+    assert steps(tmp_path) == [2]
+
+
+def test_three_are_kept_unless_told_otherwise_and_all_for_none(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        save(tmp_path, step)
+    assert Retention(keep_last=None).apply(tmp_path) == ()
+    assert steps(tmp_path) == [1, 2, 3, 4, 5]
+    Retention().apply(tmp_path)
+    assert steps(tmp_path) == [3, 4, 5]
+
+
+def test_a_checkpoint_that_somebody_else_deletes_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        save(tmp_path, step)
+    seen = _files.list_checkpoints(tmp_path)
+    shutil.rmtree(seen[0].path)
+    monkeypatch.setattr("lab_core.checkpoints._retention.list_checkpoints", lambda folder: seen)
+    assert [checkpoint.step for checkpoint in Retention(keep_last=1).apply(tmp_path)] == [1]
+    assert steps(tmp_path) == [2]
 
 
 def test_keeping_none_of_them_is_refused() -> None:
