@@ -1,4 +1,4 @@
-"""What an annotation says: the plain type, its constraints, the class behind it."""
+"""Parse an annotation: its plain type, its constraints, and its class."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lab_core.configs.schema.constraints import read_metadata
 from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
 
 MISSING: Any = object()
-"""No annotation, or one that cannot be evaluated."""
+"""There is no annotation, or it cannot be evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeInfo:
-    """An annotation, understood.
+    """A parsed annotation.
 
     Attributes:
         text: the plain type; `object` when a message cannot set it.
         constraints: bounds and choices as plain data.
-        convert: makes the annotated type of a plain value: a list into a tuple, a name into an enum.
-        cls: the class behind an `object`, to check and to build.
+        convert: turns a plain value into the annotated type: a list into a tuple, a name into an enum.
+        cls: the class of an `object`, for checking and building values.
     """
 
     text: str
@@ -64,12 +64,12 @@ def evaluate(
         )
         return hints["item"]
     except Exception:
-        # names only known to type checkers, forward references, syntax: all the user's business
+        # e.g. names imported under TYPE_CHECKING, forward references, syntax errors: not an error here
         return MISSING
 
 
 def understand(annotation: Any) -> TypeInfo:
-    """Return what an evaluated annotation says."""
+    """Return the type information of an evaluated annotation."""
     try:
         if annotation in _ATOMS:
             return _ATOMS[annotation]
@@ -161,7 +161,7 @@ def _class(cls: Any) -> TypeInfo:
     if issubclass(cls, enum.Enum):
         names: list[PlainValue] = list(cls.__members__)
         return TypeInfo("str", {"choices": names}, cls.__getitem__, cls)
-    # who uses it has imported it
+    # if the annotation uses pathlib, it is imported already
     pathlib = sys.modules.get("pathlib")
     if pathlib is not None and issubclass(cls, pathlib.PurePath):
         return TypeInfo("str", convert=cls, cls=cls)

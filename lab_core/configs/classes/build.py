@@ -1,4 +1,4 @@
-"""Items that build themselves: a class whose constructor takes nothing, or the configs."""
+"""Items built from their class: its constructor takes no arguments, or the configs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAMES = frozenset({"c", "cfg", "conf", "config", "configs"})
 
 
 class Build(Enum):
-    """What the constructor is given."""
+    """The arguments that the constructor is called with."""
 
     WITH_NOTHING = "nothing"
     WITH_CONFIGS = "configs"
 
 
 def how_to_build(cls: type | None) -> Build | None:
-    """Return how an item of this class builds itself, or None if it cannot."""
+    """Return how to construct an item of this class, or None if it needs other arguments."""
     if (
         cls is None
         or cls.__module__ == "builtins"
@@ -33,14 +33,14 @@ def how_to_build(cls: type | None) -> Build | None:
     try:
         signature = inspect.signature(cls)
         scope = getattr(vars(cls).get("__init__"), "__globals__", {})
-    except (TypeError, ValueError):  # a class of C that does not say
+    except (TypeError, ValueError):  # some classes written in C have no signature
         return None
     parameters = [
         p.replace(annotation=_evaluated(p.annotation, scope)) for p in signature.parameters.values()
     ]
     own = vars(cls).get("__init__") or vars(cls).get("__new__")
     if own is not None and any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return None  # it says nothing about what it needs: torch.nn.Module
+        return None  # *args hides which arguments are required, e.g. torch.nn.Module
     needed = [
         p
         for p in parameters
@@ -61,7 +61,7 @@ def how_to_build(cls: type | None) -> Build | None:
 
 
 def _evaluated(annotation: Any, scope: dict[str, Any]) -> Any:
-    """Return the annotation; one that only type checkers can evaluate stays a string."""
+    """Return the annotation; if it cannot be evaluated, it stays a string."""
     if not isinstance(annotation, str):
         return annotation
     found = evaluate(annotation, scope, {})
@@ -77,11 +77,11 @@ def _takes_configs(parameter: inspect.Parameter) -> bool:
 
 def _is_configs(annotation: object) -> bool:
     if isinstance(annotation, str):
-        # not evaluated: it may name a class that is only known to type checkers
+        # not evaluated: it may name a class imported only under TYPE_CHECKING
         return annotation.strip("'\"").rpartition(".")[2].endswith("Configs")
     return isinstance(annotation, type) and issubclass(annotation, ConfigsMarker)
 
 
 def build(cls: Any, how: Build, configs: object) -> Any:
-    """Build it."""
+    """Construct the item."""
     return cls(configs) if how is Build.WITH_CONFIGS else cls()

@@ -1,4 +1,4 @@
-"""What one class, without its bases, says about its items; merging is `_spec`'s."""
+"""The items that one class declares, without those of its bases; `merge` combines them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Option:
     """A function that computes one item, or several at once.
 
     Attributes:
-        name: how a config selects it.
+        name: selects the option in a config message.
         function: takes the configs it was registered on, or nothing.
-        targets: keys of what it computes, as seen from the class it was registered on.
+        targets: keys of the items it computes, relative to the class it was registered on.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Option:
 
 @dataclass(slots=True, eq=False)
 class Declarations:
-    """One class's own items and registrations, in the order in which they were written."""
+    """One class's own items and registrations, in source order."""
 
     global_scope: Mapping[str, Any] = field(default_factory=dict)
     local_scope: dict[str, Any] = field(default_factory=dict)
@@ -44,13 +44,13 @@ class Declarations:
 
 
 class _Version:
-    """Counts registrations, so that a merged spec knows when it is stale."""
+    """Counts registrations, to detect outdated merged specs."""
 
     current = 0
 
 
 def registered() -> None:
-    """Make every merged spec stale."""
+    """Invalidate every merged spec."""
     _Version.current += 1
 
 
@@ -60,7 +60,7 @@ def version() -> int:
 
 
 def read_class(cls: type, global_scope: Mapping[str, Any] | None = None) -> Declarations:
-    """Read the items out of a class's body; annotations are evaluated in the scope given, later."""
+    """Collect the items of a class's body; annotations are evaluated later, in the given scope."""
     body = vars(cls)
     found = Declarations()
     if global_scope is None:

@@ -27,7 +27,7 @@ from lab_core.errors import ConfigError, Violation
 
 
 def describe(merge: Merge) -> Schema:
-    """Return the schema of a merged class, without docs: they take reading its source."""
+    """Return the schema of a merged class, without docs: reading them needs the source code."""
     targets, default_order = _run_targets(merge.cls, merge.sources)
     aggregates: dict[str, list[str]] = {}
     for key, option in merge.aggregates:
@@ -55,7 +55,7 @@ def _schema_item(merge: Merge, key: str, source: ItemRecipe, aggregates: list[st
     names = [*source.options, *aggregates]
     default = _plain_default(source, names)
     if default is None and _is_too_large(source):
-        sentence = f"{key} is beyond 64 bits, but the class sets it to {shown(source.raw)}"
+        sentence = f"{key} must fit in 64 bits, but the class sets it to {shown(source.raw)}"
         raise ConfigError([Violation(key, sentence)])
     if isinstance(default, str) and default in names:
         names.remove(default)
@@ -63,7 +63,7 @@ def _schema_item(merge: Merge, key: str, source: ItemRecipe, aggregates: list[st
     is_given = source.raw is not MISSING or source.nested is not None
     type_text = source.info.text
     if source.raw is None:
-        type_text = _with_none(type_text)  # `x: int = None` means it
+        type_text = _with_none(type_text)  # `x: int = None` allows None
     mark = merge.hyperparams.get(key)
     return SchemaItem(
         key=key,
@@ -92,7 +92,7 @@ def _groups(merge: Merge) -> tuple[Group, ...]:
 
 
 def _plain_default(source: ItemRecipe, names: list[str]) -> PlainValue:
-    """Return the class's value as a message would carry it; None also for what no message can."""
+    """Return the class's value as plain data; None also if it has no plain form."""
     raw = source.raw
     if isinstance(raw, str) and raw in names:
         return raw
@@ -105,7 +105,7 @@ def _plain_default(source: ItemRecipe, names: list[str]) -> PlainValue:
     try:
         return fit(parse_type(source.info.text), raw)
     except Misfit:
-        return to_plain(raw)  # said so when the config is planned
+        return to_plain(raw)  # reported when a config message is planned
 
 
 def _is_too_large(source: ItemRecipe) -> bool:

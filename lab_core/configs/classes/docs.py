@@ -11,7 +11,7 @@ from lab_core.configs.classes.spec import spec_of
 
 
 def item_docs(cls: type) -> dict[str, str]:
-    """Return the docs of the items declared in one class's body; none where there is no source."""
+    """Return the docs of the items declared in one class's body; empty if there is no source code."""
     try:
         source = textwrap.dedent("".join(inspect.getsourcelines(cls)[0]))
         tree = ast.parse(source)
@@ -70,14 +70,14 @@ def _comment_above(lines: list[str], node: ast.stmt) -> str:
 
 
 def _is_directive(comment: str) -> bool:
-    """Say whether a comment speaks to a tool."""
+    """Return whether a comment is for a tool such as a linter."""
     return comment.lstrip("# ").startswith(
         ("noqa", "type:", "pyright:", "mypy:", "fmt:", "pragma:")
     )
 
 
 def all_docs(cls: type[ConfigsMarker]) -> dict[str, str]:
-    """Return the docs of all items: the nearest class's that has one, else the option's function's."""
+    """Return the docs of all items: from the nearest class that has one, else of the option's function."""
     sources = spec_of(cls).sources
     docs: dict[str, str] = {}
     for base in cls.__mro__:

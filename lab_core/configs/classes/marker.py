@@ -1,4 +1,4 @@
-"""What tells config classes from other classes, for those who read classes and make no instances."""
+"""The base class that marks config classes, for modules that inspect classes without instances."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 
 class ConfigsMarker:
-    """The base of `BaseConfigs`, and of nothing else: whoever is one of these is a config class."""
+    """The base of `BaseConfigs` alone: every subclass is a config class."""
 
     __slots__ = ()
 
     def _lab_given(self) -> dict[str, Any]:
-        """Return what this instance was assigned or overridden with, by key."""
+        """Return the values assigned to this instance or overridden, by key."""
         raise NotImplementedError
 
 
 def declares_items(base: type) -> bool:
-    """Say whether a class of a config class's MRO may declare items: its own code, not the ground."""
+    """Return whether a class in a config class's MRO may declare items: user code, not a base of ours."""
     return not (
         base in (object, ConfigsMarker)
         or ConfigsMarker in base.__bases__

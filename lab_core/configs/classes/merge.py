@@ -19,7 +19,7 @@ _MAX_DEPTH = 8
 
 @dataclass(slots=True, eq=False)
 class Merge:
-    """Merges one class; nested ones are merged first and taken over under their prefix."""
+    """Merges one class; nested ones are merged first and added under their prefix."""
 
     cls: type[ConfigsMarker]
     depth: int = 0
@@ -44,7 +44,7 @@ class Merge:
                 source.build = how_to_build(source.info.cls) if "." not in key else source.build
 
     def _names(self, layers: list[Declarations]) -> list[str]:
-        # what a reader of the schema looks for is in the nearest class
+        # the items of the nearest class come first: readers of the schema look for those
         names = dict.fromkeys(name for own in layers for name in own.names() if "." not in name)
         self.hidden = {name for name in names if _is_shadowed(name, layers)}
         return [name for name in names if name not in self.hidden]
@@ -65,15 +65,15 @@ class Merge:
         nested = self.substitutes.get(name) or _nested_class(info, raw)
         self.sources[name] = ItemRecipe(info, "", raw, nested=nested)
         if nested is not None:
-            self._take_over(name, nested, raw)
+            self._add_nested(name, nested, raw)
 
     def _infer_from_functions(self, layers: list[Declarations]) -> None:
-        """Take the type of what only functions describe from the first one's return annotation."""
+        """Give items without an annotation the return type of their first function."""
         annotated = {name for own in layers for name in own.annotations}
         for key, source in self.sources.items():
             if (
                 source.options and source.info.text == "None"
-            ):  # `set_seed: None`: computed, for what it does
+            ):  # `set_seed: None`: computed for its side effect
                 source.info = TypeInfo("object")
             if not source.options or key in annotated or "." in key:
                 continue
@@ -86,11 +86,11 @@ class Merge:
             returns = getattr(function, "__annotations__", {}).get("return", MISSING)
             scope = getattr(function, "__globals__", {})
             found = MISSING if returns is MISSING else evaluate(returns, scope, {})
-            # a function that returns None is there for what it does: set_seed
+            # a function that returns None is there for its side effect: set_seed
             is_one = found not in (MISSING, None, type(None)) and len(bound.option.targets) == 1
             source.info = understand(found) if is_one else TypeInfo("object")
 
-    def _take_over(self, name: str, nested: type[ConfigsMarker], raw: Any) -> None:
+    def _add_nested(self, name: str, nested: type[ConfigsMarker], raw: Any) -> None:
         prefix = name + "."
         deeper = {
             k.removeprefix(prefix): c for k, c in self.substitutes.items() if k.startswith(prefix)
@@ -124,7 +124,7 @@ class Merge:
                 problems.append(_unknown_target(self.cls, key))
             return key in self.sources
 
-        for own in reversed(layers):  # the nearest class comes last, and to the front
+        for own in reversed(layers):  # the nearest class last, so that its options come first
             for key, options in own.options.items():
                 if is_known(key):
                     _put_first(self.sources[key], options)
@@ -139,14 +139,14 @@ class Merge:
 
 
 def _put_first(source: ItemRecipe, options: Mapping[str, Option]) -> None:
-    """Add a nearer class's options to a source's, before those that it has and in the place of namesakes."""
+    """Add a nearer class's options before the existing ones; they replace those of the same name."""
     bound = {name: BoundOption.bind(option) for name, option in options.items()}
     rest = {name: option for name, option in source.options.items() if name not in bound}
     source.options = {**bound, **rest}
 
 
 def _evaluated(own: Declarations, annotation: object) -> Any:
-    """Return the annotation evaluated; each text once, as many items share one."""
+    """Return the evaluated annotation; cached by its text, as many items share one."""
     if not isinstance(annotation, str):
         return evaluate(annotation, own.global_scope, own.local_scope)
     found = own.evaluated.get(annotation, MISSING)
@@ -157,7 +157,7 @@ def _evaluated(own: Declarations, annotation: object) -> Any:
 
 
 def _layers(cls: type) -> Iterator[Declarations]:
-    """Yield what each class of the MRO declares, the nearest first."""
+    """Yield the declarations of each class in the MRO, the nearest first."""
     for base in cls.__mro__:
         if not declares_items(base):
             continue
@@ -166,7 +166,7 @@ def _layers(cls: type) -> Iterator[Declarations]:
 
 
 def _is_shadowed(name: str, layers: list[Declarations]) -> bool:
-    """Say whether a nearer class made a method of the item."""
+    """Return whether a nearer class replaced the item by a method."""
     for own in layers:
         if name in own.shadows:
             return True
@@ -184,4 +184,4 @@ def _nested_class(info: TypeInfo, raw: Any) -> type[ConfigsMarker] | None:
 
 
 def _unknown_target(cls: type, key: str) -> Violation:
-    return Violation(key, f"{cls.__name__} registers something for {key!r}, which it does not have")
+    return Violation(key, f"{cls.__name__} registers {key!r}, but has no such item")

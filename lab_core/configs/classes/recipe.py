@@ -1,4 +1,4 @@
-"""How one item of a merged class gets its value when it is read."""
+"""How an item of a merged class gets its value when it is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab_core.configs.classes.marker import ConfigsMarker
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoundOption:
-    """An option, and where in the tree of configs it was registered."""
+    """An option, and the prefix of the nested configs it was registered on."""
 
     option: Option
     prefix: str
@@ -21,13 +21,13 @@ class BoundOption:
 
     @classmethod
     def bind(cls, option: Option, prefix: str = "") -> BoundOption:
-        """Return the option with the full keys of what it computes."""
+        """Return the option with the full keys of the items it computes."""
         return cls(option, prefix, tuple(prefix + target for target in option.targets))
 
 
 @dataclass(slots=True, eq=False)
 class ItemRecipe:
-    """How one item gets its value at run time."""
+    """How one item gets its value in a run."""
 
     info: TypeInfo
     prefix: str

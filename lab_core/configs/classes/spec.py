@@ -16,7 +16,7 @@ from lab_core.configs.schema.schema import Schema
 
 @dataclass(slots=True, eq=False)
 class Spec:
-    """A config class, merged."""
+    """A merged config class."""
 
     cls: type[ConfigsMarker]
     schema: Schema
@@ -27,13 +27,13 @@ class Spec:
     is_final: bool
 
     def top_names(self, prefix: str = "") -> list[str]:
-        """Return the names under a prefix, without what is nested deeper."""
+        """Return the names directly under a prefix."""
         names = (key.removeprefix(prefix) for key in self.sources if key.startswith(prefix))
         return [name for name in names if "." not in name]
 
 
 def spec_of(cls: type[ConfigsMarker]) -> Spec:
-    """Return the merged class; kept until something else is registered anywhere."""
+    """Return the merged class; cached until the next registration on any config class."""
     cached = vars(cls).get("_lab_spec")
     if cached is not None and cached[0] == version():
         return cached[1]  # type: ignore[no-any-return]
@@ -44,7 +44,7 @@ def spec_of(cls: type[ConfigsMarker]) -> Spec:
 
 
 def merged(cls: type[ConfigsMarker], substitutes: dict[str, type[ConfigsMarker]]) -> Spec:
-    """Return the merged class with other classes nested at some keys than were declared there."""
+    """Return the merged class with the nested classes at some keys replaced by others."""
     merge = Merge(cls, substitutes=substitutes)
     merge.run()
     return Spec(

@@ -29,11 +29,11 @@ class _ConfigsMeta(type):
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
     ) -> _ConfigsMeta:
         cls = super().__new__(mcs, name, bases, namespace, **kwargs)
-        # annotations are evaluated late, where the class was written: also in a function
+        # annotations are evaluated later, in the scope of the class statement, which may be a function
         frame = sys._getframe(1)
         own = read_class(cls, frame.f_globals)
         if "<locals>" in cls.__qualname__:
-            # what an annotation can name, and not the data beside it: the class outlives its function
+            # only what an annotation can name: keeping other locals would keep their data alive
             local = {k: v for k, v in frame.f_locals.items() if _may_annotate(v)}
             own.local_scope = {**local, name: cls}
         type.__setattr__(cls, "_lab_own", own)
@@ -56,7 +56,7 @@ class _ConfigsMeta(type):
         for name in names:
             type.__setattr__(cls, name, ItemAttribute(name))
 
-    if not TYPE_CHECKING:  # with it, type checkers would let every attribute be set
+    if not TYPE_CHECKING:  # otherwise type checkers would accept every attribute
 
         def __setattr__(cls, name: str, value: Any) -> None:
             if name.startswith("_") or hasattr(type(value), "__get__"):
@@ -70,8 +70,8 @@ class _ConfigsMeta(type):
 class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
     """The base of every config class.
 
-    Annotated or assigned public attributes are items. `Configs.item` is the item, for `calc` and its
-    like; `conf.item` is its value, computed when it is first read and the same from then on.
+    Annotated or assigned public attributes are items. `Configs.item` is the item, for `calc` and similar
+    methods; `conf.item` is its value, computed when it is first read and fixed from then on.
 
     Example:
         >>> class Configs(BaseConfigs):
@@ -88,7 +88,7 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
 
     @property
     def _lab_state(self) -> State:
-        """The state, made on first use: a subclass need not call `super().__init__()`."""
+        """The state, created on first use: a subclass need not call `super().__init__()`."""
         attributes = vars(self)
         state = attributes.get("_lab_own_state")
         if state is None:
@@ -109,7 +109,7 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
         return self._lab_state.given()
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Return the same instance: a copied model still belongs to its configs."""
+        """Return the same instance: a copied model refers to the same configs."""
         return self
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
 
         Args:
             name: the item (`Configs.model`), its name, or a list of them for a function that returns
-                several results; by default the item is named as the function is.
+                several results; by default the item has the function's name.
             option: the option's name; by default the function's. The first option of the nearest
                 class is the default.
         """
@@ -143,14 +143,14 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
 
     @classmethod
     def set_hyperparams(cls, *items: Any, is_hyperparam: bool = True) -> None:
-        """Mark items as hyper-parameters, or as never being one."""
+        """Mark items as hyper-parameters, or as never being hyper-parameters."""
         for item in items:
             cls._lab_own.hyperparams[key_of(item)] = is_hyperparam
         registered()
 
     @classmethod
     def aggregate(cls, item: Any, option: str, *choices: tuple[Any, Any]) -> None:
-        """Let one option of an item choose for other items: each choice is an item and its option."""
+        """Let one option of an item select options of other items: each choice is an item and its option."""
         chosen = tuple((key_of(target), value) for target, value in choices)
         cls._lab_own.aggregates.setdefault(key_of(item), {})[option] = chosen
         cls._lab_declare(key_of(item))
@@ -158,9 +158,9 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
 
     @classmethod
     def check(cls, function: F) -> F:
-        """Register a check across items: it raises ValueError with a sentence when they do not fit.
+        """Register a check across items: it raises ValueError when their values do not fit together.
 
-        It may read plain items only, so that it can run before anything is built.
+        It may only read plain items, so that it can run before anything is built.
         """
         cls._lab_own.checks[function.__name__] = function
         registered()
@@ -180,7 +180,7 @@ def _may_annotate(value: object) -> bool:
 
 
 def _find(cls: type, name: str) -> object:
-    """Return the attribute as it stands in a class's body, without calling a descriptor."""
+    """Return a class attribute without calling descriptors."""
     for base in cls.__mro__:
         if name in vars(base):
             return vars(base)[name]

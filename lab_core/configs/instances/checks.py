@@ -1,4 +1,4 @@
-"""Checks across items, run on values that nothing heavy was built for."""
+"""Checks across items, run on plain values before anything expensive is built."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lab_core.configs.schema.plain import is_plain
 from lab_core.errors import ConfigError, Violation
 
 
-class _Unready(Exception):
-    """A check reads an item that is wrong already."""
+class _InvalidItemRead(Exception):
+    """A check reads an item that already has a violation."""
 
 
 class _NotPlain(Exception):
-    """A check reads an item that is not plain data."""
+    """A check reads an item whose value is not plain data."""
 
 
 class _ScratchState(State):
-    """The values of a trial instance: only plain items can be read by the check itself."""
+    """The values of a temporary instance: a check can only read plain items."""
 
     broken: Collection[str] = ()
     seen: dict[str, None]
 
     def read(self, key: str) -> Any:
         if key in self.broken:
-            raise _Unready
+            raise _InvalidItemRead
         source = self.spec.sources[key]
         if source.nested is not None:
             return super().read(key)
@@ -43,7 +43,7 @@ class _ScratchState(State):
         return value
 
     def _adopt(self, key: str, source: ItemRecipe, value: Any) -> Any:
-        """Adopt a copy: the real instance goes to the real configs."""
+        """Adopt a copy, as the real instance belongs to the real configs."""
         if source.nested is None or not isinstance(value, source.nested):
             return value
         copied = cast(BaseConfigs, value.__new__(type(value)))
@@ -51,7 +51,7 @@ class _ScratchState(State):
         return super()._adopt(key, source, copied)
 
     def leaves(self) -> str:
-        """Return the keys that what was read comes from in the end: those that can be set."""
+        """Return the keys that can be set, of all items that the read ones depend on."""
         pending, found = list(self.seen), dict[str, None]()
         while pending:
             key = pending.pop(0)
@@ -65,7 +65,7 @@ class _ScratchState(State):
 def run_checks(
     spec: Spec, overrides: Mapping[str, Any], assigned: Mapping[str, Any], broken: Collection[str]
 ) -> list[Violation]:
-    """Run every check on a trial instance; those that read a broken item are passed over."""
+    """Run every check on a temporary instance; skip those that read an item with a violation."""
     problems: list[Violation] = []
     if not spec.checks:
         return problems
@@ -80,17 +80,17 @@ def run_checks(
         state.seen = {}
         try:
             function(state.view(prefix))
-        except _Unready:
+        except _InvalidItemRead:
             continue
         except _NotPlain as error:
-            sentence = f"the check {name!r} may only read plain items, and {error} is not one"
+            sentence = f"the check {name!r} may only read plain items, and {error} is not plain"
             problems.append(Violation(str(error), sentence))
         except ConfigError as error:
             problems += error.violations
         except ValueError as error:
             problems.append(Violation(state.leaves(), str(error) or f"{name} failed"))
         except Exception as error:
-            # a bug in the check, but it is the message that met it
+            # a bug in the check; reported as a violation, as this message triggers it
             sentence = f"the check {name!r} failed with {type(error).__name__}: {error}"
             problems.append(Violation(state.leaves(), sentence))
     return problems

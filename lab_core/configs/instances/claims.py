@@ -1,9 +1,9 @@
-"""Which thread computes which item: it claims the item, and others wait until it lets go.
+"""Which thread computes which item: it claims the item, and others wait until it releases the claim.
 
 One lock guards the claims of all instances. It is held for a few lookups, never while a user's function
 runs, so a function may read other items in threads of its own and wait for them. Waiting for an item has
-no time limit, as computing one takes as long as the user's function takes; a circle of threads that wait
-for each other is refused, and a long wait is logged.
+no time limit, as the user's function may take any time; a cycle of threads that wait for each other is
+an error, and a long wait is logged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONG_WAIT_S = 60.0
 
 
 class Claim:
-    """Items that one thread computes, with one call."""
+    """The items that one thread computes with one call."""
 
     __slots__ = ("done", "generation", "keys", "thread", "thread_name")
 
@@ -28,15 +28,15 @@ class Claim:
         self.thread = threading.get_ident()
         self.thread_name = threading.current_thread().name
         self.generation = _generation
-        self.done: threading.Event | None = None  # made by the first one who waits
+        self.done: threading.Event | None = None  # created by the first thread that waits
 
     def is_live(self) -> bool:
-        """Say whether its thread is one of this process: threads do not survive a fork."""
+        """Return whether its thread runs in this process: threads do not survive a fork."""
         return self.generation == _generation or self.thread == threading.get_ident()
 
 
 _lock = threading.RLock()  # guards `_waiting` and all claims; a signal handler may read an item too
-_waiting: dict[int, tuple[str, Claim]] = {}  # by thread: the item that it wants, and who has it
+_waiting: dict[int, tuple[str, Claim]] = {}  # by thread: the item it waits for, and the claim on it
 _generation = 0  # goes up in each forked child
 
 
@@ -50,14 +50,14 @@ class Claims:
         """Claim items for this thread, once no other thread computes one of them.
 
         Args:
-            keys: the item wanted, then those that the same call computes.
-            is_computed: says whether the item wanted has its value.
+            keys: the item to compute, then the others that the same call computes.
+            is_computed: returns whether the item has its value.
 
         Returns:
-            The claim, or None when another thread has computed the item meanwhile.
+            The claim, or None if another thread has computed the item in the meantime.
 
         Raises:
-            ConfigError: If the item would wait for itself.
+            ConfigError: If the item depends on itself.
         """
         while True:
             with _lock:
@@ -78,7 +78,7 @@ class Claims:
                     del _waiting[threading.get_ident()]
 
     def release(self, claim: Claim) -> None:
-        """Let go of what was claimed; whoever waits goes on."""
+        """Release the claim and wake the threads that wait for it."""
         with _lock:
             for key in claim.keys:
                 del self._by_key[key]
@@ -97,7 +97,7 @@ class Claims:
             pending = [k for k, claim in self._by_key.items() if claim.thread == own]
             path = pending[pending.index(key) + 1 :]
         chain = " -> ".join([key, *path, key])
-        raise ConfigError([Violation(key, f"{key!r} needs itself: {chain}")])
+        raise ConfigError([Violation(key, f"{key!r} depends on itself: {chain}")])
 
 
 def _wait(done: threading.Event, key: str, held: Claim) -> None:
@@ -105,7 +105,7 @@ def _wait(done: threading.Event, key: str, held: Claim) -> None:
         return
     logging.getLogger(__name__).warning(
         "%r has been computed in thread %r for more than %g s, and thread %r waits for it; "
-        "if the computation itself waits for this thread, neither will ever end",
+        "if the computation itself waits for this thread, this is a deadlock",
         key,
         held.thread_name,
         LONG_WAIT_S,

@@ -1,4 +1,4 @@
-"""Configs from a plain dict: every entry is an item, every plain one a hyper-parameter."""
+"""Configs from a plain dict: every entry is an item, every plain value a hyper-parameter."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lab_core.errors import ConfigError, Violation
 
 
 def configs_from_dict(values: Mapping[str, Any]) -> BaseConfigs:
-    """Return an instance whose items are the dict's entries; a dict inside becomes nested configs.
+    """Return an instance whose items are the dict's entries; an inner dict becomes nested configs.
 
     Raises:
-        ConfigError: If a key is not a name that an attribute can have.
+        ConfigError: If a key cannot be the name of a public attribute.
     """
     cls = _class_of(values, "Configs", "")
     return cls()

@@ -1,4 +1,4 @@
-"""What a config instance has become: rows to print, data to save, hyper-parameters."""
+"""Report a config instance: rows to print, data to save, hyper-parameters."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class ListingRow:
     """One line of the `Configs:` listing.
 
     Attributes:
-        key: of the item.
-        value: as text, shortened; "" when it was never computed and nothing is known of it.
-        option: the option chosen.
-        other_options: those that were not.
-        is_hyperparam: to be marked.
-        is_used: its value was given or read; the others are dimmed, and stand last.
+        key: the item's key.
+        value: as text, shortened; "" if it was not computed and is not known.
+        option: the selected option.
+        other_options: the options that were not selected.
+        is_hyperparam: whether the item is a hyper-parameter.
+        is_used: its value was given or read; unused items are dimmed and listed last.
         origin: as in a plan.
     """
 
@@ -48,7 +48,7 @@ class ListingRow:
 
 
 def listing(conf: BaseConfigs) -> list[ListingRow]:
-    """Return the rows of the `Configs:` listing: what was used first, the rest last."""
+    """Return the rows of the `Configs:` listing: used items first."""
     state = conf._lab_state
     rows = []
     for item in state.spec.schema.items:
@@ -71,7 +71,7 @@ def listing(conf: BaseConfigs) -> list[ListingRow]:
 
 
 def to_yaml_data(conf: BaseConfigs) -> dict[str, Any]:
-    """Return everything about the configs as plain data: values, origins, and who read whom."""
+    """Return the configs as plain data: values, origins, and which item read which."""
     state = conf._lab_state
     items: dict[str, dict[str, Any]] = {}
     resolved: list[tuple[str, PlainValue, str | None]] = []
@@ -107,7 +107,7 @@ def to_yaml_data(conf: BaseConfigs) -> dict[str, Any]:
 
 
 def hyperparams(conf: BaseConfigs) -> dict[str, PlainValue]:
-    """Return the hyper-parameters as plain values: the option's name for what an option computes."""
+    """Return the hyper-parameters as plain values: the option's name if an option computes the item."""
     state = conf._lab_state
     found: dict[str, PlainValue] = {}
     for item in state.spec.schema.items:
@@ -132,7 +132,7 @@ def computed(conf: BaseConfigs) -> dict[str, Any]:
 
 
 def _is_hyperparam(item: SchemaItem, choice: Choice) -> bool:
-    """Say whether an item is a hyper-parameter; an object that code assigned is none."""
+    """Return whether an item is a hyper-parameter; objects assigned in code are not."""
     given = choice.source in ("override", "assigned")
     if given and choice.has_value and not is_plain(choice.value) and not item.is_hyperparam:
         return False
@@ -140,7 +140,7 @@ def _is_hyperparam(item: SchemaItem, choice: Choice) -> bool:
 
 
 def _known_value(state: State, key: str, choice: Choice) -> Any:
-    """Return the value without computing anything, or MISSING."""
+    """Return the value if it is known without computing anything, else MISSING."""
     if key in state.values:
         return state.values[key]
     if choice.source == "default" and choice.value is None and choice.option is None:
@@ -163,7 +163,7 @@ def _text(value: object) -> str:
 
 
 def _is_bulky(value: object) -> bool:
-    """Whether it is or holds an array: rendering one takes milliseconds, for text that is too long."""
+    """Return whether it is or holds an array: its repr takes milliseconds and is too long to show."""
     parts = [value]
     if is_dataclass(value):
         parts = [getattr(value, field.name, None) for field in fields(value)]

@@ -1,4 +1,4 @@
-"""Resolve a config class for a run: take the overrides, check everything, compute the run order."""
+"""Resolve a config class for a run: apply the overrides, check everything, compute the run order."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def calculate(
     coerce_strings: bool = False,
     before_computing: Callable[[BaseConfigs], object] | None = None,
 ) -> BaseConfigs:
-    """Return the config instance with the overrides taken, checked, and the run order computed.
+    """Apply and check the overrides, compute the run order, and return the config instance.
 
     Args:
         configs: an instance, a class, or a plain dict of values.
-        overrides: values by key, dotted or in nested dicts; from code also objects.
-        run_order: items to compute, in this order; run targets in it are only looked up.
-        coerce_strings: read strings as a command line means them.
+        overrides: values by key, dotted or in nested dicts; objects too when called from code.
+        run_order: items to compute, in this order; run targets in it are looked up, not called.
+        coerce_strings: convert strings from a command line to the items' types.
         before_computing: called with the checked instance, before anything is computed.
 
     Raises:
-        ConfigError: With all that is wrong at once, before anything is computed; also when what the
-            run order needs has a cycle or a missing value.
+        ConfigError: With all violations at once, before anything is computed; also if an item that
+            the run order needs has no value or depends on itself.
     """
     if isinstance(configs, Mapping):
         conf = configs_from_dict(configs)
@@ -92,9 +92,9 @@ def check(
     *,
     coerce_strings: bool = False,
 ) -> tuple[Violation, ...]:
-    """Return all that is wrong with a config message, the class's own checks included.
+    """Return all violations of a config message, those of the class's own checks included.
 
-    Builds nothing heavy: only the plain items that checks read are computed.
+    Computes only the plain items that checks read.
     """
     try:
         spec = spec_of(configs_class)
@@ -128,8 +128,8 @@ def _validate(
     clean, problems = clean_values(
         schema, given, coerce_strings=coerce_strings, accept_object=accept_object
     )
-    standing = {k: v for k, v in assigned.items() if k not in given}
-    cleaned_assigned, wrong = clean_values(schema, standing, accept_object=accept_object)
+    not_overridden = {k: v for k, v in assigned.items() if k not in given}
+    cleaned_assigned, wrong = clean_values(schema, not_overridden, accept_object=accept_object)
     problems += wrong
     order, wrong = clean_run_order(schema, run_order)
     chooser = Chooser(schema, clean, cleaned_assigned)
@@ -146,7 +146,7 @@ def _validate(
 
 
 def flatten(spec: Spec, overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return overrides with dotted keys, also those that came as dicts for nested configs."""
+    """Return overrides with dotted keys; dicts for nested configs are flattened."""
     flat: dict[str, Any] = {}
     for name, value in overrides.items():
         key = f"{prefix}{name}"

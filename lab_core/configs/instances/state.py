@@ -1,7 +1,7 @@
 """The lazy values of one config instance and of those nested in it.
 
-Owner: the thread that computes an item, which claims it meanwhile; a value once computed is read by
-anyone. No lock is held while a user's function runs.
+A thread claims an item while it computes it; a computed value may be read by any thread. No lock is
+held while a user's function runs.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _NOT_NEEDED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
 
 class Observer(Protocol):
-    """Sees each item that a function or its class computes; a resumed run is made by one."""
+    """Is called for each item that a function or its class computes; resuming a run uses one."""
 
     def recall(self, key: str) -> bool:
-        """Put an item that was computed ahead into the values, and say whether there was one."""
+        """Put an item that was computed ahead into the values; return whether there was one."""
 
     def holds(self, key: str) -> bool:
-        """Say whether an item was computed ahead and not read yet."""
+        """Return whether an item was computed ahead and not read yet."""
 
     def begin(self, key: str) -> None:
-        """Hear that an item's computation begins, maybe inside of another's."""
+        """Called before an item is computed, possibly within another computation."""
 
     def end(self, key: str, is_done: bool) -> None:
-        """Hear that it ended; its value is there if it `is_done`."""
+        """Called after the computation; the item has its value if `is_done`."""
 
 
 class _Frame:
-    """One computation in progress, and what it has read so far."""
+    """One computation in progress, and the items it has read so far."""
 
     __slots__ = ("key", "reads", "state")
 
@@ -64,7 +64,7 @@ _stack = _Stack()
 
 
 class Instance(Protocol):
-    """What a state knows of the config instances that show it."""
+    """The attributes of a config instance that its state uses."""
 
     _lab_prefix: str
 
@@ -73,15 +73,15 @@ class Instance(Protocol):
 
 
 class State:
-    """What one config instance was given, has computed, and read on the way.
+    """The overrides, assignments and computed values of one config instance.
 
     Attributes:
         overrides: given to `calculate`; checked.
-        assigned: given by assignment on the instance.
-        values: what was computed or read; frozen.
+        assigned: assigned on the instance.
+        values: computed or read; fixed from then on.
         reads: for each computed item, the items that its computation read.
-        run_order: as last calculated.
-        observer: told of each item that is computed.
+        run_order: of the last `calculate`.
+        observer: called for each item that is computed.
     """
 
     def __init__(self, spec: Spec, root: Instance) -> None:
@@ -110,7 +110,7 @@ class State:
         vars(self).update(kept)
 
     def given(self) -> dict[str, Any]:
-        """Return what was assigned or overridden, by key."""
+        """Return the assigned and overridden values, by key."""
         return {**self.assigned, **self.overrides}
 
     def choice(self, key: str) -> Choice:
@@ -122,7 +122,7 @@ class State:
         return chooser.choose(key)
 
     def assign(self, key: str, value: Any) -> None:
-        """Take an assignment on the instance.
+        """Set an item by assignment on the instance.
 
         Raises:
             ConfigError: If the item was read before.
@@ -132,16 +132,16 @@ class State:
         self._chooser = None
 
     def override(self, overrides: Mapping[str, Any]) -> None:
-        """Take overrides, which were validated."""
+        """Add overrides, which must be validated."""
         self.overrides.update(overrides)
         self._chooser = None
 
     def is_overridden(self, key: str, value: Any) -> bool:
-        """Say whether an item has this very override already."""
+        """Return whether an item already has this override."""
         return key in self.overrides and self.overrides[key] == value
 
     def after_read(self, key: str) -> Violation | None:
-        """Return what is wrong with setting an item now, if anything is."""
+        """Return the violation if an item can no longer be set, else None."""
         if self.observer is not None and self.observer.holds(key):
             return Violation(
                 key,
@@ -162,7 +162,7 @@ class State:
             raise ConfigError([problem])
 
     def read(self, key: str) -> Any:
-        """Return an item's value, computing it the first time, and note who asked."""
+        """Return an item's value, computed at the first read, and record which item read it."""
         frames = _stack.frames
         if frames and frames[-1].state is self:
             frames[-1].reads[key] = None
@@ -193,7 +193,7 @@ class State:
             self._claims.release(claim)
 
     def _computed_together(self, key: str) -> list[str]:
-        """Return the item, and then those that its function computes with it."""
+        """Return the item, followed by the others that its function computes."""
         choice = self.choice(key)
         bound = self.spec.sources[key].options.get(choice.option) if choice.option else None
         if bound is None or len(bound.keys) == 1 or choice.has_value:
@@ -250,7 +250,7 @@ class State:
         else:
             value = choice.value
         if source.nested is not None:
-            # the class's instance stays as it is: what it was assigned are defaults of ours
+            # the instance in the class stays unchanged: its assigned values are this instance's defaults
             is_default = choice.source == "default"
             return source.nested.__new__(source.nested) if is_default else value
         return self._converted(source, value)
@@ -262,7 +262,7 @@ class State:
         return _own_copy(value)
 
     def _call(self, key: str, bound: BoundOption, together: Sequence[str]) -> None:
-        """Call an option's function, and keep what it returns for every item that it is for."""
+        """Call an option's function, and store its results for the items it computes."""
         is_single = len(bound.keys) == 1
         frame = _Frame(self, key)
         function = bound.option.function
@@ -307,14 +307,16 @@ class State:
         if own is self:
             return value
         if nested._lab_prefix:
-            raise ConfigError([Violation(key, f"what {key!r} is set to belongs to other configs")])
+            raise ConfigError(
+                [Violation(key, f"the value of {key!r} already belongs to other configs")]
+            )
         if own.values:
             read = ", ".join(own.values)
             raise ConfigError(
-                [Violation(key, f"{key!r} was read before it was handed over: {read}")]
+                [Violation(key, f"items of {key!r} were read before it was assigned: {read}")]
             )
         if type(value) is not source.nested:
-            self._respecify(key, type(value))
+            self._use_subclass(key, type(value))
         for name, given in own.given().items():
             self._refuse_after_read(prefix + name)
             self.assigned.setdefault(prefix + name, given)
@@ -325,8 +327,8 @@ class State:
         self._chooser = None
         return value
 
-    def _respecify(self, key: str, cls: type[ConfigsMarker]) -> None:
-        """Take over the items of a subclass of the nested class that was declared."""
+    def _use_subclass(self, key: str, cls: type[ConfigsMarker]) -> None:
+        """Replace a nested class by a subclass of it, with the items of the subclass."""
         self.spec = merged(self.spec.cls, {**self.spec.substitutes, key: cls})
 
     def _missing_sentence(self, key: str) -> str:
@@ -336,7 +338,7 @@ class State:
 
 
 class _Computing:
-    """Puts a computation on the stack, and takes it off on every path."""
+    """Pushes a computation on the stack, and pops it when it ends or fails."""
 
     __slots__ = ("_frame",)
 
@@ -346,8 +348,8 @@ class _Computing:
     def __enter__(self) -> None:
         frames = _stack.frames
         frames.append(self._frame)
-        if len(frames) > _DEEP:
-            _make_room(len(frames))
+        if len(frames) > _DEPTH_WITHIN_LIMIT:
+            _raise_recursion_limit(len(frames))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         _stack.frames.pop()
@@ -355,21 +357,21 @@ class _Computing:
             error.add_note(f"while computing the config {self._frame.key!r}")
 
 
-_DEEP = 20
+_DEPTH_WITHIN_LIMIT = 20
 _FRAMES_PER_ITEM = 12
-_LEFT_FOR_FUNCTIONS = sys.getrecursionlimit()
+_INITIAL_RECURSION_LIMIT = sys.getrecursionlimit()
 
 
-def _make_room(depth: int) -> None:
-    """Let a long chain of items not use up the recursion limit, which is there for endless ones."""
-    needed = _LEFT_FOR_FUNCTIONS + depth * _FRAMES_PER_ITEM
+def _raise_recursion_limit(depth: int) -> None:
+    """Raise the recursion limit with the depth of nested computations: long chains are no error."""
+    needed = _INITIAL_RECURSION_LIMIT + depth * _FRAMES_PER_ITEM
     # never lowered again: another thread may be deeper
     if sys.getrecursionlimit() < needed:
         sys.setrecursionlimit(needed)
 
 
 def _own_copy(value: Any) -> Any:
-    """Return a container of its own, down to what is no container: instances share none."""
+    """Return a deep copy of containers, so that instances share none; other objects are not copied."""
     if type(value) in (list, tuple):
         return type(value)(map(_own_copy, value))
     if type(value) is dict:
@@ -378,7 +380,7 @@ def _own_copy(value: Any) -> Any:
 
 
 def _takes_configs(function: Any) -> bool:
-    """Say whether an option's function wants the configs: whether it has a required parameter."""
+    """Return whether an option's function takes the configs: it has a required parameter."""
     if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
         code, defaults = function.__code__, function.__defaults__ or ()
         return code.co_argcount > len(defaults) or bool(code.co_flags & inspect.CO_VARARGS)

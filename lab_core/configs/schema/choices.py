@@ -1,6 +1,6 @@
 """Where an item's value comes from: the order of precedence, in one place.
 
-override > assignment on the instance > class value > aggregate > first option > built by itself
+override > assignment on the instance > class value > aggregate > first option > built from its class
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Choice:
     """Where one item's value comes from.
 
     Attributes:
-        source: which rule decided.
-        option: the option chosen, if it is one.
-        value: the value, where `has_value`; for a default it is the schema's.
+        source: the rule that applies.
+        option: the selected option, if any.
+        value: the value if `has_value`; for a default the schema's.
         has_value: the value is known without computing anything.
-        aggregate: the aggregate that decided.
+        aggregate: the aggregate that selected it.
     """
 
     source: ValueSource
@@ -35,7 +35,7 @@ class Choice:
 
 
 class Chooser:
-    """Chooses for the items of a schema, each when it is asked for."""
+    """Finds the choice for each item of a schema, on demand."""
 
     def __init__(
         self, schema: Schema, overrides: Mapping[str, Any], assigned: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Chooser:
         self._assigned = assigned
         self._chosen: dict[str, Choice] = {}
         self._by_target: dict[str, list[Aggregate]] = {}
-        for aggregate in reversed(schema.aggregates):  # the nearest class stands last
+        for aggregate in reversed(schema.aggregates):  # the nearest class is last
             for target, _ in aggregate.choices:
                 self._by_target.setdefault(target, []).append(aggregate)
 
@@ -53,7 +53,7 @@ class Chooser:
         """Return the choice for an item.
 
         Raises:
-            ConfigError: If aggregates choose for each other in a circle.
+            ConfigError: If aggregates choose for each other in a cycle.
         """
         choice = self._chosen.get(key)
         if choice is None:
@@ -80,7 +80,7 @@ class Chooser:
         self, item: SchemaItem, value: Any, source: ValueSource, aggregate: Aggregate | None = None
     ) -> Choice:
         if isinstance(value, str) and value in item.options:
-            # an aggregate's name that is no function's stands for itself
+            # the name of an aggregate without a function is the item's value itself
             is_function = value in item.functions
             return Choice(source, value, None if is_function else value, not is_function, aggregate)
         return Choice(source, None, value, True, aggregate)
@@ -88,7 +88,9 @@ class Chooser:
     def _from_aggregates(self, item: SchemaItem, pending: tuple[str, ...]) -> Choice | None:
         if item.key in pending:
             chain = " -> ".join([*pending[pending.index(item.key) :], item.key])
-            raise ConfigError([Violation(item.key, f"aggregates choose in a circle: {chain}")])
+            raise ConfigError(
+                [Violation(item.key, f"aggregates choose for each other in a cycle: {chain}")]
+            )
         pending = (*pending, item.key)
         for aggregate in self._by_target[item.key]:
             chooser = self._chosen.get(aggregate.key)

@@ -1,4 +1,4 @@
-"""Constraints of an item as plain data: read from annotations, checked, put into sentences."""
+"""Constraints of an item as plain data: read from annotations, checked, reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = (*_BOUNDS, "min_length", "max_length")
 
 
 def read_metadata(metadata: Iterable[object]) -> dict[str, PlainValue]:
-    """Return what `Annotated` says in the words of annotated_types; the rest is not ours."""
+    """Return the constraints in `Annotated` metadata that come from annotated_types; ignore others."""
     found: dict[str, PlainValue] = {}
     for mark in metadata:
         # Interval and Len are groups of other marks
@@ -35,8 +35,8 @@ def read_metadata(metadata: Iterable[object]) -> dict[str, PlainValue]:
     return found
 
 
-def broken(constraints: Mapping[str, PlainValue], value: object) -> str | None:
-    """Return what the value should have been ("must be at least 1"), or None if it is fine."""
+def constraint_problem(constraints: Mapping[str, PlainValue], value: object) -> str | None:
+    """Return the violated constraint as text ("must be at least 1, got 0"), or None."""
     if not constraints or (value is None and None not in _choices(constraints)):
         return None
     for name, bound in constraints.items():
@@ -61,7 +61,7 @@ def _choices(constraints: Mapping[str, PlainValue]) -> list[Any]:
 
 
 def _not_chosen(choices: list[Any], value: object) -> str | None:
-    # 1 == True == 1.0, but they are different values of a config
+    # 1 == True == 1.0, but as config values they differ
     if any(type(c) is type(value) and c == value for c in choices):
         return None
     names = [c for c in choices if isinstance(c, str)]

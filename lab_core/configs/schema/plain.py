@@ -1,7 +1,7 @@
 """Plain values, and the types that a config message can set.
 
 The grammar of a type: `bool`, `int`, `float`, `str`, `None`, `any` (every plain value),
-`list[T]`, `T | U`, and `object` for what only code can make.
+`list[T]`, `T | U`, and `object` for values that only code can create.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 PlainValue: TypeAlias = bool | int | float | str | list["PlainValue"] | None
 
-_INT_BOUND = 2**63  # what a message and a database carry
+_INT_BOUND = 2**63  # ints in messages and databases have 64 bits
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _NOUNS = {
@@ -32,7 +32,7 @@ class Misfit(Exception):
 
 
 class TooLarge(Misfit):
-    """An int that no message and no database can carry."""
+    """An int beyond 64 bits, which messages and databases cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,15 @@ class Atom:
 
 
 def unboxed(value: Any) -> Any:
-    """Return a scalar of numpy as the number of Python that it is; anything else as it is."""
-    # asked for by name: configs do not import numpy
+    """Return a numpy scalar as a Python number; anything else unchanged."""
+    # compared by name, as configs do not import numpy
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         return value.item()
     return value
 
 
 def is_plain(value: object) -> bool:
-    """Say whether a config message could carry this value."""
+    """Return whether a config message can hold this value."""
     value = unboxed(value)
     if isinstance(value, list | tuple):
         return all(is_plain(v) for v in value)
@@ -62,7 +62,7 @@ def is_plain(value: object) -> bool:
 
 
 def to_plain(value: object) -> PlainValue:
-    """Return a plain value in its plainest form: subclasses of str, tuples and numpy's scalars go."""
+    """Convert a plain value to Python's own types: subclasses, tuples and numpy scalars are replaced."""
     value = unboxed(value)
     if isinstance(value, list | tuple):
         return [to_plain(v) for v in value]
@@ -76,7 +76,7 @@ def to_plain(value: object) -> PlainValue:
 
 @lru_cache(maxsize=1024)
 def parse_type(text: str) -> tuple[Atom, ...]:
-    """Read a type's text; what is unknown counts as `object`."""
+    """Parse a type's text; unknown names count as `object`."""
     atoms = []
     for part in _split(text):
         if part.startswith("list[") and part.endswith("]"):
@@ -104,25 +104,25 @@ def describe(atoms: tuple[Atom, ...]) -> str:
 
 
 def is_settable(type_text: str) -> bool:
-    """Say whether a plain value can be of this type at all."""
+    """Return whether any plain value can be of this type."""
     return any(atom.name != "object" for atom in parse_type(type_text))
 
 
 def accepts_none(type_text: str) -> bool:
-    """Say whether None is of this type."""
+    """Return whether the type includes None."""
     return any(atom.name in ("None", "any") for atom in parse_type(type_text))
 
 
 def fit(atoms: tuple[Atom, ...], value: object, coerce_strings: bool = False) -> PlainValue:
-    """Return the value as the type has it: an int becomes a float under `float`.
+    """Convert a value to the type: for `float`, an int becomes a float.
 
     Args:
         atoms: the parsed type.
-        value: what was given; a bool never passes for an int.
-        coerce_strings: read strings as a command line means them.
+        value: the given value; a bool is never accepted as an int.
+        coerce_strings: convert strings from a command line to the type.
 
     Raises:
-        Misfit: If no alternative takes the value.
+        Misfit: If no alternative accepts the value.
     """
     if coerce_strings and isinstance(value, str):
         return _read(atoms, value)
@@ -156,7 +156,7 @@ def _fit_exactly(atom: Atom, value: object) -> PlainValue:
         return float(value)
     if name == "str" and isinstance(value, str):
         return str(value)
-    # torch's ints are no ints of Python, but have an index
+    # integers of torch are not instances of int, but have __index__
     if name == "int" and hasattr(value, "__index__") and not isinstance(value, bool):
         return _as_int(operator.index(value))
     raise Misfit
@@ -176,7 +176,7 @@ def _as_float(value: int) -> float:
 
 
 def _read(atoms: tuple[Atom, ...], text: str) -> PlainValue:
-    """Read a command line's word; a string is the last thing that it can be."""
+    """Parse a string from a command line; `str` and `any` are tried last."""
     for atom in sorted(atoms, key=lambda a: a.name in ("str", "any")):
         try:
             return _read_as(atom, text.strip(), text)
@@ -207,7 +207,7 @@ def _read_as(atom: Atom, word: str, text: str) -> PlainValue:
 
 
 def _list_words(word: str) -> list[str]:
-    """Split "[1, [2, 3], a]", also without the outer brackets, at its own commas."""
+    """Split "[1, [2, 3], a]", also without the outer brackets, at its top-level commas."""
     inner = word[1:-1] if word[:1] + word[-1:] in ("[]", "()") else word
     words, depth, start = [], 0, 0
     for i, char in enumerate(inner):

@@ -25,15 +25,15 @@ Origin = Literal["default", "override", "option", "computed"]
 
 @dataclass(frozen=True, slots=True)
 class PlanItem:
-    """One item as a run will have it.
+    """One item of a plan.
 
     Attributes:
         key: its name, dotted when nested.
-        value: None when it is computed later, or when it is None.
+        value: None if it is computed later, or if the value is None.
         origin: the class's value, the message's, an option, or computed in another way. An aggregate's
-            choice counts as an option, or as a default where it is a plain value.
-        option: the option chosen.
-        other_options: those that were not.
+            choice counts as an option, or as a default if it is a plain value.
+        option: the selected option.
+        other_options: the options that were not selected.
         is_hyperparam: given in the message, or marked by the class.
     """
 
@@ -52,7 +52,7 @@ class Plan:
     Attributes:
         items: in the order of the schema.
         run_order: items to compute and run targets, flat.
-        hash: the same for the same values and options, whether by default or by message.
+        hash: equal for equal values and options, whether they are defaults or from the message.
     """
 
     items: tuple[PlanItem, ...]
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def overrides(self) -> dict[str, PlainValue]:
-        """What the message said, cleaned: give it to `calculate` with the class."""
+        """The validated values of the message, to pass to `calculate` with the class."""
         return {
             item.key: item.value if item.option is None else item.option
             for item in self.items
@@ -102,16 +102,16 @@ def plan(
     *,
     coerce_strings: bool = False,
 ) -> Plan:
-    """Resolve a config message: every value, its origin, and what is a hyper-parameter.
+    """Resolve a config message: each item's value, its origin, and whether it is a hyper-parameter.
 
     Args:
         schema: of the config class.
         overrides: the message; dotted keys for nested items.
         run_order: items and run targets; by default the schema's.
-        coerce_strings: read strings as a command line means them: "0.01" is a float for a float.
+        coerce_strings: convert strings from a command line to the items' types: "0.01" to a float.
 
     Raises:
-        ConfigError: With all that is wrong at once.
+        ConfigError: With all violations at once.
     """
     given = overrides or {}
     clean, problems = clean_values(schema, given, coerce_strings=coerce_strings)
@@ -141,7 +141,7 @@ def _plan_item(item: SchemaItem, choice: Choice, given: Mapping[str, Any]) -> Pl
 
 
 def origin_of(item: SchemaItem, choice: Choice) -> Origin:
-    """Return where a value comes from, in the words of a plan."""
+    """Return the origin of a value, as a plan names it."""
     if choice.source in ("override", "assigned"):
         return "override"
     if choice.option is not None:
@@ -152,15 +152,15 @@ def origin_of(item: SchemaItem, choice: Choice) -> Origin:
 
 
 def is_hyperparam(item: SchemaItem, given: Container[str]) -> bool:
-    """Say whether an item is a hyper-parameter: marked, or given and not marked as none."""
+    """Return whether an item is a hyper-parameter: marked, or given and not marked as never being one."""
     return item.is_hyperparam or (item.key in given and not item.never_hyperparam)
 
 
 def config_hash(
     resolved: Iterable[tuple[str, PlainValue, str | None]], run_order: Sequence[str]
 ) -> str:
-    """Return a short hash of values and options; 1 and 1.0 are different."""
-    import hashlib  # slow to import, and most who import this module resolve nothing
+    """Return a short hash of values and options; 1 and 1.0 differ."""
+    import hashlib  # slow to import, and seldom needed
     import json
 
     items = sorted([key, value, option] for key, value, option in resolved)

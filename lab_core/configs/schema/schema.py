@@ -1,4 +1,4 @@
-"""The schema: everything about a config class as plain data, for whoever cannot import it."""
+"""The schema: a config class as plain data, usable without importing the class."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class SchemaItem:
     Attributes:
         key: its name; dotted in a nested config class.
         type: a short text: `int`, `float | None`, `list[str]`, `any`; `object` if only code can set it.
-        default: the class's value where that is plain, or the option that the class's value names.
-        has_default: the class gives a value, which may be one that is not plain.
-        options: what can be chosen by name, the default first.
-        functions: those of the options that compute it; the others are aggregates.
+        default: the class's value if that is plain, or the option that it names.
+        has_default: the class sets a value, which need not be plain.
+        options: the names that can be selected, the default first.
+        functions: the options that compute it; the other options are aggregates.
         doc: the comment or docstring beside the declaration.
-        constraints: of ge, gt, le, lt, multiple_of, min_length, max_length, choices.
-        is_hyperparam: marked as one.
-        never_hyperparam: marked as none, also when it is overridden.
-        required: nothing computes it: a run that needs it must be given it.
+        constraints: any of ge, gt, le, lt, multiple_of, min_length, max_length, choices.
+        is_hyperparam: marked as a hyper-parameter.
+        never_hyperparam: not a hyper-parameter, even if it is overridden.
+        required: it has no default and nothing computes it, so a run that needs it must set it.
         is_nested: a nested config class, whose items have keys of their own.
     """
 
@@ -44,13 +44,13 @@ class SchemaItem:
 
     @property
     def has_plain_default(self) -> bool:
-        """Say whether the class's value can be told as plain data."""
+        """Whether the class's value can be shown as plain data."""
         return self.has_default and (self.default is not None or accepts_none(self.type))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Items that one option computes together."""
+    """The items that one option computes together."""
 
     option: str
     keys: tuple[str, ...]
@@ -58,7 +58,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """An option of one item that chooses for other items."""
+    """An option of one item that selects values or options of other items."""
 
     key: str
     option: str
@@ -70,13 +70,13 @@ class Schema:
     """A config class as plain data.
 
     Attributes:
-        name: of the class.
+        name: the class's name.
         doc: its docstring.
         items: in the order of declaration, those of the class before those of its bases.
-        run_targets: its methods that take nothing but `self`.
-        default_run_order: what a run does when it is not told.
+        run_targets: its methods that take only `self`.
+        default_run_order: the run order if the message has none.
         groups: items computed together; none of them can be set alone.
-        aggregates: options that choose for several items.
+        aggregates: options that select for several items.
     """
 
     name: str = ""
@@ -113,7 +113,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schema:
-        """Return the schema that `to_json` wrote."""
+        """Return the schema from the data of `to_json`."""
         return cls(
             name=data["name"],
             doc=data["doc"],
@@ -137,7 +137,7 @@ class Schema:
         )
 
     def with_docs(self, doc: str, docs: Mapping[str, str]) -> Schema:
-        """Return the same schema with its docs filled in."""
+        """Return a copy of the schema with docs."""
         items = tuple(replace(i, doc=docs[i.key]) if i.key in docs else i for i in self.items)
         return replace(self, doc=doc, items=items)
 
@@ -147,7 +147,7 @@ _PLAIN_FIELDS = [f for f in fields(SchemaItem) if f.name not in _SPECIAL]
 
 
 def _item_to_json(item: SchemaItem) -> dict[str, Any]:
-    """Return the item without the fields that say nothing."""
+    """Return the item without fields that have their default value."""
     data: dict[str, Any] = {"key": item.key}
     for spec in _PLAIN_FIELDS:
         value = getattr(item, spec.name)

@@ -1,4 +1,4 @@
-"""Sentences about wrong values: what it was, and what was probably meant."""
+"""Text for error messages: the wrong value, shortened, and similar known names."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _MUCH_WORSE = 0.1
 
 
 def shown(value: object) -> str:
-    """Return a value as it stands in a sentence: one line, and never a long one."""
+    """Return a value as text for a message: one line, shortened."""
     try:
         text = repr(value)
-    except Exception:  # an int of thousands of digits has none, and a user's class may have none
+    except Exception:  # repr fails for ints of thousands of digits, and may for a user's class
         text = f"<{type(value).__name__}>"
     text = text.replace("\n", " ")
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return "; did you mean ...?", or "; there is ..." when nothing known is near."""
-    import difflib  # only mistakes pay for it
+    """Return "; did you mean ...?", or "; there is ..." if no known name is similar."""
+    import difflib  # imported only when there is an error to report
 
     known = list(known)
-    # the search is quadratic, and nobody misspells so long a name
+    # the search is quadratic: no suggestions for very long names
     is_short = len(wrong) <= _MAX_SHOWN
     near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6) if is_short else []
     if near:

@@ -1,4 +1,4 @@
-"""What is wrong with the values given to a config class: everything, at once."""
+"""Validate the values given to a config class, and report all violations at once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lab_core.configs.schema.choices import Chooser
-from lab_core.configs.schema.constraints import broken
+from lab_core.configs.schema.constraints import constraint_problem
 from lab_core.configs.schema.plain import Misfit, TooLarge, describe, fit, is_settable, parse_type
 from lab_core.configs.schema.schema import Schema, SchemaItem
 from lab_core.configs.schema.suggest import did_you_mean, shown
 from lab_core.errors import ConfigError, Violation
 
 AcceptObject = Callable[[str, Any], bool]
-"""Says whether a value that is not plain will do for an item."""
+"""Returns whether an item accepts a value that is not plain."""
 
 
 def _no_objects(_key: str, _value: Any) -> bool:
@@ -27,7 +27,7 @@ def clean_values(
     coerce_strings: bool = False,
     accept_object: AcceptObject = _no_objects,
 ) -> tuple[dict[str, Any], list[Violation]]:
-    """Return the given values as their items' types have them, and what is wrong with the others."""
+    """Return the valid values, converted to their items' types, and the violations of the others."""
     clean: dict[str, Any] = {}
     problems: list[Violation] = []
     for key, value in given.items():
@@ -44,7 +44,7 @@ def clean_values(
 
 
 class _Refused(Exception):
-    """The sentence about a value."""
+    """A value is invalid; carries the message."""
 
 
 def _clean(item: SchemaItem, value: Any, coerce_strings: bool, accept: AcceptObject) -> Any:
@@ -57,30 +57,30 @@ def _clean(item: SchemaItem, value: Any, coerce_strings: bool, accept: AcceptObj
     try:
         fitted = fit(parse_type(item.type), value, coerce_strings)
     except TooLarge:
-        raise _Refused(f"{item.key} is beyond 64 bits, got {shown(value)}") from None
+        raise _Refused(f"{item.key} must fit in 64 bits, got {shown(value)}") from None
     except Misfit:
         if accept(item.key, value):
             return value
         expected = describe(parse_type(item.type))
         hint = f" (or one of its options: {', '.join(item.options)})" if item.options else ""
         raise _Refused(f"{item.key} must be {expected}{hint}, got {shown(value)}") from None
-    problem = broken(item.constraints, fitted)
+    problem = constraint_problem(item.constraints, fitted)
     if problem:
         raise _Refused(f"{item.key} {problem}")
     return fitted
 
 
 def _clean_string(item: SchemaItem, value: str, coerce_strings: bool) -> Any:
-    """A string for an item with options is one of them, or on a command line its plain value."""
+    """Accept one of the item's options; with `coerce_strings` also a plain value."""
     if value in item.options:
         return value
     if coerce_strings and is_settable(item.type):
         try:
             fitted = fit(parse_type(item.type), value, coerce_strings=True)
-        except Misfit:  # also what is too large
+        except Misfit:  # TooLarge included
             fitted = value
         if not isinstance(fitted, str):
-            problem = broken(item.constraints, fitted)
+            problem = constraint_problem(item.constraints, fitted)
             if problem:
                 raise _Refused(f"{item.key} {problem}")
             return fitted
@@ -94,11 +94,11 @@ def _not_settable(item: SchemaItem, value: Any) -> str:
         return f"{item.key} must be one of its options {choices}, got {shown(value)}"
     if item.is_nested:
         return f"{item.key} is a group of configs; set one of them, like {item.key + '.name'!r}"
-    return f"{item.key} is made by the experiment's code, and cannot be {shown(value)}"
+    return f"{item.key} is set by the experiment's code only, got {shown(value)}"
 
 
 def default_problems(schema: Schema, replaced: Iterable[str]) -> list[Violation]:
-    """Return what is wrong with the class's own values, but for those that something replaces."""
+    """Return the violations of the class's own values, without those that are replaced."""
     replaced = set(replaced)
     problems = []
     for item in schema.items:
@@ -127,14 +127,14 @@ def _default_problem(item: SchemaItem) -> str | None:
         return (
             f"{item.key} must be {expected}, but the class sets it to {shown(item.default)}{hint}"
         )
-    problem = broken(item.constraints, item.default)
+    problem = constraint_problem(item.constraints, item.default)
     return f"{item.key} {problem}, set by the class" if problem else None
 
 
 def partially_overridden_groups(
     schema: Schema, chooser: Chooser, given: Mapping[str, Any]
 ) -> list[Violation]:
-    """Return the items that are overridden while others of their group are still computed."""
+    """Return a violation for each item that is overridden while others of its group are computed."""
     problems = []
     for group in schema.groups:
         computed, replaced = [], []
@@ -159,7 +159,7 @@ def partially_overridden_groups(
 def clean_run_order(
     schema: Schema, run_order: Sequence[str | Sequence[str]] | None
 ) -> tuple[tuple[str, ...], list[Violation]]:
-    """Return the run order without its inner lists, and what is wrong with it."""
+    """Return the flattened run order and its violations."""
     if run_order is None:
         return schema.default_run_order, []
     names: list[str] = []
@@ -179,22 +179,22 @@ def clean_run_order(
 def missing_in_run_order(
     schema: Schema, chooser: Chooser, run_order: Sequence[str]
 ) -> list[Violation]:
-    """Return the items that the run order names and that nothing gives a value."""
+    """Return a violation for each item in the run order that has no value."""
     return [
-        Violation(name, f"{name!r}, which the run order names, has no value; give it one")
+        Violation(name, f"{name!r} is in the run order but has no value; set it")
         for name in run_order
         if name in schema.by_key and chooser.choose(name).source == "missing"
     ]
 
 
 def aggregate_problems(schema: Schema, chooser: Chooser) -> list[Violation]:
-    """Return what aggregates choose wrongly: unknown options, and circles."""
+    """Return the violations of aggregates: unknown options, and cycles."""
     problems: list[Violation] = []
     for item in schema.items:
         try:
             choice = chooser.choose(item.key)
         except ConfigError as error:
-            problems += error.violations  # once: each item of the circle would tell it again
+            problems += error.violations  # once: each item of the cycle would report it again
             break
         if choice.source == "aggregate" and isinstance(choice.value, str) and choice.option is None:
             _, wrong = clean_values(schema, {item.key: choice.value})

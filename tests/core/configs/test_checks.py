@@ -77,7 +77,7 @@ def test_a_check_may_read_plain_items_only() -> None:
     [problem] = check(Child)
     assert (
         problem.message
-        == "the check 'reads_the_model' may only read plain items, and heavy is not one"
+        == "the check 'reads_the_model' may only read plain items, and heavy is not plain"
     )
 
 

@@ -185,9 +185,9 @@ def test_a_cycle_is_told_with_its_chain() -> None:
     Local.calc(Local.a)(lambda conf: conf.b)
     Local.calc(Local.b)(lambda conf: conf.c)
     Local.calc(Local.c)(lambda conf: conf.a)
-    with pytest.raises(ConfigError, match="'a' needs itself: a -> b -> c -> a"):
+    with pytest.raises(ConfigError, match="'a' depends on itself: a -> b -> c -> a"):
         _ = Local().a
-    with pytest.raises(ConfigError, match="'b' needs itself: b -> c -> a -> b"):
+    with pytest.raises(ConfigError, match="'b' depends on itself: b -> c -> a -> b"):
         calculate(Local, None, ["b"])
 
 
@@ -326,6 +326,6 @@ def test_a_function_of_several_items_that_reads_one_of_them_is_a_cycle() -> None
         calls.append("split")
         return c.valid, "v"
 
-    with pytest.raises(ConfigError, match="'valid' needs itself"):
+    with pytest.raises(ConfigError, match="'valid' depends on itself"):
         _ = Local().train
     assert calls == ["split"]

@@ -267,7 +267,7 @@ def test_registering_for_an_unknown_nested_item_says_so() -> None:
         _ = Configs.data.loder  # type: ignore[attr-defined]
 
     Configs.set_hyperparams("epocs")
-    with pytest.raises(ConfigError, match="'epocs', which it does not have"):
+    with pytest.raises(ConfigError, match="'epocs', but has no such item"):
         schema(Configs)
 
 

@@ -181,7 +181,7 @@ def test_configs_that_were_read_already_cannot_be_handed_over() -> None:
         return made
 
     with pytest.raises(
-        ConfigError, match="'optimizer' was read before it was handed over: momentum"
+        ConfigError, match="items of 'optimizer' were read before it was assigned: momentum"
     ):
         _ = Local().optimizer
 
@@ -191,6 +191,8 @@ def test_code_may_override_nested_configs_with_an_instance() -> None:
     made.momentum = 0.25
     conf = calculate(Configs, {"optimizer": made})
     assert conf.optimizer is made
-    with pytest.raises(ConfigError, match="what 'optimizer' is set to belongs to other configs"):
+    with pytest.raises(
+        ConfigError, match="the value of 'optimizer' already belongs to other configs"
+    ):
         calculate(Configs, {"optimizer": made}, ["optimizer"])
     assert conf.optimizer.optimizer == ("sgd", 0.01, 0.25, [3])

@@ -130,7 +130,7 @@ def test_aggregates_that_choose_in_a_circle_are_told() -> None:
     Local.aggregate(Local.a, "x", (Local.b, "y"))
     Local.aggregate(Local.b, "y", (Local.a, "x"))
     [problem] = check(Local)
-    assert problem.message == "aggregates choose in a circle: a -> b -> a"
+    assert problem.message == "aggregates choose for each other in a cycle: a -> b -> a"
 
 
 def test_an_aggregate_that_chooses_an_unknown_option_is_told() -> None:

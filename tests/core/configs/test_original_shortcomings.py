@@ -51,7 +51,7 @@ def test_a_cycle_is_told_with_a_sentence_only_when_it_is_met() -> None:
     Child.calc(Child.a)(lambda c: c.b)
     Child.calc(Child.b)(lambda c: c.a)
     conf = calculate(Child, None, ["model"])
-    with pytest.raises(ConfigError, match="'a' needs itself: a -> b -> a"):
+    with pytest.raises(ConfigError, match="'a' depends on itself: a -> b -> a"):
         _ = conf.a
 
 

@@ -102,7 +102,7 @@ def test_the_run_order_is_flat_and_its_names_are_checked() -> None:
 def test_a_missing_value_matters_only_when_the_run_order_names_it() -> None:
     found = schema(Configs)
     plan(found)
-    with pytest.raises(ConfigError, match="'width', which the run order names, has no value"):
+    with pytest.raises(ConfigError, match="'width' is in the run order but has no value"):
         plan(found, None, ["width"])
     plan(found, {"width": 3}, ["width"])
 

@@ -100,9 +100,9 @@ def test_a_circle_across_threads_names_its_items() -> None:
         errors = [future.exception(WAIT_S) for future in futures]
     # one of them finds the circle, the other then goes on alone, and finds it as well
     assert all(isinstance(error, ConfigError) for error in errors)
-    assert any("'first' needs itself: first -> second -> first" in str(e) for e in errors) or any(
-        "'second' needs itself: second -> first -> second" in str(e) for e in errors
-    )
+    assert any(
+        "'first' depends on itself: first -> second -> first" in str(e) for e in errors
+    ) or any("'second' depends on itself: second -> first -> second" in str(e) for e in errors)
 
 
 def test_items_of_one_function_are_computed_by_one_thread() -> None:
