@@ -1,7 +1,7 @@
-"""Track what a run measures: `tracker.add(loss=loss)`, `tracker.save()`.
+"""Track a run's metrics: `tracker.add(loss=loss)`, `tracker.save()`.
 
-The functions act on the current run's `Tracker`; each run has its own. Outside of a run values are
-checked and the last ones remembered, and nothing is written or shown.
+The functions act on the current run's `Tracker`; each run has its own. Outside of a run, values are
+checked and the last ones kept, but nothing is written or shown.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ def current() -> Tracker:
 
 
 def set_current(tracker: Tracker | None) -> Tracker:
-    """Make `tracker` the current one, or a fresh one without writers; return it."""
+    """Make `tracker` the current one; with None, a new one without writers. Return it."""
     global _current
     _current = tracker if tracker is not None else Tracker()
     return _current
 
 
 def set_scalar(name: str, is_print: bool = False) -> None:
-    """Declare a scalar: at each save, the mean of what was added since the last one."""
+    """Declare a scalar: each save writes the mean of the values added since the last save."""
     _current.declare(Kind.SCALAR, name, None, is_print)
 
 
 def set_queue(name: str, queue_size: int = 10, is_print: bool = False) -> None:
-    """Declare a queue: at each save with new values, the last `queue_size` ones and their mean."""
+    """Declare a queue: each save with new values writes the last `queue_size` values and their mean."""
     _current.declare(Kind.QUEUE, name, queue_size, is_print)
 
 
 def set_histogram(name: str, queue_size: int | None = None, is_print: bool = False) -> None:
-    """Declare a histogram of what was added since the last save, or of the last `queue_size` values."""
+    """Declare a histogram of the values since the last save, or of the last `queue_size` values."""
     _current.declare(Kind.HISTOGRAM, name, queue_size, is_print)
 
 
@@ -71,7 +71,7 @@ def set_indexed_scalar(name: str) -> None:
 
 
 def set_image(name: str) -> None:
-    """Declare images: arrays or tensors HW, CHW, HWC, or batches of them; floats are 0 to 1."""
+    """Declare images: arrays or tensors HW, CHW, HWC, or batches of them; floats in [0, 1]."""
     _current.declare(Kind.IMAGE, name)
 
 
@@ -83,36 +83,36 @@ def set_text(name: str, is_print: bool = False) -> None:
 def add(*args: Any, **named: Any) -> None:
     """Add values: `add(loss=x)`, `add("loss", x)` or `add({"loss": x})`.
 
-    Numbers, arrays and tensors alike; a tensor on a GPU stays there until it is written, and nothing
-    waits for it.
+    Takes numbers, arrays and tensors. A tensor on a GPU stays there until it is written, without
+    synchronisation.
 
     Raises:
-        TrackerError: If one of them cannot be tracked; then none is added.
+        TrackerError: If a value cannot be tracked; then none is added.
     """
     _current.add(*args, **named)
 
 
 def save(*args: Any, step: int | None = None, **named: Any) -> None:
-    """Write what was added since the last save, and what is given: `save([step], ...)`.
+    """Write the values added since the last save, and those given: `save([step], ...)`.
 
     Raises:
-        TrackerError: If the step is none, or a value cannot be tracked.
+        TrackerError: If the step is invalid, or a value cannot be tracked.
     """
     _current.save(*args, step=step, **named)
 
 
 def namespace(name: str) -> AbstractContextManager[None]:
-    """Put `name.` before every name that is used inside; namespaces nest."""
+    """Prefix every name that is used inside with `name.`; namespaces nest."""
     return _current.namespace(name)
 
 
 def settle() -> None:
-    """Note that an iteration ends: what it added and did not save stands at the step of now."""
+    """Mark the end of an iteration: values added but not saved get the current step."""
     _current.settle()
 
 
 def new_line() -> None:
-    """Let the console keep what it shows now, and go on below."""
+    """Keep the console's current line, and continue on a new one."""
     _current.new_line()
 
 
@@ -122,15 +122,15 @@ def last_values() -> dict[str, float]:
 
 
 def flush(timeout_s: float = 10.0) -> bool:
-    """Wait until everything saved is written; return whether it was in time."""
+    """Wait until everything saved is written; return False after `timeout_s`."""
     return _current.flush(timeout_s)
 
 
 def reset() -> None:
-    """Forget every declaration and every value that is not saved."""
+    """Remove all declarations and all values that are not saved."""
     _current.reset()
 
 
 if hasattr(os, "register_at_fork"):
-    # The thread that writes does not survive a fork, and the writers belong to the parent.
+    # The writer thread does not survive a fork, and the writers belong to the parent.
     os.register_at_fork(after_in_child=lambda: set_current(None) and None)

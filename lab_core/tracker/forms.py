@@ -1,4 +1,4 @@
-"""The forms in which names, values and steps may be given."""
+"""Read the arguments of `add` and `save`: names, values and steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab_core.errors import TrackerError
 
 
 def named_values(args: tuple[Any, ...], named: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what `add("loss", x)` or `add({"loss": x})` says, and the keywords, as one mapping."""
+    """Return the arguments of `add("loss", x)` or `add({"loss": x})` and the keywords as one mapping."""
     if len(args) == 1 and isinstance(args[0], Mapping):
         given: Mapping[str, Any] = args[0]
     elif len(args) == 2 and isinstance(args[0], str):
@@ -30,7 +30,7 @@ def checked_step(step: object) -> int:
     """Validate a step: a whole number of at least 0, below 2^63.
 
     Raises:
-        TrackerError: If it is none.
+        TrackerError: If it is not.
     """
     wanted = TrackerError(f"a step is a whole number, got {step!r}")
     if isinstance(step, bool):

@@ -1,4 +1,4 @@
-"""Indicators: what kind each name is of, declared by name or by wildcard."""
+"""Indicators: the kind of each metric, declared by name or by wildcard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab_core.errors import TrackerError
 
 
 class Kind(Enum):
-    """What becomes of the values added under a name when they are saved."""
+    """How the values added under a name are written when they are saved."""
 
     SCALAR = "scalar"
     QUEUE = "queue"
@@ -21,17 +21,17 @@ class Kind(Enum):
 
     @property
     def is_numeric(self) -> bool:
-        """Whether its values are plain numbers, and make a scalar of their mean."""
+        """Whether its values are plain numbers, whose mean is written as a scalar."""
         return self in (Kind.SCALAR, Kind.QUEUE, Kind.HISTOGRAM)
 
 
 @dataclass(frozen=True, slots=True)
 class Indicator:
-    """What is known of a name, or of all the names that a wildcard matches.
+    """The declaration of a name, or of all names that a wildcard matches.
 
     Attributes:
-        name: a full name, or a pattern in which each `*` stands for any text.
-        window: how many of the last values are kept; None for those since the last save.
+        name: a full name, or a pattern in which each `*` matches any text.
+        window: number of last values to keep; None keeps those since the last save.
         is_print: whether the console shows it.
     """
 
@@ -45,33 +45,33 @@ _UNDECLARED = Indicator("*", Kind.SCALAR, is_print=True)
 
 
 def checked_name(name: object) -> str:
-    """Return a name that is one.
+    """Validate an indicator's name.
 
     Raises:
-        TrackerError: If it is no text, empty, or cannot be stored.
+        TrackerError: If it is not a string, empty, or not valid Unicode.
     """
     if not isinstance(name, str) or not name:
-        raise TrackerError(f"an indicator's name is a text, not {name!r}")
+        raise TrackerError(f"an indicator's name must be a non-empty string, got {name!r}")
     if not name.isascii():
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise TrackerError(f"an indicator's name is Unicode, which {name!r} is not") from None
+            raise TrackerError(f"an indicator's name must be valid Unicode, got {name!r}") from None
     return name
 
 
 class Registry:
-    """Declared indicators, and those that names turned out to be. Owned by one tracker."""
+    """Declared indicators, and the indicator of each name in use. Owned by one tracker."""
 
     def __init__(self) -> None:
         self._declared: dict[str, Indicator] = {}
         self._resolved: dict[str, Indicator] = {}
 
     def declare(self, indicator: Indicator) -> None:
-        """Add a declaration; the same again is fine, and may change what is printed.
+        """Add a declaration; repeating one may only change `is_print`.
 
         Raises:
-            TrackerError: If the name is declared, or in use, as something else.
+            TrackerError: If the name is declared, or in use, as a different kind.
         """
         name = checked_name(indicator.name)
         if indicator.window is not None and (
@@ -90,23 +90,23 @@ class Registry:
                 f"{name!r} is already {_describe(known)} and cannot become {_describe(indicator)}; "
                 "give it another name"
             )
-        # A new mapping: other threads may be going through the one before.
+        # A new mapping: other threads may be iterating over the old one.
         self._declared = {**self._declared, name: indicator}
-        # Names seen before under another declaration keep their kind, and take what is printed.
+        # Names in use keep their kind; only `is_print` is updated.
         for seen in [s for s in self._resolved if s == name or _matches(s, name)]:
             found = self._find(seen)
             if found.kind is self._resolved[seen].kind:
                 self._resolved[seen] = found
 
     def resolve(self, name: str) -> Indicator:
-        """Return what `name` is: its own declaration, else the closest wildcard, else a scalar."""
+        """Return the indicator of a name: its declaration, else the closest wildcard, else a scalar."""
         found = self._resolved.get(name)
         if found is None:
             found = self._resolved[name] = self._find(name)
         return found
 
     def peek(self, name: str) -> Indicator:
-        """Return what `name` would be, and change nothing."""
+        """Return the indicator of a name without marking the name as used."""
         return self._resolved.get(name) or self._find(name)
 
     def _find(self, name: str) -> Indicator:
@@ -114,11 +114,11 @@ class Registry:
         if declared is not None:
             return declared
         matching = [d for d in self._declared.values() if "*" in d.name and _matches(name, d.name)]
-        # The closest is the one that says most of the name.
+        # The closest pattern is the one with the most literal characters.
         return max(matching, key=lambda d: len(d.name.replace("*", "")), default=_UNDECLARED)
 
     def listing(self) -> dict[str, Indicator]:
-        """Return every name and pattern that is declared or was used, by name."""
+        """Return all indicators declared or in use, by name or pattern."""
         return {**self._declared, **self._resolved}
 
 

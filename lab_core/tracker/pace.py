@@ -1,17 +1,17 @@
-"""How often to write: at once after a pause, in longer and longer intervals while records come fast."""
+"""How often to write: at once after a pause, at growing intervals while records come fast."""
 
 from __future__ import annotations
 
 _FIRST_INTERVAL_S = 0.02
-_QUIET_S = 1.0  # after so long without a write, it is as at the beginning
+_QUIET_S = 1.0  # after this long without a write, the interval is reset
 
 
 class Pace:
-    """Says when the next write is due.
+    """Decides when the next write is due.
 
-    A write costs the same for one record as for twenty, and takes its time from a step that waits for
-    every core. So while records come fast the interval doubles, up to the longest; what comes after
-    a pause is due at once.
+    A write costs the same for one record as for twenty, and competes with the training for the cores.
+    So while records come fast the interval doubles, up to the longest; the first record after a pause
+    is written at once.
 
     Args:
         longest_s: the longest interval between two writes, in seconds.
@@ -29,7 +29,7 @@ class Pace:
         return max(0.0, self._written_at + self._interval_s - now)
 
     def written(self, now: float) -> None:
-        """Note a write at `now`, in seconds of a clock that never goes back."""
+        """Record a write at `now`, in seconds of a monotonic clock."""
         is_quiet = self._written_at is None or now - self._written_at > _QUIET_S
         longer_s = 0.0 if is_quiet else 2 * self._interval_s
         self._interval_s = min(max(longer_s, _FIRST_INTERVAL_S), self._longest_s)

@@ -1,4 +1,4 @@
-"""Where the tracker reads the step: whatever counts steps registers here, so no loop is imported."""
+"""The tracker's source of the global step: a loop registers here, so that none is imported."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class StepSource(Protocol):
-    """What counts the steps of a run: its loop.
+    """Counts the steps of a run: its loop.
 
     Attributes:
         step: the global step.
-        activity_count: goes up whenever the run shows a sign of life.
+        activity_count: increases whenever the run makes progress.
     """
 
     step: int
@@ -18,7 +18,7 @@ class StepSource(Protocol):
 
 
 class _NoLoop:
-    """Stands in while no loop is imported: everything happens at step 0."""
+    """Used while no loop is imported: the step is always 0."""
 
     def __init__(self) -> None:
         self.step = 0
@@ -29,7 +29,7 @@ _source: StepSource = _NoLoop()
 
 
 def set_source(source: StepSource) -> None:
-    """Take steps from `source` from now on."""
+    """Read steps from `source` from now on."""
     global _source
     _source = source
 
@@ -40,5 +40,5 @@ def global_step() -> int:
 
 
 def activity() -> None:
-    """Count a sign of life, for whoever watches whether the training hangs."""
+    """Count progress, so that a hanging training can be detected."""
     _source.activity_count += 1

@@ -1,4 +1,4 @@
-"""The thread that writes: it wakes for the first record, works at a pace, and sleeps when idle."""
+"""The writer thread: it wakes for the first record, writes at intervals, and sleeps when idle."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lab_core.tracker.pace import Pace
 
 
 class Worker:
-    """Calls `work` in a thread of its own, soon after `notify`, at its pace.
+    """Calls `work` in its own thread, soon after `notify`, at the intervals of `pace`.
 
     Args:
-        work: writes all there is; called from the thread alone, and must not raise.
-        has_work: tells whether there is something to write.
+        work: writes all pending records; called from this thread only, and must not raise.
+        has_work: returns whether there is something to write.
         finish: called last, from the same thread.
-        pace: says when to call `work` again while there is always something to write.
+        pace: decides when to call `work` again while records keep coming.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class Worker:
         self._has_work = has_work
         self._finish = finish
         self._pace = pace
-        # Read by the training thread without a lock: a wake-up too many does no harm.
+        # Read by the training thread without a lock: an extra wake-up does no harm.
         self.is_idle = True
         self._wake = threading.Event()  # there is something to write
-        self._urgent = threading.Event()  # ... and somebody waits for it
+        self._urgent = threading.Event()  # ... and a caller waits for it
         self._done = threading.Condition()  # guards the two counts
         self._num_wanted = 0
         self._num_done = 0
@@ -46,11 +46,11 @@ class Worker:
         self._thread.start()
 
     def notify(self) -> None:
-        """Say that there is work. Needed only while `is_idle`."""
+        """Wake the thread to write. Needed only while `is_idle`."""
         self._wake.set()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that is there now is written; return whether it was in time."""
+        """Wait until all pending records are written; return False after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         with self._done:
             self._num_wanted += 1
@@ -65,7 +65,7 @@ class Worker:
         return True
 
     def close(self, timeout_s: float) -> bool:
-        """Let the thread write what is there, finish, and end; return whether it did in time."""
+        """Write pending records and end the thread; return False if it runs after `timeout_s`."""
         self._is_closing = True
         self._urgent.set()
         self._wake.set()
@@ -81,7 +81,7 @@ class Worker:
             self._wake.clear()
             self.is_idle = False
             self._urgent.wait(self._pace.wait_s(time.monotonic()))
-            # Cleared before the counts are read: who asks after that sets it again.
+            # Cleared before the counts are read: a later flush sets it again.
             self._urgent.clear()
             is_last = self._is_closing
             with self._done:
@@ -91,5 +91,5 @@ class Worker:
             with self._done:
                 self._num_done = wanted
                 self._done.notify_all()
-            self.is_idle = True  # before has_work is asked: what comes after that wakes the thread
+            self.is_idle = True  # before has_work is called: later records wake the thread
         self._finish()

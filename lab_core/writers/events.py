@@ -1,4 +1,4 @@
-"""From batches to TensorBoard's `Event` messages, serialised. Imports tensorboard, but no tensorflow."""
+"""Convert batches to serialised TensorBoard `Event` messages. Imports tensorboard, not tensorflow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STATUS = {
 
 
 def of_batch(batch: Batch) -> list[bytes]:
-    """Return a batch as events, one for each step of scalars measured together."""
+    """Return a batch as events; scalars of the same step share one event."""
     out: list[bytes] = []
     for group in batch.groups():
         out += _scalars(group)
@@ -41,13 +41,13 @@ def of_batch(batch: Batch) -> list[bytes]:
 
 
 def version(time_s: float) -> bytes:
-    """Return the event that begins a file."""
+    """Return the first event of a file."""
     out: bytes = Event(wall_time=time_s, file_version="brain.Event:2").SerializeToString()
     return out
 
 
 def restart(step: int) -> bytes:
-    """Return the event after which TensorBoard drops what it has of `step` and later."""
+    """Return the event that makes TensorBoard drop its points at `step` and later."""
     log = SessionLog(status=SessionLog.START)
     out: bytes = Event(wall_time=time.time(), step=step, session_log=log).SerializeToString()
     return out
@@ -69,7 +69,7 @@ def session_start(hparams: Mapping[str, HparamValue]) -> bytes:
 
 
 def session_end(status: str) -> bytes:
-    """Return the event that tells how a run ended."""
+    """Return the event with the final status of a run."""
     end = plugin_data_pb2.SessionEndInfo(
         status=_STATUS.get(status, api_pb2.STATUS_UNKNOWN), end_time_secs=time.time()
     )
@@ -144,7 +144,7 @@ def _text(name: str, text: str) -> Any:
 
 
 def _hparams(tag: str, data: Any) -> bytes:
-    # TensorBoard looks at the metadata alone, but drops a summary that holds no value.
+    # TensorBoard reads only the metadata, but drops a summary without a value.
     value = Summary.Value(
         tag=tag,
         metadata=metadata.create_summary_metadata(data),

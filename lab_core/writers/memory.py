@@ -1,4 +1,4 @@
-"""Metrics in memory: for tests, and for a look at them without files."""
+"""Metrics in memory, for tests and for inspection without files."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ class MemoryWriter:
         self.images += batch.images
 
     def close(self) -> None:
-        """Note that it was closed; what was kept stays."""
+        """Set `is_closed`; the metrics are kept."""
         self.is_closed = True

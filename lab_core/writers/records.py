@@ -1,4 +1,4 @@
-"""Files of TFRecord: how TensorBoard's events lie on the disk.
+"""TFRecord files, the format of TensorBoard's event files.
 
 https://www.tensorflow.org/tutorials/load_data/tfrecord: length (uint64), masked CRC32C of it, data,
 masked CRC32C of it. TensorBoard's own writer computes the checksum byte by byte in Python.
@@ -19,13 +19,13 @@ _CRC = struct.Struct("<I")
 
 
 def masked_crc(data: bytes) -> bytes:
-    """Return the masked CRC32C of some bytes, as it stands in a file."""
+    """Return the masked CRC32C of some bytes, encoded as in a file."""
     crc = google_crc32c.value(data)
     return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def framed(record: bytes) -> bytes:
-    """Return a record as it lies in a file."""
+    """Return a record encoded as in a file."""
     return b"".join((_header(len(record)), record, masked_crc(record)))
 
 
@@ -36,14 +36,14 @@ def _header(length: int) -> bytes:
 
 
 class RecordFile:
-    """A file that records are appended to, whole ones only."""
+    """A file to which only complete records are appended."""
 
     def __init__(self, path: Path) -> None:
         self._file: Any = open(path, "ab", buffering=0)  # noqa: SIM115
         self._end = self._file.seek(0, 2)
 
     def append(self, records: Iterable[bytes]) -> None:
-        """Append records in one write. What fails half-way is cut off."""
+        """Append records in one write. If it fails, the partial write is removed."""
         data = b"".join(map(framed, records))
         try:
             view = memoryview(data)

@@ -1,7 +1,7 @@
-"""Metrics in a SQLite file, which can be read while the run goes on.
+"""Metrics in a SQLite file, which can be read during the run.
 
-SQLite stores NaN as NULL: a NULL value of a point is a NaN. A step that is written again replaces
-what was there, so that a run which goes on from a checkpoint has no point twice.
+SQLite stores NaN as NULL: a NULL value of a point is a NaN. Writing a step again replaces its values,
+so that a run resumed from a checkpoint has no duplicate points.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ CREATE TABLE IF NOT EXISTS texts (
 _TABLES = ("scalars", "indexed_scalars", "histograms", "texts")
 
 
-_ROWS = 32  # in one statement: half the time of one row each; more gains nothing
+_ROWS = 32  # rows in one statement: takes half the time of single rows; more gains nothing
 _INSERT_SCALAR = "INSERT OR REPLACE INTO scalars VALUES (?, ?, ?, ?)"
 _INSERT_SCALARS = _INSERT_SCALAR + ", (?, ?, ?, ?)" * (_ROWS - 1)
 
 
 class SqliteWriter:
     """Writes `scalars(indicator, step, value, time)`, `indexed_scalars(indicator, step, idx, value)`,
-    `histograms` and `texts`; images are for other writers.
+    `histograms` and `texts`; images are not written.
 
     May be called from any thread. `_lock` guards the connection.
 
     Args:
-        path: the file; made, with its folder, at the first write.
+        path: the file; created, with its folder, at the first write.
     """
 
     name = "sqlite"
@@ -89,7 +89,7 @@ class SqliteWriter:
                 db.execute(f"DELETE FROM {table} WHERE step > ?", (after_step,))  # noqa: S608
 
     def close(self) -> None:
-        """Close the file; what the log of SQLite holds goes into it."""
+        """Close the file; SQLite merges its write-ahead log into it."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -100,7 +100,7 @@ class SqliteWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=5.0, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
-            # A crash of the machine may cost the last moments, never the file.
+            # A power loss may lose the last transactions, but does not corrupt the file.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_SCHEMA)
             self._connection = connection

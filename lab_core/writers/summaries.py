@@ -1,4 +1,4 @@
-"""What values come to: their mean, their histogram, their pictures. numpy comes in only for arrays."""
+"""Summarise values: mean, histogram, images. numpy is imported only for arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NUM_BINS = 30
 
 
 def mean(values: list[Any]) -> float:
-    """Return the mean of all numbers in floats and arrays; NaN and infinities carry through."""
+    """Return the mean of all numbers in floats and arrays; NaN and infinities propagate."""
     if len(values) == 1 and type(values[0]) is float:
         return values[0]
     total, num = 0.0, 0
@@ -25,7 +25,7 @@ def mean(values: list[Any]) -> float:
 
 
 def histogram(name: str, step: int, time: float, values: list[Any]) -> HistogramPoint:
-    """Return how the numbers are spread over 30 bins of equal width."""
+    """Return the histogram of the numbers over 30 bins of equal width."""
     import numpy as np
 
     floats = [v for v in values if type(v) is float]
@@ -35,7 +35,7 @@ def histogram(name: str, step: int, time: float, values: list[Any]) -> Histogram
     num_nan = int(np.isnan(data).sum())
     if finite.size:
         low, high = float(finite.min()), float(finite.max())
-        # numpy cannot cut a range that is too narrow, or too wide, for its bins to differ.
+        # numpy cannot divide a range that is too narrow or too wide into distinct bins.
         is_cuttable = math.isfinite(high - low) and low + (high - low) / _NUM_BINS > low
         bins = _NUM_BINS if is_cuttable else 1
         if not is_cuttable:
@@ -62,7 +62,7 @@ def histogram(name: str, step: int, time: float, values: list[Any]) -> Histogram
 
 
 def images_uint8(array: Any) -> Iterator[Any]:
-    """Yield uint8 HWC pictures of an array HW, CHW, HWC, NCHW or NHWC; floats are 0 to 1."""
+    """Yield uint8 HWC images of an array HW, CHW, HWC, NCHW or NHWC; floats in [0, 1]."""
     import numpy as np
 
     if array.dtype != np.uint8:
@@ -75,7 +75,7 @@ def images_uint8(array: Any) -> Iterator[Any]:
         array = array[None]
     if array.ndim == 3:
         array = array[None]
-    # Channels first, as torch has them, when both would do; but four rows are likelier than RGBA.
+    # If ambiguous, channels come first as in torch; a first axis of 4 is taken for rows, not RGBA.
     if array.shape[1] in (1, 3) or array.shape[3] not in (1, 3, 4):
         array = np.moveaxis(array, 1, 3)
     yield from array
