@@ -1,6 +1,6 @@
-"""Ctrl-C during a run: the first finishes the iteration, the second ends it, without a traceback.
+"""Ctrl-C during a run: the first ends it after the iteration, the second at once, without a traceback.
 
-The stack of who is told belongs to the main thread: only there are signal handlers set and run.
+The stack of targets belongs to the main thread: signal handlers are set and run only there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NOTICE = "Stopping after this iteration; press Ctrl-C again to end now"
 
 
 class Interruptible(Protocol):
-    """What a first Ctrl-C is told to."""
+    """A loop that the first Ctrl-C interrupts."""
 
     is_interrupted: bool
 
@@ -36,9 +36,9 @@ _is_ended_by: Callable[[BaseException], bool] | None = None
 
 @contextlib.contextmanager
 def catch_interrupts(target: Interruptible, *, enabled: bool = True) -> Iterator[None]:
-    """Tell the first Ctrl-C to `target`; the handler is restored on every way out.
+    """Call `target.interrupt` at the first Ctrl-C; the previous handler is always restored.
 
-    Outside the main thread, and where somebody else handles the signal already, nothing changes.
+    Does nothing outside the main thread, or if another handler for the signal is set.
     """
     if not (enabled and _may_handle()):
         yield
@@ -56,7 +56,7 @@ def catch_interrupts(target: Interruptible, *, enabled: bool = True) -> Iterator
 
 
 def release(target: Interruptible) -> None:
-    """Tell `target` of no more Ctrl-C; also for a loop that was left and is still referred to."""
+    """Remove `target`, so that Ctrl-C no longer interrupts it; also for a loop left by an exception."""
     while target in _stack:
         _stack.remove(target)
     _restore()
@@ -82,19 +82,19 @@ def _handle(_signum: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt
     target.interrupt()
-    if os.getpid() == _pid:  # a loader's worker was forked with the handler, and has nothing to say
-        # a thread, as the signal may have come in the middle of a line; a bare one, as Thread has locks
+    if os.getpid() == _pid:  # a loader's worker inherits the handler by fork, and must not log
+        # in a thread, as the signal may interrupt a log call; not threading.Thread, which takes locks
         _thread.start_new_thread(logger.log, (_NOTICE, logger.Text.warning))
 
 
 def end_quietly(is_ended_by: Callable[[BaseException], bool]) -> None:
-    """Show no traceback of a Ctrl-C that nobody caught, if it is what ended the run.
+    """Show no traceback for an uncaught Ctrl-C that ended the run.
 
-    The process still dies of the signal, which a shell tells as 130. Where somebody else handles
-    what nobody caught, nothing changes.
+    The exit status is still that of an interrupt (130 in a shell). Does nothing if another
+    `sys.excepthook` is set.
 
     Args:
-        is_ended_by: ends the run, if it was not before, and says whether by this Ctrl-C.
+        is_ended_by: ends the run if it is still running; returns whether this Ctrl-C ended it.
     """
     global _is_ended_by
     if sys.excepthook in (sys.__excepthook__, _show):
@@ -103,7 +103,7 @@ def end_quietly(is_ended_by: Callable[[BaseException], bool]) -> None:
 
 
 def end_loudly(is_ended_by: Callable[[BaseException], bool]) -> None:
-    """Undo ``end_quietly``, unless another run has called it since."""
+    """Undo ``end_quietly``, unless another run has called it in the meantime."""
     global _is_ended_by
     if _is_ended_by == is_ended_by:
         _is_ended_by = None
@@ -112,6 +112,6 @@ def end_loudly(is_ended_by: Callable[[BaseException], bool]) -> None:
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    ask = _is_ended_by
-    if not isinstance(error, KeyboardInterrupt) or ask is None or not ask(error):
+    is_ended_by = _is_ended_by
+    if not isinstance(error, KeyboardInterrupt) or is_ended_by is None or not is_ended_by(error):
         sys.__excepthook__(kind, error, trace)

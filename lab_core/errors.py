@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 
 class LabError(Exception):
-    """The root of every error that lab raises on purpose."""
+    """The base of all errors that lab raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is wrong with a config message.
+    """One error in a config message.
 
     Attributes:
-        key: the config item, dotted for a nested one; empty when it is the message as a whole.
+        key: the config item, dotted for a nested one; empty for the message as a whole.
         message: a sentence: what was wrong, what was expected, and what to do.
     """
 
@@ -27,7 +27,7 @@ class Violation:
 
 
 class ConfigError(LabError):
-    """A config class, or a message to it, is wrong: all that is wrong, at once."""
+    """A config class or a config message is invalid; holds all violations at once."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__(tuple(violations))
@@ -42,16 +42,16 @@ class TrackerError(LabError):
 
 
 class CheckpointError(LabError):
-    """A checkpoint is missing, damaged, or of another model."""
+    """A checkpoint is missing, damaged, or belongs to a different model."""
 
 
 class RunNotFound(LabError):
-    """There is no run with this id where runs are kept."""
+    """There is no run with this id."""
 
 
 class DataError(LabError):
-    """A data set is missing or not what it should be."""
+    """A data set is missing or invalid."""
 
 
 class SettingsError(LabError):
-    """A settings file or an environment variable is wrong."""
+    """A settings file or an environment variable is invalid."""

@@ -1,7 +1,7 @@
-"""Look back on runs: their hyper-parameters and metrics as columns, and side by side in a plot.
+"""Analyse runs: hyper-parameters and metrics as columns, and comparison plots.
 
-Reads the folders of runs and nothing else: it works while they train, on another machine's copies, and
-for runs of a server as well. Needs pandas and matplotlib only when asked for a frame or a plot.
+Reads only the run folders: it works during training, on copies of the folders, and for a server's
+runs. Needs pandas and matplotlib only for data frames and plots.
 
 Example:
     >>> from lab_core import analytics

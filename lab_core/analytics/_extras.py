@@ -1,4 +1,4 @@
-"""What only a frame or a plot needs."""
+"""Optional imports: pandas for data frames, matplotlib for plots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pandas() -> Any:
 
 
 def matplotlib_figure() -> type[Figure]:
-    """Return matplotlib's figure.
+    """Return matplotlib's `Figure` class.
 
     Raises:
         LabError: If it is not installed.

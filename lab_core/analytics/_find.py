@@ -1,4 +1,4 @@
-"""Find runs where they are kept: `<experiments path>/<experiment>/<run id>/`."""
+"""Find run folders: `<experiments path>/<experiment>/<run id>/`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _RECORD = "run.yaml"
 
 
 def runs(experiment: str | None = None, *, path: str | os.PathLike[str] | None = None) -> Runs:
-    """Return all runs, in the order in which they were started.
+    """Return all runs, ordered by start time.
 
-    A folder whose record or configs are damaged is left out: `load` says what is wrong with it.
+    Runs whose record or configs are damaged are left out; `load` raises an error with the reason.
 
     Args:
-        experiment: only those of this experiment.
-        path: where runs are kept; by default `lab.get_experiments_path()`.
+        experiment: only runs of this experiment.
+        path: the folder of runs; by default `lab.get_experiments_path()`.
     """
     found = []
     for folder in _folders(_root(path)):
@@ -35,10 +35,10 @@ def runs(experiment: str | None = None, *, path: str | os.PathLike[str] | None =
 
 
 def load(run_id: str, *, path: str | os.PathLike[str] | None = None) -> Run:
-    """Return one run, by its id or by a beginning that only one has.
+    """Return one run, by its id or by a unique prefix of it.
 
     Raises:
-        RunNotFound: If there is none, or several begin so.
+        RunNotFound: If no run matches, or several do.
         LabError: If its files are damaged.
     """
     root = _root(path)

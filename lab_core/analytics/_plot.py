@@ -1,4 +1,4 @@
-"""The comparison plot: a panel for each metric, in it a line for each run that measured it."""
+"""The comparison plot: one panel per metric, with one line per run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL_INCHES = (7.0, 2.6)
-_FEW_POINTS = 50  # up to so many, each is marked
+_MAX_MARKED_POINTS = 50  # longer lines have no markers
 
 
 def plot(figure_class: type[Figure], panels: Mapping[str, Sequence[tuple[str, Series]]]) -> Figure:
-    """Return a figure that belongs to nobody: no state of pyplot is touched.
+    """Return a figure, created without pyplot and its global state.
 
     Args:
-        figure_class: matplotlib's.
-        panels: for each metric, the lines and their labels.
+        figure_class: matplotlib's `Figure`.
+        panels: for each metric, its lines with their labels.
     """
     num_panels = max(1, len(panels))
     width, height = _PANEL_INCHES
@@ -29,7 +29,7 @@ def plot(figure_class: type[Figure], panels: Mapping[str, Sequence[tuple[str, Se
     for axes, (name, lines) in zip(all_axes, panels.items(), strict=False):
         for label, series in lines:
             if len(series):
-                marker = "." if len(series) <= _FEW_POINTS else None
+                marker = "." if len(series) <= _MAX_MARKED_POINTS else None
                 axes.plot(series.steps, series.values, marker=marker, label=label)
         axes.set_title(name, loc="left")
         axes.grid(visible=True, alpha=0.3)
@@ -40,10 +40,10 @@ def plot(figure_class: type[Figure], panels: Mapping[str, Sequence[tuple[str, Se
 
 
 def panel_names(known: Sequence[str], wanted: Sequence[str]) -> Sequence[str]:
-    """Return the metrics to draw: those wanted, or all that are known.
+    """Return the metrics to draw: those wanted, or all known ones if none is wanted.
 
     Raises:
-        LabError: If one that is wanted is not known.
+        LabError: If a wanted metric is not known.
     """
     for name in wanted:
         if name not in known:

@@ -1,4 +1,4 @@
-"""One run, as its folder tells it."""
+"""One run, read from its folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: what it was given, and what it measured, which is read when it is asked for.
+    """One run: its configs, and its metrics, which are read on access.
 
     Attributes:
-        record: of run.yaml: name, comment, tags, status, start and end, commit.
-        folder: where it is.
-        configs: the value of every item; an option's name where the value is not plain.
-        hyperparams: those of the configs that were given or marked.
+        record: the content of run.yaml: name, comment, tags, status, start and end, commit.
+        folder: the run's folder.
+        configs: the value of every item; the option's name if the value is not plain.
+        hyperparams: the configs that were given or marked.
 
     Example:
         >>> run = analytics.load("20261123-063012-4f2a9c")  # doctest: +SKIP
@@ -55,20 +55,20 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Id of the run."""
+        """The run's id."""
         return self.record.id
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that have points."""
+        """The names of the metrics that have points."""
         return metric_names(self._db)
 
     def series(self, name: str) -> Series:
-        """Return a metric over the steps; empty if it was never measured."""
+        """Return a metric over the steps; empty if it has no points."""
         return read_series(self._db, name)
 
     def last(self, name: str) -> float:
-        """Return the last value of a metric; NaN if it was never measured."""
+        """Return the last value of a metric; NaN if it has no points."""
         return self.last_values().get(name, math.nan)
 
     def last_values(self) -> dict[str, float]:
@@ -76,10 +76,10 @@ class Run:
         return last_values(self._db)
 
     def columns(self, metrics: Sequence[str] | None = None) -> dict[str, list[Any]]:
-        """Return metrics side by side: "step", and a column for each, None where it has no point.
+        """Return metrics as columns: "step", and one per metric, with None where it has no point.
 
         Args:
-            metrics: which ones, in this order; all when None.
+            metrics: the metrics, in this order; None for all.
         """
         found = [self.series(name) for name in (self.metrics if metrics is None else metrics)]
         steps = sorted({step for series in found for step in series.steps})
@@ -90,7 +90,7 @@ class Run:
         return columns
 
     def to_pandas(self, metrics: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return the metrics as a frame with the step as its index.
+        """Return the metrics as a data frame, indexed by step.
 
         Raises:
             LabError: If pandas is not installed.
@@ -103,7 +103,7 @@ class Run:
         return frame
 
     def plot(self, *metrics: str) -> Figure:
-        """Draw metrics over the steps, each in a panel of its own; all when none is named.
+        """Plot metrics over the steps, one panel each; all if none is named.
 
         Raises:
             LabError: If matplotlib is not installed, or the run has no such metric.
@@ -119,13 +119,13 @@ class Run:
 
 
 def _read_items(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the items of configs.yaml; a run without configs has none."""
+    """Return the items of configs.yaml; empty for a run without configs."""
     import yaml
 
     if not path.exists():
         return {}
     try:
-        # libyaml's is ten times as fast; not every build of PyYAML has it
+        # the loader of libyaml is ten times as fast; not every build of PyYAML has it
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - both are safe
         items: dict[str, dict[str, Any]] = data["items"]

@@ -1,4 +1,4 @@
-"""Several runs, to compare."""
+"""Several runs, for comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Runs(Sequence[Run]):
-    """Runs in the order in which they were started.
+    """Runs, ordered by start time.
 
     Args:
         items: the runs.
@@ -37,7 +37,7 @@ class Runs(Sequence[Run]):
         return f"<{len(self)} runs: {', '.join(run.id for run in self._items[:3])}{', ...' * (len(self) > 3)}>"
 
     def where(self, *, status: str | None = None, tag: str | None = None, **configs: Any) -> Runs:
-        """Return the runs with this status, tag, and these values of configs; None matches all.
+        """Return the runs with this status, tag and config values; a status or tag of None matches all.
 
         Example:
             >>> analytics.runs().where(status="completed", conv1_kernal=5)  # doctest: +SKIP
@@ -53,17 +53,16 @@ class Runs(Sequence[Run]):
         )
 
     def differing(self) -> tuple[str, ...]:
-        """Return the keys of hyper-parameters in which the runs differ."""
+        """Return the keys of the hyper-parameters that differ between the runs."""
         keys = dict.fromkeys(key for run in self._items for key in run.hyperparams)
         return tuple(
             key for key in keys if len({repr(run.configs.get(key)) for run in self._items}) > 1
         )
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return a row for each run: what it is, its hyper-parameters, its metrics' last values.
+        """Return one row per run: id, name, status, start, hyper-parameters, last value of each metric.
 
-        None stands where a run has no such thing. A metric that is named as a hyper-parameter, or as
-        what a run is, is in the column `last.NAME`.
+        Missing values are None. A metric with the name of another column is in the column `last.NAME`.
         """
         records = [run.record for run in self._items]
         columns: dict[str, list[Any]] = {
@@ -73,7 +72,7 @@ class Runs(Sequence[Run]):
             "start": [record.start for record in records],
         }
         for key in dict.fromkeys(key for run in self._items for key in run.hyperparams):
-            # also of a run for which it is none: it has a value all the same
+            # also for runs in which the item is not a hyper-parameter: it has a value there, too
             columns[key] = [run.configs.get(key) for run in self._items]
         lasts = [run.last_values() for run in self._items]
         for name in dict.fromkeys(name for last in lasts for name in last):
@@ -82,7 +81,7 @@ class Runs(Sequence[Run]):
         return columns
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return `columns()` as a frame with the run's id as its index.
+        """Return `columns()` as a data frame, indexed by run id.
 
         Raises:
             LabError: If pandas is not installed.
@@ -95,10 +94,10 @@ class Runs(Sequence[Run]):
         return frame
 
     def plot(self, *metrics: str) -> Figure:
-        """Draw metrics over the steps, a line for each run, labelled by what they differ in.
+        """Plot metrics over the steps, one line per run, labelled by the hyper-parameters that differ.
 
         Args:
-            metrics: a panel for each; all when none is named.
+            metrics: one panel each; all if none is named.
 
         Raises:
             LabError: If matplotlib is not installed, or no run has such a metric.
@@ -116,7 +115,7 @@ class Runs(Sequence[Run]):
         return plot(matplotlib_figure(), panels)
 
     def _labels(self) -> list[str]:
-        """Return for each run what tells it from the others."""
+        """Return a label for each run that tells it apart from the others."""
         differing = self.differing()
         if not differing:
             return [run.id for run in self._items]

@@ -17,10 +17,10 @@ class Series:
     """One metric of a run over its steps.
 
     Attributes:
-        name: of the metric.
-        steps: ascending, none twice.
-        values: one a step; NaN and infinities are kept.
-        times: when each was measured, in seconds since 1970.
+        name: the metric's name.
+        steps: strictly ascending.
+        values: one per step; NaN and infinities are kept.
+        times: when each value was added, in seconds since 1970.
     """
 
     name: str
@@ -33,16 +33,16 @@ class Series:
 
     @property
     def last(self) -> float:
-        """The value of the last step; NaN when there is none."""
+        """The value at the last step; NaN if there is none."""
         return self.values[-1] if self.values else math.nan
 
 
 def metric_names(path: Path) -> tuple[str, ...]:
-    """Return the names of a run's metrics; none where nothing was written yet."""
+    """Return the names of a run's metrics; empty if nothing is written yet."""
     with _reading(path) as db:
         if db is None:
             return ()
-        # a skip scan: one look-up a metric, however many points it has
+        # a skip scan: one lookup per metric, however many points it has
         rows = db.execute(
             "WITH RECURSIVE names(name) AS ("
             " SELECT MIN(indicator) FROM scalars UNION ALL"
@@ -53,7 +53,7 @@ def metric_names(path: Path) -> tuple[str, ...]:
 
 
 def read_series(path: Path, name: str) -> Series:
-    """Return a metric of a run; empty where there is none of this name."""
+    """Return a metric of a run; empty if there is none of this name."""
     with _reading(path) as db:
         rows = (
             []
@@ -86,7 +86,7 @@ def last_values(path: Path) -> dict[str, float]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """Open a run's metrics for reading alone; None where there are none."""
+    """Open a run's metrics read-only; yields None if there are none."""
     if not path.is_file():
         yield None
         return

@@ -1,4 +1,4 @@
-"""Lines on the console that do not disturb its progress bars: `logger.log("ready", Text.success)`."""
+"""Write lines to the console without disturbing progress bars: `logger.log("ready", Text.success)`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_ITEMS = 20
 
 
 def log(message: str | Part | Sequence[Part] = "", style: Style = Style.none, *more: Part) -> None:
-    """Write one line: a text with a style, or parts that each may have one.
+    """Write one line: a text with a style, or parts with a style each.
 
     Example:
         >>> log([("accuracy: ", Text.key), ("97%", Text.value)])
@@ -33,7 +33,7 @@ def log(message: str | Part | Sequence[Part] = "", style: Style = Style.none, *m
 
 
 def inspect(*values: Any, **named: Any) -> None:
-    """Show what values are: items of mappings and sequences, shape and type of arrays and tensors."""
+    """Print values: the items of mappings and sequences, the shape and dtype of arrays and tensors."""
     for value in values:
         for line in _lines(value):
             sink().print(line)

@@ -1,4 +1,4 @@
-"""A progress bar as data: what is in progress, and how far it is."""
+"""The data of a progress bar."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Bar:
-    """Something in progress. Its owner sets the fields; the sink reads them when it refreshes.
+    """A progress bar. Its owner sets the fields; the sink reads them when it refreshes.
 
     Attributes:
-        total: the value of `done` at the end; None when nobody knows.
-        detail: shown behind the bar: the metrics of now.
+        total: the final value of `done`; None if unknown.
+        detail: shown after the bar, e.g. the current metrics.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Bars as a terminal or a notebook shows them."""
+"""Show progress bars on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lab_core.logger.styles import Part
 
 
 class Bars(Protocol):
-    """A view of the bars, and of lines above them."""
+    """Shows progress bars, and lines above them."""
 
     def print(self, parts: Sequence[Part]) -> None:
         """Write a line above the bars."""
 
     def show(self, bars: Sequence[Bar]) -> None:
-        """Show these bars as they are now."""
+        """Show the current state of these bars."""
 
     def stop(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
 
 
 class TerminalBars:
-    """Bars at the foot of a terminal, by rich. What the user prints goes above them."""
+    """Bars at the bottom of a terminal, drawn with rich. Printed lines appear above them."""
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._console = Console(file=file, highlight=False, soft_wrap=True)
@@ -43,7 +43,7 @@ class TerminalBars:
         self._console.print(styled(parts), soft_wrap=True)
 
     def show(self, bars: Sequence[Bar]) -> None:
-        """Show these bars as they are now."""
+        """Show the current state of these bars."""
         rows = Group(*[_row(bar, self._console.width) for bar in bars])
         if self._live is None:
             self._live = Live(rows, console=self._console, auto_refresh=False, transient=True)
@@ -52,34 +52,34 @@ class TerminalBars:
             self._live.update(rows, refresh=True)
 
     def stop(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
 
 class NotebookBars:
-    """Bars in one output of a notebook's cell, updated in place."""
+    """Bars in one output of a notebook cell, updated in place."""
 
     def __init__(self) -> None:
         self._handle: Any = None
 
     def print(self, parts: Sequence[Part]) -> None:
-        """Write a line; a notebook keeps it apart from the bars by itself."""
+        """Write a line; a notebook shows it apart from the bars."""
         print("".join(p if isinstance(p, str) else p[0] for p in parts))  # noqa: T201
 
     def show(self, bars: Sequence[Bar]) -> None:
-        """Show these bars as they are now."""
+        """Show the current state of these bars."""
         self._display("<br>".join(_html_row(bar) for bar in bars))
 
     def stop(self) -> None:
-        """Empty the output; the next bars get one of their own, in the cell that then runs."""
+        """Clear the output; the next bars get a new one, in the cell that runs then."""
         if self._handle is not None:
             self._display("")
             self._handle = None
 
     def _display(self, text: str) -> None:
-        # untyped, and there where there is a notebook
+        # untyped, and installed wherever there is a notebook
         ipython: Any = importlib.import_module("IPython.display")
         shown = ipython.HTML(
             f"<div style='font-family:monospace;white-space:pre-wrap'>{text}</div>"
@@ -91,7 +91,7 @@ class NotebookBars:
 
 
 def styled(parts: Sequence[Part]) -> Text:
-    """Return parts of a line as rich's text."""
+    """Return the parts of a line as a rich text."""
     text = Text()
     for part in parts:
         if isinstance(part, str):
@@ -102,7 +102,7 @@ def styled(parts: Sequence[Part]) -> Text:
 
 
 def eta(bar: Bar, now_s: float | None = None) -> str:
-    """Return the time that is left as H:MM:SS, dashes when nobody can know."""
+    """Return the remaining time as H:MM:SS, or dashes if it is unknown."""
     now_s = time.monotonic() if now_s is None else now_s
     done = bar.done - bar.start_done
     if bar.total is None or done <= 0:
@@ -112,7 +112,7 @@ def eta(bar: Bar, now_s: float | None = None) -> str:
 
 
 def count(bar: Bar) -> str:
-    """Return how far it is: `12/30`, or a share when the total is no whole number above 1."""
+    """Return the progress as text: `12/30`, or a percentage if the total is at most 1."""
     if bar.total is None:
         return f"{bar.done:,.0f}" if bar.done else ""
     if bar.total > 1:
@@ -130,7 +130,7 @@ def _row(bar: Bar, width: int) -> RenderableType:
     else:
         cells.append(Text(count(bar) or "..."))
     table = Table.grid(padding=(0, 1))
-    for cell in cells:  # where it is narrow, only the metrics are cut
+    for cell in cells:  # on a narrow terminal only the metrics are cut
         table.add_column(no_wrap=True, min_width=len(cell) if isinstance(cell, Text) else None)
     table.add_column(no_wrap=True, overflow="ellipsis")
     table.add_row(*cells, Text(bar.detail, style="bold"))

@@ -1,7 +1,7 @@
-"""The one place that writes to the console, shared by logger, monit and the console writer.
+"""The only module that writes to the console, shared by logger, monit and the console writer.
 
-It keeps lines and progress bars apart: on a terminal, bars live below the lines (rich); in a
-notebook, in one output that is updated; elsewhere there are no bars, only lines.
+It keeps lines and progress bars apart: on a terminal, bars are drawn below the lines (rich); in a
+notebook, in one output that is updated; elsewhere there are only lines.
 `_lock` guards the bars and the output.
 """
 
@@ -28,7 +28,7 @@ _REFRESH_S = 0.2
 
 
 class Mode(Enum):
-    """What the console can do."""
+    """The kind of console."""
 
     TERMINAL = "terminal"
     NOTEBOOK = "notebook"
@@ -39,8 +39,8 @@ class Sink:
     """A console: lines, and bars below them.
 
     Args:
-        file: where to write; standard output, as it is at each moment, unless given.
-        mode: found out from the file unless given.
+        file: where to write; by default the current `sys.stdout`.
+        mode: detected from the file by default.
     """
 
     def __init__(self, file: TextIO | None = None, mode: Mode | None = None) -> None:
@@ -53,7 +53,7 @@ class Sink:
 
     @property
     def mode(self) -> Mode:
-        """What the console can do."""
+        """The kind of console."""
         return self._mode or _detect(self._file or sys.stdout)
 
     def print(self, parts: Sequence[Part]) -> None:
@@ -66,13 +66,13 @@ class Sink:
                 self._write("".join(p if isinstance(p, str) else p[0] for p in parts) + "\n")
 
     def add_bar(self, bar: Bar) -> None:
-        """Show a bar, below those that are there."""
+        """Add a bar below the others."""
         with self._lock:
             self._bars.append(bar)
         self.refresh()
 
     def remove_bar(self, bar: Bar) -> None:
-        """Show a bar no longer."""
+        """Remove a bar."""
         with self._lock, contextlib.suppress(ValueError):
             self._bars.remove(bar)
             if not self._bars and self._view is not None:
@@ -80,13 +80,13 @@ class Sink:
                 self._view = None
 
     def close(self) -> None:
-        """Take all bars away."""
+        """Remove all bars."""
         with self._lock:
             for bar in list(self._bars):
                 self.remove_bar(bar)
 
     def refresh(self, *, is_forced: bool = False) -> None:
-        """Show the bars as they are now, at most a few times a second."""
+        """Redraw the bars, at most a few times a second."""
         now = time.monotonic()
         if now - self._refreshed_s < _REFRESH_S and not is_forced:
             return
@@ -98,20 +98,20 @@ class Sink:
 
     def _shown(self) -> Bars:
         if self._view is None:
-            # rich is imported by those who see it
+            # rich is imported only if bars are shown
             from lab_core.logger.bars import NotebookBars, TerminalBars
 
             if self.mode is Mode.TERMINAL:
                 self._view = TerminalBars(self._file)
             else:
                 self._view = NotebookBars()
-            # A bar left behind would leave the terminal without its cursor.
+            # rich hides the cursor while bars are shown; it must be restored at exit.
             atexit.unregister(self.close)
             atexit.register(self.close)
         return self._view
 
     def _write(self, text: str) -> None:
-        # A reader that has gone away (| head) must not end the training.
+        # A closed pipe (| head) must not end the training.
         with contextlib.suppress(OSError, ValueError):
             file = self._file or sys.stdout
             file.write(text)
@@ -148,7 +148,7 @@ def set_sink(new: Sink | None) -> Sink:
 
 
 if hasattr(os, "register_at_fork"):
-    # A lock that another thread held at the fork would never be free in the child.
+    # A lock that another thread holds during a fork is never released in the child.
     os.register_at_fork(after_in_child=lambda: set_sink(None) and None)
 
 __all__ = ["Mode", "Sink", "set_sink", "sink"]

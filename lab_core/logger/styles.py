@@ -1,4 +1,4 @@
-"""What text may look like."""
+"""Styles of console text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Style(Enum):
-    """A meaning of text, and how a terminal shows it (in rich's terms)."""
+    """The meaning of a text, and its style on a terminal (rich markup)."""
 
     none = ""
     danger = "bold red"

@@ -1,1 +1,1 @@
-"""What lab keeps under this name."""
+"""Utilities, under the name that they have in lab."""

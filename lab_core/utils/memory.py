@@ -1,7 +1,7 @@
-"""Let the C library keep freed memory: a training step frees and takes the same blocks again.
+"""Let the C library keep freed memory, as each training step frees and allocates the same blocks.
 
-glibc gives large blocks back to the kernel at once, and each step pays for getting them anew: about
-1,400 page faults a step for the MNIST CNN on the CPU, with this none, and 8 % of the time.
+By default glibc returns large blocks to the kernel at once, and each step allocates them again: for
+the MNIST CNN on the CPU about 1,400 page faults and 8 % of the time per step. With this there are none.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import sys
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
-_LARGEST_BLOCK_BYTES = 32 << 20  # the largest that glibc takes
+_LARGEST_BLOCK_BYTES = 32 << 20  # the maximum that glibc accepts
 _KEPT_BYTES = 256 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Keep up to 256 MB of freed memory in the process; return whether the C library can."""
+    """Keep up to 256 MB of freed memory in the process; return False if not supported."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # musl has none
+    except (OSError, AttributeError):  # musl has no mallopt
         return False
     settings = (
         (_M_MMAP_THRESHOLD, _LARGEST_BLOCK_BYTES),

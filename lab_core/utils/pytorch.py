@@ -1,4 +1,4 @@
-"""What a run does with PyTorch models: histograms of their parameters, and finding them."""
+"""PyTorch models of a run: histograms of their parameters, and finding them in the configs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_model_indicators(model: torch.nn.Module, model_name: str = "model") -> N
 
 
 def store_model_indicators(model: torch.nn.Module, model_name: str = "model") -> None:
-    """Add the values of each parameter and of its gradient; one without a gradient is skipped."""
+    """Track the values of each parameter and of its gradient, if it has one."""
     with tracker.namespace(model_name):
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -43,7 +43,7 @@ def get_device(module: torch.nn.Module) -> torch.device:
     """Return the device of a model's parameters.
 
     Raises:
-        ValueError: If it has none, or they are on several devices.
+        ValueError: If it has no parameters, or they are on several devices.
     """
     devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     if len(devices) != 1:

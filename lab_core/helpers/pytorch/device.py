@@ -1,4 +1,4 @@
-"""Which device a run computes on."""
+"""The device that a run computes on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["DeviceConfigs", "DeviceInfo"]
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """The device chosen from what there is; prints as a sentence."""
+    """The device selected from the available ones; prints as a sentence."""
 
     use_cuda: bool
     cuda_device: int
 
     @property
     def device(self) -> torch.device:
-        """The GPU asked for, the last one if there are fewer, Apple's, or the CPU."""
+        """The requested GPU, the last one if there are fewer, Apple's GPU, or the CPU."""
         if self.use_cuda and torch.cuda.is_available():
             return torch.device("cuda", min(self.cuda_device, torch.cuda.device_count() - 1))
         if self.use_cuda and torch.backends.mps.is_available():
@@ -42,15 +42,15 @@ class DeviceInfo:
 
 
 class DeviceConfigs(BaseConfigs):
-    """`device`: a GPU where there is one and it is wanted, else the CPU."""
+    """`device`: a GPU if one is available and `use_cuda` is set, else the CPU."""
 
     # index of the GPU
     cuda_device: Annotated[int, Ge(0)] = 0
-    # use a GPU where there is one
+    # use a GPU if one is available
     use_cuda: bool = True
-    # the device chosen from what there is, as a sentence
+    # the selected device, as a sentence
     device_info: DeviceInfo
-    # where tensors and the model are
+    # the device of the model and of the batches
     device: torch.device
 
 
@@ -64,7 +64,7 @@ def device(c: DeviceConfigs) -> torch.device:
     return c.device_info.device
 
 
-# where a run computes is not what it computes
+# the device does not define the experiment
 DeviceConfigs.set_hyperparams(
     DeviceConfigs.cuda_device, DeviceConfigs.use_cuda, is_hyperparam=False
 )

@@ -1,8 +1,8 @@
-"""Loaders that a checkpoint can be taken within, and that go on from exactly there.
+"""Resumable loaders: a run can be saved within an epoch, and resumed at exactly that batch.
 
-A loader with a name is resumable: it says between its batches that the run may be saved or stopped
-there. Only the loader that is trained on should have one: what a validation has summed up so far is in
-no checkpoint, so a run must not be stopped in the middle of it.
+A loader with a name is resumable: between its batches the run may be saved or stopped. Only the
+training loader should have a name: the partial sums of a validation are not in a checkpoint, so a run
+must not be stopped in the middle of one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class SizedDataset(Sized, Protocol):
 
 
 class _Loader:
-    """Batches of indexes in an order that one random number decides.
+    """Batches in an order determined by one random seed.
 
-    That number, drawn from torch's global generator at the start of an epoch, and how many samples
-    were given, are the whole position: an epoch may go on in batches of another size.
+    The seed, drawn from torch's global generator at the start of an epoch, and the number of samples
+    yielded so far are the whole position: an epoch can be resumed with another batch size.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class _Loader:
 
     @property
     def start_index(self) -> int:
-        """Index of the first batch that the next iteration gives: above 0 in a resumed epoch."""
+        """Index of the first batch of the next iteration: above 0 in a resumed epoch."""
         resumed = loop.current().pending(self.name) if self.name else None
         return self._first_index(resumed["sample"]) if resumed else 0
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:  # noqa: ARG002  # loop's protocol
-        """Return the epoch's seed and how many of its samples were given."""
+        """Return the epoch's seed and the number of samples yielded so far."""
         return {"seed": self._seed, "sample": self._sample}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -106,14 +106,14 @@ class _Loader:
 
 
 class TensorLoader(_Loader):
-    """Batches of tensors that are wholly in memory, on the CPU or a GPU: a batch is an index.
+    """Batches of tensors that are entirely in memory, on the CPU or a GPU, made by indexing.
 
     Args:
-        tensors: tensors [N, ...] of one length, on one device.
-        batch_size: samples of a batch; the last one may be smaller.
-        shuffle: a new order for each epoch, from torch's global generator.
+        tensors: tensors [N, ...] of equal length, on one device.
+        batch_size: samples per batch; the last one may be smaller.
+        shuffle: use a new order in each epoch, from torch's global generator.
         drop_last: leave out a smaller last batch.
-        name: makes it resumable; for the loader that is trained on.
+        name: makes it resumable; for the training loader.
 
     Example:
         >>> loader = TensorLoader(torch.arange(5), batch_size=2)
@@ -131,7 +131,7 @@ class TensorLoader(_Loader):
     ) -> None:
         lengths = {len(tensor) for tensor in tensors}
         if len(lengths) != 1:
-            raise ValueError(f"tensors must be of one length, got {sorted(lengths)}")
+            raise ValueError(f"tensors must have the same length, got {sorted(lengths)}")
         super().__init__(lengths.pop(), batch_size, shuffle, drop_last, name)
         self.tensors = tensors
 
@@ -151,15 +151,15 @@ class TensorLoader(_Loader):
 class DataSetLoader(_Loader):
     """Batches of a data set's samples through torch's ``DataLoader``, resumable.
 
-    With workers or random transforms the order of samples is still resumed exactly, the random numbers
-    that transforms draw in workers are not.
+    The order of samples is always resumed exactly; random numbers that transforms draw in workers are
+    not.
 
     Args:
         dataset: a map-style data set.
-        batch_size: samples of a batch; the last one may be smaller.
-        shuffle: a new order for each epoch, from torch's global generator.
+        batch_size: samples per batch; the last one may be smaller.
+        shuffle: use a new order in each epoch, from torch's global generator.
         drop_last: leave out a smaller last batch.
-        name: makes it resumable; for the loader that is trained on.
+        name: makes it resumable; for the training loader.
         options: of ``DataLoader``: `num_workers`, `pin_memory`, ...
     """
 
@@ -181,7 +181,7 @@ class DataSetLoader(_Loader):
         num_batches = self._num_batches(self._num_samples - first_sample)
         parts = self._order(seed)[first_sample:].split(self.batch_size)
         sampler = [part.tolist() for part in parts[:num_batches]]
-        # a generator of its own: DataLoader draws a number that would disturb the global one
+        # its own generator, as DataLoader would draw a number from the global one
         generator = torch.Generator().manual_seed(seed)
         dataset: Dataset[Any] = self.dataset  # type: ignore[assignment] # torch asks for a subclass
         yield from DataLoader(dataset, batch_sampler=sampler, generator=generator, **self._options)

@@ -16,17 +16,17 @@ __all__ = ["OptimizerConfigs"]
 class OptimizerConfigs(BaseConfigs):
     """`optimizer`, for `parameters`; to inherit from, or to nest in a config class."""
 
-    # what is optimized: a model's parameters()
+    # the parameters to optimize: a model's parameters()
     parameters: Iterable[torch.nn.Parameter]
     # step size
     learning_rate: Annotated[float, Gt(0)] = 0.01
-    # how much of its last step SGD keeps
+    # momentum of SGD
     momentum: Annotated[float, Ge(0)] = 0.5
-    # of Adam and AdamW: decay of the running means of the gradient and of its square
+    # of Adam and AdamW: decay rates of the running means of the gradient and of its square
     betas: list[float] = [0.9, 0.999]  # noqa: RUF012 - an item, read and never changed
-    # pull of the parameters towards 0
+    # weight decay (L2 penalty)
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    # steps the parameters
+    # updates the parameters
     optimizer: torch.optim.Optimizer
 
 

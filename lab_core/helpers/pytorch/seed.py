@@ -18,11 +18,11 @@ _NUM_SEEDS = 2**32  # numpy's generator takes 32 bits
 
 
 class SeedConfigs(BaseConfigs):
-    """`set_seed`: seeds python, numpy and torch, on the CPU and the GPUs; to be first in a run."""
+    """`set_seed`: seeds python, numpy and torch, on the CPU and the GPUs; put it first in a run order."""
 
-    # seed of every random number generator: the same one gives the same run
+    # seed of all random number generators; runs with the same seed are the same
     seed: Annotated[int, Ge(0), Lt(_NUM_SEEDS)] = 5
-    # seeds the generators of python, numpy and torch; to be first in a run
+    # seeds the generators of python, numpy and torch; put it first in a run order
     set_seed: None
 
 

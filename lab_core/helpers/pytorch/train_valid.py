@@ -28,17 +28,17 @@ class Loader(Sized, Protocol):
 
 @dataclass(frozen=True)
 class Trainer:
-    """Goes through a loader once: trains on it if it has an optimizer, else measures.
+    """Iterates over a loader once: trains if it has an optimizer, else validates.
 
     Attributes:
-        name: what the progress is shown as.
-        model: outputs for inputs.
+        name: label of the progress bar.
+        model: maps inputs to outputs.
         loader: batches of inputs and targets.
         loss_func: mean loss of a batch, from outputs and targets.
-        accuracy_func: number of right outputs of a batch; None to leave it out.
-        device: where to compute.
+        accuracy_func: number of correct outputs in a batch; None to skip accuracy.
+        device: the device to compute on.
         optimizer: None to validate.
-        log_interval: batches between saves of what is tracked while training.
+        log_interval: batches between saves of the tracked metrics, while training.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Trainer:
 
     def _validate(self) -> None:
         self.model.eval()
-        # sums stay on the device: nothing waits for it until the last batch
+        # sums stay on the device: no synchronisation until the last batch
         loss = torch.zeros((), device=self.device)
         num_right = torch.zeros((), device=self.device)
         num_samples = 0
@@ -90,31 +90,31 @@ class Trainer:
 
 
 class TrainValidConfigs(TrainingLoopConfigs):
-    """Trains `epochs` times on `train_loader`, and validates after each; `run` is the run target."""
+    """Trains for `epochs` epochs on `train_loader`, and validates after each; the run target is `run`."""
 
-    # how often to go through the training set
+    # number of passes over the training set
     epochs: Annotated[int, Ge(1)] = 10
-    # gives outputs for inputs
+    # maps inputs to outputs
     model: torch.nn.Module
-    # steps the model's parameters
+    # updates the model's parameters
     optimizer: torch.optim.Optimizer
-    # where the model is, and batches go
+    # the device of the model and of the batches
     device: torch.device
-    # batches of inputs and targets to train on; of any type, so that any data configs fit
+    # batches of inputs and targets to train on; of any type, to fit any data configs
     train_loader: Any
     # batches of inputs and targets to validate on
     valid_loader: Any
     # mean loss of a batch, from outputs and targets
     loss_func: LossFunction
-    # number of right outputs of a batch
+    # number of correct outputs in a batch
     accuracy_func: LossFunction
-    # batches between saves of what is tracked
+    # batches between saves of the tracked metrics
     train_log_interval: Annotated[int, Ge(1)] = 10
-    # store histograms of the parameters and gradients after each epoch
+    # track histograms of the parameters and gradients after each epoch
     is_log_parameters: bool = True
-    # trains on the training set once
+    # trains for one epoch
     trainer: Trainer
-    # measures on the validation set once
+    # validates once
     validator: Trainer
 
     loop_count = "steps_of_all_epochs"  # type: ignore[assignment] # names an option

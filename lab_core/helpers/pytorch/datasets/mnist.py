@@ -1,4 +1,4 @@
-"""MNIST, whole or the 5,000 digits that the package ships, resident in memory or by DataLoader."""
+"""MNIST, complete or the 5,000 digits in the package, resident on the device or by DataLoader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAIN_LOADER = "train_loader"
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Images of digits as they are in the files.
+    """Images of digits as stored in the files.
 
     Attributes:
         train_images_NHW, test_images_NHW: uint8 [N, 28, 28].
@@ -40,7 +40,7 @@ class Digits:
 
 
 class DigitDataset(Dataset[tuple[Any, int]]):
-    """Digits one by one, as torchvision's data sets give them: a PIL image, transformed, and a label."""
+    """A data set of digits like torchvision's: each sample is a transformed PIL image and a label."""
 
     def __init__(
         self, images_NHW: Tensor, labels_N: Tensor, transform: Callable[[Any], Any] | None = None
@@ -62,7 +62,7 @@ class DigitDataset(Dataset[tuple[Any, int]]):
 
 
 def load_mnist_5k() -> Digits:
-    """Return the 4,000 and 1,000 digits that the package ships, each class in the same share."""
+    """Return the 4,000 and 1,000 digits in the package, balanced over the classes."""
     file = resources.files("lab_core.helpers.pytorch.datasets") / "mnist_5k.npz"
     with resources.as_file(file) as path, np.load(path) as arrays:
         return Digits(
@@ -74,17 +74,17 @@ def load_mnist_5k() -> Digits:
 
 
 def load_mnist(folder: Path) -> Digits:
-    """Return the whole of MNIST, 60,000 and 10,000 digits, from a folder; downloaded when absent.
+    """Return the complete MNIST, 60,000 and 10,000 digits, from a folder; downloaded if missing.
 
     Raises:
-        DataError: If it is not there and cannot be downloaded.
+        DataError: If it is missing and cannot be downloaded.
     """
     from torchvision.datasets import MNIST
 
     try:
         train, test = (MNIST(str(folder), train=t, download=True) for t in (True, False))
     except Exception as error:
-        # torchvision raises RuntimeError, URLError, OSError, struct.error, ... for one thing
+        # torchvision raises RuntimeError, URLError, OSError, struct.error, ...
         raise DataError(
             f"MNIST is not in {folder} and could not be downloaded ({error}); set LAB_DATA_PATH to "
             f"the folder that has MNIST/raw, or choose the dataset 'mnist_5k', which needs no data"
@@ -93,31 +93,31 @@ def load_mnist(folder: Path) -> Digits:
 
 
 class MNISTConfigs(DeviceConfigs):
-    """MNIST's training and validation sets, and loaders of them."""
+    """MNIST's training and validation sets, and loaders for them."""
 
-    # which digits: all of MNIST, or the 5,000 that the package ships
+    # the digits: complete MNIST, or the 5,000 in the package
     dataset: Digits
-    # mean of the grey levels, which are 0 to 1
+    # mean of the grey levels, in [0, 1]
     image_mean: float = 0.1307
     # standard deviation of the grey levels
     image_std: Annotated[float, Gt(0)] = 0.3081
-    # what a data loader does with an image; resident images are normalised all the same
+    # transform of images in a data loader; resident images are always normalised
     dataset_transforms: Callable[[Any], Tensor]
-    # digits to train on one by one, transformed: what a data loader takes
+    # the transformed training samples, for a data loader
     train_dataset: DigitDataset
-    # digits to validate on one by one, transformed
+    # the transformed validation samples, for a data loader
     valid_dataset: DigitDataset
-    # samples of a batch to train on
+    # samples per training batch
     train_batch_size: Annotated[int, Ge(1)] = 64
-    # samples of a batch to validate on
+    # samples per validation batch
     valid_batch_size: Annotated[int, Ge(1)] = 1024
-    # train on the samples in a new order each epoch
+    # shuffle the training samples in each epoch
     train_loader_shuffle: bool = True
-    # validate on the samples in a new order each time
+    # shuffle the validation samples each time
     valid_loader_shuffle: bool = False
-    # the batches to train on: from images resident on the device, or from a DataLoader
+    # training batches: of images resident on the device, or from a DataLoader
     train_loader: TensorLoader | DataSetLoader
-    # the batches to validate on: from images resident on the device, or from a DataLoader
+    # validation batches: of images resident on the device, or from a DataLoader
     valid_loader: TensorLoader | DataSetLoader
 
 
@@ -191,6 +191,6 @@ def data_loader_valid(c: MNISTConfigs) -> DataSetLoader:
 
 
 def _normalized_NCHW(c: MNISTConfigs, images_NHW: Tensor) -> Tensor:
-    """Return what ToTensor and Normalize make of each image, all at once and on the device."""
+    """Apply ToTensor and Normalize to all images at once, on the device."""
     images = images_NHW.to(c.device).unsqueeze(1).to(torch.float32)
     return images.div_(255).sub_(c.image_mean).div_(c.image_std)
