@@ -128,7 +128,7 @@ def test_names_that_are_no_texts_are_refused(name: Any) -> None:
     with pytest.raises(TrackerError, match="name must be"):
         tracker.add({name: 1.0})
     tracker.add({"n.1": 1.0})
-    with tracker.namespace("n"), pytest.raises(TrackerError, match="name is"):
+    with tracker.namespace("n"), pytest.raises(TrackerError, match="name must be"):
         tracker.add({name: 1.0})
 
 
