@@ -1,4 +1,4 @@
-"""Train MNIST through a server of its own: start it, watch a run, read its gauges, stop it.
+"""Start a server, train MNIST on it, watch the run and its gauges, stop the server.
 
 python examples/demo.py [--epochs N] [--home DIR]
 """
@@ -38,7 +38,7 @@ class Server:
 
 @contextmanager
 def server(home: Path) -> Iterator[Server]:
-    """Run a server on free ports; when left, it and its trainers are gone."""
+    """Run a server on free ports; at exit, stop it and its trainers."""
     command = [
         *(sys.executable, "-m", "lab_server", "serve"),
         *("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--home", str(home)),
@@ -46,7 +46,7 @@ def server(home: Path) -> Iterator[Server]:
     ]
     home.mkdir(parents=True, exist_ok=True)
     with (home / "server.log").open("ab") as log:
-        # A session of its own: Ctrl-C in the terminal reaches this script alone, which then ends it in order.
+        # In a new session, so that Ctrl-C in the terminal reaches only this script, which stops the server.
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
         )

@@ -1,10 +1,10 @@
-"""A service that forwards the metrics of all runs into a database of its own, each value exactly once.
+"""A service that forwards the metrics of all runs into its own database, each value exactly once.
 
 python examples/forward_metrics.py metrics.db [--experiment NAME] [--tag TAG] [--name GLOB]
 
-It may be killed and started again at any time. The cursor is kept in the same transaction as the
-values that it stands for, so that none is lost; what comes twice after a restart has the same run and
-seq, so that none is doubled; what an attempt took back (a truncation) is deleted.
+It may be killed and restarted at any time. The cursor is stored in the same transaction as the values it
+covers, so that none is lost. Updates repeated after a restart have the same run and seq, so that none is
+stored twice. Values that a resumed attempt truncates are deleted.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), text T
 
 
 class Sink:
-    """The database."""
+    """The database of points, runs and the cursor."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path)
         self._database.executescript(SCHEMA)
 
     def cursor(self) -> str:
-        """Return where to go on; empty at the first start."""
+        """Return the cursor to continue from; empty at the first start."""
         row = self._database.execute("SELECT text FROM cursor").fetchone()
         return str(row[0]) if row else ""
 
@@ -72,9 +72,9 @@ class Sink:
 
 
 async def forward(arguments: argparse.Namespace) -> None:
-    """Forward until somebody says stop."""
+    """Forward until cancelled."""
     sink = Sink(arguments.database)
-    # A service waits for its server, however long that is away.
+    # A service waits for its server without a time limit.
     async with AsyncClient(arguments.server, reconnect_timeout_s=float("inf")) as client:
         updates = client.watch_metrics(
             experiment=arguments.experiment,
@@ -93,7 +93,7 @@ async def forward(arguments: argparse.Namespace) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("database", type=Path)
-    parser.add_argument("--server", help="HOST:PORT; LAB_SERVER without")
+    parser.add_argument("--server", help="HOST:PORT; default: LAB_SERVER")
     parser.add_argument("--experiment", default="")
     parser.add_argument("--tag", action="append", default=[])
     parser.add_argument("--name", action="append", default=[], help="globs of metrics")

@@ -1,9 +1,9 @@
-"""The tutorial's model with the configs inherited: data, device, seed and loop come with lab_core.
+"""The tutorial's model with configs inherited from lab_core: data, device, seed and loop.
 
     python examples/mnist_configs.py
 
-It takes MNIST from LAB_DATA_PATH, downloaded when it is not there; `dataset=mnist_5k` on the command
-line takes the 5,000 digits that the package ships.
+It reads MNIST from LAB_DATA_PATH, and downloads it if missing; `dataset=mnist_5k` on the command line
+uses the 5,000 digits in the package.
 """
 
 import torch

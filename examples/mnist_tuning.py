@@ -2,8 +2,8 @@
 
     python examples/mnist_tuning.py
 
-It takes MNIST from LAB_DATA_PATH, downloaded when it is not there; `dataset=mnist_5k` on the command
-line takes the 5,000 digits that the package ships.
+It reads MNIST from LAB_DATA_PATH, and downloads it if missing; `dataset=mnist_5k` on the command line
+uses the 5,000 digits in the package.
 """
 
 import itertools

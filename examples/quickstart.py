@@ -1,7 +1,7 @@
-"""Train MNIST on a lab-server from here: plan, start, watch, look at the result.
+"""Train MNIST on a lab-server: plan, start, watch, show the result.
 
 lab-server serve                 # on the machine that trains
-python examples/quickstart.py    # anywhere; LAB_SERVER says where the server is
+python examples/quickstart.py    # anywhere; LAB_SERVER is the server's address
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import lab_client
 CONFIGS = {"dataset": "mnist_5k", "epochs": 1, "learning_rate": 0.05, "momentum": 0.9}
 
 with lab_client.Client() as client:
-    plan = client.plan("mnist", CONFIGS)  # resolves, runs nothing; bad configs end here
+    plan = client.plan("mnist", CONFIGS)  # runs nothing; invalid configs raise ConfigError
     print("hyper-parameters:", plan.hyperparams)
 
     run = client.create("mnist", CONFIGS, name="quickstart", tags=["example"]).start()

@@ -1,4 +1,4 @@
-"""The tutorial's grid over two kernel sizes, trained on a server: as many runs at a time as it has slots.
+"""The tutorial's grid over two kernel sizes, trained on a server: one run per slot at a time.
 
 pip install '.[cli]'  # the live table is drawn with rich
 lab-server serve --slots cpu:2
@@ -29,7 +29,7 @@ def run(hparams: dict[str, object]) -> Run:
 
 
 def table_of(runs: list[RunInfo], best: str = "") -> Table:
-    """Return the runs side by side."""
+    """Return a table with one row per run."""
     table = Table("conv1", "conv2", "state", "step", "train loss", "accuracy")
     for info in runs:
         values = (info.overrides["conv1_kernal"], info.overrides["conv2_kernal"], info.state)
@@ -43,7 +43,7 @@ def table_of(runs: list[RunInfo], best: str = "") -> Table:
 
 
 def watch(runs: list[Run]) -> list[RunInfo]:
-    """Show the runs in a live table until all have ended; one stream tells of all of them."""
+    """Show the runs in a live table until all have ended; one stream has the updates of all."""
     waiting = {run.id for run in runs}
     client = experiment.client()
     console = Console()
@@ -63,7 +63,7 @@ def watch(runs: list[Run]) -> list[RunInfo]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--server", help="HOST:PORT; LAB_SERVER without")
+    parser.add_argument("--server", help="HOST:PORT; default: LAB_SERVER")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--dataset", default="mnist_5k")
     arguments = parser.parse_args()
