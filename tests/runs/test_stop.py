@@ -84,6 +84,29 @@ async def test_a_second_stop_may_be_less_patient(rig: Rig, gate: Gate) -> None:
     assert (await rig.ended(run)).state is RunState.STOPPED
 
 
+async def test_a_second_stop_is_not_sent_again(rig: Rig, gate: Gate) -> None:
+    run = await rig.start(deaf_at=7, gate=gate.path)
+    await gate.reached()
+    for _ in range(3):
+        await rig.supervisor.stop(run.id, checkpoint=True, grace_s=10_000)
+    assert rig.folder(run).control.read_text().count("\n") == 1
+    assert (await rig.states(run)).count("STOPPING") == 1
+    await rig.supervisor.stop(run.id, checkpoint=True, grace_s=0)
+    await rig.ended(run)
+
+
+async def test_a_resume_forgets_that_the_run_was_asked_to_stop(rig: Rig) -> None:
+    run = await rig.start(is_endless=True)
+    await rig.until(run, lambda now: now.step > 0)
+    await rig.supervisor.stop(run.id, checkpoint=True)
+    assert (await rig.ended(run)).is_stop_requested
+    run = await rig.supervisor.start(run.id, resume=True)
+    assert not run.is_stop_requested
+    run = await rig.reaches(run, RunState.RUNNING)
+    await rig.supervisor.stop(run.id, checkpoint=True)
+    assert (await rig.states(await rig.ended(run)))[-3:] == ["RUNNING", "STOPPING", "STOPPED"]
+
+
 @pytest.mark.parametrize("kind", ["exec", "fork", "daemon"])
 async def test_no_child_outlives_a_stopped_run(rig: Rig, gate: Gate, kind: str) -> None:
     run = await rig.start(children=[kind], wait_at=7, gate=gate.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -172,6 +173,18 @@ async def test_keys_of_different_principals_do_not_meet(guarded: Guarded) -> Non
         metadata = (("authorization", guarded.headers[caller]),)
         ids.add((await guarded.surface.stub.CreateRun(request, metadata=metadata)).run.id)
     assert len(ids) == 2
+
+
+async def test_a_revoked_token_ends_a_stream_of_metrics(guarded: Guarded) -> None:
+    token = guarded.file.create("vick", Role.VIEWER)
+    metadata = (("authorization", f"Bearer {token}"),)
+    stream = guarded.surface.stub.WatchMetrics(pb.WatchMetricsRequest(), metadata=metadata)
+    await stream.read()
+    guarded.file.revoke(token.split("_")[1])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async with asyncio.timeout(60):
+            await _read_to_the_end(stream)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_new_token_works_and_a_revoked_one_ends_a_stream_without_a_restart(

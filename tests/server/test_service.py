@@ -196,6 +196,28 @@ async def test_runs_are_listed_page_by_page(surface: Surface) -> None:
     assert found == ids[::-1]
 
 
+async def test_the_size_of_a_page_may_change_between_pages(surface: Surface) -> None:
+    ids = [(await surface.run(name=f"n{i}")).id for i in range(3)]
+    first = await surface.stub.ListRuns(pb.ListRunsRequest(page_size=1))
+    rest = await surface.stub.ListRuns(
+        pb.ListRunsRequest(page_size=2, page_token=first.next_page_token)
+    )
+    assert [run.id for run in (*first.runs, *rest.runs)] == ids[::-1]
+
+
+async def test_a_start_that_is_tried_again_is_not_refused_at_the_limit(surface: Surface) -> None:
+    runs = [await surface.run() for _ in range(3)]
+    for run in runs[:2]:  # the limit is two
+        await surface.stub.StartRun(pb.StartRunRequest(run_id=run.id))
+    codes = {}
+    for run in runs[1:]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await surface.stub.StartRun(pb.StartRunRequest(run_id=run.id))
+        codes[run.id] = caught.value.code().name
+    # its own place does not count; the supervisor answers for what the run is now
+    assert list(codes.values()) == ["FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"]
+
+
 async def test_no_new_runs_while_the_server_drains(surface: Surface) -> None:
     run = await surface.run()
     surface.service.drain()

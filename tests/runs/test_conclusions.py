@@ -1,0 +1,114 @@
+"""What an attempt's result means for its run, without a trainer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab_server.errors import InvalidState
+from lab_server.files.home import Home
+from lab_server.messages import events
+from lab_server.messages.events import DecodedState
+from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
+from lab_server.model.slot import Slot
+from lab_server.store import SqlStore
+from lab_server.supervisor import Supervisor, SupervisorOptions
+from lab_server.supervisor.attempt import AttemptResult
+from lab_server.supervisor.live_runs import LiveRuns
+from lab_server.supervisor.runner import Runner
+from lab_server.watch.hub import Hub
+from tests.server.fakes import FakeExecutor
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    store = SqlStore(f"sqlite:///{tmp_path / 'lab.db'}")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def runner(store: SqlStore, tmp_path: Path) -> Runner:
+    executor = FakeExecutor((Slot("cpu:0", "cpu"),))
+    return Runner(LiveRuns(store, Hub(store)), executor, Home(tmp_path), SupervisorOptions())
+
+
+async def stored(store: SqlStore, **fields: Any) -> Run:
+    """Return a run in its first attempt that the store has."""
+    run = Run("r", RunRequest("toy", options=RunOptions(max_retries=2)), attempt=1, **fields)
+    await store.create(replace(run, state=RunState.CREATED), None)
+    return run
+
+
+def failed(*, is_forced: bool) -> AttemptResult:
+    event = events.encode_state(1, time.time_ns(), RunState.FAILED, "OSError: worker died")
+    outcome = DecodedState(RunState.FAILED, "OSError: worker died", "")
+    return AttemptResult(outcome, event, 10, "it did not stop in time", is_forced)
+
+
+@pytest.mark.parametrize(
+    ("is_forced", "is_stop_requested", "state"),
+    [
+        (False, False, RunState.FAILED),
+        (False, True, RunState.FAILED),
+        (True, True, RunState.STOPPED),
+        (True, False, RunState.QUEUED),
+    ],
+)
+async def test_a_failure_that_came_of_the_servers_signals_is_not_the_runs_own(
+    runner: Runner,
+    store: SqlStore,
+    is_forced: bool,
+    is_stop_requested: bool,
+    state: RunState,
+) -> None:
+    run = await stored(store, state=RunState.RUNNING, is_stop_requested=is_stop_requested)
+    run = await runner._conclude(run, failed(is_forced=is_forced))
+    assert run.state is state
+    assert ("worker died" in run.reason) is not is_forced
+
+
+async def test_the_time_that_a_run_may_train_does_not_begin_anew_at_a_retry(
+    runner: Runner, store: SqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await stored(store, state=RunState.RUNNING)
+    options = RunOptions(max_runtime_s=1000.0)
+    run = replace(run, attempt=4, num_retries=2, request=RunRequest("toy", options=options))
+    folder = Home(tmp_path).run_folder("toy", "r")
+    folder.make()
+    for attempt, age_s in ((1, 5000), (2, 1001), (3, 500), (4, 0)):
+        folder.pid_file(attempt).touch()
+        began = time.time() - age_s
+        os.utime(folder.pid_file(attempt), (began, began))
+    stopped: list[str] = []
+
+    async def stop(run_id: str, **_: Any) -> Run:
+        stopped.append(run_id)
+        raise InvalidState("it ended")
+
+    monkeypatch.setattr(runner, "stop", stop)
+    async with asyncio.timeout(60):
+        await runner._limit_runtime(run)
+    assert stopped == ["r"]
+    # the first attempt was of an earlier start
+    task = asyncio.create_task(runner._limit_runtime(replace(run, num_retries=1)))
+    done, _ = await asyncio.wait({task}, timeout=0.1)
+    task.cancel()
+    assert not done
+
+
+async def test_a_checkpoint_of_another_experiment_is_refused(
+    store: SqlStore, tmp_path: Path
+) -> None:
+    await stored(store)
+    supervisor = Supervisor(store, Hub(store), FakeExecutor(), tmp_path)
+    request = RunRequest("other", parent=RunParent("r", 5))
+    with pytest.raises(InvalidState, match="'other' cannot continue r, which is one of 'toy'"):
+        await supervisor.create(request, owner="", config_hash="", key=None, fingerprint="")
