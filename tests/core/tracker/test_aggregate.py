@@ -48,3 +48,25 @@ def test_each_point_stands_at_the_time_of_its_save() -> None:
     )
     assert found["loss"].times == [10.0, 20.0, 30.0]
     assert found["loss"].values == [0.5, 0.25, 0.75]
+
+
+def test_the_last_value_is_that_of_the_last_point() -> None:
+    aggregator = Aggregator(Registry())
+    aggregator.take([(1, 10.0, {"loss": [None, 0.5]}), (2, 20.0, {"loss": [None, 0.25]})])
+    assert aggregator.last_values() == {"loss": 0.25}
+    aggregator.batch()
+    assert aggregator.last_values() == {"loss": 0.25}
+
+
+def test_a_line_has_what_was_measured_since_the_line_before() -> None:
+    aggregator = Aggregator(Registry())
+    aggregator.take(
+        [
+            (1, 10.0, {"loss": [None, 0.5]}),
+            (1, 10.0, None),
+            (2, 20.0, {"accuracy": [None, 0.25]}),
+            (2, 20.0, None),
+        ]
+    )
+    assert aggregator.lines() == [(1, {"loss": 0.5}), (2, {"accuracy": 0.25})]
+    assert aggregator.lines() == []
