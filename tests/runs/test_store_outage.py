@@ -160,3 +160,17 @@ async def test_a_commit_goes_through_when_its_caller_is_cancelled(
     await asyncio.wait((task,))
     assert task.cancelled()
     assert (await rig.ended(run)).state is RunState.COMPLETED
+
+
+async def test_a_run_that_the_store_does_not_delete_keeps_its_files(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await rig.ended(await rig.start())
+    files = sorted(path.name for path in rig.folder(run).path.rglob("*"))
+    outage = Outage(rig, monkeypatch)
+    with pytest.raises(StoreError):
+        await rig.supervisor.delete(run.id)
+    assert sorted(path.name for path in rig.folder(run).path.rglob("*")) == files
+    outage.is_over = True
+    await rig.supervisor.delete(run.id)
+    assert not rig.folder(run).path.exists()

@@ -306,7 +306,12 @@ class Supervisor:
                 f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
             )
         trash = await asyncio.to_thread(self._home.move_to_trash, self._folder(run))
-        await self._store.delete(run_id)
+        try:
+            await self._store.delete(run_id)
+        except StoreError:
+            # on a full disk, say: no run is shown without its files
+            await asyncio.to_thread(trash.rename, self._folder(run).path)
+            raise
         self._hub.forget(run_id)
         await asyncio.to_thread(remove, trash)
 
