@@ -1,7 +1,7 @@
-"""The global step, and the place between two steps where a run may be saved or stopped.
+"""The global step, and the boundaries between steps, where a run can be saved or stopped.
 
-The state belongs to one ``Loop`` object at a time; ``lab_core.experiment`` puts a fresh one in place
-for each run. Training code runs in one thread and owns it; other threads may only call
+The state is in the current ``Loop`` object; ``lab_core.experiment`` sets a new one for each run. The
+thread that runs the training code owns it; other threads may only call
 ``request_stop`` and ``request_checkpoint`` and read the counters.
 """
 
@@ -41,12 +41,12 @@ __all__ = [
 _MAX_STEP = 2**63
 
 
-class StopRun(SystemExit):  # an uncaught one ends a script quietly, as was asked for
-    """Raised between two steps when somebody asked the run to stop.
+class StopRun(SystemExit):  # if not caught, it ends a script without a traceback
+    """Raised between two steps after a request to stop the run.
 
     Attributes:
-        is_saved: a checkpoint of this very place was saved: the run can go on from here.
-        code: with what the process is to exit; None when only the run is to end.
+        is_saved: a checkpoint was saved at this step: the run can be resumed from here.
+        code: the exit status of the process; None if only the run ends.
     """
 
     def __init__(self, is_saved: bool = False, exit_status: int | None = None) -> None:
@@ -55,27 +55,27 @@ class StopRun(SystemExit):  # an uncaught one ends a script quietly, as was aske
 
 
 def nothing_to_train(step: int, total: int) -> str:
-    """Return the sentence about a checkpoint at or behind the end of what is to be trained."""
+    """Return the error message for a checkpoint at or after the end of the run."""
     return (
         f"the checkpoint is at step {step}, the run ends at step {total}: nothing to train; the end is "
-        "counted from step 0, so give the run a later one: more epochs, a larger loop_count"
+        "counted from step 0, so set a later one: more epochs, a larger loop_count"
     )
 
 
 _Position = tuple[str, dict[str, Any]]
-"""The name of something iterated, and where in it a run was."""
+"""The name of a resumable iteration, and the position in it."""
 
 
 class Resumable(Protocol):
-    """Something iterated that a checkpoint can be taken within: a training loop, a loader."""
+    """An iteration that a checkpoint can be saved within: a training loop, a loader."""
 
     name: str
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:
-        """Return plain data from which the iteration can be taken up again.
+        """Return the position as plain data, from which the iteration can be resumed.
 
         Args:
-            is_innermost: nothing resumable is being iterated inside this one.
+            is_innermost: there is no resumable iteration inside this one.
         """
 
 
@@ -83,9 +83,9 @@ class Loop:
     """The step and the position of one run.
 
     Attributes:
-        step: the global step: how much has been trained.
-        total_steps: the step at which the run will be done, None if nobody said.
-        activity_count: goes up whenever the run shows a sign of life.
+        step: the global step.
+        total_steps: the step at which the run ends; None if unknown.
+        activity_count: increases whenever the run makes progress.
         is_interrupted: Ctrl-C was pressed: loops end after the iteration in progress.
         is_saving: the run saves checkpoints, also when nobody stops it.
         exit_status: with what the process exits when the run has stopped; set by SIGTERM and SIGHUP.
@@ -110,44 +110,44 @@ class Loop:
         self.checkpoint_at: float = math.inf
         self._checkpoint_interval: int | None = None
         self._active: list[Resumable] = []
-        # a list for each level of nesting: what is through within the iteration in progress there
+        # for each level of nesting, the loaders that are finished within the current iteration
         self._finished: list[list[str]] = [[]]
         self._ended: list[_Position] = []
         self._pending: list[_Position] = []
         self._pending_finished: list[list[str]] = []
         self._pending_ended: list[_Position] = []
-        self._is_entered = False  # the outermost loop of those pending was
+        self._is_entered = False  # the outermost pending loop was entered
         self._stop_with_checkpoint: bool | None = None
         self._is_checkpoint_requested = False
         self._is_finishing = False
 
     def request_stop(self, checkpoint: bool = True) -> None:
-        """Ask the run to stop at the next boundary, with a checkpoint or without; any thread."""
+        """Request a stop at the next boundary, with or without a checkpoint; from any thread."""
         self._stop_with_checkpoint = checkpoint
 
     def request_checkpoint(self) -> None:
-        """Ask for a checkpoint at the next boundary; any thread."""
+        """Request a checkpoint at the next boundary; from any thread."""
         self._is_checkpoint_requested = True
         self.is_saving = True
 
     def save_every(self, interval: int | None) -> None:
-        """Let a checkpoint be due whenever `interval` steps have passed since the last one."""
+        """Save a checkpoint every `interval` steps; None for no interval."""
         self._checkpoint_interval = interval
         self.is_saving = self.is_saving or interval is not None
         self.saved()
 
     def saved(self) -> None:
-        """Say that the run as it stands is saved: the next checkpoint is an interval away."""
+        """Record that the run is saved at this step: the next checkpoint is due after an interval."""
         interval = self._checkpoint_interval
         self.checkpoint_at = math.inf if interval is None else self.step + interval
 
     def boundary(self, *, exhausted: bool = False) -> None:
-        """Save if a checkpoint is due and stop if asked to; called between two steps.
+        """Save if a checkpoint is due, and stop if requested; called between two steps.
 
         Args:
-            exhausted: a loader has given its last batch. What the iteration does after it, a
-                validation say, is still to come, and a checkpoint that is merely due waits for it:
-                so a checkpoint never stands before metrics of its own step.
+            exhausted: a loader has yielded its last batch. The code after it in the iteration, e.g. a
+                validation, is still to run, so a checkpoint that is due waits for it: a checkpoint
+                never precedes metrics of its own step.
 
         Raises:
             StopRun: If a stop was requested.
@@ -159,7 +159,7 @@ class Loop:
             raise self._lost("went on without it")
         tracker.settle()
         if self.unreached:
-            # the checkpoint that it comes from is the better one: not all of it is in place yet
+            # no new checkpoint: the state is not completely restored yet
             if self._stop_with_checkpoint is not None:
                 raise StopRun(False, self.exit_status)
             return
@@ -187,7 +187,7 @@ class Loop:
         """End the run at the next boundary, with a checkpoint if it saves any, and then the process.
 
         Raises:
-            StopRun: If nothing is being iterated, so that there may be no boundary to come.
+            StopRun: If no iteration is in progress, so that there may be no further boundary.
         """
         self.exit_status = exit_status
         self.request_stop(checkpoint=self.is_saving)
@@ -204,7 +204,7 @@ class Loop:
 
     @property
     def unreached(self) -> str:
-        """What a resumed run has still to come to, for a sentence; "" once it has."""
+        """The position that a resumed run has not reached yet, as text; "" once it has."""
         waiting = self._pending or self._pending_ended
         return f"{waiting[-1][0]!r}" if waiting else ""
 
@@ -221,22 +221,22 @@ class Loop:
         self.activity_count += 1
 
     def positions(self) -> dict[str, Any]:
-        """Return where the iteration stands, as plain data for a checkpoint."""
+        """Return the positions of all iterations in progress, as plain data for a checkpoint."""
         last = len(self._active) - 1
         active = [(r.name, r.position(is_innermost=i == last)) for i, r in enumerate(self._active)]
-        # of the iterations that are entered again; the innermost's is done
+        # only of the iterations that are entered again; the innermost one is complete
         finished = [list(names) for names in self._finished[1 : len(self._active)]]
         return {"active": active, "finished": finished, "ended": list(self._ended)}
 
     def resume(self, step: int, positions: Mapping[str, Any]) -> None:
-        """Set the step, and let what is iterated next take up its position."""
+        """Set the step, and the positions that the next iterations resume at."""
         self.step = step
         self._pending = list(positions.get("active", ()))
         self._pending_finished = [list(names) for names in positions.get("finished", ())]
         self._pending_ended = list(positions.get("ended", ()))
 
     def pending(self, name: str) -> dict[str, Any] | None:
-        """Return the position that `name` will resume at, None if it starts afresh."""
+        """Return the position that `name` will resume at, None if it starts from the beginning."""
         if self._pending_ended or not self._pending or name in self._pending_here():
             return None
         # the outermost comes first: its like before it, or outside of it, is another one
@@ -272,12 +272,12 @@ class Loop:
         return position
 
     def note_end(self, name: str, position: dict[str, Any]) -> None:
-        """Say that a loop has ended, and where: a checkpoint may be taken after it."""
+        """Record the end position of a loop, for checkpoints saved after it."""
         if not self._active:
             self._ended.append((name, position))
 
     def skip_finished(self, name: str) -> bool:
-        """Whether `name` was through at the checkpoint, within the iteration that is entered again."""
+        """Return whether `name` was finished at the checkpoint, within the resumed iteration."""
         here = self._pending_here()
         if name not in here:
             return False
@@ -291,10 +291,10 @@ class Loop:
 
     @contextlib.contextmanager
     def iterating(self, resumable: Resumable) -> Iterator[None]:
-        """Let checkpoints record the position of `resumable` while it is being iterated.
+        """Include the position of `resumable` in checkpoints while it is iterated.
 
         Raises:
-            CheckpointError: If a resumed run cannot come to the place of its checkpoint this way.
+            CheckpointError: If a resumed run can no longer reach the position of its checkpoint.
         """
         is_next = self.pending(resumable.name) is not None
         if self.unreached and self._active and not is_next:
@@ -329,7 +329,7 @@ class Loop:
         )
 
     def start_iteration(self) -> None:
-        """Forget which loaders are through: a new iteration begins."""
+        """Reset the finished loaders at the start of an iteration."""
         self._finished[-1].clear()
 
     @property
@@ -346,7 +346,7 @@ class Loop:
         self._is_finishing = True
 
     def end_loop(self) -> None:
-        """Say that a loop has ended: save what Ctrl-C cut short, and free the next one to run."""
+        """Finish a loop: save a checkpoint after Ctrl-C, and reset `finish_loop`."""
         self._is_finishing = False
         if self.is_interrupted and self.save is not None and not self.unreached:
             self.save()
@@ -354,8 +354,8 @@ class Loop:
     def loop(self, values: range | int) -> Iterator[int]:
         """Yield each value; the global step is at least that value while the body runs.
 
-        A resumed run goes on with the value that was next. Ctrl-C lets the iteration finish, saves
-        a checkpoint and ends the loop; a second one aborts.
+        A resumed run continues with the next value. Ctrl-C finishes the iteration, saves a checkpoint
+        and ends the loop; a second one aborts.
         """
         return _RangeLoop(self, range(values) if isinstance(values, int) else values).run()
 
@@ -398,7 +398,7 @@ class _RangeLoop:
                     self._value = next_value = value
                     state.step = max(state.step, value)
                     yield value
-                    tracker.settle()  # what was measured belongs to this value, not to the next
+                    tracker.settle()  # metrics of the body belong to this value, not to the next
                     next_value = value + values.step
                     state.step = max(state.step, min(next_value, values.stop))
                     state.boundary()
@@ -412,12 +412,12 @@ steps.set_source(_current)
 
 
 def current() -> Loop:
-    """Return the loop of the run in progress."""
+    """Return the current run's loop."""
     return _current
 
 
 def set_current(loop: Loop) -> None:
-    """Put a run's loop in place; ``lab_core.experiment`` does this for each run."""
+    """Make a loop the current one; ``lab_core.experiment`` does this for each run."""
     global _current
     _current = loop
     steps.set_source(loop)
@@ -429,10 +429,10 @@ def get_global_step() -> int:
 
 
 def set_global_step(step: SupportsIndex) -> None:
-    """Set the global step, a whole number from 0 on.
+    """Set the global step, an integer of at least 0.
 
     Raises:
-        TrackerError: If it is none.
+        TrackerError: If it is not.
     """
     # the common case first: this is called at each step
     _current.step = step if type(step) is int and 0 <= step < _MAX_STEP else checked_step(step)
@@ -458,30 +458,30 @@ def finish_loop() -> None:
 
 
 def total_steps() -> int | None:
-    """Return the step at which the run will be done, None if nobody said."""
+    """Return the step at which the run ends, None if unknown."""
     return _current.total_steps
 
 
 def activity() -> None:
-    """Show a sign of life: what reads ``activity_count`` knows that the run has not hung."""
+    """Increase ``activity_count``, which shows that the run does not hang."""
     _current.activity_count += 1
 
 
 def activity_count() -> int:
-    """Return how often the run has shown a sign of life."""
+    """Return the activity count, which increases while the run makes progress."""
     return _current.activity_count
 
 
 def request_stop(checkpoint: bool = True) -> None:
-    """Ask the run to stop at the next boundary; from any thread or a signal handler."""
+    """Request a stop at the next boundary; from any thread or a signal handler."""
     _current.request_stop(checkpoint)
 
 
 def request_checkpoint() -> None:
-    """Ask for a checkpoint at the next boundary; from any thread."""
+    """Request a checkpoint at the next boundary; from any thread."""
     _current.request_checkpoint()
 
 
 def boundary() -> None:
-    """Say that one step is done and the next not begun: the run may be saved or stopped here."""
+    """Mark the boundary between two steps: the run may be saved or stopped here."""
     _current.boundary()

@@ -1,7 +1,7 @@
-"""What goes on, and how far it is: sections and progress, on the console that logger writes to too.
+"""Sections and progress bars, on the console that logger writes to.
 
-Sections are a stack for each thread. A section that was left by an exception is closed with it;
-one that was merely forgotten is closed with the section around it, and never refused.
+Each thread has a stack of sections. A section left by an exception is closed by it; one that was not
+closed is closed with the section around it.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def section(
     is_timed: bool = True,
     total_steps: float = 1.0,
 ) -> Iterator[None]:
-    """Show that something goes on, then that it is done, has failed or was stopped, and how long it took.
+    """Show a section while it runs, then whether it is done, failed or was stopped, and its duration.
 
     Args:
-        name: what goes on.
+        name: the section's name.
         is_silent: show nothing.
-        is_timed: show how long it took.
-        total_steps: what `progress` counts up to.
+        is_timed: show the duration.
+        total_steps: the final value of `progress`.
     """
     this = _open(name, total_steps, is_counted=False, is_silent=is_silent, is_timed=is_timed)
     try:
@@ -72,7 +72,7 @@ def section(
 
 
 def progress(fraction: float) -> None:
-    """Say how far the innermost section is: of 1, or of its `total_steps`."""
+    """Set the progress of the innermost section: out of 1, or of its `total_steps`."""
     this = _innermost("progress")
     this.bar.done, this.bar.total = float(fraction), this.total
     activity()
@@ -80,7 +80,7 @@ def progress(fraction: float) -> None:
 
 
 def fail() -> None:
-    """Say that the innermost section has failed; the code in it goes on."""
+    """Mark the innermost section as failed; its code continues."""
     _innermost("fail").outcome = "[FAIL]"
 
 
@@ -96,14 +96,14 @@ def iterate(
     is_silent: bool = False,
     is_timed: bool = True,
 ) -> Iterator[Any]:
-    """Yield the items and show how far it is. A number stands for its range.
+    """Yield the items and show the progress. A number stands for its range.
 
     Args:
-        name: what goes on.
-        iterable: what to go through.
-        total_steps: how many items there are, where `iterable` has no length.
+        name: the label of the progress bar.
+        iterable: the items.
+        total_steps: the number of items, if `iterable` has no length.
         is_silent: show nothing.
-        is_timed: show how long it took.
+        is_timed: show the duration.
     """
     items = range(iterable) if isinstance(iterable, int) else iterable
     numbered = _numbered(name, items, total_steps, is_silent=is_silent, is_timed=is_timed)
