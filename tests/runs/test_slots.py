@@ -61,13 +61,13 @@ def test_a_slot_is_one_runs_until_it_is_released() -> None:
 
 
 def test_runs_have_slots_by_name_and_free_none_but_their_own() -> None:
-    table = SlotTable(parse_slots("cpu:3"))
-    for slot, run in ((1, "b"), (0, "a"), (2, "c")):
-        taken = table.take(f"cpu:{slot}", f"run-{run}")
+    table = SlotTable(parse_slots("cuda:0,cpu:2"))
+    for name, run in (("cpu:1", "c"), ("cpu:0", "b"), ("cuda:0", "a")):
+        taken = table.take(name, f"run-{run}")
         assert taken is not None
-        assert taken.name == f"cpu:{slot}"
+        assert taken.name == name
     assert [run_id for _, run_id in table] == ["run-a", "run-b", "run-c"]
-    assert [table.take("cpu:1", f"run-{run}") is None for run in "abc"] == [True, False, True]
+    assert [table.take("cpu:0", f"run-{run}") is None for run in "abc"] == [True, False, True]
     table.release(f"run-{'b'}")
     assert [run_id for _, run_id in table] == ["run-a", "", "run-c"]
 

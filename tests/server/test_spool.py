@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import struct
 from pathlib import Path
 
@@ -178,3 +179,45 @@ def test_the_largest_record_is_read_by_small_reads(tmp_path: Path) -> None:
     with SpoolReader(tmp_path / "1") as reader:
         assert [len(record.payload) for record in reader.read(10)] == [MAX_RECORD_BYTES]
         assert [record.payload for record in reader.read(10)] == [b"y"]
+
+
+def test_a_spool_is_its_owners_alone_and_tells_its_end(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path / "1") as writer:
+        assert stat.S_IMODE(os.stat(tmp_path / "1").st_mode) == 0o600
+        assert writer.end == 0
+        assert writer.append([b"one"]) == writer.end == HEADER_BYTES + len(b"one")
+
+
+def test_an_impossible_header_is_damage_though_nothing_follows_it(tmp_path: Path) -> None:
+    (tmp_path / "1").write_bytes(struct.pack("<II", 0, 0))
+    with SpoolReader(tmp_path / "1") as reader:
+        assert not reader.is_damaged
+        assert reader.read() == []
+        assert reader.is_damaged
+
+
+def test_a_reader_that_was_closed_opens_its_file_again(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path / "1") as writer, SpoolReader(tmp_path / "1") as reader:
+        writer.append([b"one"])
+        assert read_all(reader) == [b"one"]
+        reader.close()
+        writer.append([b"two"])
+        assert read_all(reader) == [b"two"]
+
+
+def test_closing_twice_closes_no_file_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = SpoolWriter(tmp_path / "1"), SpoolReader(tmp_path / "1")
+    assert reader.unread_bytes() == 0
+    closed, close = list[int](), os.close
+
+    def note(fd: int) -> None:
+        closed.append(fd)
+        close(fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", note)
+        for file in (writer, writer, reader, reader):
+            file.close()
+    assert len(closed) == 2
