@@ -30,6 +30,13 @@ def test_higher_priorities_are_first_and_then_who_came_first() -> None:
     assert [queue.position(run_id) for run_id in ("b", "d", "nobody")] == [1, 4, 0]
 
 
+def test_each_run_that_waits_is_found_by_its_id() -> None:
+    queue = RunQueue(limit=10)
+    for queue_key, name in enumerate("cab"):
+        queue.add(waiting(f"run-{name}", queue_key))
+    assert [queue.position(f"run-{name}") for name in "cabd"] == [1, 2, 3, 0]
+
+
 def test_a_run_that_is_tried_again_has_its_old_place() -> None:
     queue = RunQueue(limit=10)
     first, second = waiting("a", 1), waiting("b", 2)
