@@ -1,4 +1,4 @@
-"""Where data sets and runs are kept: from the environment, else .lab.yaml, else the user's folder."""
+"""The folders of data sets and runs: from the environment, else .lab.yaml, else the user's folder."""
 
 from __future__ import annotations
 

@@ -126,11 +126,11 @@ class TrainingLoopConfigs(BaseConfigs):
     is_save_models: bool = False
     # steps between new lines on the console
     log_new_line_interval: Annotated[int, Ge(1)] = 1
-    # steps between saves of what is tracked
+    # steps between saves of the tracked metrics
     log_write_interval: Annotated[int, Ge(1)] = 1
     # steps between checkpoints, which are saved between iterations
     save_models_interval: Annotated[int, Ge(1)] = 1
-    # let the iteration finish on Ctrl-C
+    # finish the iteration on Ctrl-C
     is_loop_on_interrupt: bool = True
     # steps between checkpoints saved inside iterations; none unless set
     checkpoint_interval: Annotated[int, Ge(1)] | None = None

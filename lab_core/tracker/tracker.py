@@ -49,7 +49,7 @@ _prefix: ContextVar[str] = ContextVar("lab_tracker_namespace", default="")
 
 
 class Tracker:
-    """Keeps what a run measures, and hands it to writers in batches, off the training thread.
+    """Collects a run's metrics, and passes them to writers in batches, off the training thread.
 
     Without writers it needs no thread: it checks what it is given, and remembers the last values.
 
@@ -95,7 +95,7 @@ class Tracker:
         self._set_fresh()
 
     def reset(self) -> None:
-        """Forget every declaration and every value that is not saved; writers keep what they have."""
+        """Remove all declarations and all unsaved values; writers keep what they have."""
         with self._lock, self._taking:
             self._aggregator.take(self._pop_records())
             unwritten = self._aggregator
@@ -158,7 +158,7 @@ class Tracker:
             self._keep(entries)
 
     def save(self, *args: Any, step: int | None = None, **named: Any) -> None:  # noqa: C901  # each step calls it: no calls within
-        """Write what was added since the last save, and what is given: `save([step], ...)`.
+        """Write the values added since the last save, and those given: `save([step], ...)`.
 
         Everything stands at `step`; without one, at the global step, or, for what is left from an
         earlier iteration, at the global step at the end of that one.
@@ -222,7 +222,7 @@ class Tracker:
         self._is_crowded = not is_written
 
     def settle(self) -> None:
-        """Note that an iteration ends: what it added and did not save stands at the step of now."""
+        """Mark the end of an iteration: values added but not saved get the current step."""
         if self._pending:
             at = self._get_step()
             with self._lock:
@@ -231,7 +231,7 @@ class Tracker:
                         entry[0] = at
 
     def new_line(self) -> None:
-        """Let the console keep the values of now as a line, once they are there."""
+        """Keep the current values as a line on the console, once they are written."""
         if self._writer.writers:
             self._records.append((self._get_step(), 0.0, None))
         if self._worker is not None:
@@ -239,9 +239,9 @@ class Tracker:
 
     @contextmanager
     def namespace(self, name: str) -> Iterator[None]:
-        """Put `name.` before every name that is used inside; namespaces nest."""
+        """Prefix every name that is used inside with `name.`; namespaces nest."""
         if not isinstance(name, str) or not name:
-            raise TrackerError(f"a namespace's name is a text, not {name!r}")
+            raise TrackerError(f"a namespace's name must be a non-empty string, got {name!r}")
         token = _prefix.set(f"{_prefix.get()}{name}.")
         try:
             yield
@@ -251,7 +251,7 @@ class Tracker:
     # -- a run's life ------------------------------------------------------------------------------
 
     def start(self, hparams: Mapping[str, HparamValue] | None = None) -> None:
-        """Start writing; what was saved before is written first. Again is fine."""
+        """Start writing; values saved before are written first. May be called again."""
         if self._worker is not None or self._is_closed:
             return
         self._hparams = dict(hparams or {})
@@ -279,7 +279,7 @@ class Tracker:
         return self._flush(timeout_s)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S, status: str = "completed") -> bool:
-        """Save what is left, let the writers finish; return whether they did in time."""
+        """Save the remaining values and close the writers; return whether they finished in time."""
         if self._is_closed:
             return True
         if self._pending:
@@ -302,14 +302,14 @@ class Tracker:
         return self._is_done
 
     def truncate(self, after_step: int) -> None:
-        """Let writers that keep history forget what lies after a step. Before `start`."""
+        """Delete all points after a step from writers that keep history. Call before `start`."""
         self._truncate_after = after_step
 
     # -- what is known -----------------------------------------------------------------------------
 
     @property
     def writers(self) -> tuple[Writer, ...]:
-        """Who gets the batches."""
+        """The writers that get the batches."""
         return self._writer.writers
 
     def last_values(self) -> dict[str, float]:
@@ -319,7 +319,7 @@ class Tracker:
             return self._aggregator.last_values()
 
     def indicators(self) -> dict[str, dict[str, Any]]:
-        """Return what is declared and what was used, as plain data for `indicators.yaml`."""
+        """Return the indicators declared or in use, as plain data for `indicators.yaml`."""
         with self._lock:
             return {
                 name: {"kind": i.kind.value, "window": i.window, "is_print": i.is_print}
@@ -327,7 +327,7 @@ class Tracker:
             }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return windows, and values that are added and not saved, as plain data for a checkpoint."""
+        """Return windows and unsaved values as plain data for a checkpoint."""
         self._take()
         with self._lock, self._taking:
             return {
@@ -338,7 +338,7 @@ class Tracker:
             }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned; what is declared must be declared again."""
+        """Restore the state of `state_dict`; indicators must be declared again."""
         with self._lock, self._taking:
             self._aggregator.restore(state["windows"], state["last"])
             self._pending = held.from_plain(state["pending"])
@@ -392,7 +392,7 @@ class Tracker:
         self._writer.write_hparams(self._hparams)
 
     def _write(self) -> bool:
-        """Write all that was saved. In the worker's thread."""
+        """Write all saved values. Runs in the worker's thread."""
         if not self._is_begun:
             self._begin()
         try:

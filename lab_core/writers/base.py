@@ -1,4 +1,4 @@
-"""What a writer is given, and what it must be: the seam between the tracker and everything that keeps metrics."""
+"""The interface between the tracker and writers: batches of metrics, and the `Writer` protocols."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HparamValue = bool | int | float | str | list[object] | None
 
 @dataclass(frozen=True, slots=True)
 class ScalarColumn:
-    """The points of one metric in a batch: three lists of one length.
+    """The points of one metric in a batch: three lists of equal length.
 
     Columns measured at the same steps share the very same `steps` and `times` lists.
 
@@ -36,7 +36,7 @@ class ScalarColumn:
 
 @dataclass(frozen=True, slots=True)
 class HistogramPoint:
-    """How the values of one indicator were spread at one step.
+    """The histogram of one indicator at one step.
 
     Attributes:
         edges: len(counts) + 1 rising bounds of the bins, over the finite values.
@@ -93,7 +93,7 @@ class ImagePoint:
 
 @dataclass(frozen=True, slots=True)
 class ScalarGroup:
-    """Scalars that were measured at the same steps: a table with a row for each step."""
+    """Scalars with the same steps: a table with one row per step."""
 
     steps: list[int]
     times: list[float]
@@ -102,7 +102,7 @@ class ScalarGroup:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was measured since the batch before: never empty.
+    """The metrics since the previous batch; never empty.
 
     Attributes:
         last_row: up to which save it goes; the first save of a tracker is number 1.
@@ -130,7 +130,7 @@ class Batch:
         return steps + [point.step for kind in points for point in kind]
 
     def approximate_bytes(self) -> int:
-        """Return about how much memory it takes."""
+        """Return its approximate size in memory."""
         return (
             sum(64 * len(column.steps) for column in self.columns)
             + sum(64 * len(point.counts) + 256 for point in self.histograms)
@@ -142,7 +142,7 @@ class Batch:
 
 @runtime_checkable
 class Writer(Protocol):
-    """Keeps or shows metrics. Called from one thread of its own, never the training's.
+    """Stores or shows metrics. Called from its own thread, never the training's.
 
     What it raises is reported once and never reaches the training. It is called again with the same
     batch, and must have undone what it had written of it.
@@ -150,18 +150,18 @@ class Writer(Protocol):
 
     @property
     def name(self) -> str:
-        """What reports call it: `"sqlite"`."""
+        """The writer's name in messages, e.g. `"sqlite"`."""
 
     def write(self, batch: Batch) -> None:
         """Take a batch. When it returns, the batch is where it belongs: there is no flush."""
 
     def close(self) -> None:
-        """Let go of everything. Called once, from the same thread as `write`."""
+        """Release all resources. Called once, from the same thread as `write`."""
 
 
 @runtime_checkable
 class HparamsWriter(Protocol):
-    """A writer that also wants to know the run's hyper-parameters, and how the run ended."""
+    """A writer that also gets the run's hyper-parameters and final status."""
 
     def write_hparams(self, hparams: Mapping[str, HparamValue]) -> None:
         """Take the hyper-parameters, before the first batch."""
@@ -172,10 +172,10 @@ class HparamsWriter(Protocol):
 
 @runtime_checkable
 class TruncatingWriter(Protocol):
-    """A writer that keeps history, and can forget its end when a run goes on from a checkpoint."""
+    """A writer that keeps history, and can truncate it when a run resumes from a checkpoint."""
 
     def truncate(self, after_step: int) -> None:
-        """Forget every point at a step greater than `after_step`."""
+        """Delete every point at a step greater than `after_step`."""
 
 
 @runtime_checkable

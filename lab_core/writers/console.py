@@ -15,7 +15,7 @@ _LONGEST_PAUSE_S = 30.0
 
 
 class ConsoleWriter:
-    """Shows the indicators that are to be printed.
+    """Shows the indicators declared with `is_print`.
 
     On a terminal and in a notebook, one bar with the last values; `new_line` keeps them as a line.
     Elsewhere lines: the first at once, then ever more seldom, and those that `new_line` asks for. A
@@ -105,7 +105,7 @@ class ConsoleWriter:
 
 
 def line(step: int, values: Mapping[str, float]) -> list[Part]:
-    """Return a line that tells the values at a step."""
+    """Return a line with the values at a step."""
     parts: list[Part] = [(f"{step:>8,}: ", Style.subtle)]
     for name, value in values.items():
         parts += [(name, Style.key), " ", (number(value), Style.value), "  "]
@@ -113,7 +113,7 @@ def line(step: int, values: Mapping[str, float]) -> list[Part]:
 
 
 def number(value: float) -> str:
-    """Return a number as a person reads it: five digits that count; NaN and infinities as they are."""
+    """Return a number with five significant digits; NaN and infinities unchanged."""
     if value != value or value in (float("inf"), float("-inf")):
         return str(value)
     if value == int(value) and abs(value) < 1e9:

@@ -37,7 +37,7 @@ class _Task:
 
 
 class Lane:
-    """Gives a writer its tasks at the writer's own pace.
+    """Passes tasks to one writer at the writer's own pace.
 
     What raises is reported once and tried again, until it is written: for as long as the run lasts
     where the place is at fault (an `OSError`, a locked database), three times otherwise. So a writer
@@ -111,7 +111,7 @@ class Lane:
             return self._num_done >= wanted and self._num_failures == failures
 
     def close(self, timeout_s: float) -> bool:
-        """Let the writer do what is left, and close it; return whether it did in time."""
+        """Finish the remaining tasks and close the writer; return whether it finished in time."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()

@@ -51,13 +51,13 @@ class Lanes:
                 lane.put(partial(lane.writer.write_hparams, hparams))
 
     def write_end(self, status: str, final_metrics: Mapping[str, float]) -> None:
-        """Tell each writer that wants it how the run ended."""
+        """Pass the final status to each writer that takes it."""
         for lane in self._lanes:
             if isinstance(lane.writer, HparamsWriter):
                 lane.put(partial(lane.writer.write_end, status, final_metrics))
 
     def truncate(self, after_step: int) -> None:
-        """Let each writer that keeps history forget what came after a step."""
+        """Truncate each writer that keeps history after a step."""
         for lane in self._lanes:
             if isinstance(lane.writer, TruncatingWriter):
                 lane.put(partial(lane.writer.truncate, after_step))
