@@ -1,6 +1,6 @@
-"""SIGTERM and SIGHUP to a script: Slurm's or docker's way to end it. The first lets the step finish.
+"""SIGTERM and SIGHUP to a script, e.g. from Slurm or docker: the first ends it after the current step.
 
-Who is told belongs to the main thread: only there are signal handlers set and run.
+The target belongs to the main thread: signal handlers are set and run only there.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminable(Protocol):
-    """What the first signal is told to."""
+    """A run that the first signal ends."""
 
     exit_status: int | None
 
     def terminate(self, exit_status: int) -> None:
-        """End after the step in progress; raise what ends the run where no step is in progress."""
+        """End the run after the current step; if no step is in progress, end it now."""
 
     def end_now(self, exit_status: int) -> None:
-        """Raise what ends the run."""
+        """Raise the exception that ends the run."""
 
 
 _target: Terminable | None = None
 
 
 def catch_terminations(target: Terminable) -> None:
-    """Tell SIGTERM and SIGHUP to `target`, until `release_terminations`.
+    """Let SIGTERM and SIGHUP end `target`, until `release_terminations`.
 
-    Outside the main thread, and where somebody else handles SIGTERM, nothing changes.
+    Does nothing outside the main thread, or if another handler for SIGTERM is set.
     """
     global _target
     if threading.current_thread() is not threading.main_thread():
@@ -49,7 +49,7 @@ def catch_terminations(target: Terminable) -> None:
 
 
 def release_terminations(target: Terminable) -> None:
-    """Tell `target` of no more signals; from then on they end the process as ever."""
+    """Remove `target`, and restore the default handlers."""
     global _target
     if _target is target:
         _target = None

@@ -15,23 +15,23 @@ __all__ = ["TrainingLoop", "TrainingLoopConfigs"]
 
 
 class TrainingLoop:
-    """Iterate ``range(global step, loop_count, loop_step)``, yielding the step of each start.
+    """Iterate ``range(global step, loop_count, loop_step)``, yielding the step at each start.
 
     A resumable loader in the body ends when the global step is at `loop_count`, so that a last iteration
     of fewer steps does not pass it.
 
-    After each iteration what was tracked and not saved is saved, and a checkpoint if one is due. The
-    first Ctrl-C finishes the iteration, saves and ends the loop; a second one aborts. A run resumed
-    from a checkpoint re-enters the iteration that was in progress.
+    After each iteration, unsaved tracked values are saved, and a checkpoint if one is due. The first
+    Ctrl-C finishes the iteration, saves and ends the loop; a second one aborts. A run resumed from a
+    checkpoint re-enters the iteration that was in progress.
 
     Args:
         loop_count: the global step at which to end.
         loop_step: steps of one iteration.
         is_save_models: whether to save checkpoints between iterations.
         log_new_line_interval: steps between new lines on the console.
-        log_write_interval: steps between saves of what is tracked.
+        log_write_interval: steps between saves of the tracked metrics.
         save_models_interval: steps between checkpoints.
-        is_loop_on_interrupt: whether Ctrl-C lets the iteration finish.
+        is_loop_on_interrupt: whether to finish the iteration on Ctrl-C.
         checkpoint_interval: steps between checkpoints inside iterations; None for none.
     """
 
@@ -91,7 +91,7 @@ class TrainingLoop:
             state.note_end(self.name, {"next": state.step, "end": self.loop_count})
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:
-        """Return the start of the iteration to resume: past it, the global step says where."""
+        """Return the start of the iteration to resume; the global step is the position within it."""
         start = loop.get_global_step() if is_innermost else self._start
         return {"start": start, "loop_step": self.loop_step}
 
@@ -116,7 +116,7 @@ class TrainingLoop:
 
 
 class TrainingLoopConfigs(BaseConfigs):
-    """The training loop and what it is made of; `training_loop` is the item to iterate."""
+    """The training loop and its settings; `training_loop` is the item to iterate."""
 
     # the global step at which the training ends
     loop_count: Annotated[int, Ge(0)] = 10

@@ -1,8 +1,8 @@
-"""From saved records to batches of columns. Runs off the training thread.
+"""Aggregate saved records into batches of columns. Runs off the training thread.
 
-A record is what `Tracker.save` put aside: (step, time, entries), where entries maps a name to
-[step or None, value, value, ...]; a step of an entry's own wins over the record's. A record
-without entries asks for a line on the console.
+A record is queued by `Tracker.save`: (step, time, entries), where entries maps a name to
+[step or None, value, value, ...]; an entry's own step overrides the record's. A record without
+entries requests a line on the console.
 The state, windows and last values, is guarded by the lock of the tracker that owns it.
 """
 

@@ -19,7 +19,7 @@ _MAX_KNOWN = 1000
 
 
 class RowKeeper:
-    """Hands rows to a writer. Owned by one tracker, and guarded by its lock."""
+    """Passes rows to a writer. Owned by one tracker, and guarded by its lock."""
 
     def __init__(self, writer: RowWriter, registry: Registry) -> None:
         self._put = writer.put_row
@@ -28,7 +28,7 @@ class RowKeeper:
         self._windows: dict[str, deque[float | None]] = {}
 
     def restore(self, windows: Mapping[str, list[float]]) -> None:
-        """Go on from the windows of a checkpoint."""
+        """Restore the windows of a checkpoint."""
         self._windows = {name: deque(window) for name, window in windows.items()}
 
     def keep(self, row: int, step: int, time: float, entries: Mapping[str, list[Any]]) -> bool:

@@ -1,6 +1,6 @@
-"""What may be tracked, and how it is held from `add` until its batch is written.
+"""Check tracked values, and hold them from `add` until their batch is written.
 
-Neither torch nor numpy is imported here: who has a tensor has imported them.
+Imports neither torch nor numpy: a caller that has a tensor has imported them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class DeviceValue:
     """A copy of a tensor that is still on its device: fetched when its batch is written.
 
     Attributes:
-        tensor: detached, and ours: nobody changes it.
-        stream: the stream that the copy was made on; None where there are none.
-        is_used: whether this process has made one: without any, nobody need look for them.
+        tensor: detached, and never changed.
+        stream: the stream that the copy was made on; None if the device has none.
+        is_used: whether this process has created any; if not, batches need not look for them.
     """
 
     is_used: ClassVar[bool] = False
