@@ -29,7 +29,7 @@ EQUIVALENT = ROOT / "tools" / "equivalent_mutants.toml"
 # What is changed, and the tests that shall notice, the fastest first; of two lines for a module the first holds.
 TARGETS = {
     "lab_core/tracker/pace.py": "tests/core/tracker/test_pace.py",
-    "lab_core/tracker/worker.py": "tests/core/tracker/test_background.py tests/core/tracker/test_pace.py",
+    "lab_core/tracker/worker.py": "tests/core/tracker/test_worker.py tests/core/tracker/test_background.py",
     "lab_core/tracker/*.py": "tests/core/tracker",
     "lab_core/checkpoints/_retention.py": "tests/core/checkpoints/test_checkpoint_files.py",
     "lab_core/checkpoints/*.py": "tests/core/checkpoints",
