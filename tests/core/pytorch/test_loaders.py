@@ -91,7 +91,7 @@ def test_a_batch_size_below_one_is_refused(make: Any, size: int) -> None:
 
 
 def test_tensors_of_different_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="same length"):
         TensorLoader(torch.arange(3), torch.arange(4), batch_size=1)
 
 
