@@ -32,7 +32,8 @@ def new(**options):
 
 def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", START + script, str(folder)],
+        # Python 3.12 and later warn of a fork in a process that has threads
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", START + script, str(folder)],
         capture_output=True,
         timeout=120,
         text=True,
