@@ -162,28 +162,31 @@ def test_the_history_has_every_step_once(watched: Watched) -> None:
 def test_two_runs_train_at_once_on_two_slots(client: lab_client.Client) -> None:
     slots = client.server_info().slots
     assert len(slots) >= 2, "the tests' server has two slots"
-    runs = [client.create("mnist", {**CONFIGS, "epochs": 3, "seed": seed}) for seed in (1, 2)]
-    both_train = threading.Barrier(2, timeout=60)
-    seen: dict[str, list[Event]] = {}
+    # far more epochs than they get: both train until they are stopped
+    runs = [client.create("mnist", {**CONFIGS, "epochs": 10_000, "seed": seed}) for seed in (1, 2)]
+    seen: dict[str, list[Event]] = {run.id: [] for run in runs}
+    trains = {run.id: threading.Event() for run in runs}
 
     def watch(run: lab_client.Run) -> None:
-        events = seen.setdefault(run.id, [])
         for event in run.events():
-            if not any(isinstance(earlier.body, Metrics) for earlier in events) and isinstance(
-                event.body, Metrics
-            ):
-                both_train.wait()  # the first metrics of both, before the end of either
-            events.append(event)
+            seen[run.id].append(event)
+            if isinstance(event.body, Metrics):
+                trains[run.id].set()
 
     threads = [threading.Thread(target=watch, args=(run.start(),)) for run in runs]
     for thread in threads:
         thread.start()
+    for is_training in trains.values():
+        assert is_training.wait(60)
+    infos = [run.refresh() for run in runs]
+    for run in runs:
+        run.stop(checkpoint=False)
     for thread in threads:
         thread.join(timeout=120)
 
-    assert [run.wait().state for run in runs] == ["COMPLETED", "COMPLETED"]
-    spans = [(run.refresh().start_time, run.refresh().end_time) for run in runs]
-    assert max(start for start, _ in spans if start) < min(end for _, end in spans if end)
+    assert [info.state for info in infos] == ["RUNNING", "RUNNING"]
+    assert len({info.slot for info in infos}) == 2
+    assert [run.wait().state for run in runs] == ["STOPPED", "STOPPED"]
     for run in runs:
         assert [event.seq for event in seen[run.id]] == list(range(1, len(seen[run.id]) + 1))
 
