@@ -111,7 +111,7 @@ def test_the_handler_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     script = "signal.signal(signal.SIGTERM, lambda *_: print('theirs'))\nwith new().start():"
     done = run(script + LOOP.format(by=15), tmp_path)
     assert done.returncode == 0
-    assert "theirs\n" in done.stdout
+    assert "theirs" in done.stdout  # the console may write its own line behind it
     assert RunRecord.load(tmp_path).status is Status.COMPLETED
 
 
