@@ -190,11 +190,14 @@ class MemoryStore:
         """See Store."""
         await self.get(run_id)
         del self._runs[run_id]
-        await self.drop_history(run_id)
-        self._events = [e for e in self._events if e.run_id != run_id]
         self._idempotency_records = {
             k: v for k, v in self._idempotency_records.items() if v[1] != run_id
         }
+
+    async def purge(self, run_id: str) -> None:
+        """See Store."""
+        await self.drop_history(run_id)
+        self._events = [e for e in self._events if e.run_id != run_id]
 
     async def close(self) -> None:
         """See Store."""

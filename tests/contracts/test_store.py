@@ -252,6 +252,7 @@ async def test_a_compacted_run_can_be_deleted(store: Store) -> None:
     await store.compact("r2", 2)
 
     await store.delete("r1")
+    await store.purge("r1")
 
     assert await store.events("r1", 0, 10**6) == ()
     assert await store.events_across(0, 10**6) == kept
@@ -313,13 +314,14 @@ async def test_a_history_that_somebody_else_took_further_is_left_alone(store: St
     assert await store.history("nobody") == History(0, ())
 
 
-async def test_a_history_goes_when_it_is_dropped_or_its_run_is_deleted(store: Store) -> None:
+async def test_a_history_goes_when_it_is_dropped_or_its_run_is_purged(store: Store) -> None:
     for run_id in ("r1", "r2", "r3"):
         await grow(store, await store.create(a_run(run_id), None), some_events(1))
         await store.write_history(run_id, 0, 1, [], [a_chunk("a", 0)])
 
     await store.drop_history("r1")
     await store.delete("r2")
+    await store.purge("r2")
 
     assert await store.history("r1") == await store.history("r2") == History(0, ())
     assert len((await store.history("r3")).chunks) == 1
@@ -365,6 +367,7 @@ async def test_a_position_is_not_given_twice_when_the_newest_run_is_deleted(stor
     await grow(store, two, some_events(3))
     before = await store.last_position()
     await store.delete("r2")
+    await store.purge("r2")
 
     _, (event,) = await grow(store, one, some_events(1))
 
@@ -404,6 +407,8 @@ async def test_a_deleted_run_leaves_nothing(store: Store) -> None:
     await store.create(a_run("r2"), None)
     await grow(store, run, some_events(2))
     await store.delete("r1")
+    await store.purge("r1")
+    await store.purge("r1")
 
     assert await store.events("r1", 0, 10**6) == ()
     assert await store.idempotency_record("key") is None
@@ -673,6 +678,7 @@ def test_all_stores_read_alike_whatever_was_compacted(
                     await store.compact(run.id, argument)
                 case "delete":
                     await store.delete(run.id)
+                    await store.purge(run.id)
                     runs[index] = await store.create(a_run(run.id), None)
         results: list[object] = [await store.last_position()]
         for after, max_bytes, kinds in reads:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_server.executors.local import LocalExecutor
+from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
@@ -51,7 +52,8 @@ class Rig:
 
     async def open(self) -> None:
         """Start a server's worth of parts."""
-        self.store = SqlStore(f"sqlite:///{self.home / 'lab.db'}")
+        reserve = Home(self.home).reserve
+        self.store = SqlStore(f"sqlite:///{self.home / 'lab.db'}", reserve.release)
         self.hub = Hub(self.store, min_pause_s=0)
         self.supervisor = Supervisor(self.store, self.hub, self.executor, self.home, self.options)
         await self.supervisor.start_up()

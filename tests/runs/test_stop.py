@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -197,6 +198,19 @@ async def test_a_stop_that_its_server_did_not_outlive_still_counts(rig: Rig, gat
     await rig.restart()
     run = await rig.ended(run)
     assert (run.state, run.step) == (RunState.STOPPED, 7)
+
+
+async def test_a_stop_that_its_server_did_not_live_to_send_is_sent_by_the_next(rig: Rig) -> None:
+    run = await rig.until(await rig.start(is_endless=True), lambda now: now.step > 0)
+    live_runs = rig.supervisor._live_runs
+    async with live_runs.lock(run.id):
+        asked = dataclasses.replace(live_runs.current(run.id), is_stop_requested=True)
+        await live_runs.change_state(asked, RunState.STOPPING, "stopped on request")
+    await rig.restart()
+    run = await rig.ended(run)
+    assert (run.state, run.reason) == (RunState.STOPPED, "stopped on request")
+    assert run.checkpoint_step == run.step
+    assert rig.folder(run).was_sent(1, "stop")
 
 
 async def test_a_stop_for_a_trainer_that_died_with_the_server_needs_no_retry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from lab_server.errors import InvalidState, StoreError
 from lab_server.model.run import Run, RunOptions, RunState
 from lab_server.supervisor import attempt, live_runs
+from lab_server.supervisor.last_rows import take_over
 from tests.runs.rig import Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -115,6 +117,41 @@ async def test_the_run_ends_when_the_store_is_back(rig: Rig, ending: tuple[Run, 
     assert (await rig.ended(run)).state is RunState.STOPPED
 
 
+async def test_a_stop_that_the_store_refuses_is_not_carried_out(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await rig.until(await rig.start(is_endless=True), lambda now: now.step > 0)
+    outage = Outage(rig, monkeypatch)
+    with pytest.raises(StoreError):
+        await rig.supervisor.stop(run.id, checkpoint=True, grace_s=0)
+    outage.is_over = True
+    await rig.reaches_seq(run, (await rig.supervisor.get(run.id)).last_seq + 3)
+    assert not rig.folder(run).was_sent(1, "stop")
+    assert (await rig.supervisor.get(run.id)).state is RunState.RUNNING
+
+
+async def test_metrics_that_a_full_disk_has_no_room_for_are_kept_and_told_of_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_STORE_RETRY_S", 0.001)
+    refused = [OSError(errno.ENOSPC, "No space left on device")] * 30
+
+    def refusing(*arguments: Any) -> int:
+        if refused:
+            raise refused.pop()
+        return take_over(*arguments)
+
+    monkeypatch.setattr(attempt, "take_over", refusing)
+    with capture_logs() as lines:
+        run = await rig.start(
+            kill_at=[25], is_second_batch_late=True, options=RunOptions(max_retries=0)
+        )
+        await rig.ended(run)
+    assert not refused
+    assert len([line for line in lines if line["log_level"] == "error"]) == 1
+    assert ("loss", 25) in await rig.points(run)
+
+
 async def test_a_caller_that_goes_away_leaves_no_exception_behind(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,23 +197,3 @@ async def test_a_commit_goes_through_when_its_caller_is_cancelled(
     await asyncio.wait((task,))
     assert task.cancelled()
     assert (await rig.ended(run)).state is RunState.COMPLETED
-
-
-def files_of(rig: Rig, run: Run) -> list[str]:
-    """Return a run's files, without those of the spool, which go soon after its end."""
-    found = (path.relative_to(rig.folder(run).path) for path in rig.folder(run).path.rglob("*"))
-    return sorted(str(path) for path in found if "spool" not in path.parts)
-
-
-async def test_a_run_that_the_store_does_not_delete_keeps_its_files(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = await rig.ended(await rig.start())
-    files = files_of(rig, run)
-    outage = Outage(rig, monkeypatch)
-    with pytest.raises(StoreError):
-        await rig.supervisor.delete(run.id)
-    assert files_of(rig, run) == files
-    outage.is_over = True
-    await rig.supervisor.delete(run.id)
-    assert not rig.folder(run).path.exists()

@@ -124,7 +124,6 @@ async def test_a_run_that_waits_or_trains_cannot_be_deleted(rig: Rig) -> None:
 
 async def test_a_deletion_that_was_cut_short_is_finished_by_the_next_server(rig: Rig) -> None:
     run = await rig.ended(await rig.start())
-    (rig.home / "trash").mkdir()
     rig.folder(run).path.rename(rig.home / "trash" / run.id)
     await rig.restart()
     with pytest.raises(NotFound):

@@ -166,6 +166,7 @@ class FakeSupervisor:
         if not run.state.is_terminal and run.state is not RunState.CREATED:
             raise InvalidState(f"run {run.id} is {run.state.value}: stop it first")
         await self._store.delete(run.id)
+        await self._store.purge(run.id)
         self._hub.forget(run.id)
 
     async def get(self, run_id: str) -> Run:

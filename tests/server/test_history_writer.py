@@ -354,6 +354,7 @@ async def test_a_run_deleted_while_its_history_is_written_stays_deleted() -> Non
     writing = asyncio.ensure_future(HistoryWriter(store).write("r1"))
     await asyncio.sleep(0)
     await store.delete("r1")
+    await store.purge("r1")
     await writing
 
     assert (await store.history("r1")).chunks == ()

@@ -29,6 +29,7 @@ from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.settings.address import Address, listen
 from lab_server.store import SqlStore
+from tests.disks import fill, small_disk
 
 pb = training_service_pb2
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.py"
@@ -257,6 +258,24 @@ def _serve_once(*flags: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_a_server_that_was_stopped_starts_on_a_disk_that_is_full_since(tmp_path: Path) -> None:
+    home = tmp_path / "disk" / "home"
+    home.mkdir(parents=True)
+    with small_disk(home.parent):
+        with serving(home) as it, grpc.insecure_channel(it.grpc) as channel:
+            stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+            created = stub.CreateRun(pb.CreateRunRequest(experiment="mnist"), timeout=120).run
+            assert it.end() == 0
+        fill(home)
+        with serving(home) as it, grpc.insecure_channel(it.grpc) as channel:
+            stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+            (run,) = stub.ListRuns(pb.ListRunsRequest(), timeout=60).runs
+            assert run == created
+            stub.DeleteRun(pb.DeleteRunRequest(run_id=run.id), timeout=60)
+            assert not stub.ListRuns(pb.ListRunsRequest(), timeout=60).runs
 
 
 def test_the_home_and_its_database_are_private(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ async def test_the_position_of_a_deleted_run_is_not_given_again_after_a_restart(
     store = SqlStore(url_of(tmp_path))
     _, event = await grow(store, await store.create(RUN, None))
     await store.delete("r1")
+    await store.purge("r1")
     await store.close()
 
     store = SqlStore(url_of(tmp_path))
@@ -167,6 +168,7 @@ async def test_compacted_events_lie_in_blocks_and_take_a_fraction_of_the_space(
     assert len(block.data) < sum(len(event.payload) for event in rows[:280]) / 5
     assert tuple(blocks.unpack(block)) == rows[:280]
     await store.delete("r1")
+    await store.purge("r1")
     assert (num_rows(tmp_path, "events"), num_rows(tmp_path, "event_blocks")) == (0, 0)
     await store.close()
 
@@ -321,7 +323,7 @@ async def test_a_caller_that_is_cancelled_does_not_undo_or_break_its_commit(tmp_
     await store.close()
 
 
-async def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next(
+async def test_a_purge_that_a_crash_cut_short_is_finished_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_store, "_DELETED_AT_ONCE", 2)
@@ -329,17 +331,19 @@ async def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next(
     run = await store.create(RUN, None)
     for _ in range(5):
         run, _ = await grow(store, run)
-    deletion = asyncio.ensure_future(store.delete("r1"))
-    while await store.ids_with_prefix("r1"):
+    await store.delete("r1")
+    purge = asyncio.ensure_future(store.purge("r1"))
+    while len(await store.events("r1", 0, 1000)) == 5:
         pass
-    deletion.cancel()
+    purge.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await deletion
+        await purge
     await store.close()
 
     store = SqlStore(url_of(tmp_path))
     with pytest.raises(NotFound):
         await store.delete("r1")
+    await store.purge("r1")
     assert await store.events("r1", 0, 1000) == ()
     assert await store.last_position() == 5
     await grow(store, await store.create(RUN, None))

@@ -63,8 +63,8 @@ async def retain(retention: Retention, store: Store, supervisor: Supervisor) -> 
     while retention.is_on:
         try:
             deleted = await retention.apply(store, supervisor.delete, time.time_ns())
-        except LabError:
-            _log.exception("old runs could not be deleted")
+        except LabError as error:
+            _log.error("old runs could not be deleted", error=str(error))
         else:
             if deleted:
                 _log.info("deleted old runs", runs=deleted)

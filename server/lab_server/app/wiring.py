@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from lab_server.app.background import load_catalogue, retain, serve_http
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.protocol import Executor
+from lab_server.files.home import Home
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.rpc.handlers import handlers
@@ -57,7 +58,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         server = make_server(settings, registry, health, tokens)
         grpc_address = bind(server, settings, certificates)
         http_socket = stack.enter_context(listen(settings.http_address))
-        store = SqlStore(f"sqlite:///{home / 'lab.db'}")
+        store = SqlStore(f"sqlite:///{home / 'lab.db'}", Home(home).reserve.release)
         stack.push_async_callback(store.close)
         hub = AnnouncingHub(store, registry)
         history_writer = HistoryWriter(store)

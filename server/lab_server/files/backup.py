@@ -30,7 +30,7 @@ def back_up(home: Path, target: Path) -> None:
         for entry in home.iterdir():
             if entry.is_dir() and entry.name != "trash":
                 _copy_folder(entry, target / entry.name)
-            elif entry.is_file() and not entry.name.startswith("lab.db"):
+            elif entry.is_file() and not entry.name.startswith(("lab.db", "reserve")):
                 _copy_file(entry, target / entry.name)
         _clear_pid_files(target)
     except (OSError, sqlite3.Error) as error:

@@ -1,7 +1,8 @@
-"""Where runs lie in the server's home, how a fork gets its checkpoint, and how a run is deleted."""
+"""Where runs lie in the server's home, how a fork gets its checkpoint, and where deleted runs go."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -10,15 +11,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab_server.errors import NotFound
+from lab_server.files.reserve import Reserve
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.fork import ForkSource
 
 
 class Home:
-    """The server's folder. Names that it is given were validated, or made here."""
+    """The server's folder. Names that it is given were validated, or made here.
+
+    Attributes:
+        reserve: space to delete runs with.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._trash = path / "trash"
+        self.reserve = Reserve(path / "reserve")
+
+    def prepare(self) -> None:
+        """Make now what a full disk may not let be made later; one that is full already is no error."""
+        with contextlib.suppress(OSError):
+            self._trash.mkdir(parents=True, exist_ok=True)
+        self.reserve.fill()
 
     def run_folder(self, experiment: str, run_id: str) -> RunFolder:
         """Return a run's folder; it may not exist."""
@@ -53,8 +67,12 @@ class Home:
         shutil.copytree(source, target, copy_function=_link)
 
     def move_to_trash(self, folder: RunFolder) -> Path:
-        """Move a run's folder to the trash, and return its place there."""
-        trash = self._path / "trash" / folder.path.name
+        """Move a run's folder to the trash, unless it is there, and return its place there.
+
+        Raises:
+            OSError: If the file system does not let it.
+        """
+        trash = self._trash / folder.path.name
         trash.parent.mkdir(parents=True, exist_ok=True)
         if folder.path.exists():
             folder.path.rename(trash)
@@ -64,12 +82,22 @@ class Home:
 
     def pending_deletions(self) -> list[Path]:
         """Return what is still in the trash: the folders of runs whose deletion was cut short."""
-        return list((self._path / "trash").glob("*"))
+        return list(self._trash.glob("*"))
 
 
 def remove(folder: Path) -> None:
     """Remove a folder with all that is in it."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty(folder: Path) -> None:
+    """Remove what is in a folder."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            remove(path)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def new_run_id() -> str:

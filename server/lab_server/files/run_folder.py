@@ -88,3 +88,16 @@ class RunFolder:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def was_sent(self, attempt: int, command: str) -> bool:
+        """Whether a command for the attempt's trainer is in the file, whole."""
+        try:
+            lines = self.control.read_bytes().splitlines()
+        except OSError:
+            return False
+        for line in lines:
+            with contextlib.suppress(ValueError, AttributeError):
+                sent = json.loads(line)
+                if (sent.get("attempt"), sent.get("command")) == (attempt, command):
+                    return True
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -26,6 +27,7 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 _COLUMNS = ("create_time", "name", "state", "step")
 _MAC_BYTES = 12
+_SECRET_BYTES = 32
 
 
 class Paging:
@@ -36,12 +38,17 @@ class Paging:
 
     @classmethod
     def of_home(cls, home: Path) -> Paging:
-        """Return the paging with the secret in a server's folder: tokens stay valid after a restart."""
+        """Return the paging with the secret in a server's folder: tokens stay valid after a restart.
+
+        Where a full disk does not take a secret, they are valid until then.
+        """
         path = home / "secret"
-        try:
+        with contextlib.suppress(OSError):
             secret = path.read_bytes()
-        except FileNotFoundError:
-            secret = secrets.token_bytes(32)
+            if len(secret) == _SECRET_BYTES:  # else a full disk has cut it
+                return cls(secret)
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        with contextlib.suppress(OSError):
             path.touch(mode=0o600)
             path.write_bytes(secret)
         return cls(secret)

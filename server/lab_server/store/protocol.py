@@ -188,7 +188,14 @@ class Store(Protocol):
         """Return the ids of the runs whose history does not reach to the end of their log."""
 
     async def delete(self, run_id: str) -> None:
-        """Remove a run with its events, history and idempotency records."""
+        """Remove a run with its idempotency records; its events and history are left for `purge`.
+
+        Raises:
+            NotFound: If there is no such run.
+        """
+
+    async def purge(self, run_id: str) -> None:
+        """Remove the events and the history of a run that was deleted; again is fine."""
 
     async def close(self) -> None:
         """Write what waits and close."""

@@ -56,12 +56,14 @@ class SqlStore:
 
     Args:
         url: such as "sqlite:////var/lib/lab/lab.db".
+        make_room: frees disk space and says whether it could; called when the file cannot be opened,
+            as SQLite needs some for that.
 
     Raises:
         StoreError: If the file cannot be opened, is no store, or is another server's.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, make_room: Callable[[], bool] = lambda: False) -> None:
         self._url = sa.make_url(url)
         if self._url.get_backend_name() != "sqlite" or not self._url.database:
             raise StoreError(
@@ -70,8 +72,13 @@ class SqlStore:
         self._lock_fd = lock(self._url.database + ".lock")
         try:
             self._write_engine = open_engine(self._url, is_writer=True)
-            self._next_position = self._prepare()
             self._read_engine = open_engine(self._url, is_writer=False)
+            try:
+                self._next_position = self._prepare()
+            except DBAPIError:
+                if not make_room():
+                    raise
+                self._next_position = self._prepare()
         except DBAPIError as error:
             os.close(self._lock_fd)
             raise store_error(error) from error
@@ -133,11 +140,7 @@ class SqlStore:
         return await self._write(work)
 
     async def delete(self, run_id: str) -> None:
-        """See Store.
-
-        The run is gone at once. Its events go in pieces, so that other runs' commits need not wait
-        for a big log; what a crash leaves of them goes when the run is deleted again.
-        """
+        """See Store."""
 
         def delete_run(connection: Connection) -> bool:
             # its positions must not be given again to other events
@@ -147,18 +150,24 @@ class SqlStore:
             )
             return connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount > 0
 
+        if not await self._write(delete_run):
+            raise NotFound("run", run_id)
+
+    async def purge(self, run_id: str) -> None:
+        """See Store.
+
+        The events go in pieces, so that other runs' commits need not wait for a big log.
+        """
+
         def delete_history(connection: Connection) -> None:
             history_table.drop(connection, run_id)
 
         def delete_events(connection: Connection) -> bool:
             return event_log.delete_some(connection, run_id, _DELETED_AT_ONCE)
 
-        was_there = await self._write(delete_run)
         await self._write(delete_history)
         while await self._write(delete_events):
             pass
-        if not was_there:
-            raise NotFound("run", run_id)
 
     async def compact(self, run_id: str, last_seq: int) -> None:
         """See Store."""

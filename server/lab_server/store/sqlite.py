@@ -16,6 +16,7 @@ from lab_server.errors import StoreError
 
 NUM_READERS: Final = 4
 _LOCK_WAIT_S: Final = 5.0
+_DISK_FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
 
 def open_engine(url: sa.URL, *, is_writer: bool) -> sa.Engine:
@@ -70,6 +71,6 @@ def lock(path: str) -> int:
 def store_error(error: DBAPIError) -> StoreError:
     """Return what went wrong in a sentence."""
     text = str(error.orig)
-    if "is full" in text:
+    if getattr(error.orig, "sqlite_errorname", "") in _DISK_FULL:
         return StoreError("the disk of the server is full: free some space and try again")
     return StoreError(f"the store failed: {text}")

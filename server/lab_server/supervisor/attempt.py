@@ -222,10 +222,8 @@ class Attempt:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     _log.error("lost the last metrics", run=self._run_id, error=str(error))
                     return False
-                _log.error(
-                    "cannot take over the last metrics; trying again",
-                    run=self._run_id,
-                    error=str(error),
+                self._live_runs.note_outage(
+                    StoreError("the disk of the server has no room for a run's last metrics")
                 )
                 await asyncio.sleep(_STORE_RETRY_S)
             else:

@@ -14,6 +14,7 @@ import structlog
 from lab_server.errors import InvalidState
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
+from lab_server.files.run_folder import RunFolder
 from lab_server.logs import RUNS
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
@@ -84,7 +85,9 @@ class Runner:
         spec = None if was_launched or run.is_stop_requested else self._spec(run)
         attempt = Attempt(self._live_runs, self._executor, self._options, run, folder, spec)
         if run.is_stop_requested:
-            # the command itself is in the control file: it was written before the request was committed
+            if not folder.was_sent(run.attempt, "stop"):
+                # the earlier server ended between recording the request and this
+                await self._send_stop(run, folder, checkpoint=True)
             attempt.stop_within(self._options.grace_s)
         trainer = "alive" if process else "gone" if was_launched else "never started"
         _log.info("adopted a run", run=run.id, trainer=trainer)
@@ -128,17 +131,23 @@ class Runner:
             return stopped
         attempt = self._attempts[run_id]
         if not run.is_stop_requested:
-            folder = self._home.run_folder(run.experiment, run_id)
-            try:
-                await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
-            except OSError as error:
-                _log.warning("cannot send the stop command; killing", run=run_id, error=str(error))
-                grace_s = 0
+            # recorded before it is sent: what the store refuses is not carried out
             run = await self._live_runs.change_state(
                 replace(run, is_stop_requested=True), RunState.STOPPING, reason
             )
+            folder = self._home.run_folder(run.experiment, run_id)
+            if not await self._send_stop(run, folder, checkpoint=checkpoint):
+                grace_s = 0
         attempt.stop_within(self._options.grace_s if grace_s is None else grace_s)
         return run
+
+    async def _send_stop(self, run: Run, folder: RunFolder, *, checkpoint: bool) -> bool:
+        try:
+            await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
+        except OSError as error:
+            _log.warning("cannot send the stop command; killing", run=run.id, error=str(error))
+            return False
+        return True
 
     def _spawn(self, work: Coroutine[Any, Any, None], run_id: str) -> None:
         task = asyncio.create_task(work, name=run_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.model.run import Run, RunParent, RunRequest, RunState
 from lab_server.model.slot import Slot
 from lab_server.store.protocol import IdempotencyRecord, Store
+from lab_server.supervisor.deletions import Deletions
 from lab_server.supervisor.live_runs import LiveRuns, run_to_completion
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.runner import Runner
@@ -38,19 +38,16 @@ class Supervisor:
         options: SupervisorOptions = SupervisorOptions(),  # noqa: B008 - frozen
     ) -> None:
         self._store = store
-        self._hub = hub
         self._options = options
         self._home = Home(home)
         self._live_runs = LiveRuns(store, hub)
         self._runner = Runner(self._live_runs, executor, self._home, options)
+        self._deletions = Deletions(self._live_runs, store, hub, self._home)
         self._last_queue_key = 0
 
     async def start_up(self) -> None:
         """Continue where the last server ended: finish deletions, adopt trainers, requeue runs."""
-        for trash in self._home.pending_deletions():
-            with contextlib.suppress(NotFound):
-                await self._store.delete(trash.name)
-            await asyncio.to_thread(remove, trash)
+        await self._deletions.start_up()
         for run in await self._store.unfinished():
             self._last_queue_key = max(self._last_queue_key, run.queue_key)
             await self._runner.adopt(run)
@@ -59,6 +56,7 @@ class Supervisor:
     async def shut_down(self, *, stop_trainers: bool) -> None:
         """Release all runs. Trainers go on, or are interrupted; the next server continues them."""
         await self._runner.shut_down(stop_trainers=stop_trainers)
+        await self._deletions.shut_down()
 
     # ---- state
 
@@ -177,6 +175,7 @@ class Supervisor:
         Raises:
             InvalidState: If it waits or trains.
             NotFound: If there is no such run.
+            StoreError: If nothing was deleted.
         """
         run = await self._find(run_id)
         await self._live_runs.exclusively(run.id, lambda: self._delete(run.id))
@@ -305,15 +304,7 @@ class Supervisor:
             raise InvalidState(
                 f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
             )
-        trash = await asyncio.to_thread(self._home.move_to_trash, self._folder(run))
-        try:
-            await self._store.delete(run_id)
-        except StoreError:
-            # on a full disk, say: no run is shown without its files
-            await asyncio.to_thread(trash.rename, self._folder(run).path)
-            raise
-        self._hub.forget(run_id)
-        await asyncio.to_thread(remove, trash)
+        await self._deletions.delete(run)
 
 
 def _check_startable(run: Run, resume: bool) -> None:

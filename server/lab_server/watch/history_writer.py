@@ -25,7 +25,7 @@ MAX_BEHIND: Final = 4096
 """So many events of a run that trains are left to its queries: about 20 ms of them."""
 
 _EVENTS_AT_ONCE: Final = 16_384
-_RETRY_S: Final = 30.0
+_RETRY_S: Final = 60.0
 
 
 class HistoryWriter:
