@@ -23,12 +23,14 @@ import start
 import stream
 import table
 import training
+import watchers
 
 SECTIONS: dict[str, Callable[[], list[table.Row]]] = {
     "training": training.rows,
     "start": start.rows,
     "stream": stream.rows,
     "scrape": scrape.rows,
+    "watchers": watchers.rows,
     "grid": grid.rows,
     "configs": core_configs.rows,
 }

@@ -87,7 +87,7 @@ async def open_surface(
         executor = FakeExecutor()
         store = SqlStore(f"sqlite:///{tmp_path / 'lab.db'}")
         stack.push_async_callback(store.close)
-        hub = Hub(store, min_pause_s=0)
+        hub = Hub(store, heartbeat_s=heartbeat_s, min_pause_s=0)
         supervisor = FakeSupervisor(store, hub, executor)
         catalogue, health = Catalogue(executor), Health()
         registry = CollectorRegistry()
@@ -106,7 +106,6 @@ async def open_surface(
             hub=hub,
             limits=limits,
             home=tmp_path,
-            heartbeat_s=heartbeat_s,
         )
         exporter = Exporter(
             registry,

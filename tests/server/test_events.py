@@ -176,6 +176,20 @@ def test_a_split_batch_keeps_the_metrics_of_a_step_together() -> None:
     assert sum(map(len, all_steps)) == len(steps)
 
 
+def test_the_metrics_of_one_step_stay_together_as_long_as_a_message_takes_them() -> None:
+    def one_step(num_names: int) -> list[Column]:
+        return [Column(f"metric_{i:05}", [1], [0.5]) for i in range(num_names)]
+
+    assert len(events.encode_metrics(1, 2, one_step(5_000))) == 1
+    assert len(events.encode_metrics(1, 2, one_step(30_000))) > 1
+
+
+def test_events_are_small_as_a_stalled_reader_costs_one_of_them() -> None:
+    columns = [Column(name, list(range(10_000)), [0.5] * 10_000) for name in ("a", "b")]
+    told = events.encode_metrics(1, 2, columns) + events.encode_log(1, 2, ["x" * 1000] * 1000)
+    assert max(len(event.payload) for event in told) < 32 << 10
+
+
 def test_very_long_logs_are_split_and_very_long_lines_cut() -> None:
     split = events.encode_log(1, 2, ["x" * 50_000_000, *["y" * 1000] * 1000])
     lines = [line for event in split for line in decoded(event).log.lines]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import sys
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -14,7 +15,7 @@ from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store import StoredEvent
-from lab_server.watch import hub
+from lab_server.watch import hub, log_cache
 from lab_server.watch.hub import Hub
 from tests.memory_store import MemoryStore
 
@@ -26,7 +27,7 @@ class Log:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.hub = Hub(self.store, min_pause_s=0.0)
+        self.hub = Hub(self.store, heartbeat_s=LONG_S, min_pause_s=0.0)
         self.runs: dict[str, Run] = {}
 
     async def create(self, run_id: str = "r1") -> None:
@@ -56,7 +57,7 @@ async def log() -> Log:
 
 
 def watch(log: Log, after_seq: int = 0, run_id: str = "r1") -> AsyncIterator[Sequence[StoredEvent]]:
-    return log.hub.watch(run_id, after_seq, LONG_S)
+    return log.hub.watch(run_id, after_seq)
 
 
 async def seqs(watcher: AsyncIterator[Sequence[StoredEvent]]) -> list[int]:
@@ -181,7 +182,8 @@ async def test_an_event_that_is_committed_and_not_yet_published_is_not_missed(lo
 
 async def test_an_idle_watcher_gets_heartbeats(log: Log) -> None:
     await log.say(1)
-    watcher = log.hub.watch("r1", 0, heartbeat_s=0.0)
+    log.hub = Hub(log.store, heartbeat_s=0.0, min_pause_s=0.0)
+    watcher = watch(log)
 
     assert [len(await anext(watcher)) for _ in range(4)] == [1, 0, 0, 0]
     await log.say(1)
@@ -194,12 +196,38 @@ async def test_a_stalled_reader_costs_nothing_and_loses_nothing(log: Log) -> Non
     await take(stalled, 1)
     quick = asyncio.ensure_future(seqs(watch(log)))
     await log.say(300, size=20_000)
-    in_memory = sum(len(e.payload) for tail in log.hub._tails.values() for e in tail._events)
+    in_memory = sum(len(e.payload) for tail in log.hub._tails.values() for e in tail.events)
 
-    assert in_memory <= hub.TAIL_BYTES
+    assert in_memory <= log_cache.TAIL_BYTES
     await log.state(RunState.COMPLETED)
     assert await quick == list(range(1, 303))
     assert await seqs(stalled) == list(range(2, 303))
+
+
+async def test_the_more_subscribers_the_smaller_the_batches(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "BATCHES_BYTES", 100_000)
+    monkeypatch.setattr(hub, "BATCH_BYTES", 60_000)
+    monkeypatch.setattr(hub, "MIN_BATCH_BYTES", 2_000)
+    await log.say(300, size=960)
+    crowd: list[AsyncIterator[Sequence[StoredEvent]]] = []
+
+    async def batch_bytes(num_subscribers: int) -> int:
+        while len(crowd) < num_subscribers:
+            crowd.append(watch(log))
+            await anext(crowd[-1])
+        return sum(len(event.payload) for event in await anext(crowd[-1]))
+
+    sizes = {num: await batch_bytes(num) for num in (1, 2, 10, 50, 60)}
+    assert [round(size / 10_000, 1) for size in sizes.values()] == [5.9, 5.0, 1.0, 0.2, 0.2]
+
+
+async def test_a_batch_that_was_given_is_kept_by_nobody_else(log: Log) -> None:
+    await log.say(3)
+    for watcher in (watch(log), log.hub.watch_all(0)):
+        batch = await anext(watcher)
+        assert sys.getrefcount(batch) == 2
 
 
 async def test_memory_is_bounded_over_many_runs(log: Log) -> None:
@@ -231,7 +259,7 @@ async def test_an_event_that_is_published_twice_is_given_once(log: Log) -> None:
     log.hub.publish(published)
     log.hub.publish(published[:1])
     await log.state(RunState.COMPLETED)
-    kept = log.hub._tails["r1"].after(0)
+    kept = log.hub._tails["r1"].after(0, 10**6)
 
     assert await seqs(watcher) == [2, 3, 4]
     assert kept is not None
@@ -259,7 +287,7 @@ async def test_watchers_of_a_deleted_run_are_told(log: Log) -> None:
 async def test_closing_ends_every_watcher_with_an_error_that_says_come_back(log: Log) -> None:
     await log.say(1)
     watchers = [asyncio.ensure_future(seqs(watch(log))) for _ in range(3)]
-    across = asyncio.ensure_future(seqs(log.hub.watch_all(0, heartbeat_s=LONG_S)))
+    across = asyncio.ensure_future(seqs(log.hub.watch_all(0)))
     stalled = watch(log)
     await take(stalled, 1)
     await settled(watchers[0])
@@ -288,7 +316,7 @@ async def test_a_watcher_that_leaves_is_forgotten(log: Log) -> None:
 async def test_all_runs_are_watched_in_the_order_of_their_positions(log: Log) -> None:
     await log.create("r2")
     await log.say(1, "r1")
-    watcher = log.hub.watch_all(0, frozenset({"log"}), LONG_S)
+    watcher = log.hub.watch_all(0, frozenset({"log"}))
     await log.say(1, "r2")
     await log.state(RunState.RUNNING, "r1")
     await log.say(1, "r1")
@@ -303,7 +331,7 @@ async def test_all_runs_are_watched_in_the_order_of_their_positions(log: Log) ->
 async def test_watching_all_resumes_after_a_position(log: Log) -> None:
     await log.say(3)
     first, second, third = await log.store.events("r1", 0, 10**6)
-    watcher = log.hub.watch_all(first.position, heartbeat_s=LONG_S)
+    watcher = log.hub.watch_all(first.position)
 
     assert tuple(await anext(watcher)) == (second, third)
     rest = asyncio.ensure_future(anext(watcher))
@@ -313,7 +341,8 @@ async def test_watching_all_resumes_after_a_position(log: Log) -> None:
 
 async def test_watching_all_ignores_other_kinds_and_beats_when_idle(log: Log) -> None:
     await log.say(2)
-    watcher = log.hub.watch_all(0, frozenset({"state"}), heartbeat_s=0.0)
+    log.hub = Hub(log.store, heartbeat_s=0.0, min_pause_s=0.0)
+    watcher = log.hub.watch_all(0, frozenset({"state"}))
 
     assert list(await anext(watcher)) == []
     await log.state(RunState.COMPLETED)

@@ -141,7 +141,7 @@ async def test_a_stalled_reader_holds_no_more_than_a_window_of_memory(surface: S
         sent += sum(len(event.payload) for event in told)
     assert sent > 20_000_000
     # What the hub keeps for all subscribers together; the stalled one is but a cursor.
-    kept = sum(tail._num_bytes for tail in surface.hub._tails.values())
+    kept = sum(tail.num_bytes for tail in surface.hub._tails.values())
     assert kept <= 2 << 20
     await surface.supervisor.move(run, RunState.COMPLETED)
     while (answer := await stream.read()) is not grpc.aio.EOF:

@@ -55,8 +55,7 @@ def url_of(folder: Path) -> str:
 
 async def grow(store: SqlStore, run: Run, size: int = 20) -> tuple[Run, StoredEvent]:
     run = dataclasses.replace(run, last_seq=run.last_seq + 1)
-    new = events.encode_log(1, 1, ["x" * (size % 10_000)] + ["x" * 10_000] * (size // 10_000))
-    (event,) = await store.commit(run, new)
+    (event,) = await store.commit(run, [events.encode_checkpoint(1, 1, 0, damage="x" * size)])
     return run, event
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import socket
 import time
@@ -16,12 +17,15 @@ from lab_core.errors import LabError
 from lab_server.executors.catalogue import Catalogue
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
+from lab_server.processes import memory
 from lab_server.rpc.health import Health
+from lab_server.rpc.limits import Limits
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
 from lab_server.store import Store
 from lab_server.supervisor import Supervisor
 from lab_server.supervisor.retention import Retention
+from lab_server.watch.hub import Hub
 
 if TYPE_CHECKING:
     from lab_server.http.server import Http
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lab_server")
 
 _RETENTION_INTERVAL_S = 600.0
+_MEMORY_INTERVAL_S = 5.0
+_CROWD = 50
 
 
 async def serve_http(
@@ -56,6 +62,22 @@ async def load_catalogue(catalogue: Catalogue, health: Health, devices: Devices)
     await catalogue.load()
     health.set_serving(catalogue.is_loaded)
     await asyncio.to_thread(devices.open)
+
+
+async def give_back_memory(limits: Limits, hub: Hub) -> None:
+    """Give memory back after a crowd of streams has ended: thousands of small pieces keep many pages.
+
+    What was cached meanwhile goes, too: it lies between the pieces.
+    """
+    num_ended = 0
+    while True:
+        await asyncio.sleep(_MEMORY_INTERVAL_S)
+        if limits.num_ended - num_ended < _CROWD:
+            continue
+        num_ended = limits.num_ended
+        hub.drop_caches()
+        gc.collect()
+        await asyncio.to_thread(memory.trim)
 
 
 async def retain(retention: Retention, store: Store, supervisor: Supervisor) -> None:

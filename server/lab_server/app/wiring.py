@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from lab_server.app.background import load_catalogue, retain, serve_http
+from lab_server.app.background import give_back_memory, load_catalogue, retain, serve_http
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
@@ -60,7 +60,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         http_socket = stack.enter_context(listen(settings.http_address))
         store = SqlStore(f"sqlite:///{home / 'lab.db'}", Home(home).reserve.release)
         stack.push_async_callback(store.close)
-        hub = AnnouncingHub(store, registry)
+        hub = AnnouncingHub(store, registry, heartbeat_s=settings.heartbeat_s)
         history_writer = HistoryWriter(store)
         hub.observe(history_writer.note)
         supervisor = Supervisor(store, hub, executor, home, _supervisor_options(settings))
@@ -83,7 +83,6 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             hub=hub,
             limits=limits,
             home=home,
-            heartbeat_s=settings.heartbeat_s,
         )
         exporter = Exporter(
             registry,
@@ -120,6 +119,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
                 http,
                 load_catalogue(catalogue, health, devices),
                 retain(retention, store, supervisor),
+                give_back_memory(limits, hub),
                 history_writer.run(),
             )
         ]

@@ -18,7 +18,8 @@ from typing import Final
 from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest, InvalidState, NotFound
 
-CHUNK_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 256 << 10
+"""A reader that stalls costs two of these."""
 
 _INTERNALS: Final = frozenset({"spool", "control"})
 
@@ -51,7 +52,7 @@ async def list_artifacts(folder: Path) -> list[Artifact]:
 
 
 async def read_chunks(folder: Path, path: str, offset: int = 0) -> AsyncIterator[Chunk]:
-    """Yield a file from an offset on, in chunks of at most 1 MiB, at least one.
+    """Yield a file from an offset on, in chunks of at most CHUNK_BYTES, at least one.
 
     A file that grows meanwhile is read up to the size that it had.
 

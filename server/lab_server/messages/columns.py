@@ -7,7 +7,7 @@ import itertools
 import operator
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from lab_rpc.v1 import event_pb2
@@ -69,19 +69,45 @@ class _Slice:
     values: Sequence[float]
 
 
-def halves(columns: Sequence[Column]) -> tuple[list[Column], list[Column]] | None:
-    """Split by steps, so that a step's metrics stay together; by columns when there is one step."""
-    steps = sorted({step for column in columns for step in column.steps})
-    if len(steps) > 1:
-        middle = steps[len(steps) // 2]
-        return (
+def split(
+    columns: Sequence[Column], max_bytes: int, max_step_bytes: int
+) -> Iterator[Sequence[Column]]:
+    """Yield the columns in parts of some steps each, as many as about max_bytes take.
+
+    A step's metrics stay together, unless they alone would take more than max_step_bytes.
+    """
+    size = _size(columns)
+    if size <= max_bytes:
+        yield columns
+        return
+    steps = columns[0].steps
+    if len(steps) > 1 and _is_ascending(steps) and all(c.steps == steps for c in columns):
+        num = max(1, len(steps) * max_bytes // size)
+        for start in range(0, len(steps), num):
+            end = start + num
+            part = [_Slice(c.name, c.steps[start:end], c.values[start:end]) for c in columns]
+            yield from split(part, max_bytes, max_step_bytes)
+        return
+    halves: tuple[Sequence[Column], Sequence[Column]]
+    all_steps = sorted({step for column in columns for step in column.steps})
+    if len(all_steps) > 1:
+        middle = all_steps[len(all_steps) // 2]
+        halves = (
             [_where(column, [step < middle for step in column.steps]) for column in columns],
             [_where(column, [step >= middle for step in column.steps]) for column in columns],
         )
-    if len(columns) > 1:
-        half = len(columns) // 2
-        return list(columns[:half]), list(columns[half:])
-    return None
+    elif len(columns) > 1 and size > max_step_bytes:
+        halves = columns[: len(columns) // 2], columns[len(columns) // 2 :]
+    else:
+        yield columns
+        return
+    for half in halves:
+        yield from split([c for c in half if len(c.steps)], max_bytes, max_step_bytes)
+
+
+def _size(columns: Sequence[Column]) -> int:
+    # a step takes up to 10 bytes, a value 8, its row up to 5
+    return sum(24 * len(column.steps) + len(column.name) + 16 for column in columns)
 
 
 def _where(column: Column, mask: Sequence[bool]) -> _Slice:

@@ -12,14 +12,17 @@ from typing import Final
 
 from lab_rpc.v1 import event_pb2
 from lab_server.messages import wire
-from lab_server.messages.columns import Column, encode_columns, halves
+from lab_server.messages.columns import Column, encode_columns, split
 from lab_server.messages.values import PlanItemLike, plan_item_to_proto
 from lab_server.model.run import RunState
 
-MAX_METRICS_BYTES: Final = 512 << 10
-"""About the size at which metrics are split into several events; clients take messages up to 4 MiB."""
+MAX_METRICS_BYTES: Final = 48 << 10
+"""About the size at which metrics are split into events of fewer steps: a stalled reader costs an event."""
 
-MAX_LOG_BYTES: Final = 256 << 10
+MAX_STEP_BYTES: Final = 512 << 10
+"""About the size at which a step's metrics are split into several events; clients take messages up to 4 MiB."""
+
+MAX_LOG_BYTES: Final = 16 << 10
 MAX_LINE_CHARS: Final = 16 << 10
 
 STATES: Final[Mapping[RunState, event_pb2.RunState.ValueType]] = {
@@ -88,13 +91,10 @@ def encode_metrics(attempt: int, time_ns: int, columns: Sequence[Column]) -> lis
     columns = [column for column in columns if len(column.steps)]
     if not columns:
         return []
-    # a step takes up to 10 bytes, a value 8, its row up to 5
-    size = sum(24 * len(column.steps) + len(column.name) + 16 for column in columns)
-    if size > MAX_METRICS_BYTES:
-        parts = halves(columns)
-        if parts is not None:
-            return [event for part in parts for event in encode_metrics(attempt, time_ns, part)]
-    return [_event(attempt, time_ns, "metrics", encode_columns(columns))]
+    return [
+        _event(attempt, time_ns, "metrics", encode_columns(part))
+        for part in split(columns, MAX_METRICS_BYTES, MAX_STEP_BYTES)
+    ]
 
 
 def encode_log(attempt: int, time_ns: int, lines: Iterable[str]) -> list[EncodedEvent]:

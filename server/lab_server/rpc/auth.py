@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 from lab_server.errors import PermissionDenied
 from lab_server.model.roles import ANYBODY, ROLES, Principal, Role
 from lab_server.model.run import Run
-from lab_server.rpc.interceptors import Context
+from lab_server.rpc.interceptors import Call, Context
 from lab_server.security.tokens import Tokens
 
 # Each call is a task of its own, with context variables of its own.
@@ -27,8 +27,7 @@ class Authenticate:
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
-    @contextlib.asynccontextmanager
-    async def __call__(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def __call__(self, method: str, proceed: Call, request: Any, context: Context) -> Any:
         """Serve a call as its token's principal.
 
         Raises:
@@ -51,7 +50,7 @@ class Authenticate:
             check()
             _recheck.set(check)
             structlog.contextvars.bind_contextvars(principal=current().name)
-        yield
+        return await proceed(request, context)
 
 
 def current() -> Principal:

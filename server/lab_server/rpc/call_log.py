@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 import structlog
 
-from lab_server.rpc.interceptors import Context
+from lab_server.rpc.interceptors import Call, Context
 
 _log = structlog.get_logger("lab_server.call")
 
@@ -20,8 +19,7 @@ _log = structlog.get_logger("lab_server.call")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-@contextlib.asynccontextmanager
-async def log_calls(method: str, context: Context) -> AsyncIterator[None]:
+async def log_calls(method: str, proceed: Call, request: Any, context: Context) -> Any:
     """A CallMiddleware that binds the request id to the call's log lines and logs its end at debug."""
     structlog.contextvars.bind_contextvars(
         request=_request_id(context), method=method.rpartition("/")[2]
@@ -29,14 +27,16 @@ async def log_calls(method: str, context: Context) -> AsyncIterator[None]:
     begin = time.perf_counter()
     outcome = "error"
     try:
-        yield
-        outcome = "ok"
+        response = await proceed(request, context)
     except asyncio.CancelledError:
         outcome = "cancelled"
         raise
     except grpc.aio.AbortError:
         outcome = context.details()
         raise
+    else:
+        outcome = "ok"
+        return response
     finally:
         seconds = round(time.perf_counter() - begin, 4)
         _log.debug("call", outcome=outcome, seconds=seconds, peer=context.peer())

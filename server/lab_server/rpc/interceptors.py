@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Protocol, cast
 
 import grpc
 import grpc.aio
@@ -22,62 +22,65 @@ _log = structlog.get_logger("lab_server.rpc")
 # grpc's own stubs are generic over messages of which an interceptor knows nothing.
 Handler = Any
 Context = Any
+Parse = Callable[[bytes], Any]
+Call = Callable[[Any, Context], Awaitable[Any]]
 
 
 class CallMiddleware(Protocol):
     """Code that runs before and after a call of any kind."""
 
-    def __call__(self, method: str, context: Context) -> AbstractAsyncContextManager[None]:
-        """Return the context in which to call a method, such as "/package.Service/Method"."""
+    def __call__(
+        self, method: str, proceed: Call, request: Any, context: Context
+    ) -> Awaitable[Any]:
+        """Serve a call of a method, such as "/package.Service/Method": await proceed(request, context)."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Runs every call inside of a CallMiddleware."""
+    """Runs every call inside of middlewares, the outermost first.
 
-    def __init__(self, middleware: CallMiddleware) -> None:
-        self._middleware = middleware
+    Requests are parsed there, too, so that a bad one gets a status; grpc answers UNKNOWN.
+    """
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Return the method's handler, wrapped in the middleware."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        return wrap(handler, handler_call_details.method, self._middleware)
-
-
-class ParseInterceptor(grpc.aio.ServerInterceptor):
-    """Parses requests inside of the middleware, so that a bad one gets a status; grpc answers UNKNOWN."""
+    def __init__(self, *middlewares: CallMiddleware) -> None:
+        self._middlewares = middlewares
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Return the method's handler, which now takes bytes."""
-        handler = await continuation(handler_call_details)
-        return None if handler is None else _parse_inside(handler)
+        """Return the method's handler, which takes bytes and runs inside of the middlewares."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(handler, method)
+        return wrapped
+
+    def _wrap(self, handler: Handler, method: str) -> Handler:
+        call: Call = partial(_serve, handler, _behavior(handler))
+        for middleware in reversed(self._middlewares):
+            call = partial(middleware, method, call)
+
+        async def outermost(requests: AsyncIterator[bytes], context: Context) -> Any:
+            return await call(requests, context)
+
+        # every request as a stream: a unary call without a message is never answered by grpc
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return make(outermost, response_serializer=handler.response_serializer)
 
 
-def wrap(handler: Handler, method: str, middleware: CallMiddleware) -> Handler:
-    """Return a handler that runs inside of the middleware's context."""
-    behavior = _behavior(handler)
-
-    async def call(request: Any, context: Context) -> Any:
-        async with middleware(method, context):
-            return await _run(behavior, request, context)
-
-    return _like(handler, call, handler.request_deserializer)
-
-
-@contextlib.asynccontextmanager
-async def errors_as_statuses(method: str, context: Context) -> AsyncIterator[None]:
+async def errors_as_statuses(method: str, proceed: Call, request: Any, context: Context) -> Any:
     """Answer an error with its status; log those that no caller should be able to cause."""
     try:
-        yield
+        return await proceed(request, context)
     except (grpc.aio.AbortError, asyncio.CancelledError):
         raise
     except grpc.aio.InternalError as error:
@@ -105,68 +108,48 @@ def _internal() -> str:
     return f"internal error in request {request}; see the server's log"
 
 
-def _parse_inside(handler: Handler) -> Handler:
-    behavior, parse = _behavior(handler), handler.request_deserializer
-
-    def parsed(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except Exception:
-            # Protobuf's DecodeError, or whatever else a deserializer raises.
-            raise InvalidRequest(
-                [Violation("", "the request is not a valid message of its type")]
-            ) from None
-
-    async def each(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for data in requests:
-            yield parsed(data)
-
-    async def first(requests: AsyncIterator[bytes]) -> Any:
-        async for data in requests:
-            return parsed(data)
-        raise InvalidRequest([Violation("", "the request has no message")])
-
-    async def call(requests: AsyncIterator[bytes], context: Context) -> Any:
-        message = each(requests) if handler.request_streaming else await first(requests)
-        return await _run(behavior, message, context)
-
-    # every request as a stream: a unary call without a message is never answered by grpc
-    return _like(handler, call, None, is_request_streaming=True)
-
-
-async def _run(behavior: Callable[..., Any], request: Any, context: Context) -> Any:
-    """Call a behaviour; what a generator yields is written to the context."""
-    result = behavior(request, context)
-    if inspect.isawaitable(result):
-        return await result
-    async with aclosing(result):
-        async for response in result:
-            await context.write(response)
+async def _serve(
+    handler: Handler, behavior: Callable[..., Any], requests: AsyncIterator[bytes], context: Context
+) -> Any:
+    """Parse what comes, call a behavior, and write what a generator yields to the context."""
+    parse = handler.request_deserializer
+    if handler.request_streaming:
+        request: Any = _each(requests, parse)
+    else:
+        request = await _first(requests, parse)
+    response = behavior(request, context)
+    if inspect.isawaitable(response):
+        return await response
+    async with aclosing(response):
+        async for message in response:
+            await context.write(message)
     return None
+
+
+async def _each(requests: AsyncIterator[bytes], parse: Parse) -> AsyncIterator[Any]:
+    async for data in requests:
+        yield _parsed(data, parse)
+
+
+async def _first(requests: AsyncIterator[bytes], parse: Parse) -> Any:
+    # closed at once: else the call's memory waits for the garbage collector
+    async with aclosing(cast(AsyncGenerator[bytes], aiter(requests))) as messages:
+        async for data in messages:
+            return _parsed(data, parse)
+    raise InvalidRequest([Violation("", "the request has no message")])
+
+
+def _parsed(data: bytes, parse: Parse) -> Any:
+    try:
+        return parse(data)
+    except Exception:
+        # Protobuf's DecodeError, or whatever else a deserializer raises.
+        raise InvalidRequest(
+            [Violation("", "the request is not a valid message of its type")]
+        ) from None
 
 
 def _behavior(handler: Handler) -> Any:
     if handler.request_streaming:
         return handler.stream_stream if handler.response_streaming else handler.stream_unary
     return handler.unary_stream if handler.response_streaming else handler.unary_unary
-
-
-def _like(
-    handler: Handler,
-    behavior: Callable[..., Any],
-    parse: Callable[..., Any] | None,
-    *,
-    is_request_streaming: bool | None = None,
-) -> Handler:
-    """Return a handler of the same kind, or one that takes a stream of requests."""
-    if is_request_streaming is None:
-        is_request_streaming = handler.request_streaming
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[is_request_streaming, handler.response_streaming]
-    return make(
-        behavior, request_deserializer=parse, response_serializer=handler.response_serializer
-    )

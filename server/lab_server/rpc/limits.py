@@ -12,9 +12,14 @@ from lab_server.model.run import Run
 
 
 class Limits:
-    """Counts open streams by principal; used by the event loop's thread alone."""
+    """Counts open streams by principal; used by the event loop's thread alone.
+
+    Attributes:
+        num_ended: how many streams have ended since the server started.
+    """
 
     def __init__(self, *, max_streams: int, max_runs: int) -> None:
+        self.num_ended = 0
         self._max_streams = max_streams
         self._max_runs = max_runs
         self._num_streams: Counter[str] = Counter()
@@ -34,6 +39,7 @@ class Limits:
         try:
             yield
         finally:
+            self.num_ended += 1
             self._num_streams[principal.name] -= 1
             if not self._num_streams[principal.name]:
                 del self._num_streams[principal.name]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from lab_server.rpc.interceptors import Context
+from lab_server.rpc.interceptors import Call, Context
 
 # Otherwise each counter gets a second series with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -39,16 +38,14 @@ class RpcMetrics:
             registry=registry,
         )
 
-    @contextlib.asynccontextmanager
-    async def __call__(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def __call__(self, method: str, proceed: Call, request: Any, context: Context) -> Any:
         """Count a call."""
         service, _, name = method.lstrip("/").rpartition("/")
         begin = time.perf_counter()
         self._started.labels(service, name).inc()
         code = grpc.StatusCode.UNKNOWN.name
         try:
-            yield
-            code = _NAMES.get(_number(context.code()), code)
+            response = await proceed(request, context)
         except asyncio.CancelledError:
             remaining = context.time_remaining()
             is_late = remaining is not None and remaining <= 0
@@ -57,6 +54,9 @@ class RpcMetrics:
         except grpc.aio.AbortError:
             code = _NAMES.get(_number(context.code()), code)
             raise
+        else:
+            code = _NAMES.get(_number(context.code()), code)
+            return response
         finally:
             self._handled.labels(service, name, code).inc()
             self._seconds.labels(service, name).observe(time.perf_counter() - begin)

@@ -12,7 +12,7 @@ from lab_server.rpc.auth import Authenticate
 from lab_server.rpc.call_log import log_calls
 from lab_server.rpc.handlers import SERVICE_NAME
 from lab_server.rpc.health import Health
-from lab_server.rpc.interceptors import CallInterceptor, ParseInterceptor, errors_as_statuses
+from lab_server.rpc.interceptors import CallInterceptor, errors_as_statuses
 from lab_server.rpc.metrics import RpcMetrics
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
@@ -20,17 +20,12 @@ from lab_server.settings.address import Address, listen
 from lab_server.settings.settings import Settings
 
 
-def interceptors(
+def interceptor(
     registry: CollectorRegistry, tokens: Tokens | None = None
-) -> list[grpc.aio.ServerInterceptor]:
-    """Return the interceptors of every call, the outermost first."""
-    return [
-        CallInterceptor(RpcMetrics(registry)),
-        CallInterceptor(log_calls),
-        CallInterceptor(errors_as_statuses),
-        *([CallInterceptor(Authenticate(tokens))] if tokens else []),
-        ParseInterceptor(),
-    ]
+) -> grpc.aio.ServerInterceptor:
+    """Return what each call passes through."""
+    authenticate = [Authenticate(tokens)] if tokens else []
+    return CallInterceptor(RpcMetrics(registry), log_calls, errors_as_statuses, *authenticate)
 
 
 def make_server(
@@ -41,7 +36,7 @@ def make_server(
 ) -> grpc.aio.Server:
     """Return a gRPC server with the settings' limits, and health and reflection, not yet started."""
     server = grpc.aio.server(
-        interceptors=interceptors(registry, tokens),
+        interceptors=[interceptor(registry, tokens)],
         options=limits_of(settings),
     )
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -39,14 +39,12 @@ class Streams:
         hub: Hub,
         limits: Limits,
         home: Path,
-        heartbeat_s: float,
     ) -> None:
         self._supervisor = supervisor
         self._store = store
         self._hub = hub
         self._limits = limits
         self._home = Home(home)
-        self._heartbeat_s = heartbeat_s
 
     # N802: the names are those of the RPCs
     async def WatchRun(  # noqa: N802
@@ -61,10 +59,15 @@ class Streams:
             raise InvalidRequest([Violation("after_seq", sentence)])
         after_seq = min(request.after_seq, requests.INT64_MAX)
         with self._limits.stream(auth.current()):
-            async for batch in self._hub.watch(run.id, after_seq, heartbeat_s=self._heartbeat_s):
+            async for batch in self._hub.watch(run.id, after_seq):
                 auth.recheck()
-                for part in _parts(batch):
-                    yield b"".join(events.frame(event.payload) for event in part)
+                messages = [
+                    b"".join(events.frame(event.payload) for event in part)
+                    for part in _parts(batch)
+                ]
+                del batch  # a stalled reader costs its next message, and no more
+                while messages:
+                    yield messages.pop(0)
 
     async def WatchMetrics(  # noqa: N802
         self, request: pb.WatchMetricsRequest, _context: Context
@@ -76,14 +79,17 @@ class Streams:
         with self._limits.stream(auth.current()):
             # At once: a client that is cut off before the first event needs a cursor, too.
             yield pb.WatchMetricsResponse(cursor=str(position)).SerializeToString()
-            async for batch in self._hub.watch_all(
-                position, _WATCHED_KINDS, heartbeat_s=self._heartbeat_s
-            ):
+            async for batch in self._hub.watch_all(position, _WATCHED_KINDS):
                 auth.recheck()
                 runs = await self._runs_of(batch)
                 position = batch[-1].position if batch else position
-                for part in _parts(batch):
-                    yield _encode(part, runs, wanted, part[-1].position if part else position)
+                messages = [
+                    _encode(part, runs, wanted, part[-1].position if part else position)
+                    for part in _parts(batch)
+                ]
+                del batch, runs
+                while messages:
+                    yield messages.pop(0)
 
     async def DownloadArtifact(  # noqa: N802
         self, request: pb.DownloadArtifactRequest, _context: Context

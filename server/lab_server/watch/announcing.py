@@ -11,7 +11,7 @@ from lab_server.logs import RUNS
 from lab_server.messages import events as codec
 from lab_server.model.run import RunState
 from lab_server.store import Store, StoredEvent
-from lab_server.watch.hub import Hub
+from lab_server.watch.hub import HEARTBEAT_S, Hub
 
 _log = structlog.get_logger(RUNS)
 
@@ -19,8 +19,10 @@ _log = structlog.get_logger(RUNS)
 class AnnouncingHub(Hub):
     """Logs and counts states when they are published: after they are in the store."""
 
-    def __init__(self, store: Store, registry: CollectorRegistry) -> None:
-        super().__init__(store)
+    def __init__(
+        self, store: Store, registry: CollectorRegistry, *, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        super().__init__(store, heartbeat_s=heartbeat_s)
         self._ended = Counter(
             "lab_runs_ended_total",
             "Runs that ended since the server started, by their last state.",

@@ -1,7 +1,8 @@
 """Watches run logs for any number of subscribers, each of which is only a cursor.
 
 A subscriber reads on from its cursor, from the newest events in memory or else from the store, and
-waits for the next wake-up. A stalled one has no queue that fills: it costs nothing, and slows nobody.
+waits for the next wake-up. A stalled one has no queue that fills: it costs its one batch, which is the
+smaller the more subscribers there are, and slows nobody.
 All of it lives in the event loop's thread; the hub owns the tails and the wake-ups.
 """
 
@@ -9,23 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
 
 from lab_server.errors import Unavailable
 from lab_server.store.protocol import Store, StoredEvent
+from lab_server.watch.log_cache import LogCache, Tail
 
 BATCH_BYTES: Final = 256 << 10
-"""About the size of what one step of an iterator gives."""
+"""About the largest size of what one step of an iterator gives."""
 
-TAIL_BYTES: Final = 1 << 20
+MIN_BATCH_BYTES: Final = 16 << 10
+BATCHES_BYTES: Final = 16 << 20
+"""About the size of all subscribers' batches together, as long as none is below the least size."""
+
 MAX_TAILS: Final = 64
 
 MIN_PAUSE_S: Final = 0.02
 MAX_PAUSE_S: Final = 1.0
 DELIVERIES_PER_S: Final = 100.0
 """All subscribers together get so many batches: many get larger ones, not more of the CPU."""
+
+HEARTBEAT_S: Final = 15.0
 
 STALL_S: Final = 2.0
 """A subscriber that has not taken its next batch for so long does not count."""
@@ -38,15 +46,24 @@ class Hub:
 
     Args:
         store: where events are once they are published.
+        heartbeat_s: the time between two heartbeats of an idle subscriber.
         min_pause_s: the least time between two batches of a subscriber.
     """
 
-    def __init__(self, store: Store, *, min_pause_s: float = MIN_PAUSE_S) -> None:
+    def __init__(
+        self, store: Store, *, heartbeat_s: float = HEARTBEAT_S, min_pause_s: float = MIN_PAUSE_S
+    ) -> None:
         self._store = store
+        self._heartbeat_s = heartbeat_s
         self._min_pause_s = min_pause_s
-        self._tails: OrderedDict[str, _Tail] = OrderedDict()
-        self._wake_ups: dict[str, asyncio.Future[None]] = {}
+        self._tails: OrderedDict[str, Tail] = OrderedDict()
+        self._log_cache = LogCache(store)
+        # with whether it is for events, or for a heartbeat
+        self._wake_ups: dict[str, asyncio.Future[bool]] = {}
+        # one a key, not one a subscriber: a timer that was cancelled stays in memory until it is due
+        self._heartbeats: dict[str, asyncio.TimerHandle] = {}
         self._subscribers: Counter[str] = Counter()
+        self._num_subscribers = 0
         # when each subscriber that now has a batch got it
         self._handed_over: dict[object, float] = {}
         self._observers: list[Callable[[Sequence[StoredEvent]], None]] = []
@@ -59,7 +76,7 @@ class Hub:
     @property
     def num_subscribers(self) -> int:
         """How many iterators are open."""
-        return self._subscribers.total()
+        return self._num_subscribers
 
     def publish(self, events: Sequence[StoredEvent]) -> None:
         """Wake subscribers for events that the store has, in the order of a run's seq."""
@@ -74,7 +91,13 @@ class Hub:
     def forget(self, run_id: str) -> None:
         """Wake subscribers of a run that was deleted: their iterators raise NotFound."""
         self._tails.pop(run_id, None)
+        self._log_cache.forget(run_id)
         self._wake(run_id)
+
+    def drop_caches(self) -> None:
+        """Forget the events in memory; who wants them reads them from the store."""
+        self._tails.clear()
+        self._log_cache.clear()
 
     def close(self) -> None:
         """End all iterators with Unavailable."""
@@ -82,9 +105,7 @@ class Hub:
         for key in list(self._wake_ups):
             self._wake(key)
 
-    async def watch(
-        self, run_id: str, after_seq: int, heartbeat_s: float = 15.0
-    ) -> AsyncIterator[Sequence[StoredEvent]]:
+    async def watch(self, run_id: str, after_seq: int) -> AsyncIterator[Sequence[StoredEvent]]:
         """Yield the events of a run in batches, history first, up to its terminal state.
 
         An empty batch is a heartbeat. The iterator ends when it has given the event of the terminal
@@ -105,11 +126,15 @@ class Hub:
                 events = await read(run_id, cursor)
                 read = self._events
                 if events:
-                    with self._handing_over():
-                        yield events
                     cursor = events[-1].seq
                     is_end_possible = events[-1].kind == "state"
-                    await self._pause(events)
+                    num_bytes = _num_bytes(events)
+                    # a stalled subscriber may let go of the batch: it is not kept here
+                    given = [events]
+                    del events
+                    with self._handing_over():
+                        yield given.pop()
+                    await self._pause(num_bytes)
                     continue
                 if is_end_possible:
                     run = await self._store.get(run_id)
@@ -119,16 +144,14 @@ class Hub:
                         continue
                     if run.state.is_terminal:
                         return
-                if not await _is_done(wake_up, heartbeat_s):
+                # shielded: it is not this subscriber's alone
+                if not await asyncio.shield(wake_up):
                     with self._handing_over():
                         yield ()
                 is_end_possible = True
 
     async def watch_all(
-        self,
-        after_position: int,
-        kinds: frozenset[str] = frozenset(),
-        heartbeat_s: float = 15.0,
+        self, after_position: int, kinds: frozenset[str] = frozenset()
     ) -> AsyncIterator[Sequence[StoredEvent]]:
         """Yield the events of all runs in batches, in the order of their positions, without end.
 
@@ -141,27 +164,43 @@ class Hub:
             cursor = after_position
             while True:
                 wake_up = self._wake_up(_ALL)
-                events = await self._store.events_across(cursor, BATCH_BYTES, kinds)
+                events = await self._store.events_across(cursor, self._batch_bytes(), kinds)
+                num_bytes = _num_bytes(events)
                 if events:
-                    with self._handing_over():
-                        yield events
                     cursor = events[-1].position
-                elif not await _is_done(wake_up, heartbeat_s):
+                    given = [events]
+                    del events
+                    with self._handing_over():
+                        yield given.pop()
+                elif not await asyncio.shield(wake_up):
                     with self._handing_over():
                         yield ()
                 # also when it was woken for events of other kinds
-                await self._pause(events)
+                await self._pause(num_bytes)
 
     @contextlib.contextmanager
     def _subscription(self, key: str) -> Iterator[None]:
         self._subscribers[key] += 1
+        self._num_subscribers += 1
+        if key not in self._heartbeats:
+            self._schedule_heartbeat(key)
         try:
             yield
         finally:
             self._subscribers[key] -= 1
+            self._num_subscribers -= 1
             if not self._subscribers[key]:
                 del self._subscribers[key]
                 self._wake_ups.pop(key, None)
+                self._heartbeats.pop(key).cancel()
+
+    def _schedule_heartbeat(self, key: str) -> None:
+        loop, context = asyncio.get_running_loop(), contextvars.Context()
+        self._heartbeats[key] = loop.call_later(self._heartbeat_s, self._beat, key, context=context)
+
+    def _beat(self, key: str) -> None:
+        self._schedule_heartbeat(key)
+        self._wake(key, has_events=False)
 
     @contextlib.contextmanager
     def _handing_over(self) -> Iterator[None]:
@@ -177,10 +216,14 @@ class Hub:
         since = asyncio.get_running_loop().time() - STALL_S
         return sum(time <= since for time in self._handed_over.values())
 
-    def _tail_of(self, run_id: str) -> _Tail:
+    def _batch_bytes(self) -> int:
+        share = BATCHES_BYTES // max(1, self.num_subscribers)
+        return min(BATCH_BYTES, max(MIN_BATCH_BYTES, share))
+
+    def _tail_of(self, run_id: str) -> Tail:
         tail = self._tails.get(run_id)
         if tail is None:
-            tail = self._tails[run_id] = _Tail()
+            tail = self._tails[run_id] = Tail()
             if len(self._tails) > MAX_TAILS:
                 self._tails.popitem(last=False)
         else:
@@ -189,30 +232,30 @@ class Hub:
 
     async def _events(self, run_id: str, after_seq: int) -> Sequence[StoredEvent]:
         tail = self._tails.get(run_id)
-        found = tail.after(after_seq) if tail is not None else None
+        found = tail.after(after_seq, self._batch_bytes()) if tail is not None else None
         if found is not None:
             return found
         return await self._store_events(run_id, after_seq)
 
     async def _store_events(self, run_id: str, after_seq: int) -> Sequence[StoredEvent]:
-        return await self._store.events(run_id, after_seq, BATCH_BYTES)
+        return await self._log_cache.read(run_id, after_seq, self._batch_bytes())
 
-    def _wake_up(self, key: str) -> asyncio.Future[None]:
+    def _wake_up(self, key: str) -> asyncio.Future[bool]:
         self._check_open()
         wake_up = self._wake_ups.get(key)
         if wake_up is None:
             wake_up = self._wake_ups[key] = asyncio.get_running_loop().create_future()
         return wake_up
 
-    def _wake(self, key: str) -> None:
+    def _wake(self, key: str, *, has_events: bool = True) -> None:
         wake_up = self._wake_ups.pop(key, None)
         if wake_up is not None:
-            wake_up.set_result(None)
+            wake_up.set_result(has_events)
 
-    async def _pause(self, events: Sequence[StoredEvent]) -> None:
+    async def _pause(self, num_bytes: int) -> None:
         """Wait for more events before the next batch: the more subscribers, the longer."""
         self._check_open()
-        is_full = sum(len(event.payload) for event in events) > BATCH_BYTES // 2
+        is_full = num_bytes > self._batch_bytes() // 2
         if self._min_pause_s and not is_full:
             share_s = (self.num_subscribers - self._num_stalled()) / DELIVERIES_PER_S
             await asyncio.sleep(min(max(self._min_pause_s, share_s), MAX_PAUSE_S))
@@ -222,43 +265,5 @@ class Hub:
             raise Unavailable("the server is shutting down; watch again when it is back")
 
 
-class _Tail:
-    """The newest events of a run, without a gap in seq, of bounded size."""
-
-    def __init__(self) -> None:
-        self._events: list[StoredEvent] = []
-        self._num_bytes = 0
-
-    def append(self, event: StoredEvent) -> None:
-        events = self._events
-        if events and event.seq != events[-1].seq + 1:
-            if event.seq <= events[-1].seq:
-                return
-            events.clear()
-            self._num_bytes = 0
-        events.append(event)
-        self._num_bytes += len(event.payload)
-        if self._num_bytes > TAIL_BYTES:
-            # by halves, so that the list is not moved at every event
-            half = len(events) // 2
-            self._num_bytes -= sum(len(event.payload) for event in events[:half])
-            del events[:half]
-
-    def after(self, seq: int) -> tuple[StoredEvent, ...] | None:
-        """Return a batch of events with a larger seq; None when the tail does not reach back so far."""
-        events = self._events
-        if not events or seq + 1 < events[0].seq or seq > events[-1].seq:
-            return None
-        found: list[StoredEvent] = []
-        num_bytes = 0
-        for index in range(seq + 1 - events[0].seq, len(events)):
-            num_bytes += len(events[index].payload)
-            if found and num_bytes > BATCH_BYTES:
-                break
-            found.append(events[index])
-        return tuple(found)
-
-
-async def _is_done(wake_up: asyncio.Future[None], timeout_s: float) -> bool:
-    done, _ = await asyncio.wait((wake_up,), timeout=timeout_s)
-    return bool(done)
+def _num_bytes(events: Sequence[StoredEvent]) -> int:
+    return sum(len(event.payload) for event in events)
