@@ -94,6 +94,7 @@ class Loop:
         end_step: the step at which a training loop ends, also within an iteration; None outside of one.
         on_arrival: called once, when a resumed run has come to where its checkpoint was taken.
         checkpoint_at: the step from which a checkpoint is due.
+        until_step: the step from which the run is to be saved and stopped, unless it ends there.
     """
 
     def __init__(self) -> None:
@@ -108,6 +109,7 @@ class Loop:
         self.end_step: int | None = None
         self.on_arrival: Callable[[], None] | None = None
         self.checkpoint_at: float = math.inf
+        self.until_step: float = math.inf
         self._checkpoint_interval: int | None = None
         self._active: list[Resumable] = []
         # for each level of nesting, the loaders that are finished within the current iteration
@@ -165,7 +167,10 @@ class Loop:
             return
         is_due = self.step >= self.checkpoint_at or self._is_checkpoint_requested
         is_saved = False
-        if is_due and self.save is not None and not (exhausted and len(self._active) > 1):
+        is_within = exhausted and len(self._active) > 1
+        if self.has_reached_until_step and not is_within:
+            self.request_stop(checkpoint=True)
+        elif is_due and self.save is not None and not is_within:
             self._is_checkpoint_requested = False
             is_saved = self._save_if_possible(self.save)
         if self._stop_with_checkpoint is not None:
@@ -173,6 +178,13 @@ class Loop:
                 self.save()
                 is_saved = True
             raise StopRun(is_saved, self.exit_status)
+
+    @property
+    def has_reached_until_step(self) -> bool:
+        """Whether the run came to its `until_step`, and not to its end."""
+        if self.step < self.until_step:
+            return False
+        return self.total_steps is None or self.step < self.total_steps
 
     def _save_if_possible(self, save: Callable[[], object]) -> bool:
         try:

@@ -79,6 +79,19 @@ class RunParent:
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class TrialOf:
+    """The trial of a search that a run is.
+
+    Attributes:
+        search_id: the search.
+        number: the trial's, from 0.
+    """
+
+    search_id: str
+    number: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """A run as the server knew it when it was asked.
@@ -111,6 +124,8 @@ class RunInfo:
         checkpoint_step: the step of its newest checkpoint.
         config_hash: runs of equal configs have equal hashes.
         folder: its files, on the server's machine.
+        until_step: the step at which it is to be saved and stopped; 0 when there is none.
+        trial: the trial that it is; None when no search made it.
 
     Example:
         >>> from lab_client import Client
@@ -146,6 +161,8 @@ class RunInfo:
     checkpoint_step: int | None
     config_hash: str
     folder: str
+    until_step: int = 0
+    trial: TrialOf | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,19 @@ def test_what_is_not_there_is_a_typed_error_with_its_name(client: Any, twin: Twi
         client.fork(run.message.id)
 
 
+def test_a_run_is_started_and_resumed_up_to_a_step(client: Any, twin: Twin) -> None:
+    run = client.create("mnist").start(until_step=7)
+    assert run.info.until_step == 7
+    twin.runs[run.id].state(event_pb2.RUN_STATE_STOPPED)
+    assert run.resume(until_step=9).info.until_step == 9
+    twin.runs[run.id].state(event_pb2.RUN_STATE_STOPPED)
+    assert client.start(run.id, resume=True).until_step == 0
+    other = client.create("mnist")
+    with pytest.raises(errors.InvalidRequest, match="until_step must be at least 1, got 0"):
+        other.start(until_step=0)
+    assert client.get(other.id).state is RunState.CREATED
+
+
 def test_a_run_started_twice_is_an_invalid_state(client: Any) -> None:
     run = client.create("mnist").start()
     with pytest.raises(errors.InvalidState, match="started before"):

@@ -346,6 +346,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
                     error_details_pb2.ErrorInfo(reason="QUEUE_FULL"),
                 )
             self.keys[request.idempotency_key] = (b"", run.message.id)
+            run.message.until_step = request.until_step
             run.state(event_pb2.RUN_STATE_QUEUED)
         await self._leave("StartRun", context)
         return pb.StartRunResponse(run=run.message)

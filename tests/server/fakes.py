@@ -133,8 +133,10 @@ class FakeSupervisor:
             return await self.move(created, RunState.CREATED)
         return await self._store.get(created.id)
 
-    async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
-        run = await self.get(run_id)
+    async def start(
+        self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
+    ) -> Run:
+        run = dataclasses.replace(await self.get(run_id), until_step=until_step)
         startable = (RunState.STOPPED, RunState.FAILED) if resume else (RunState.CREATED,)
         if run.state not in startable:
             raise InvalidState(f"run {run.id} is {run.state.value} and cannot be started")

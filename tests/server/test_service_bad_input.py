@@ -373,3 +373,12 @@ async def test_models_must_name_models(surface: Surface, rpc: str) -> None:
     ]
     assert violations[0].field == "epochs"
     assert await call(request(models=["optimizer"]))
+
+
+async def test_a_step_before_the_first_is_no_step_to_train_up_to(surface: Surface) -> None:
+    run = await surface.run()
+    request = pb.StartRunRequest(run_id=run.id, until_step=-1)
+    error = await refused(surface.stub.StartRun(request))
+    assert error.code() is INVALID
+    assert details(error, error_details_pb2.BadRequest).field_violations[0].field == "until_step"
+    assert (await surface.supervisor.get(run.id)).state is RunState.CREATED

@@ -117,9 +117,12 @@ class AsyncClient(BaseClient[AsyncShell]):
         )
         return AsyncRun(self._shell, await self._shell.call(operation))
 
-    async def start(self, run_id: str, *, resume: bool = False) -> RunInfo:
+    async def start(
+        self, run_id: str, *, resume: bool = False, until_step: int | None = None
+    ) -> RunInfo:
         """Queue a created run, or resume an ended one. See `Client.start`."""
-        return await self._shell.call(operations.queue(run_id, resume=resume))
+        operation = operations.queue(run_id, resume=resume, until_step=until_step)
+        return await self._shell.call(operation)
 
     async def get(self, run_id: str) -> RunInfo:
         """Return a run as it is now. See `Client.get`."""

@@ -53,14 +53,16 @@ class AsyncRun(RunHandle):
     async def _state(self) -> RunState:
         return self._info.state if self._info.state.is_terminal else (await self.refresh()).state
 
-    async def start(self) -> AsyncRun:
+    async def start(self, *, until_step: int | None = None) -> AsyncRun:
         """Queue the run and return it. See `Run.start`."""
-        self._info = await self._shell.call(operations.queue(self.id, resume=False))
+        operation = operations.queue(self.id, resume=False, until_step=until_step)
+        self._info = await self._shell.call(operation)
         return self
 
-    async def resume(self) -> AsyncRun:
+    async def resume(self, *, until_step: int | None = None) -> AsyncRun:
         """Queue the stopped or failed run again and return it. See `Run.resume`."""
-        self._info = await self._shell.call(operations.queue(self.id, resume=True))
+        operation = operations.queue(self.id, resume=True, until_step=until_step)
+        self._info = await self._shell.call(operation)
         return self
 
     async def stop(self, *, checkpoint: bool = False, grace_s: float | None = None) -> AsyncRun:

@@ -30,6 +30,10 @@ from lab_client.sync.run import Run
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the run until it ends.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", "-t", help="A tag; may be repeated.")]
+UntilStep = Annotated[
+    int | None,
+    typer.Option(min=1, help="Save and stop at this step; lab resume goes on from there."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -65,6 +69,7 @@ def run(
             "--first", help="A config item to compute first; repeat for more, in this order."
         ),
     ] = None,
+    until_step: UntilStep = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +87,7 @@ def run(
         notes=notes,
         options=options,
     )
-    _report(_started(handle), watch, as_json)
+    _report(_started(handle, until_step), watch, as_json)
 
 
 def watch(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
@@ -107,12 +112,16 @@ def stop(
 
 
 def resume(
-    context: typer.Context, run: RunId, watch: Watch = False, as_json: AsJson = False
+    context: typer.Context,
+    run: RunId,
+    until_step: UntilStep = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
 ) -> None:
     """Resume a stopped or failed run from its last checkpoint, or start a created one."""
     handle = connect(context).run(run)
-    is_new = handle.info.state is RunState.CREATED
-    _report(handle.start() if is_new else handle.resume(), watch, as_json)
+    go_on = handle.start if handle.info.state is RunState.CREATED else handle.resume
+    _report(go_on(until_step=until_step), watch, as_json)
 
 
 def fork(
@@ -188,9 +197,9 @@ def remove(
         typer.echo(f"{handle.id} deleted")
 
 
-def _started(handle: Run) -> Run:
+def _started(handle: Run, until_step: int | None = None) -> Run:
     try:
-        return handle.start()
+        return handle.start(until_step=until_step)
     except LabError:
         typer.echo(
             f"lab: run {handle.id} is created but not started; start it with: lab resume {handle.id}",

@@ -279,6 +279,10 @@ def run(message: run_pb2.Run) -> runs.RunInfo:
         checkpoint_step=message.checkpoint_step if message.HasField("checkpoint_step") else None,
         config_hash=message.config_hash,
         folder=message.folder,
+        until_step=message.until_step,
+        trial=runs.TrialOf(message.trial.search_id, message.trial.number)
+        if message.HasField("trial")
+        else None,
     )
 
 

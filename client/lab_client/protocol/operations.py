@@ -128,9 +128,17 @@ def _tags(tags: Iterable[str]) -> list[str]:
     return found
 
 
-def queue(run_id: str, *, resume: bool) -> Operation[RunInfo]:
+def queue(run_id: str, *, resume: bool, until_step: int | None = None) -> Operation[RunInfo]:
     """Queue a run."""
-    request = pb.StartRunRequest(run_id=run_id, resume=resume, idempotency_key=os.urandom(16).hex())
+    if until_step is not None and until_step < 1:
+        sentence = f"until_step must be at least 1, got {until_step}"
+        raise InvalidRequest([Violation("until_step", sentence)])
+    request = pb.StartRunRequest(
+        run_id=run_id,
+        resume=resume,
+        idempotency_key=os.urandom(16).hex(),
+        until_step=until_step or 0,
+    )
     return Operation("StartRun", request, _run)
 
 

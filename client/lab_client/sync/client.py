@@ -150,14 +150,19 @@ class Client(BaseClient[SyncShell]):
         )
         return Run(self._shell, self._shell.call(operation))
 
-    def start(self, run_id: str, *, resume: bool = False) -> RunInfo:
+    def start(self, run_id: str, *, resume: bool = False, until_step: int | None = None) -> RunInfo:
         """Queue a created run; with `resume`, a stopped or failed one, from its last checkpoint.
 
+        Args:
+            run_id: the run.
+            resume: whether it was started before.
+            until_step: save and stop it at this step; resumed, it goes on as if it had never stopped.
+
         Raises:
-            InvalidState: if it was started before, or cannot be resumed.
+            InvalidState: if it was started before, cannot be resumed, or is at that step already.
             QueueFull: if too many runs wait already.
         """
-        return self._shell.call(operations.queue(run_id, resume=resume))
+        return self._shell.call(operations.queue(run_id, resume=resume, until_step=until_step))
 
     def get(self, run_id: str) -> RunInfo:
         """Return a run as it is now; a unique prefix of its id is enough.

@@ -52,19 +52,29 @@ class Run(RunHandle):
         """The state, asked from the server unless the run had ended already."""
         return self._info.state if self._info.state.is_terminal else self.refresh().state
 
-    def start(self) -> Run:
+    def start(self, *, until_step: int | None = None) -> Run:
         """Queue the run and return it.
+
+        Args:
+            until_step: save and stop it at the first step boundary from this step on; `resume` goes
+                on, bit for bit as if it had not been stopped. A run that ends there is COMPLETED.
 
         Raises:
             InvalidState: if it was started before.
             QueueFull: if too many runs wait already.
         """
-        self._info = self._shell.call(operations.queue(self.id, resume=False))
+        operation = operations.queue(self.id, resume=False, until_step=until_step)
+        self._info = self._shell.call(operation)
         return self
 
-    def resume(self) -> Run:
-        """Queue the stopped or failed run again, from its last checkpoint, and return it."""
-        self._info = self._shell.call(operations.queue(self.id, resume=True))
+    def resume(self, *, until_step: int | None = None) -> Run:
+        """Queue the stopped or failed run again, from its last checkpoint, and return it.
+
+        Raises:
+            InvalidState: if it cannot be resumed, or is at `until_step` already.
+        """
+        operation = operations.queue(self.id, resume=True, until_step=until_step)
+        self._info = self._shell.call(operation)
         return self
 
     def stop(self, *, checkpoint: bool = False, grace_s: float | None = None) -> Run:

@@ -82,6 +82,28 @@ class RunParent(google.protobuf.message.Message):
 Global___RunParent: typing_extensions.TypeAlias = RunParent
 
 @typing.final
+class SearchTrial(google.protobuf.message.Message):
+    """The trial of a search that a run is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SEARCH_ID_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    search_id: builtins.str
+    """The search."""
+    number: builtins.int
+    """The trial's number, from 0."""
+    def __init__(
+        self,
+        *,
+        search_id: builtins.str = ...,
+        number: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["number", b"number", "search_id", b"search_id"]) -> None: ...
+
+Global___SearchTrial: typing_extensions.TypeAlias = SearchTrial
+
+@typing.final
 class Run(google.protobuf.message.Message):
     """A run as the server knows it now."""
 
@@ -128,6 +150,8 @@ class Run(google.protobuf.message.Message):
     CHECKPOINT_STEP_FIELD_NUMBER: builtins.int
     CONFIG_HASH_FIELD_NUMBER: builtins.int
     FOLDER_FIELD_NUMBER: builtins.int
+    UNTIL_STEP_FIELD_NUMBER: builtins.int
+    TRIAL_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, unique on the server and sortable by time of creation."""
     experiment: builtins.str
@@ -162,6 +186,8 @@ class Run(google.protobuf.message.Message):
     """The hash of its plan: runs of equal configs have equal hashes."""
     folder: builtins.str
     """The folder that holds its files, on the server's machine."""
+    until_step: builtins.int
+    """The step from which it is to be saved and stopped, as its last start asked; 0 when there is none."""
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels to find it by."""
@@ -194,6 +220,10 @@ class Run(google.protobuf.message.Message):
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it reached a terminal state; unset before."""
 
+    @property
+    def trial(self) -> Global___SearchTrial:
+        """The trial that it is; unset when no search made it."""
+
     def __init__(
         self,
         *,
@@ -222,9 +252,11 @@ class Run(google.protobuf.message.Message):
         checkpoint_step: builtins.int | None = ...,
         config_hash: builtins.str = ...,
         folder: builtins.str = ...,
+        until_step: builtins.int = ...,
+        trial: Global___SearchTrial | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "parent", b"parent", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "parent", b"parent", "start_time", b"start_time", "trial", b"trial"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_step", b"_checkpoint_step"]) -> typing.Literal["checkpoint_step"] | None: ...
 
 Global___Run: typing_extensions.TypeAlias = Run

@@ -311,20 +311,26 @@ class StartRunRequest(google.protobuf.message.Message):
     RUN_ID_FIELD_NUMBER: builtins.int
     RESUME_FIELD_NUMBER: builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
+    UNTIL_STEP_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """The run, by its id or a prefix that no other run has."""
     resume: builtins.bool
     """Start a stopped or failed run again, as a new attempt from its last checkpoint."""
     idempotency_key: builtins.str
     """The same key gives the same answer, whenever it is sent again."""
+    until_step: builtins.int
+    """Save a checkpoint and stop at the first step boundary from this step on; a run that ends there is
+    COMPLETED instead. Resumed, it goes on as if it had not been stopped. 0 means no such step.
+    """
     def __init__(
         self,
         *,
         run_id: builtins.str = ...,
         resume: builtins.bool = ...,
         idempotency_key: builtins.str = ...,
+        until_step: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["idempotency_key", b"idempotency_key", "resume", b"resume", "run_id", b"run_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["idempotency_key", b"idempotency_key", "resume", b"resume", "run_id", b"run_id", "until_step", b"until_step"]) -> None: ...
 
 Global___StartRunRequest: typing_extensions.TypeAlias = StartRunRequest
 

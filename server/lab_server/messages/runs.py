@@ -113,6 +113,12 @@ def run_to_proto(run: Run, *, folder: Path, queue_position: int = 0) -> run_pb2.
         checkpoint_step=run.checkpoint_step,
         config_hash=run.config_hash,
         folder=str(folder),
+        until_step=run.until_step,
+        trial=(
+            run_pb2.SearchTrial(search_id=request.trial.search_id, number=request.trial.number)
+            if request.trial
+            else None
+        ),
     )
 
 

@@ -30,6 +30,8 @@ class LaunchSpec:
         max_checkpoint_step: a newer checkpoint is ignored. The event log has none newer, so it may lack
             metrics from before that one; they are recorded again when the steps are trained again.
         parent_folder: the folder of the run whose checkpoint a fork starts from, with parent_step.
+        until_step: the step from which to save and stop, unless the run ends there; 0 for none.
+        seed: what random numbers are seeded by where the experiment sets no seed.
     """
 
     run_id: str
@@ -50,6 +52,8 @@ class LaunchSpec:
     parent_run_id: str = ""
     parent_folder: Path | None = None
     parent_step: int = 0
+    until_step: int = 0
+    seed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, for the way to the forkserver."""

@@ -56,8 +56,23 @@ class RunParent:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialOf:
+    """The trial of a search that a run is.
+
+    Attributes:
+        search_id: the search.
+        number: the trial's, from 0.
+        seed: what random numbers are seeded by where the experiment sets no seed.
+    """
+
+    search_id: str
+    number: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a client asked for, as it is stored."""
+    """What a client, or a search, asked for, as it is stored."""
 
     experiment: str
     overrides: Mapping[str, PlainValue] = field(default_factory=dict)
@@ -68,6 +83,7 @@ class RunRequest:
     tags: tuple[str, ...] = ()
     notes: str = ""
     parent: RunParent | None = None
+    trial: TrialOf | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,7 @@ class Run:
         process: the trainer, while there is or may be one.
         is_stop_requested: a stop was requested; a retry must not undo that.
         has_resumed: the current attempt continues an earlier one of the same run.
+        until_step: the step from which it is to be saved and stopped, as its last start asked; 0 for none.
     """
 
     id: str
@@ -121,6 +138,16 @@ class Run:
     config_hash: str = ""
     is_stop_requested: bool = False
     has_resumed: bool = False
+    until_step: int = 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run was stopped because it reached its `until_step`."""
+        return (
+            self.state is RunState.STOPPED
+            and not self.is_stop_requested
+            and 0 < self.until_step <= (self.checkpoint_step or 0)
+        )
 
     @property
     def experiment(self) -> str:

@@ -152,13 +152,17 @@ class Service:
         self._refuse_when_draining()
         checks = requests.Checks()
         checks.text("idempotency_key", request.idempotency_key, requests.MAX_KEY_CHARS)
+        checks.between("until_step", request.until_step, 0, requests.INT64_MAX)
         checks.raise_if_any()
         run = await self._find_own(request.run_id)
         # Not the run itself: the call may be a retry.
         others = [live for live in self._supervisor.live() if live.id != run.id]
         self._limits.check_runs(auth.current(), others)
         run = await self._supervisor.start(
-            run.id, resume=request.resume, key=self._key(run.id, request.idempotency_key)
+            run.id,
+            resume=request.resume,
+            until_step=request.until_step,
+            key=self._key(run.id, request.idempotency_key),
         )
         return pb.StartRunResponse(run=self._to_proto(run))
 

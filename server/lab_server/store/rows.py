@@ -9,7 +9,15 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrainerProcess
+from lab_server.model.run import (
+    Run,
+    RunOptions,
+    RunParent,
+    RunRequest,
+    RunState,
+    TrainerProcess,
+    TrialOf,
+)
 
 _DETAILS = (
     "reason",
@@ -25,6 +33,7 @@ _DETAILS = (
     "config_hash",
     "is_stop_requested",
     "has_resumed",
+    "until_step",
 )
 
 
@@ -87,7 +96,7 @@ def _number(value: float) -> str:
 
 
 def _request_json(request: RunRequest) -> str:
-    options, parent = request.options, request.parent
+    options, parent, trial = request.options, request.parent, request.trial
     return json.dumps(
         {
             "overrides": dict(request.overrides),
@@ -99,6 +108,7 @@ def _request_json(request: RunRequest) -> str:
             "writers": options.writers,
             "notes": request.notes,
             "parent": [parent.run_id, parent.step] if parent else None,
+            **({"trial": [trial.search_id, trial.number, trial.seed]} if trial else {}),
         }
     )
 
@@ -121,4 +131,5 @@ def _request_of(row: RowMapping) -> RunRequest:
         tags=tuple(json.loads(row["tags"])),
         notes=data["notes"],
         parent=RunParent(*data["parent"]) if data["parent"] else None,
+        trial=TrialOf(*data["trial"]) if "trial" in data else None,
     )

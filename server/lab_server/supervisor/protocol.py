@@ -42,8 +42,10 @@ class RunControl(Protocol):
     ) -> Run:
         """Create a run, or return the one of the same idempotency key, which is unique per caller."""
 
-    async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
-        """Queue a created run; with resume, a stopped or failed one."""
+    async def start(
+        self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
+    ) -> Run:
+        """Queue a created run; with resume, a stopped or failed one; up to a step, unless that is 0."""
 
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop."""

@@ -244,7 +244,9 @@ class Runner:
             run = replace(run, spool_offset=result.end_offset)
             if outcome.state is not RunState.STOPPED:
                 return await self._end(run, outcome.state, outcome.reason, result.event)
-            reason = run.reason if run.is_stop_requested else "the experiment stopped itself"
+            reason = outcome.reason or "the experiment stopped itself"
+            if run.is_stop_requested:
+                reason = run.reason
             event = events.encode_state(
                 run.attempt, _time_ns(result.event), RunState.STOPPED, reason
             )
@@ -300,6 +302,8 @@ class Runner:
             parent_run_id=parent.run_id if parent else "",
             parent_folder=folder.parent if parent else None,
             parent_step=parent.step if parent else 0,
+            until_step=run.until_step,
+            seed=f"{request.trial.seed}" if request.trial else run.id,
         )
 
     def _device_of(self, slot_name: str) -> str:

@@ -119,18 +119,28 @@ class Supervisor:
         idempotency = IdempotencyRecord(key, fingerprint) if key else None
         return await run_to_completion(self._create(request, owner, config_hash, idempotency))
 
-    async def start(self, run_id: str, *, resume: bool = False, key: str | None = None) -> Run:
+    async def start(
+        self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
+    ) -> Run:
         """Queue a created run; with resume, a stopped or failed one, from its last checkpoint.
+
+        Args:
+            run_id: the run.
+            resume: whether it was started before.
+            until_step: save and stop it at the first step boundary from this step on; 0 for none.
+            key: the same key gives the same answer.
 
         Raises:
             AlreadyExists: If the key was used for another request.
-            InvalidState: If the run is in no state for it.
+            InvalidState: If the run is in no state for it, or has come to `until_step` already.
             NotFound: If there is no such run.
             QueueFull: If as many runs wait as may.
         """
         run = await self._find(run_id)
-        idempotency = IdempotencyRecord(key, f"start {run.id} resume={resume}") if key else None
-        return await self._start(run.id, resume, idempotency)
+        until = f" until={until_step}" if until_step else ""
+        fingerprint = f"start {run.id} resume={resume}{until}"
+        idempotency = IdempotencyRecord(key, fingerprint) if key else None
+        return await self._start(run.id, resume, until_step, idempotency)
 
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop; returns when the request is recorded.
@@ -269,18 +279,22 @@ class Supervisor:
             reason = f"forked from {parent.run_id} at step {parent.step}" if parent else ""
             return await self._live_runs.change_state(run, RunState.CREATED, reason)
 
-    async def _start(self, run_id: str, resume: bool, idempotency: IdempotencyRecord | None) -> Run:
+    async def _start(
+        self, run_id: str, resume: bool, until_step: int, idempotency: IdempotencyRecord | None
+    ) -> Run:
         known = await self._known(idempotency)
         if known is not None:
             return known
         await self._record_created(await self._live_runs.get(run_id))
         return await self._live_runs.exclusively(
-            run_id, lambda: self._queue(run_id, resume, idempotency)
+            run_id, lambda: self._queue(run_id, resume, until_step, idempotency)
         )
 
-    async def _queue(self, run_id: str, resume: bool, idempotency: IdempotencyRecord | None) -> Run:
+    async def _queue(
+        self, run_id: str, resume: bool, until_step: int, idempotency: IdempotencyRecord | None
+    ) -> Run:
         run = await self._live_runs.get(run_id)
-        _check_startable(run, resume)
+        _check_startable(run, resume, until_step)
         self._runner.slots.check(run.request.options.device)
         self._runner.queue.check_room()
         self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
@@ -290,6 +304,7 @@ class Supervisor:
             num_retries=0,
             is_stop_requested=False,
             end_time_ns=0,
+            until_step=until_step,
         )
         reason = "resumed on request" if resume else ""
         run = await self._live_runs.change_state(
@@ -307,10 +322,16 @@ class Supervisor:
         await self._deletions.delete(run)
 
 
-def _check_startable(run: Run, resume: bool) -> None:
+def _check_startable(run: Run, resume: bool, until_step: int) -> None:
     state = run.state
     if resume:
         if state in (RunState.STOPPED, RunState.FAILED):
+            at = run.checkpoint_step or 0
+            if 0 < until_step <= at:
+                raise InvalidState(
+                    f"run {run.id} is at step {at} already: until_step must be later, "
+                    f"got {until_step}"
+                )
             return
         what = "only a stopped or failed run can be resumed"
     else:

@@ -79,9 +79,9 @@ def tie_children() -> None:
     os.register_at_fork(before=before, after_in_child=after)
 
 
-def seed_by(run_id: str) -> None:
+def seed_by(text: str) -> None:
     """Seed experiments that set no seed: differently in each run, equally in a retry."""
-    seed = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big")
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     random.seed(seed)
     for name, function in (("numpy.random", "seed"), ("torch", "manual_seed")):
         if name in sys.modules:  # else it is seeded by the system, when it is imported

@@ -37,7 +37,7 @@ def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
     setup.set_signals(_terminate)
     setup.tie_children()
     setup.set_device(spec.device, spec.num_threads)
-    setup.seed_by(spec.run_id)
+    setup.seed_by(spec.seed or spec.run_id)
     try:
         outbox = Outbox(folder, spec.attempt)
     except OSError:
@@ -93,6 +93,8 @@ class _Attempt:
             folder=spec.folder,
             is_git_recorded=False,  # the repository around the server is not the experiment's
         )
+        if spec.until_step:
+            self._experiment.loop.until_step = spec.until_step
         self._watcher = Watcher(folder, outbox, log_offset=log_offset)
 
     def run(self) -> int:
@@ -194,6 +196,10 @@ class _Attempt:
             [events.encode_checkpoint(self._spec.attempt, time.time_ns(), step, size)]
         )
 
+    def _why_stopped(self) -> str:
+        state = self._experiment.loop
+        return f"paused at step {state.step}, as asked" if state.has_reached_until_step else ""
+
     def _outcome(self, error: BaseException | None) -> tuple[RunState, str, str]:
         failure = self._outbox.failure
         if failure is not None:
@@ -203,7 +209,7 @@ class _Attempt:
             if status is Status.COMPLETED:
                 return RunState.COMPLETED, "", ""
             if status is Status.STOPPED:
-                return RunState.STOPPED, "", ""
+                return RunState.STOPPED, self._why_stopped(), ""
             code = error.code if isinstance(error, SystemExit) else None
             return RunState.FAILED, f"the experiment called sys.exit({code!r})", ""
         trace = "".join(traceback.format_exception(error))

@@ -202,3 +202,29 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not fit 'model'"):
         other.start()
     assert other.record.status == "failed"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_paused_at_a_step_goes_on_as_if_it_never_was(
+    twin: tuple[Twin, dict[str, Any]], step: int, tmp_path: Path
+) -> None:
+    undisturbed, overrides = twin
+    paused, conf = tiny.make(tmp_path, "one", overrides)
+    paused.loop.until_step = step
+    with paused.start():
+        conf.main()
+    is_end = step == tiny.NUM_STEPS
+    assert paused.record.status == ("completed" if is_end else "stopped")
+    assert loop.get_global_step() == step
+    # all that was measured at the step is there: also what an epoch that ends with it validates
+    assert tiny.scalars(paused) == [row for row in undisturbed.scalars if row[1] <= step]
+    if is_end:
+        return
+
+    tiny.scramble()
+    resumed, conf = tiny.make(tmp_path, "one", overrides)
+    resumed.resume()
+    with resumed.start():
+        conf.main()
+    assert tiny.state(conf) == undisturbed.state
+    assert tiny.scalars(resumed) == undisturbed.scalars
