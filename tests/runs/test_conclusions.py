@@ -20,8 +20,8 @@ from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunStat
 from lab_server.model.slot import Slot
 from lab_server.store import SqlStore
 from lab_server.supervisor import Supervisor, SupervisorOptions
-from lab_server.supervisor.attempt import AttemptResult
 from lab_server.supervisor.live_runs import LiveRuns
+from lab_server.supervisor.records import AttemptResult
 from lab_server.supervisor.runner import Runner
 from lab_server.watch.hub import Hub
 from tests.server.fakes import FakeExecutor

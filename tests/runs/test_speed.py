@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+import pytest
+
+from lab_server.supervisor import attempt
 from lab_server.trainer.speed import Speed
+from tests.runs.rig import Rig
 
 
 def test_the_speed_is_that_of_the_last_readings() -> None:
@@ -41,3 +48,21 @@ def test_a_run_of_slow_steps_keeps_its_speed_between_them() -> None:
     assert min(readings[120:]) > 1 / 130
     assert max(readings[120:]) <= 1 / 59
     assert speed.read(60 * 10, 4) == 0.0
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_trainer_that_hangs_as_a_whole_has_no_speed_until_it_goes_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_SILENCE_S", 0.1)
+    monkeypatch.setattr(attempt, "_SILENT_STEPS", 0.0)
+    run = await rig.until(await rig.start(is_endless=True), lambda now: now.process is not None)
+    assert run.process is not None
+    await rig.until(run, lambda now: now.steps_per_second > 0)
+    os.kill(run.process.pid, signal.SIGSTOP)
+    await rig.until(run, lambda now: now.steps_per_second == 0)
+    os.kill(run.process.pid, signal.SIGCONT)
+    await rig.until(run, lambda now: now.steps_per_second > 0)
+    await rig.supervisor.stop(run.id, checkpoint=False)
+    await rig.ended(run)
+    assert [p for p in await rig.kinds(run, "progress") if p.steps_per_second == 0]

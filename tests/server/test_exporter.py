@@ -233,6 +233,25 @@ async def test_malformed_http_costs_a_line_and_no_traceback(
     assert '"level": "error"' not in written
 
 
+async def test_a_body_that_cannot_be_decoded_costs_a_line_too(
+    surface: Surface, lines: io.StringIO
+) -> None:
+    http = Http(surface.exporter, lambda: surface.health.is_serving, handshake_s=60)
+    with listen(Address.parse("127.0.0.1:0")) as listening:
+        await http.start(listening)
+        before = lines.tell()
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        head = "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n"
+        writer.write(head.encode() + b"abcde")
+        async with asyncio.timeout(60):
+            assert b"200 OK" in await reader.read()
+        writer.close()
+        await http.close()
+    (line,) = lines.getvalue()[before:].splitlines()
+    assert "malformed HTTP request: 'Can not decode content-encoding: gzip'" in line
+    assert '"level": "warning"' in line
+
+
 class _Column:
     def __init__(self, name: str, steps: list[int], values: list[float]) -> None:
         self.name, self.steps, self.values = name, steps, values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 
@@ -153,6 +155,19 @@ async def test_metrics_across_runs_are_filtered_and_resumed_by_cursor(surface: S
         if response.batches:
             break
     assert [list(b.event.metrics.steps) for b in response.batches] == [[2]]
+
+
+async def test_metrics_of_a_run_that_is_named_by_a_prefix_are_its_own(surface: Surface) -> None:
+    wanted = await surface.run(RunState.RUNNING)
+    call = surface.stub.WatchMetrics(pb.WatchMetricsRequest(run_ids=[wanted.id[:-1]]))
+    await call.read()
+    other = await surface.run(RunState.RUNNING)
+    for run in (other, wanted):
+        await surface.supervisor.say(run, *_metrics({"loss": 0.5}, step=1))
+    async with asyncio.timeout(30):
+        while not (response := await call.read()).batches:
+            pass
+    assert [batch.run_id for batch in response.batches] == [wanted.id]
 
 
 async def test_history_is_queried_by_name_and_step(surface: Surface) -> None:

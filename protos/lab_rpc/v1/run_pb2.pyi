@@ -68,9 +68,9 @@ class RunParent(google.protobuf.message.Message):
     RUN_ID_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """The other run."""
+    """The other run, by its whole id."""
     step: builtins.int
-    """The step of its checkpoint."""
+    """The step of its checkpoint; 0 means its last one."""
     def __init__(
         self,
         *,

@@ -667,7 +667,7 @@ class WatchMetricsRequest(google.protobuf.message.Message):
     """With an empty cursor: start with the oldest event instead."""
     @property
     def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Any of these runs."""
+        """Any of these runs, each by its id or a prefix that no other run has."""
 
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:

@@ -123,8 +123,9 @@ class Http:
 def _shorten(record: logging.LogRecord) -> bool:
     """Log a malformed request as one line: anybody can send one, and it is no error of the server."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        reason = " ".join(error.message.split())[:200]
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        text = error.message if isinstance(error, HttpProcessingError) else str(error)
+        reason = " ".join(text.removeprefix("400, message:").split())[:200]
         record.msg, record.args = f"malformed HTTP request: {reason!r}", ()
         record.exc_info = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"

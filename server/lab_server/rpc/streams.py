@@ -73,9 +73,9 @@ class Streams:
         self, request: pb.WatchMetricsRequest, _context: Context
     ) -> AsyncIterator[bytes]:
         """Yield encoded WatchMetricsResponses of the runs that match the request's filters."""
-        position = await self._position(request)
         requests.check_patterns(request.names)
-        wanted = _Filter(request)
+        wanted = _Filter(request, await self._run_ids(request))
+        position = await self._position(request)
         with self._limits.stream(auth.current()):
             # At once: a client that is cut off before the first event needs a cursor, too.
             yield pb.WatchMetricsResponse(cursor=str(position)).SerializeToString()
@@ -103,12 +103,14 @@ class Streams:
                     data=chunk.data, size_bytes=chunk.size_bytes, sha256=chunk.sha256
                 ).SerializeToString()
 
-    async def _position(self, request: pb.WatchMetricsRequest) -> int:
+    async def _run_ids(self, request: pb.WatchMetricsRequest) -> frozenset[str]:
         if len(request.run_ids) > requests.MAX_NUM_IDS:
             sentence = f"run_ids may have at most {requests.MAX_NUM_IDS} ids"
             raise InvalidRequest([Violation("run_ids", sentence)])
-        for run_id in request.run_ids:
-            await find_run(self._supervisor, run_id)
+        found = [await find_run(self._supervisor, run_id) for run_id in request.run_ids]
+        return frozenset(run.id for run in found)
+
+    async def _position(self, request: pb.WatchMetricsRequest) -> int:
         if not request.cursor:
             return 0 if request.from_start else await self._store.last_position()
         cursor = request.cursor
@@ -131,8 +133,8 @@ class Streams:
 class _Filter:
     """Which runs and metrics a request selects."""
 
-    def __init__(self, request: pb.WatchMetricsRequest) -> None:
-        self._run_ids = frozenset(request.run_ids)
+    def __init__(self, request: pb.WatchMetricsRequest, run_ids: frozenset[str]) -> None:
+        self._run_ids = run_ids
         self._experiment = request.experiment
         self._tags = frozenset(request.tags)
         self._is_picky = bool(request.names)

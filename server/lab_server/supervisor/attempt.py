@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -17,13 +17,13 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.logs import RUNS
 from lab_server.messages import events
-from lab_server.messages.events import DecodedState, EncodedEvent
 from lab_server.messages.projection import apply_events
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import Run, RunState, TrainerProcess
+from lab_server.model.run import Run, TrainerProcess
 from lab_server.supervisor.last_rows import take_over
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
+from lab_server.supervisor.records import AttemptResult, read_records
 
 _log = structlog.get_logger(RUNS)
 
@@ -31,25 +31,8 @@ _READ_BYTES = 1 << 20
 _EXIT_S = 5.0  # from the outcome to the process's end
 _DAMAGE_S = 1.0
 _STORE_RETRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
-    """How an attempt ended, once none of its processes is left.
-
-    Attributes:
-        outcome: the terminal state that the trainer reported; None when it died before that.
-        event: the event with the outcome.
-        end_offset: the spool's offset after that event.
-        cause: why the trainer ended, as a clause.
-        is_forced: the server ended it by signals.
-    """
-
-    outcome: DecodedState | None = None
-    event: EncodedEvent | None = None
-    end_offset: int = 0
-    cause: str = ""
-    is_forced: bool = False
+_SILENCE_S = 10.0  # a trainer reports within the half of it that it does no more steps
+_SILENT_STEPS = 6.0
 
 
 class Attempt:
@@ -84,6 +67,7 @@ class Attempt:
         self._interruption: tuple[float, str] | None = None
         self._beat = 0
         self._beat_seen = time.monotonic()
+        self._progress_seen = time.monotonic()
         self._caught_up = time.monotonic()
         self._damage_seen: float | None = None
 
@@ -157,6 +141,7 @@ class Attempt:
             while not ended.done() and self._result.outcome is None:
                 if not await self._read():
                     self._enforce_deadlines(process)
+                    await self._note_silence()
                     await asyncio.wait({ended}, timeout=self._options.poll_s)
             await asyncio.wait({ended}, timeout=_EXIT_S)
             if ended.done() and not self._cause:
@@ -211,6 +196,23 @@ class Attempt:
         self._cause = cause
         self._killing = asyncio.create_task(self._executor.kill(process, grace_s=grace_s))
 
+    async def _note_silence(self) -> None:
+        """Record a speed of 0 for a trainer that hangs as a whole, so that it cannot do so itself."""
+        run = self._live_runs.current(self._run_id)
+        if not run.steps_per_second:
+            return
+        longest_s = max(_SILENCE_S, _SILENT_STEPS / run.steps_per_second)
+        if time.monotonic() - self._progress_seen < longest_s:
+            return
+        async with self._live_runs.lock(self._run_id):
+            run = self._live_runs.current(self._run_id)
+            event = events.encode_progress(self._number, time.time_ns(), run.step, run.total_steps)
+            try:
+                await self._live_runs.commit(apply_events(run, [event]), [event])
+            except StoreError as error:
+                self._live_runs.note_outage(error)
+                self._progress_seen = time.monotonic()
+
     async def _take_over_metrics(self) -> bool:
         """Put into the spool what a killed trainer had saved and could not send."""
         while True:
@@ -257,26 +259,14 @@ class Attempt:
             if not records:
                 self._caught_up = time.monotonic()
                 return False
-            new_events: list[EncodedEvent] = []
-            end_offset = run.spool_offset
-            for record in records:
-                event = events.recognise(record.payload)
-                state_change = events.decode_state(event.payload) if event.kind == "state" else None
-                if state_change is not None and state_change.state.is_terminal:
-                    # committed by the runner, when no process is left
-                    self._result = AttemptResult(state_change, event, record.end_offset)
-                    break
-                end_offset = record.end_offset
-                if state_change is not None:
-                    if run.state is not RunState.STARTING:
-                        continue  # asked to stop before it began: it does not count as running
-                    now = time.time_ns()
-                    began = run.start_time_ns or now
-                    run = replace(run, state=state_change.state, reason="", start_time_ns=began)
-                new_events.append(event)
-            run = replace(apply_events(run, new_events), spool_offset=end_offset)
+            read = read_records(run, records)
+            if read.result is not None:
+                # committed by the runner, when no process is left
+                self._result = read.result
+            if any(event.kind == "progress" for event in read.events):
+                self._progress_seen = time.monotonic()
             try:
-                await self._live_runs.commit(run, new_events)
+                await self._live_runs.commit(read.run, read.events)
             except StoreError as error:
                 self._live_runs.note_outage(error)
                 self._result = AttemptResult()

@@ -20,10 +20,11 @@ from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.launch import DISK_FULL, LaunchSpec
 from lab_server.model.run import Run, RunState
-from lab_server.supervisor.attempt import Attempt, AttemptResult
+from lab_server.supervisor.attempt import Attempt
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.queue import RunQueue
+from lab_server.supervisor.records import AttemptResult
 from lab_server.supervisor.slot_table import SlotTable
 
 _log = structlog.get_logger(RUNS)
