@@ -55,3 +55,18 @@ class DataError(LabError):
 
 class SettingsError(LabError):
     """A settings file or an environment variable is invalid."""
+
+
+class MissingPackage(LabError, ImportError):
+    """A package is not installed that lab_core needs, and the thin client does not.
+
+    Attributes:
+        package: its name in the package index.
+    """
+
+    def __init__(self, package: str) -> None:
+        super().__init__(package)
+        self.package = package
+
+    def __str__(self) -> str:
+        return f"lab_core needs {self.package}: pip install 'lab-train[core]'"

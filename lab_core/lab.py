@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab_core._packages import require
 from lab_core.errors import SettingsError
 
 __all__ = ["get_data_path", "get_experiments_path"]
@@ -54,8 +55,7 @@ def _find_settings() -> _Settings:
 
 
 def _read_settings(path: Path) -> _Settings:
-    import yaml
-
+    yaml = require("yaml")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -88,12 +88,4 @@ def _path(settings_path: Path, data: dict[str, Any], key: str) -> Path | None:
 
 
 def _user_folder() -> Path:
-    try:
-        import platformdirs
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            "lab_core keeps runs and data in your user-data folder, and needs platformdirs to find it: "
-            "pip install 'lab-train[server]', or set LAB_HOME and LAB_DATA_PATH"
-        ) from error
-
-    return Path(platformdirs.user_data_dir("lab", appauthor=False))
+    return Path(require("platformdirs").user_data_dir("lab", appauthor=False))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab_core._packages import require
 from lab_core.analytics._extras import matplotlib_figure, pandas
 from lab_core.analytics._series import Series, last_values, metric_names, read_series
 from lab_core.configs import PlainValue
@@ -120,14 +121,13 @@ class Run:
 
 def _read_items(path: Path) -> dict[str, dict[str, Any]]:
     """Return the items of configs.yaml; empty for a run without configs."""
-    import yaml
-
+    yaml = require("yaml")
     if not path.exists():
         return {}
     try:
         # the loader of libyaml is ten times as fast; not every build of PyYAML has it
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - both are safe
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
         items: dict[str, dict[str, Any]] = data["items"]
         return {str(key): dict(item) for key, item in items.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:

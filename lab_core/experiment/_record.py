@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lab_core._packages import require
 from lab_core.errors import LabError
 
 RUN_FILE = "run.yaml"
@@ -64,8 +65,7 @@ class RunRecord:
         Raises:
             LabError: If it is not there, or not a run's.
         """
-        import yaml
-
+        yaml = require("yaml")
         path = folder / RUN_FILE
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -87,8 +87,7 @@ def now() -> str:
 
 def write_yaml(path: Path, data: Any) -> None:
     """Write plain data as YAML, whole or not at all."""
-    import yaml
-
+    yaml = require("yaml")
     text = yaml.dump(data, Dumper=_dumper(yaml), sort_keys=False, allow_unicode=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     draft.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,1 +1,5 @@
 """Config classes for PyTorch."""
+
+from lab_core._packages import require
+
+require("torch")

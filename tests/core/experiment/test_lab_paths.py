@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import importlib
+import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lab_core import lab
-from lab_core.errors import SettingsError
+from lab_core._packages import require
+from lab_core.errors import MissingPackage, SettingsError
+from lab_core.experiment._record import write_yaml
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +45,33 @@ def test_without_either_it_is_the_users_folder() -> None:
     assert lab.get_data_path().is_absolute()
 
 
-def test_without_platformdirs_it_says_what_to_install_or_set(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_package_that_the_thin_client_lacks_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "platformdirs", None)
-    with pytest.raises(SettingsError, match=r"pip install 'lab-train\[server\]', or set LAB_HOME"):
-        lab.get_experiments_path()
+    for name in ("platformdirs", "yaml", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "lab_core.helpers.pytorch", raising=False)
+    calls: dict[str, Callable[[], object]] = {
+        "platformdirs": lab.get_experiments_path,
+        "pyyaml": lambda: write_yaml(tmp_path / "a.yaml", {}),
+        "torch": lambda: importlib.import_module("lab_core.helpers.pytorch"),
+    }
+    for package, call in calls.items():
+        with pytest.raises(MissingPackage) as caught:
+            call()
+        assert isinstance(caught.value, ImportError)
+        assert str(caught.value) == f"lab_core needs {package}: pip install 'lab-train[core]'"
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (str(again), again.package) == (str(caught.value), package)
+
+
+def test_a_package_that_itself_lacks_another_is_not_blamed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "halfway.py").write_text("import nothing_like_this\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nothing_like_this"):
+        require("halfway")
 
 
 def test_an_empty_settings_file_is_fine(here: Path) -> None:
