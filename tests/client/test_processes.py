@@ -49,6 +49,7 @@ def test_a_client_works_on_both_sides_of_a_fork(twin: Twin) -> None:
         timeout=120,
     )
     assert result.stdout == "done\n", result.stderr
+    assert "skipping fork() handlers" not in result.stderr, "a thread was inside of gRPC at a fork"
 
 
 async def test_an_async_client_says_that_it_does_not_survive_a_fork(

@@ -14,11 +14,17 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from lab_client.transport import forks
+
 _AHEAD = 4  # answers that are read before they are asked for; gRPC's flow control stops the server
 
 
 class IdleTimeout(Exception):  # it ends a wait, and is caught by who waits
     """No answer came for the longest wait there may be."""
+
+
+class ForkInterrupt(Exception):
+    """The process forks, and the stream was ended for that; open it again."""
 
 
 class _End:
@@ -45,6 +51,7 @@ class Pump:
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._room: SimpleQueue[None] = SimpleQueue()
         self._is_over = False
+        self._is_interrupted = False
         self._call: Any = None
         for _ in range(_AHEAD):
             self._room.put(None)
@@ -72,11 +79,17 @@ class Pump:
             self._call.cancel()
         self._room.put(None)
 
+    def interrupt(self) -> None:
+        """End the call, so that the process can fork; whoever reads it is told so."""
+        self._is_interrupted = True
+        self.close()
+
     def responses(self) -> Iterator[Any]:
         """Yield the answers of the call.
 
         Raises:
             IdleTimeout: if none came for too long.
+            ForkInterrupt: if the process forked; all answers before that were given.
             Exception: what ended the call, when it was not the server's good end.
         """
         while True:
@@ -92,16 +105,20 @@ class Pump:
             self._room.put(None)
 
     def _run(self) -> None:
+        error: BaseException | None = None
         try:
-            self._call = self._open_call()
+            with forks.call(self):
+                self._read()
+        except BaseException as raised:
+            error = raised
+        self._answers.put(_End(ForkInterrupt() if self._is_interrupted else error))
+
+    def _read(self) -> None:
+        self._call = self._open_call()
+        if self._is_over:
+            self._call.cancel()
+        for response in self._call:
+            self._answers.put(response)
+            self._room.get()
             if self._is_over:
-                self._call.cancel()
-            for response in self._call:
-                self._answers.put(response)
-                self._room.get()
-                if self._is_over:
-                    return
-        except BaseException as error:
-            self._answers.put(_End(error))
-        else:
-            self._answers.put(_End(None))
+                return

@@ -24,8 +24,8 @@ from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
 from lab_client.protocol.status import is_transport, to_error
 from lab_client.protocol.streams import Resumable
 from lab_client.runs import ServerInfo
-from lab_client.sync.pump import IdleTimeout, Pump
-from lab_client.transport import channel
+from lab_client.sync.pump import ForkInterrupt, IdleTimeout, Pump
+from lab_client.transport import channel, forks
 from lab_client.transport.target import Target
 from lab_client.transport.version import check_version
 
@@ -107,9 +107,10 @@ class SyncShell:
         )
         while True:
             try:
-                response = self._bound(operation.rpc)(
-                    operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
-                )
+                with forks.call():
+                    response = self._bound(operation.rpc)(
+                        operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
+                    )
             except grpc.RpcError as error:
                 problem = to_error(error, operation.rpc, self.address)
             except ValueError:  # grpc's way to say that the channel was closed by another thread
@@ -161,6 +162,8 @@ class SyncShell:
                 if not self._is_closed:
                     raise
                 raise InvalidState("this client was closed during a call") from error
+            except ForkInterrupt:
+                continue
             except IdleTimeout:
                 problem = Unavailable("the server is silent")
             if stream.is_complete:
