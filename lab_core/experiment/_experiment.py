@@ -23,10 +23,10 @@ from lab_core.configs import (
     to_yaml_data,
 )
 from lab_core.errors import CheckpointError, LabError, SettingsError
-from lab_core.experiment._git import read_git
 from lab_core.experiment._header import print_header
 from lab_core.experiment._history import Recorder
 from lab_core.experiment._places import NAME, find_run, main_script
+from lab_core.experiment._provenance import note_provenance
 from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
 from lab_core.experiment._reserve import Reserve
 from lab_core.experiment._state import (
@@ -39,6 +39,7 @@ from lab_core.experiment._state import (
 )
 from lab_core.logger import Text
 from lab_core.loop import nothing_to_train
+from lab_core.provenance import code_of, read_environment, read_git
 from lab_core.tracker.tracker import INTERVAL_S
 from lab_core.utils.memory import keep_freed_memory
 from lab_core.writers import create as create_writers
@@ -70,7 +71,7 @@ class Experiment:
         keep_best: keep the checkpoint at which a metric was best, too.
         checkpoint_interval: steps between checkpoints, inside iterations too; None for none.
         write_interval_s: longest time between two batches to the writers; the first come sooner.
-        is_git_recorded: record the state of the git repository around the script.
+        is_code_recorded: record the code of the configs, the git repository around it, and versions.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Experiment:
         keep_best: KeepBest | None = None,
         checkpoint_interval: int | None = None,
         write_interval_s: float = INTERVAL_S,
-        is_git_recorded: bool = True,
+        is_code_recorded: bool = True,
     ) -> None:
         script = main_script()
         name = name if name is not None else (script.stem if script else "interactive")
@@ -108,7 +109,7 @@ class Experiment:
         self._is_console = console
         self._retention = Retention(keep_last, keep_best)
         self._checkpoint_interval = checkpoint_interval
-        self._is_git_recorded = is_git_recorded
+        self._is_code_recorded = is_code_recorded
         self._models: dict[str, object] = {}
         self._built = Built()
         self._recorder = Recorder(
@@ -265,7 +266,8 @@ class Experiment:
     def _begin(self) -> None:
         if self._restorer is not None:
             self.record.start_step = self._restorer.step
-        self._record_git()
+        if self._is_code_recorded:
+            self._record_code()
         self.record.save(self.folder)
         self._reserve.take()
         catch_terminations(self.loop)
@@ -449,20 +451,17 @@ class Experiment:
         items = computed(self.conf) if self.conf is not None else {}
         return find_stateful({**items, **self._recorder.ahead()}, self._models)
 
-    def _record_git(self) -> None:
-        if not self._is_git_recorded:
-            return
-        script = self.record.script
-        state = read_git(Path(script).parent if script else Path.cwd())
-        if state is None:
-            return
-        self.record.commit = state.commit
-        self.record.commit_message = state.message
-        self.record.is_dirty = state.is_dirty
-        if state.is_dirty:
-            (self.folder / "source.diff").write_text(state.diff, encoding="utf-8")
-            if lab.check_repo_dirty():
-                logger.log("the git repository has uncommitted changes", Text.warning)
+    def _record_code(self) -> None:
+        configs = None if self.conf is None else type(self.conf)
+        if configs is not None and configs.__module__.startswith("lab_core."):
+            configs = None  # made of a dict
+        code = code_of(configs, with_script=True)
+        path = self.record.script or code.path
+        folder = Path(path).parent if path else Path.cwd()
+        git = read_git(folder, [file.location for file in code.files])
+        note_provenance(self.record, self.folder, code, git, read_environment())
+        if git is not None and git.is_dirty and lab.check_repo_dirty():
+            logger.log("the git repository has uncommitted changes", Text.warning)
 
     def _save_configs(self) -> None:
         if self.conf is not None:

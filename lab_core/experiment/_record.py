@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +15,9 @@ from lab_core._packages import require
 from lab_core.errors import LabError
 
 RUN_FILE = "run.yaml"
+
+# One at a time, so that the last one has all: a thread may record what the code is meanwhile.
+_saving = threading.Lock()
 
 
 class Status(StrEnum):
@@ -31,7 +35,9 @@ class RunRecord:
 
     Attributes:
         start, end: ISO 8601, UTC.
-        commit, commit_message, is_dirty: of the git repository, None without one.
+        commit, commit_message, branch, is_dirty: of the git repository, None without one.
+        code: module, class, path, digest and files of the configs, the files with their SHA-256.
+        environment: versions, host and device.
         start_step: the global step at which the run began.
         parent_run: the run that it was resumed from.
         traceback: of what ended a failed run.
@@ -49,14 +55,18 @@ class RunRecord:
     traceback: str | None = None
     commit: str | None = None
     commit_message: str | None = None
+    branch: str | None = None
     is_dirty: bool | None = None
     start_step: int = 0
     parent_run: str | None = None
     pid: int = 0
+    code: dict[str, Any] | None = None
+    environment: dict[str, str] | None = None
 
     def save(self, folder: Path) -> None:
         """Write ``run.yaml``, whole or not at all."""
-        write_yaml(folder / RUN_FILE, {**asdict(self), "status": self.status.value})
+        with _saving:
+            write_yaml(folder / RUN_FILE, {**asdict(self), "status": self.status.value})
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord:

@@ -91,7 +91,7 @@ class _Attempt:
             tags=spec.tags,
             run_id=spec.run_id,
             folder=spec.folder,
-            is_git_recorded=False,  # the repository around the server is not the experiment's
+            is_code_recorded=False,  # the repository around the server is not the experiment's
         )
         if spec.until_step:
             self._experiment.loop.until_step = spec.until_step

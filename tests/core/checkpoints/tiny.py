@@ -133,7 +133,7 @@ def make(
         run_id=run_id,
         folder=folder / run_id,
         console=False,
-        is_git_recorded=False,
+        is_code_recorded=False,
         **options,
     )
     conf: Configs = experiment.calculate_configs(Configs(), overrides, ["set_seed", "main"])

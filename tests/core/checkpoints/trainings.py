@@ -204,7 +204,7 @@ def make(
         run_id=folder.name,
         folder=folder,
         console=False,
-        is_git_recorded=False,
+        is_code_recorded=False,
         **options,
     )
     before(experiment)

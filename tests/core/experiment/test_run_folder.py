@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
 import signal
 import sqlite3
@@ -174,7 +176,11 @@ def test_the_git_state_is_recorded(tmp_path: Path) -> None:
         "with experiment.start(): pass\n"
     )
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "Start: äöü"]):
+    for command in (
+        ["init", "-q", "-b", "trunk"],
+        ["add", "."],
+        [*identity, "commit", "-qm", "Start: äöü"],
+    ):
         subprocess.run(["git", *command], cwd=repository, check=True, timeout=60)
     # a change in another encoding must not end a run
     script.write_bytes(b"# coding: latin-1\n" + script.read_bytes() + b"# \xe4\xf6\xfc\n")
@@ -186,9 +192,37 @@ def test_the_git_state_is_recorded(tmp_path: Path) -> None:
     assert record.name == "train"
     assert record.script == str(script.resolve())
     assert record.commit_message == "Start: äöü"
+    assert record.branch == "trunk"
     assert record.is_dirty is True
     assert len(record.commit or "") == 40
     assert "+# coding: latin-1" in (folder / "source.diff").read_text(encoding="utf-8")
+
+
+def test_the_code_and_the_environment_are_recorded(tmp_path: Path) -> None:
+    script, helper = tmp_path / "train.py", tmp_path / "helper.py"
+    script.write_text(
+        "from lab_core import experiment\n"
+        "from helper import Configs\n"
+        "experiment.create(console=False, writers=set(), run_id='it')\n"
+        "experiment.calculate_configs(Configs())\n"
+        "with experiment.start(): pass\n"
+    )
+    helper.write_text("from lab_core.configs import BaseConfigs\nclass Configs(BaseConfigs): ...\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(experiment.__file__).parents[2])}
+    subprocess.run([sys.executable, str(script)], env=environment, check=True, timeout=60)
+
+    record = RunRecord.load(tmp_path / "home" / "runs" / "train" / "it")
+
+    assert record.code is not None
+    assert (record.code["module"], record.code["name"]) == ("helper", "Configs")
+    assert record.code["path"] == str(helper)
+    assert record.code["files"] == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (helper, script)
+    }
+    assert len(record.code["digest"]) == 64
+    assert record.environment is not None
+    assert record.environment["python"] == platform.python_version()
+    assert record.environment["device"] == "cpu"
 
 
 def test_without_git_a_run_is_just_as_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def train():
         if is_pressed_again:
             interrupt()
 
-run = Experiment("it", folder=folder, writers=set(), is_git_recorded=False)
+run = Experiment("it", folder=folder, writers=set(), is_code_recorded=False)
 """
 WITH = "with run.start(): train()\n"
 WITHOUT = "run.start(); train()\n"

@@ -219,7 +219,7 @@ def test_a_break_gives_the_handler_back() -> None:
 def test_the_end_of_a_run_gives_the_handler_back_of_a_loop_that_is_still_referred_to(
     tmp_path: Any,
 ) -> None:
-    run = Experiment("held", folder=tmp_path, writers=set(), console=False, is_git_recorded=False)
+    run = Experiment("held", folder=tmp_path, writers=set(), console=False, is_code_recorded=False)
     held = loop.loop(5)
 
     def fail() -> None:
@@ -337,7 +337,11 @@ def test_the_configs_make_the_loop() -> None:
 def test_a_stopped_run_is_recorded_as_stopped(tmp_path: Any) -> None:
     for how, status in ((loop.request_stop, "stopped"), (interrupt, "stopped")):
         run = Experiment(
-            "stopped", folder=tmp_path / status, writers=set(), console=False, is_git_recorded=False
+            "stopped",
+            folder=tmp_path / status,
+            writers=set(),
+            console=False,
+            is_code_recorded=False,
         )
         with run.start():
             for _ in loop.loop(3):

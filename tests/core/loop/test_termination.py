@@ -24,7 +24,7 @@ def end(by=signal.SIGTERM):
     os.kill(os.getpid(), by)
 
 def new(**options):
-    made = Experiment("it", folder=folder, writers={"sqlite"}, is_git_recorded=False, **options)
+    made = Experiment("it", folder=folder, writers={"sqlite"}, is_code_recorded=False, **options)
     made.add_pytorch_models({"model": torch.nn.Linear(1, 1)})
     return made
 """

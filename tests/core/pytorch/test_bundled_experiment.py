@@ -51,7 +51,7 @@ def train(
     folder: Path, overrides: dict[str, Any], stop_at: int | None = None, is_resumed: bool = False
 ) -> tuple[Experiment, Configs]:
     experiment = Experiment(
-        "mnist", folder=folder, writers={"sqlite"}, console=False, is_git_recorded=False
+        "mnist", folder=folder, writers={"sqlite"}, console=False, is_code_recorded=False
     )
     overrides = {"use_cuda": False, "dataset": small_digits(), **overrides}
     conf: Configs = experiment.calculate_configs(Configs(), overrides, ["set_seed", "main"])
