@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from lab_server.errors import NotFound, StoreError
 from lab_server.messages import events
@@ -361,3 +362,16 @@ async def test_a_run_deleted_while_its_history_is_written_stays_deleted() -> Non
     with pytest.raises(NotFound):
         await query_metrics(store, "r1")
     await HistoryWriter(store).write("r1")
+
+
+async def test_a_damaged_history_is_a_line_of_the_log_with_its_run() -> None:
+    store = FailingStore()
+    await store.create(Run("r1", RunRequest("mnist")), None)
+    await grow(store, events.encode_metrics(1, 1, [Column("a", [1], [1.0])]))
+    await HistoryWriter(store).write("r1")
+    store.damage()
+
+    with capture_logs() as lines:
+        await query_metrics(store, "r1")
+
+    assert [(line["run"], line["log_level"]) for line in lines] == [("r1", "error")]

@@ -86,7 +86,7 @@ class _LogLevelEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """Something that failed."""
 
 class LogLevel(_LogLevel, metaclass=_LogLevelEnumTypeWrapper):
-    """How grave a log line is."""
+    """The severity of a log line."""
 
 LOG_LEVEL_UNSPECIFIED: LogLevel.ValueType  # 0
 """Not known: a line printed by the experiment."""
@@ -269,7 +269,7 @@ class Log(google.protobuf.message.Message):
     LEVEL_FIELD_NUMBER: builtins.int
     LINES_FIELD_NUMBER: builtins.int
     level: Global___LogLevel.ValueType
-    """How grave."""
+    """The severity of the lines."""
     @property
     def lines(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The lines, without their line ends."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from lab_rpc.metric_names import matcher
 from lab_server.errors import DamagedHistory
+from lab_server.logs import RUNS
 from lab_server.store.protocol import Store
 
 if TYPE_CHECKING:
     from lab_server.watch.history_plan import View
     from lab_server.watch.series import MetricFold, Series
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(RUNS)
 
 _KINDS: Final = frozenset({"metrics", "truncate"})
 _READ_BYTES: Final = 1 << 20
@@ -64,8 +66,13 @@ async def query_metrics(
             # not in the event loop: a million points take a tenth of a second
             return await asyncio.to_thread(_series, found, data, max_points)
         except DamagedHistory as error:
-            _log.error("run %s: %s; its history is made again from the log", run_id, error)
-            await store.drop_history(run_id)
+            await drop_damaged(store, run_id, error)
+
+
+async def drop_damaged(store: Store, run_id: str, error: DamagedHistory) -> None:
+    """Drop a history that cannot be read; it is made again from the log."""
+    _log.error("a history is damaged; making it again from the log", run=run_id, error=str(error))
+    await store.drop_history(run_id)
 
 
 async def read_tail(

@@ -6,20 +6,22 @@ What is not written yet, or is lost, only makes a query slower: it reads the res
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from lab_server.errors import DamagedHistory, NotFound, StoreError
+from lab_server.logs import RUNS
 from lab_server.messages.events import decode_state
 from lab_server.store.protocol import NewSeriesChunk, Store, StoredEvent
-from lab_server.watch.history import read_tail
+from lab_server.watch.history import drop_damaged, read_tail
 
 if TYPE_CHECKING:
     from lab_server.watch.history_plan import Plan
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(RUNS)
 
 MAX_BEHIND: Final = 4096
 """So many events of a run that trains are left to its queries: about 20 ms of them."""
@@ -64,7 +66,7 @@ class HistoryWriter:
                     self._is_due.clear()
                     await self._is_due.wait()
             except StoreError as error:
-                _log.error("a history cannot be written: %s; trying again", error)
+                _log.error("cannot write a history; trying again", error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
     async def write(self, run_id: str) -> None:
@@ -96,8 +98,7 @@ class HistoryWriter:
         try:
             added = await asyncio.to_thread(_new_chunks, found, data)
         except DamagedHistory as error:
-            _log.error("run %s: %s; its history is made again from the log", run_id, error)
-            await self._store.drop_history(run_id)
+            await drop_damaged(self._store, run_id, error)
             return True
         return await self._store.write_history(
             run_id, history.last_seq, end, [*merged, *dropped], added
