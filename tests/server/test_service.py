@@ -64,7 +64,8 @@ async def test_a_plan_tells_values_and_origins_and_keeps_types(surface: Surface)
     assert items["learning_rate"].origin == config_pb2.VALUE_ORIGIN_OVERRIDE
     assert items["epochs"].origin == config_pb2.VALUE_ORIGIN_DEFAULT
     assert items["optimizer"].option == "sgd_optimizer"
-    assert answer.plan.hash
+    created = await surface.stub.CreateRun(pb.CreateRunRequest(experiment="mnist", config=config))
+    assert created.run.config_hash == answer.plan.hash != ""
 
 
 async def test_a_run_goes_from_created_to_queued_to_stopped(surface: Surface) -> None:

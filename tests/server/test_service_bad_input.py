@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from lab_core.errors import Violation
 from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 from lab_server.errors import StoreError
-from lab_server.model.run import RunState
+from lab_server.model.run import RunRequest, RunState
 from tests.server import raw_http2
 from tests.server.conftest import Surface
 
@@ -268,6 +268,14 @@ async def test_a_fork_must_be_of_an_existing_run_of_the_same_experiment(surface:
     request.parent.run_id = (await surface.run()).id
     request.parent.step = -1
     assert (await refused(surface.stub.CreateRun(request))).code() is INVALID
+    other = await surface.supervisor.create(
+        RunRequest("other"), owner="", config_hash="", key=None, fingerprint=""
+    )
+    request.parent.run_id, request.parent.step = other.id, 0
+    error = await refused(surface.stub.CreateRun(request))
+    assert [v.field for v in details(error, error_details_pb2.BadRequest).field_violations] == [
+        "parent.run_id"
+    ]
 
 
 async def test_one_may_have_so_many_streams_and_runs(surface: Surface) -> None:

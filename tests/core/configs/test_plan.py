@@ -84,6 +84,14 @@ def test_the_hash_is_that_of_values_and_options_whatever_their_origin() -> None:
     assert plan(found, {"rate": 1}).hash == plan(found, {"rate": 1.0}).hash
 
 
+def test_the_hash_is_also_that_of_the_run_order() -> None:
+    found = schema(Configs)
+    default = plan(found, None, ["steps", "epochs"]).hash
+    assert plan(found, None, [["steps"], "epochs"]).hash == default
+    assert plan(found, None, ["epochs", "steps"]).hash != default
+    assert plan(found, None, ["steps"]).hash != default
+
+
 def test_a_plan_and_the_run_it_becomes_have_one_hash() -> None:
     order = ["steps", "epochs"]
     conf = calculate(Configs, {"rate": 0.5}, order)
