@@ -122,6 +122,7 @@ class Loop:
         self._stop_with_checkpoint: bool | None = None
         self._is_checkpoint_requested = False
         self._is_finishing = False
+        self._is_boundary_saved = False  # the last boundary saved a checkpoint
 
     def request_stop(self, checkpoint: bool = True) -> None:
         """Request a stop at the next boundary, with or without a checkpoint; from any thread."""
@@ -157,6 +158,7 @@ class Loop:
                 resumed run ends an iteration in which it was to come to the place of its checkpoint.
         """
         self.activity_count += 1
+        self._is_boundary_saved = False
         if self.unreached and self._is_entered:
             raise self._lost("went on without it")
         tracker.settle()
@@ -173,6 +175,7 @@ class Loop:
         elif is_due and self.save is not None and not is_within:
             self._is_checkpoint_requested = False
             is_saved = self._save_if_possible(self.save)
+        self._is_boundary_saved = is_saved
         if self._stop_with_checkpoint is not None:
             if self._stop_with_checkpoint and self.save is not None and not is_saved:
                 self.save()
@@ -319,6 +322,7 @@ class Loop:
             self.error_before = getattr(sys, "last_value", None)
         self._active.append(resumable)
         self._finished.append([])
+        self._is_boundary_saved = False
         try:
             if not self.unreached and self.on_arrival is not None:
                 arrive, self.on_arrival = self.on_arrival, None
@@ -360,7 +364,8 @@ class Loop:
     def end_loop(self) -> None:
         """Finish a loop: save a checkpoint after Ctrl-C, and reset `finish_loop`."""
         self._is_finishing = False
-        if self.is_interrupted and self.save is not None and not self.unreached:
+        is_wanted = self.is_interrupted and not self.unreached and not self._is_boundary_saved
+        if is_wanted and self.save is not None:
             self.save()
 
     def loop(self, values: range | int) -> Iterator[int]:

@@ -163,6 +163,16 @@ def test_the_first_interrupt_finishes_the_iteration_saves_and_ends(fresh: Loop, 
     assert fresh.is_interrupted
 
 
+@pytest.mark.parametrize("kind", ["training loop", "loop"])
+def test_an_interrupt_where_a_checkpoint_is_due_saves_once(fresh: Loop, kind: str) -> None:
+    saves = Saves(fresh)
+    fresh.save_every(1)
+    for value in TrainingLoop(loop_count=5) if kind == "training loop" else loop.loop(5):
+        if value == 1:
+            interrupt()
+    assert saves.steps == [1, 2]
+
+
 def test_a_second_interrupt_aborts() -> None:
     reached = []
 
