@@ -25,6 +25,7 @@ GROUPS = {
     "Clients": ("lab_client", ["Client", "AsyncClient"]),
     "Handles": ("lab_client", ["Run", "AsyncRun", "Experiment", "AsyncExperiment"]),
     "Values: runs and servers": ("lab_client.runs", None),
+    "Values: code and environment": ("lab_client.provenance", None),
     "Values: configs": ("lab_client.configs", None),
     "Values: events and metrics": ("lab_client.events", None),
     "History": ("lab_client.history", None),

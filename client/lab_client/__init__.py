@@ -65,7 +65,9 @@ _MODULES = {
     "Unauthenticated": "errors",
     "Unavailable": "errors",
 }
-_SUBMODULES = frozenset({"configs", "errors", "events", "experiment", "history", "runs"})
+_SUBMODULES = frozenset(
+    {"configs", "errors", "events", "experiment", "history", "provenance", "runs"}
+)
 
 __all__ = [
     "AlreadyExists",

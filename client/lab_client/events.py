@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from lab_client.configs import PlanItem
+from lab_client.provenance import Provenance
 from lab_client.runs import Artifact, RunState
 
 
@@ -167,9 +168,7 @@ class Config:
     items: tuple[PlanItem, ...]
 
 
-EventBody: TypeAlias = (
-    "StateChange | Metrics | Log | Progress | Checkpoint | Truncate | Config | Artifact | None"
-)
+EventBody: TypeAlias = "StateChange | Metrics | Log | Progress | Checkpoint | Truncate | Config | Artifact | Provenance | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +216,7 @@ _KINDS: dict[type, str] = {
     Truncate: "truncate",
     Config: "config",
     Artifact: "artifact",
+    Provenance: "provenance",
 }
 
 

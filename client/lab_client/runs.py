@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from lab_client.configs import PlainValue
 from lab_client.errors import DownloadError
+from lab_client.provenance import Provenance
 
 
 class RunState(StrEnum):
@@ -126,6 +127,8 @@ class RunInfo:
         folder: its files, on the server's machine.
         until_step: the step at which it is to be saved and stopped; 0 when there is none.
         trial: the trial that it is; None when no search made it.
+        provenance: the code that it was last run with, and where; None before that is known, and in lists
+            of runs.
 
     Example:
         >>> from lab_client import Client
@@ -163,6 +166,7 @@ class RunInfo:
     folder: str
     until_step: int = 0
     trial: TrialOf | None = None
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,14 @@ from lab_core.experiment._state import (
 )
 from lab_core.logger import Text
 from lab_core.loop import nothing_to_train
-from lab_core.provenance import code_of, read_environment, read_git
+from lab_core.provenance import (
+    Code,
+    Environment,
+    GitState,
+    code_of,
+    read_environment,
+    read_git,
+)
 from lab_core.tracker.tracker import INTERVAL_S
 from lab_core.utils.memory import keep_freed_memory
 from lab_core.writers import create as create_writers
@@ -184,6 +191,15 @@ class Experiment:
             added[name] = model
         self._models.update(added)
         self._built.note_again(added)
+
+    def note_provenance(self, code: Code, git: GitState | None, environment: Environment) -> None:
+        """Record which code the run is made of, and where it runs; any thread may, at any time.
+
+        Raises:
+            OSError: If the run's folder cannot be written.
+        """
+        note_provenance(self.record, self.folder, code, git, environment)
+        self.record.save(self.folder)
 
     def on_checkpoint(self, callback: Callable[[int, Path], object]) -> None:
         """Call `callback` with the step and the folder of each checkpoint, once it is durable."""

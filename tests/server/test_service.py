@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import grpc
 import pytest
 
-from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2
+from lab_rpc.v1 import config_pb2, event_pb2, provenance_pb2, training_service_pb2
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import RunState
@@ -250,3 +251,26 @@ class _Column:
 def _metrics(values: dict[str, float], step: int) -> list[EncodedEvent]:
     columns = [_Column(name, step, value) for name, value in values.items()]
     return events.encode_metrics(1, 1, columns)
+
+
+async def test_a_run_tells_its_code_from_its_log_and_a_list_of_runs_does_not(
+    surface: Surface,
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    sent = provenance_pb2.Provenance(
+        module="mnist",
+        digest="f" * 64,
+        files=[provenance_pb2.SourceFile(path="mnist.py", sha256="e" * 64)],
+    )
+    before = await surface.stub.GetRun(pb.GetRunRequest(run_id=run.id))
+    assert not before.run.HasField("provenance")
+
+    run = dataclasses.replace(run, provenance_seq=run.last_seq + 1)
+    await surface.supervisor.say(run, events.encode_provenance(1, 1, sent))
+
+    answer = await surface.stub.GetRun(pb.GetRunRequest(run_id=run.id))
+    assert answer.run.provenance == sent
+    (listed,) = (await surface.stub.ListRuns(pb.ListRunsRequest())).runs
+    assert not listed.HasField("provenance")
+    stopped = await surface.stub.StopRun(pb.StopRunRequest(run_id=run.id))
+    assert stopped.run.provenance == sent

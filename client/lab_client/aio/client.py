@@ -14,6 +14,7 @@ from lab_client.configs import ExperimentInfo, Plan, RunOrder
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
 from lab_client.protocol import folds, operations, streams
+from lab_client.protocol.code_diff import CodeDiff
 from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
@@ -254,6 +255,13 @@ class AsyncClient(BaseClient[AsyncShell]):
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
         )
+
+    async def code_diff(self, run_id: str, other_id: str) -> str:
+        """Return a unified diff from the code of one run to that of another. See `Client.code_diff`."""
+        with CodeDiff(await self.get(run_id), await self.get(other_id)) as diff:
+            for download in diff.downloads():
+                await self._shell.download(download)
+            return diff.text()
 
     async def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """Return the files of a run. See `Client.artifacts`."""

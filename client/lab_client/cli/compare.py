@@ -1,4 +1,4 @@
-"""`lab compare`: where runs differ, in configs and in results."""
+"""`lab compare`: where runs differ, in configs, in code and in results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from lab_client.cli.arguments import complete_runs
-from lab_client.cli.context import AsJson, ShowAll, connect, console, print_json, tell_hidden
-from lab_client.cli.render import number
-from lab_client.errors import InvalidRequest, LabError, Violation
+from lab_client.cli.context import (
+    AsJson,
+    ShowAll,
+    connect,
+    console,
+    plain,
+    print_json,
+    tell_hidden,
+)
+from lab_client.cli.render import git, number
+from lab_client.errors import ArtifactNotFound, InvalidRequest, LabError, Violation
 from lab_client.metric_names import main_names
 from lab_client.runs import RunInfo
 from lab_client.sync.client import Client
@@ -29,10 +37,14 @@ def compare(
         list[str],
         typer.Argument(metavar="RUN", help="Two or more runs.", autocompletion=complete_runs),
     ],
+    show_diff: Annotated[
+        bool,
+        typer.Option("--diff/--no-diff", help="Show how the code differs from the first run's."),
+    ] = True,
     show_all: ShowAll = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs: the configs in which they differ, and their metrics."""
+    """Compare runs: the configs in which they differ, their metrics, and their code."""
     if len(run_ids) < 2:
         raise InvalidRequest([Violation("", "give at least two runs to compare")])
     client = connect(context)
@@ -40,26 +52,29 @@ def compare(
     configs = differing([_configs(client, info) for info in infos])
     metrics = union([info.metrics for info in infos])
     names = list(metrics) if show_all else main_names(metrics)
+    code = differing([_code(info) for info in infos])
+    diffs = list(_diffs(client, infos)) if show_diff else []
     if as_json:
         shown = {name: metrics[name] for name in names}
-        print_json({"runs": [info.id for info in infos], "configs": configs, "metrics": shown})
+        print_json(
+            {
+                "runs": [info.id for info in infos],
+                "configs": configs,
+                "metrics": shown,
+                "code": code,
+                "diffs": diffs,
+            }
+        )
         tell_hidden(len(metrics) - len(names))
         return
-    rows: list[tuple[Text, list[str]]] = [
-        (Text("name"), [info.name for info in infos]),
-        (Text("state"), [info.state for info in infos]),
-        (Text("step"), [str(info.step) for info in infos]),
-    ]
-    if not configs:
-        rows.append((Text("configs"), ["equal"] * len(infos)))
-    for key, values in configs.items():
-        rows.append((Text(key), ["" if value is None else str(value) for value in values]))
-    for key in names:
-        cells = ["" if value is None else number(value) for value in metrics[key]]
-        rows.append((Text(key, style="cyan"), cells))
+    rows = _rows(infos, configs, {name: metrics[name] for name in names}, code)
     out = console()
     for table in tables([info.id for info in infos], rows, out.width):
         out.print(table)
+    for diff in diffs:
+        out.print()
+        for line in diff.splitlines():
+            out.print(Text(line, style=_style(line)), soft_wrap=True)
 
 
 def tables(
@@ -86,6 +101,58 @@ def _configs(client: Client, info: RunInfo) -> Mapping[str, Any]:
         return client.plan(info.experiment, info.overrides).values
     except LabError:  # the experiment may be gone, or have other configs by now
         return info.overrides
+
+
+def _rows(
+    infos: Sequence[RunInfo],
+    configs: Mapping[str, list[Any]],
+    metrics: Mapping[str, list[Any]],
+    code: Mapping[str, list[Any]],
+) -> list[tuple[Text, list[str]]]:
+    rows: list[tuple[Text, list[str]]] = [
+        (Text("name"), [info.name for info in infos]),
+        (Text("state"), [info.state for info in infos]),
+        (Text("step"), [str(info.step) for info in infos]),
+    ]
+    if not configs:
+        rows.append((Text("configs"), ["equal"] * len(infos)))
+    for key, values in configs.items():
+        rows.append((Text(key), ["" if value is None else str(value) for value in values]))
+    for key, values in metrics.items():
+        cells = ["" if value is None else number(value) for value in values]
+        rows.append((Text(key, style="cyan"), cells))
+    if not code and all(info.provenance for info in infos):
+        rows.append((Text("code", style="dim"), ["equal"] * len(infos)))
+    for key, values in code.items():
+        rows.append((Text(key, style="dim"), ["" if value is None else value for value in values]))
+    return rows
+
+
+def _code(info: RunInfo) -> Mapping[str, Any]:
+    """Return what tells the code of a run, and where it ran, as far as that is known."""
+    found = info.provenance
+    if found is None:
+        return {}
+    environment = {name: value for name, value in plain(found.environment).items() if value}
+    return {"code": found.digest[:12], "git": git(found.git) or None, **environment}
+
+
+def _diffs(client: Client, infos: Sequence[RunInfo]) -> Iterator[str]:
+    first, *others = infos
+    for other in others:
+        if first.provenance is None or other.provenance is None:
+            continue
+        if first.provenance.changed_files(other.provenance):
+            try:
+                yield client.code_diff(first.id, other.id)
+            except ArtifactNotFound as error:  # somebody removed the copies
+                yield f"the code of {first.id} and {other.id} cannot be compared: {error}"
+
+
+def _style(line: str) -> str:
+    if line.startswith(("---", "+++")):
+        return "bold"
+    return {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab_client.metric_names import important, main_names
+from lab_client.provenance import Environment, GitState, Provenance
 from lab_client.runs import RunInfo, RunState
 
 STYLES = {
@@ -19,6 +20,7 @@ STYLES = {
     RunState.STOPPED: "yellow",
     RunState.RUNNING: "cyan",
 }
+_MAX_FILES = 10
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 
@@ -120,6 +122,8 @@ def run_table(info: RunInfo, show_all: bool = False) -> Table:
         ("ended", ago(info.end_time)),
         ("folder", Text(info.folder)),
     ]
+    if info.provenance is not None:
+        rows += provenance_rows(info.provenance)
     for label, value in rows:
         if str(value):
             table.add_row(label, value)
@@ -134,6 +138,57 @@ def run_table(info: RunInfo, show_all: bool = False) -> Table:
     for key in names:
         table.add_row(Text(f"  {key}", style="cyan"), number(info.metrics[key]))
     return table
+
+
+def provenance_rows(found: Provenance) -> list[tuple[str, str | Text]]:
+    """Return what is known of a run's code, with labels."""
+    num = len(found.files)
+    files = [
+        (f"  {path}", Text(sha256, style="dim"))
+        for path, sha256 in list(found.files.items())[:_MAX_FILES]
+    ]
+    if num > _MAX_FILES:
+        files.append(("", Text(f"{num - _MAX_FILES} more with --json", style="dim")))
+    if found.num_left_out:
+        files.append(("", Text(f"{found.num_left_out} too many or too large to be recorded")))
+    return [
+        ("code", Text(f"{found.module}:{found.class_name} {found.digest[:12]}")),
+        *files,
+        ("git", Text(git(found.git))),
+        ("made with", Text(versions(found.environment))),
+        ("on", Text(machine(found.environment))),
+    ]
+
+
+def git(state: GitState | None) -> str:
+    """Return the state of a repository in one line; "" without one."""
+    if state is None:
+        return ""
+    text = f"{state.branch or 'no branch'} at {state.commit[:12]} {state.subject!r}"
+    if state.is_dirty:
+        text += ", with uncommitted changes (source.diff)"
+    if state.untracked:
+        text += f", not in git: {', '.join(state.untracked)}"
+    return text
+
+
+def versions(found: Environment) -> str:
+    """Return the versions that are known, in one line."""
+    known = (
+        ("Python", found.python),
+        ("torch", found.torch),
+        ("lab-train", found.lab_train),
+        ("CUDA", found.cuda),
+        ("cuDNN", found.cudnn),
+        ("driver", found.driver),
+    )
+    return ", ".join(f"{name} {version}" for name, version in known if version)
+
+
+def machine(found: Environment) -> str:
+    """Return the machine in one line."""
+    device = f"{found.device} ({found.device_name})" if found.device_name else found.device
+    return ", ".join(part for part in (found.host, device, found.system) if part)
 
 
 def plot(values: Sequence[float], width: int = 60, height: int = 6) -> list[str]:

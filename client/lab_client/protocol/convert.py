@@ -7,10 +7,17 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lab_client import configs, events, runs
+from lab_client import configs, events, provenance, runs
 from lab_client.errors import ConfigError, IncompatibleServer, Violation
 from lab_client.history import History, Series
-from lab_rpc.v1 import config_pb2, event_pb2, experiment_pb2, run_pb2, training_service_pb2
+from lab_rpc.v1 import (
+    config_pb2,
+    event_pb2,
+    experiment_pb2,
+    provenance_pb2,
+    run_pb2,
+    training_service_pb2,
+)
 
 _STATES: dict[int, runs.RunState] = {
     event_pb2.RUN_STATE_CREATED: runs.RunState.CREATED,
@@ -283,6 +290,38 @@ def run(message: run_pb2.Run) -> runs.RunInfo:
         trial=runs.TrialOf(message.trial.search_id, message.trial.number)
         if message.HasField("trial")
         else None,
+        provenance=code(message.provenance) if message.HasField("provenance") else None,
+    )
+
+
+def code(message: provenance_pb2.Provenance) -> provenance.Provenance:
+    """Return which code a run was made with, and where."""
+    git, environment = message.git, message.environment
+    return provenance.Provenance(
+        module=message.module,
+        class_name=message.class_name,
+        path=message.path,
+        digest=message.digest,
+        files={file.path: file.sha256 for file in message.files},
+        num_left_out=message.num_left_out,
+        folder=message.folder,
+        git=provenance.GitState(
+            git.commit, git.subject, git.branch, git.is_dirty, tuple(git.untracked)
+        )
+        if message.HasField("git")
+        else None,
+        environment=provenance.Environment(
+            python=environment.python,
+            torch=environment.torch,
+            lab_train=environment.lab_train,
+            cuda=environment.cuda,
+            cudnn=environment.cudnn,
+            driver=environment.driver,
+            host=environment.host,
+            system=environment.system,
+            device=environment.device,
+            device_name=environment.device_name,
+        ),
     )
 
 
@@ -353,6 +392,7 @@ _BODIES: dict[str, Callable[..., events.EventBody]] = {
     ),
     "config": lambda m: events.Config(tuple(plan_item(item) for item in m.items)),
     "artifact": artifact,
+    "provenance": code,
 }
 
 

@@ -11,6 +11,7 @@ from lab_client.configs import ExperimentInfo, Plan, RunOrder
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
 from lab_client.protocol import folds, operations, streams
+from lab_client.protocol.code_diff import CodeDiff
 from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
@@ -364,6 +365,18 @@ class Client(BaseClient[SyncShell]):
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
         )
+
+    def code_diff(self, run_id: str, other_id: str) -> str:
+        """Return a unified diff from the code of one run to that of another; "" when it is equal.
+
+        Raises:
+            InvalidState: if one of them was not started yet.
+            ArtifactNotFound: if somebody removed the copies of its files.
+        """
+        with CodeDiff(self.get(run_id), self.get(other_id)) as diff:
+            for download in diff.downloads():
+                self._shell.download(download)
+            return diff.text()
 
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """Return the files of a run."""

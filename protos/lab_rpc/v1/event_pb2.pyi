@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import lab_rpc.v1.config_pb2
+import lab_rpc.v1.provenance_pb2
 import sys
 import typing
 
@@ -119,6 +120,7 @@ class RunEvent(google.protobuf.message.Message):
     TRUNCATE_FIELD_NUMBER: builtins.int
     CONFIG_FIELD_NUMBER: builtins.int
     ARTIFACT_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Gap-free from 1 within a run."""
     attempt: builtins.int
@@ -157,6 +159,10 @@ class RunEvent(google.protobuf.message.Message):
     def artifact(self) -> Global___Artifact:
         """A file was added to the run's folder."""
 
+    @property
+    def provenance(self) -> lab_rpc.v1.provenance_pb2.Provenance:
+        """The attempt's code, and where it trains, became known."""
+
     def __init__(
         self,
         *,
@@ -171,10 +177,11 @@ class RunEvent(google.protobuf.message.Message):
         truncate: Global___Truncate | None = ...,
         config: Global___Config | None = ...,
         artifact: Global___Artifact | None = ...,
+        provenance: lab_rpc.v1.provenance_pb2.Provenance | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["artifact", b"artifact", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "metrics", b"metrics", "progress", b"progress", "state", b"state", "truncate", b"truncate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifact", b"artifact", "attempt", b"attempt", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "metrics", b"metrics", "progress", b"progress", "seq", b"seq", "state", b"state", "time_unix_ns", b"time_unix_ns", "truncate", b"truncate"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state", "metrics", "log", "progress", "checkpoint", "truncate", "config", "artifact"] | None: ...
+    def HasField(self, field_name: typing.Literal["artifact", b"artifact", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "metrics", b"metrics", "progress", b"progress", "provenance", b"provenance", "state", b"state", "truncate", b"truncate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["artifact", b"artifact", "attempt", b"attempt", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "metrics", b"metrics", "progress", b"progress", "provenance", b"provenance", "seq", b"seq", "state", b"state", "time_unix_ns", b"time_unix_ns", "truncate", b"truncate"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state", "metrics", "log", "progress", "checkpoint", "truncate", "config", "artifact", "provenance"] | None: ...
 
 Global___RunEvent: typing_extensions.TypeAlias = RunEvent
 

@@ -11,6 +11,7 @@ import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import lab_rpc.v1.config_pb2
 import lab_rpc.v1.event_pb2
+import lab_rpc.v1.provenance_pb2
 import sys
 import typing
 
@@ -152,6 +153,7 @@ class Run(google.protobuf.message.Message):
     FOLDER_FIELD_NUMBER: builtins.int
     UNTIL_STEP_FIELD_NUMBER: builtins.int
     TRIAL_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, unique on the server and sortable by time of creation."""
     experiment: builtins.str
@@ -224,6 +226,10 @@ class Run(google.protobuf.message.Message):
     def trial(self) -> Global___SearchTrial:
         """The trial that it is; unset when no search made it."""
 
+    @property
+    def provenance(self) -> lab_rpc.v1.provenance_pb2.Provenance:
+        """The code that it was last run with, and where; unset before, and in lists of runs."""
+
     def __init__(
         self,
         *,
@@ -254,9 +260,10 @@ class Run(google.protobuf.message.Message):
         folder: builtins.str = ...,
         until_step: builtins.int = ...,
         trial: Global___SearchTrial | None = ...,
+        provenance: lab_rpc.v1.provenance_pb2.Provenance | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "parent", b"parent", "start_time", b"start_time", "trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "parent", b"parent", "provenance", b"provenance", "start_time", b"start_time", "trial", b"trial"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "provenance", b"provenance", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_step", b"_checkpoint_step"]) -> typing.Literal["checkpoint_step"] | None: ...
 
 Global___Run: typing_extensions.TypeAlias = Run

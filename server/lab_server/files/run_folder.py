@@ -40,6 +40,10 @@ class RunFolder:
         """A run folder of its own, with the checkpoint that a fork starts from."""
         return self.path / "parent"
 
+    def code(self, digest: str) -> Path:
+        """Copies of the source files of an attempt; attempts of equal code share them."""
+        return self.path / "code" / digest[:12]
+
     def spool(self, attempt: int) -> Path:
         """The attempt's events."""
         return self.spool_folder / str(attempt)

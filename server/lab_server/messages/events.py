@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lab_rpc.v1 import event_pb2
+from lab_rpc.v1 import event_pb2, provenance_pb2
 from lab_server.messages import wire
 from lab_server.messages.columns import Column, encode_columns, split
 from lab_server.messages.values import PlanItemLike, plan_item_to_proto
@@ -135,6 +135,13 @@ def encode_config(attempt: int, time_ns: int, items: Iterable[PlanItemLike]) -> 
     """Encode the configs as the trainer resolved them."""
     config = event_pb2.Config(items=map(plan_item_to_proto, items))
     return _event(attempt, time_ns, "config", config.SerializeToString())
+
+
+def encode_provenance(
+    attempt: int, time_ns: int, provenance: provenance_pb2.Provenance
+) -> EncodedEvent:
+    """Encode which code an attempt runs, and where."""
+    return _event(attempt, time_ns, "provenance", provenance.SerializeToString())
 
 
 def with_seq(payload: bytes, seq: int) -> bytes:

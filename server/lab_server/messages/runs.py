@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
+from lab_rpc.v1 import config_pb2, provenance_pb2, run_pb2, training_service_pb2
 from lab_server.messages.configs import (
     overrides_from_proto,
     run_order_from_proto,
@@ -70,13 +70,20 @@ def fingerprint(message: training_service_pb2.CreateRunRequest) -> str:
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
-def run_to_proto(run: Run, *, folder: Path, queue_position: int = 0) -> run_pb2.Run:
+def run_to_proto(
+    run: Run,
+    *,
+    folder: Path,
+    queue_position: int = 0,
+    provenance: provenance_pb2.Provenance | None = None,
+) -> run_pb2.Run:
     """Return a run as the server knows it now.
 
     Args:
         run: as it is stored.
         folder: where its files are.
         queue_position: its place among the waiting runs, from 1; 0 when it does not wait.
+        provenance: which code it was last run with, and where.
     """
     request = run.request
     return run_pb2.Run(
@@ -119,6 +126,7 @@ def run_to_proto(run: Run, *, folder: Path, queue_position: int = 0) -> run_pb2.
             if request.trial
             else None
         ),
+        provenance=provenance,
     )
 
 

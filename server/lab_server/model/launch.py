@@ -32,6 +32,7 @@ class LaunchSpec:
         parent_folder: the folder of the run whose checkpoint a fork starts from, with parent_step.
         until_step: the step from which to save and stop, unless the run ends there; 0 for none.
         seed: what random numbers are seeded by where the experiment sets no seed.
+        code_digest: of the code that the run began with; "" at its first attempt.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class LaunchSpec:
     parent_step: int = 0
     until_step: int = 0
     seed: str = ""
+    code_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, for the way to the forkserver."""

@@ -113,6 +113,8 @@ class Run:
         is_stop_requested: a stop was requested; a retry must not undo that.
         has_resumed: the current attempt continues an earlier one of the same run.
         until_step: the step from which it is to be saved and stopped, as its last start asked; 0 for none.
+        code_digest: of the code that its first attempt ran, "" before that is known.
+        provenance_seq: the event that tells which code it was last run with, and where; 0 for none.
     """
 
     id: str
@@ -139,6 +141,8 @@ class Run:
     is_stop_requested: bool = False
     has_resumed: bool = False
     until_step: int = 0
+    code_digest: str = ""
+    provenance_seq: int = 0
 
     @property
     def is_paused(self) -> bool:

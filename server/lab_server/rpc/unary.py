@@ -7,12 +7,13 @@ from pathlib import Path
 
 import lab_server
 from lab_core.errors import Violation
-from lab_rpc.v1 import event_pb2, run_pb2, training_service_pb2
+from lab_rpc.v1 import event_pb2, provenance_pb2, run_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest, NotFound, Unavailable
 from lab_server.executors.catalogue import Catalogue
 from lab_server.files import artifacts
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
+from lab_server.messages import events
 from lab_server.messages.configs import (
     experiment_to_proto,
     overrides_from_proto,
@@ -32,6 +33,8 @@ from lab_server.supervisor.protocol import RunControl
 from lab_server.watch import history
 
 pb = training_service_pb2
+
+_PROVENANCE = frozenset({"provenance"})
 
 
 class Service:
@@ -143,7 +146,7 @@ class Service:
             key=self._key("create", request.idempotency_key),
             fingerprint=fingerprint(request),
         )
-        return pb.CreateRunResponse(run=self._to_proto(run))
+        return pb.CreateRunResponse(run=await self._with_provenance(run))
 
     async def StartRun(  # noqa: N802
         self, request: pb.StartRunRequest, _context: Context
@@ -164,14 +167,14 @@ class Service:
             until_step=request.until_step,
             key=self._key(run.id, request.idempotency_key),
         )
-        return pb.StartRunResponse(run=self._to_proto(run))
+        return pb.StartRunResponse(run=await self._with_provenance(run))
 
     async def GetRun(  # noqa: N802
         self, request: pb.GetRunRequest, _context: Context
     ) -> pb.GetRunResponse:
         """Get a run as it is now."""
         return pb.GetRunResponse(
-            run=self._to_proto(await find_run(self._supervisor, request.run_id))
+            run=await self._with_provenance(await find_run(self._supervisor, request.run_id))
         )
 
     async def ListRuns(  # noqa: N802
@@ -196,7 +199,7 @@ class Service:
             tags=tuple(dict.fromkeys(request.tags)) if "tags" in paths else None,
             notes=request.notes if "notes" in paths else None,
         )
-        return pb.UpdateRunResponse(run=self._to_proto(run))
+        return pb.UpdateRunResponse(run=await self._with_provenance(run))
 
     async def DeleteRun(  # noqa: N802
         self, request: pb.DeleteRunRequest, _context: Context
@@ -219,7 +222,7 @@ class Service:
             checkpoint=request.checkpoint,
             grace_s=request.grace_s if request.HasField("grace_s") else None,
         )
-        return pb.StopRunResponse(run=self._to_proto(run))
+        return pb.StopRunResponse(run=await self._with_provenance(run))
 
     async def QueryMetrics(  # noqa: N802
         self, request: pb.QueryMetricsRequest, _context: Context
@@ -260,10 +263,23 @@ class Service:
             artifacts=[event_pb2.Artifact(path=a.path, size_bytes=a.size_bytes) for a in found]
         )
 
-    def _to_proto(self, run: Run) -> run_pb2.Run:
+    async def _with_provenance(self, run: Run) -> run_pb2.Run:
+        """Return a run with what only its log has: too much for a list of runs."""
+        if not run.provenance_seq:
+            return self._to_proto(run)
+        found = await self._store.events(run.id, run.provenance_seq - 1, 1, _PROVENANCE)
+        # none: it was deleted just now
+        provenance = events.decode(found[0].payload).provenance if found else None
+        return self._to_proto(run, provenance)
+
+    def _to_proto(
+        self, run: Run, provenance: provenance_pb2.Provenance | None = None
+    ) -> run_pb2.Run:
         is_waiting = run.state is RunState.QUEUED
         position = self._supervisor.queue_position(run.id) if is_waiting else 0
-        return run_to_proto(run, folder=self._folder(run), queue_position=position)
+        return run_to_proto(
+            run, folder=self._folder(run), queue_position=position, provenance=provenance
+        )
 
     def _folder(self, run: Run) -> Path:
         return self._run_folder(run).path

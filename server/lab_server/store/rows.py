@@ -34,6 +34,8 @@ _DETAILS = (
     "is_stop_requested",
     "has_resumed",
     "until_step",
+    "code_digest",
+    "provenance_seq",
 )
 
 

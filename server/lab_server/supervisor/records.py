@@ -65,5 +65,9 @@ def read_records(run: Run, records: Iterable[Record]) -> NewEvents:
             began = run.start_time_ns or time.time_ns()
             run = replace(run, state=state_change.state, reason="", start_time_ns=began)
         new_events.append(event)
+        if event.kind == "provenance":
+            seq = run.last_seq + len(new_events)
+            digest = run.code_digest or events.decode(event.payload).provenance.digest
+            run = replace(run, provenance_seq=seq, code_digest=digest)
     run = replace(apply_events(run, new_events), spool_offset=end_offset)
     return NewEvents(new_events, run, result)

@@ -305,6 +305,7 @@ class Runner:
             parent_step=parent.step if parent else 0,
             until_step=run.until_step,
             seed=f"{request.trial.seed}" if request.trial else run.id,
+            code_digest=run.code_digest,
         )
 
     def _device_of(self, slot_name: str) -> str:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lab_core.errors import Violation
+from lab_core.provenance import Code
 from lab_server.model.launch import LaunchSpec
 from lab_server.processes import lineage
 from lab_server.trainer import setup
@@ -191,7 +192,7 @@ class ForkServer:
     def _op_launch(self, request: dict[str, Any]) -> None:
         """Fork a trainer; answered as soon as it has, or has not, claimed the attempt."""
         spec = LaunchSpec.from_json(request["spec"])
-        configs = self._configs(spec.experiment)
+        configs, code = self._found(spec.experiment)
         read_end, write_end = os.pipe()
 
         def train() -> int:
@@ -206,7 +207,7 @@ class ForkServer:
             os.close(write_end)
             from lab_server.trainer.train import train
 
-            return train(spec, configs)
+            return train(spec, configs, code)
 
         pid = self._fork(train)
         os.close(write_end)
@@ -220,10 +221,13 @@ class ForkServer:
         self._send({"id": request["id"]})
 
     def _configs(self, name: str) -> Any:
+        return self._found(name)[0]
+
+    def _found(self, name: str) -> tuple[Any, Code]:
         entry = self._experiments.get(name)
-        if entry is None or entry.configs is None:
+        if entry is None or entry.configs is None or entry.code is None:
             raise LookupError(entry.error if entry else f"there is no experiment {name!r}")
-        return entry.configs
+        return entry.configs, entry.code
 
     def _fork(self, run: Callable[[], int]) -> int:
         sys.stdout.flush()

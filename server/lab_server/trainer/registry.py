@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from lab_core.configs import BaseConfigs, schema
+from lab_core.provenance import Code, code_of
 from lab_server.model.sources import is_file
 
 ENTRY_POINTS = "lab.experiments"
@@ -29,6 +30,7 @@ class Registered:
         schema: what the class's schema is as JSON, None when error says why.
         error: one sentence, with the last line of the traceback.
         traceback: where it was raised, empty when nothing was.
+        code: its files, as they were when it was imported.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Registered:
     schema: dict[str, Any] | None
     error: str = ""
     traceback: str = ""
+    code: Code | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what the server needs to know, as plain data."""
@@ -72,7 +75,8 @@ def _add(found: dict[str, Registered], name: str, load: Any) -> None:
         return
     try:
         configs = _checked(load())
-        found[name] = Registered(name, configs, schema(configs).to_json())
+        code = code_of(configs)
+        found[name] = Registered(name, configs, schema(configs).to_json(), code=code)
     except BaseException as error:  # a module may even call sys.exit
         error_line = f"experiment {name!r} cannot be loaded: {type(error).__name__}: {error}"
         found[name] = Registered(name, None, None, error_line, traceback.format_exc())

@@ -17,19 +17,21 @@ from lab_core import checkpoints, experiment, loop
 from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
 from lab_core.errors import CheckpointError
 from lab_core.experiment import Status
+from lab_core.provenance import Code
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.model.launch import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.model.run import RunState
 from lab_server.trainer import setup
 from lab_server.trainer.outbox import Outbox, SpoolMetrics
+from lab_server.trainer.provenance import ProvenanceRecorder
 from lab_server.trainer.watcher import Watcher
 
 _DEFAULT_WRITERS = ("sqlite", "tensorboard")
 _MAX_REASON_CHARS = 1000
 
 
-def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
+def train(spec: LaunchSpec, configs: type[BaseConfigs], code: Code) -> int:
     """Train, sending every event to the spool; return the process's exit status."""
     folder = RunFolder(spec.folder)
     log_offset = setup.redirect_output(folder.log)
@@ -43,7 +45,7 @@ def train(spec: LaunchSpec, configs: type[BaseConfigs]) -> int:
     except OSError:
         traceback.print_exc()
         return EXIT_DISK_FULL
-    return _Attempt(spec, configs, folder, outbox, log_offset).run()
+    return _Attempt(spec, configs, code, folder, outbox, log_offset).run()
 
 
 _is_terminated = False
@@ -75,6 +77,7 @@ class _Attempt:
         self,
         spec: LaunchSpec,
         configs: type[BaseConfigs],
+        code: Code,
         folder: RunFolder,
         outbox: Outbox,
         log_offset: int,
@@ -91,15 +94,17 @@ class _Attempt:
             tags=spec.tags,
             run_id=spec.run_id,
             folder=spec.folder,
-            is_code_recorded=False,  # the repository around the server is not the experiment's
+            is_code_recorded=False,  # but by the recorder, beside the training
         )
         if spec.until_step:
             self._experiment.loop.until_step = spec.until_step
         self._watcher = Watcher(folder, outbox, log_offset=log_offset)
+        self._provenance = ProvenanceRecorder(spec, code, self._experiment, outbox)
 
     def run(self) -> int:
         """Train, and leave the outcome as the last record; return the exit status."""
         self._watcher.start()
+        self._provenance.start()
         error: BaseException | None = None
         try:
             self._train()
@@ -110,6 +115,7 @@ class _Attempt:
                 self._experiment.close(raised)
             if not isinstance(raised, SystemExit):
                 _print_error(raised)
+        self._provenance.finish()
         _flush()
         self._watcher.stop()
         if self._is_interrupted:
