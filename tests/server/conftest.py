@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import grpc.aio
 import pytest
@@ -19,18 +20,24 @@ from prometheus_client import CollectorRegistry
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
+from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
+from lab_server.http.server import Http
+from lab_server.http.site import Site
 from lab_server.model.run import Run, RunState
 from lab_server.rpc.handlers import handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.server import bind, make_server
+from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.unary import Service
+from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
+from lab_server.settings.address import Address, listen
 from lab_server.settings.settings import load
 from lab_server.store.sql import SqlStore
 from lab_server.watch.hub import Hub
@@ -54,6 +61,7 @@ class Surface:
     channel: grpc.aio.Channel
     stub: Any
     home: Path
+    site: SiteParts
 
     async def run(self, state: RunState = RunState.CREATED, **request: Any) -> Run:
         """Return a new run that is in a state."""
@@ -137,7 +145,34 @@ async def open_surface(
             channel,
             stub,
             tmp_path,
+            SiteParts(service, streams, tokens, Sessions(server_secret(tmp_path), is_https=False)),
         )
+
+
+@asynccontextmanager
+async def open_site(surface: Surface, **flags: Any) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve a surface's API and pages by HTTP, and yield a client of it."""
+    settings = load({"http": "127.0.0.1:0", **flags}).settings
+    http = Http(
+        surface.exporter,
+        lambda: surface.health.is_serving,
+        handshake_s=600,
+        max_body_bytes=settings.max_message_bytes,
+        add_site=Site(settings, surface.site).add_to,
+    )
+    with listen(Address.parse("127.0.0.1:0")) as listening:
+        await http.start(listening)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with aiohttp.ClientSession(url) as client:
+            yield client
+        await http.close()
+
+
+@pytest.fixture
+async def site(surface: Surface) -> AsyncIterator[aiohttp.ClientSession]:
+    """Give a client of the surface's API and pages."""
+    async with open_site(surface) as client:
+        yield client
 
 
 @pytest.fixture

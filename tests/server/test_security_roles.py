@@ -18,11 +18,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lab_rpc.v1 import training_service_pb2
+from lab_server.api.routes import ROUTES, Route
 from lab_server.model.roles import ROLES, Role
 from lab_server.model.run import RunRequest, RunState
 from lab_server.rpc.handlers import SERVICE_NAME
 from lab_server.security.tokens import TokenFile, Tokens
-from tests.server.conftest import Surface, open_surface
+from tests.server.conftest import Surface, open_site, open_surface
 
 pb = training_service_pb2
 OK, UNAUTHENTICATED, DENIED = "OK", "UNAUTHENTICATED", "PERMISSION_DENIED"
@@ -139,6 +140,37 @@ async def test_each_caller_gets_what_the_table_says(guarded: Guarded, method: st
         (folder / "log.txt").write_text("x")
         found[caller] = await guarded.code(method, run.id, guarded.headers[caller])
     assert found == expected
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.verb} {route.path}")
+async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route) -> None:
+    """The same table: a route is its RPC."""
+    statuses = {OK: 200, UNAUTHENTICATED: 401, DENIED: 403}
+    expected = dict.fromkeys(NOBODIES, UNAUTHENTICATED)
+    expected |= dict(zip(SOMEBODIES, TABLE[route.rpc], strict=True))
+    found = {}
+    async with open_site(guarded.surface) as client:
+        for caller, header in guarded.headers.items():
+            owner = "another" if caller == "operator on another's" else "olga"
+            run = await guarded.surface.supervisor.create(
+                RunRequest("mnist"), owner=owner, config_hash="", key=None, fingerprint=""
+            )
+            if route.rpc == "StopRun":
+                await guarded.surface.supervisor.move(run, RunState.RUNNING)
+            if route.path.endswith("/resume"):
+                await guarded.surface.supervisor.move(run, RunState.STOPPED)
+            (guarded.surface.home / "runs" / "mnist" / run.id).mkdir(parents=True)
+            path = route.path.format(run_id=run.id, name="mnist")
+            body = {"UpdateRun": {"name": "new"}}.get(route.rpc, {})
+            if route.rpc in ("CreateRun", "PlanRun"):
+                body = {"experiment": "mnist"}
+            headers = {"Authorization": header} if header else {}
+            json_body = body if route.verb == "POST" else None
+            async with client.request(
+                route.verb, path, headers=headers, json=json_body
+            ) as response:
+                found[caller] = response.status
+    assert found == {caller: statuses[code] for caller, code in expected.items()}
 
 
 def test_every_rpc_is_in_the_table_and_has_a_role() -> None:

@@ -21,7 +21,7 @@ from lab_server.processes import memory
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.security.tls import Certificates
-from lab_server.security.tokens import Tokens
+from lab_server.settings.settings import Settings
 from lab_server.store import Store
 from lab_server.supervisor import Supervisor
 from lab_server.supervisor.retention import Retention
@@ -29,6 +29,7 @@ from lab_server.watch.hub import Hub
 
 if TYPE_CHECKING:
     from lab_server.http.server import Http
+    from lab_server.rpc.site_parts import SiteParts
 
 _log = structlog.get_logger("lab_server")
 
@@ -40,18 +41,28 @@ _CROWD = 50
 async def serve_http(
     listening: socket.socket,
     stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    parts: SiteParts,
     *,
     exporter: Exporter,
     is_ready: Callable[[], bool],
-    handshake_s: float,
     certificates: Certificates | None,
-    tokens: Tokens | None,
 ) -> None:
     """Start the HTTP server, and let the stack close it."""
     # aiohttp takes a quarter of the start's time; connections wait in the socket meanwhile.
-    module = await asyncio.to_thread(importlib.import_module, "lab_server.http.server")
-    http: Http = module.Http(
-        exporter, is_ready, handshake_s=handshake_s, certificates=certificates, tokens=tokens
+    server, site = [
+        await asyncio.to_thread(importlib.import_module, f"lab_server.http.{name}")
+        for name in ("server", "site")
+    ]
+    is_local = settings.http_address.is_loopback
+    http: Http = server.Http(
+        exporter,
+        is_ready,
+        handshake_s=settings.handshake_s,
+        certificates=None if is_local else certificates,
+        tokens=None if is_local else parts.tokens,
+        max_body_bytes=settings.max_message_bytes,
+        add_site=site.Site(settings, parts).add_to if settings.dashboard else None,
     )
     stack.push_async_callback(http.close)
     await http.start(listening)

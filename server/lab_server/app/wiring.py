@@ -13,6 +13,7 @@ from lab_server.app.background import give_back_memory, load_catalogue, retain, 
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
+from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.rpc.handlers import handlers
@@ -20,8 +21,10 @@ from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.server import bind, make_server
+from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.unary import Service
+from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
 from lab_server.settings.address import Address, listen
@@ -102,15 +105,18 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             await server.stop(settings.drain_s)
 
         stack.push_async_callback(drain)
-        is_local = settings.http_address.is_loopback
+        sessions = Sessions(
+            server_secret(home),
+            is_https=certificates is not None and not settings.http_address.is_loopback,
+        )
         http = serve_http(
             http_socket,
             stack,
+            settings,
+            SiteParts(service, streams, tokens, sessions),
             exporter=exporter,
             is_ready=lambda: health.is_serving,
-            handshake_s=settings.handshake_s,
-            certificates=None if is_local else certificates,
-            tokens=None if is_local else tokens,
+            certificates=certificates,
         )
         retention = Retention(settings.retention_days, settings.retention_count)
         tasks = [

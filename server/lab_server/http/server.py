@@ -1,4 +1,4 @@
-"""/metrics for Prometheus, /healthz and /readyz for orchestrators and load balancers."""
+"""The HTTP port: /metrics, /healthz and /readyz for machines, and the site: API and pages."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Http:
         handshake_s: float,
         certificates: Certificates | None = None,
         tokens: Tokens | None = None,
+        max_body_bytes: int = 4096,
+        add_site: Callable[[web.Application], None] | None = None,
     ) -> None:
         """Make the server.
 
@@ -38,6 +40,8 @@ class Http:
             handshake_s: seconds a new connection gets to send a request.
             certificates: makes it HTTPS.
             tokens: whose bearers may read /metrics; None allows everybody.
+            max_body_bytes: the largest body of a request.
+            add_site: adds the API and the pages; None serves none.
         """
         self._exporter = exporter
         self._is_ready = is_ready
@@ -45,10 +49,12 @@ class Http:
         self._certificates = certificates
         self._tokens = tokens
         logging.getLogger("aiohttp.server").addFilter(_shorten)
-        app = web.Application(middlewares=[self._note_request], client_max_size=4096)
+        app = web.Application(middlewares=[self._note_request], client_max_size=max_body_bytes)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        if add_site is not None:
+            add_site(app)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=1
         )

@@ -34,23 +34,40 @@ class Authenticate:
             Unauthenticated: Without a valid token.
             PermissionDenied: If its role is too low for the method.
         """
-        needed = ROLES.get(method, Role.ADMIN)
-        if needed is not None:
-            header = _authorization(context)
-
-            def check() -> None:
-                principal = self._tokens.principal(header)
-                if principal.role < needed:
-                    raise PermissionDenied(
-                        f"{principal.name} has the role {principal.role.name.lower()}; "
-                        f"{method.rpartition('/')[2]} needs {needed.name.lower()}"
-                    )
-                _current.set(principal)
-
-            check()
-            _recheck.set(check)
-            structlog.contextvars.bind_contextvars(principal=current().name)
+        if ROLES.get(method, Role.ADMIN) is not None:
+            admit(self._tokens, method, _authorization(context))
         return await proceed(request, context)
+
+
+def admit(tokens: Tokens | None, method: str, header: str) -> None:
+    """Make the bearer of a token the principal of the current call.
+
+    Args:
+        tokens: those that are valid; None on a server without tokens, where anybody may do everything.
+        method: what is called, "/package.Service/Method".
+        header: the authorization, "Bearer TOKEN".
+
+    Raises:
+        Unauthenticated: Without a valid token.
+        PermissionDenied: If its role is too low for the method.
+    """
+    needed = ROLES.get(method) or Role.ADMIN
+
+    def check() -> None:
+        if tokens is None:
+            _current.set(ANYBODY)
+            return
+        principal = tokens.principal(header)
+        if principal.role < needed:
+            raise PermissionDenied(
+                f"{principal.name} has the role {principal.role.name.lower()}; "
+                f"{method.rpartition('/')[2]} needs {needed.name.lower()}"
+            )
+        _current.set(principal)
+
+    check()
+    _recheck.set(check)
+    structlog.contextvars.bind_contextvars(principal=current().name)
 
 
 def current() -> Principal:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
-import secrets
 from pathlib import Path
 
 from lab_core.errors import Violation
 from lab_rpc.v1 import training_service_pb2
 from lab_server.errors import InvalidRequest
+from lab_server.files.secret import server_secret
 from lab_server.messages.runs import STATES_FROM_PROTO
 from lab_server.rpc.requests import (
     MAX_KEY_CHARS,
@@ -27,7 +26,6 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 _COLUMNS = ("create_time", "name", "state", "step")
 _MAC_BYTES = 12
-_SECRET_BYTES = 32
 
 
 class Paging:
@@ -38,20 +36,8 @@ class Paging:
 
     @classmethod
     def of_home(cls, home: Path) -> Paging:
-        """Return the paging with the secret in a server's folder: tokens stay valid after a restart.
-
-        Where a full disk does not take a secret, they are valid until then.
-        """
-        path = home / "secret"
-        with contextlib.suppress(OSError):
-            secret = path.read_bytes()
-            if len(secret) == _SECRET_BYTES:  # else a full disk has cut it
-                return cls(secret)
-        secret = secrets.token_bytes(_SECRET_BYTES)
-        with contextlib.suppress(OSError):
-            path.touch(mode=0o600)
-            path.write_bytes(secret)
-        return cls(secret)
+        """Return the paging of a server: tokens stay valid after a restart."""
+        return cls(server_secret(home))
 
     def query(self, message: training_service_pb2.ListRunsRequest) -> RunQuery:
         """Return a request's query.

@@ -60,10 +60,12 @@ class Status:
     """The response to a failed call.
 
     Attributes:
+        reason: tells apart errors of the same code, such as "QUEUE_FULL".
         details: an encoded google.rpc.Status, for the trailer grpc-status-details-bin.
     """
 
     code: grpc.StatusCode
+    reason: str
     message: str
     details: bytes
 
@@ -73,7 +75,7 @@ def status_of(error: LabError) -> Status | None:
     for kind, code, reason in _CODES:
         if isinstance(error, kind):
             message = shorten(str(error), _MAX_MESSAGE_BYTES)
-            return Status(code, message, _encode(code, message, _details(error, reason)))
+            return Status(code, reason, message, _encode(code, message, _details(error, reason)))
     return None
 
 

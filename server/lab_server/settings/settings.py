@@ -49,7 +49,15 @@ class Settings(BaseSettings):
     )
 
     grpc: str = Field("127.0.0.1:50051", description="HOST:PORT of gRPC; port 0 picks a free port")
-    http: str = Field("127.0.0.1:8080", description="HOST:PORT of /metrics, /healthz and /readyz")
+    http: str = Field(
+        "127.0.0.1:8080", description="HOST:PORT of the dashboard, its API, /metrics and /healthz"
+    )
+    dashboard: bool = Field(True, description="serve the dashboard and its HTTP API")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="name by which browsers may reach the dashboard, beside localhost, the machine's"
+        " own name, and addresses",
+    )
     home: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("lab-train"),
         description="folder of the database and the runs' files",
@@ -147,7 +155,7 @@ class Settings(BaseSettings):
     def _is_absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
-    @field_validator("experiments", mode="before")
+    @field_validator("experiments", "allowed_hosts", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return (
@@ -185,7 +193,7 @@ class Settings(BaseSettings):
 
     @property
     def http_address(self) -> Address:
-        """Where /metrics is."""
+        """Where the dashboard and /metrics are."""
         return Address.parse(self.http)
 
     @classmethod

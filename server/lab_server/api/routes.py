@@ -1,0 +1,96 @@
+"""The routes of the HTTP API: which RPC each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+
+from lab_rpc.v1 import training_service_pb2
+
+PREFIX: Final = "/api/v1"
+Verb = Literal["GET", "POST"]
+
+_SERVICE: Final = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path of the API that is an RPC: its role, its request, its answer, its errors.
+
+    What is in braces in the path is a field of the request; a GET has the other fields as its query, a
+    POST as its JSON body.
+
+    Attributes:
+        fixed: fields that the route itself sets.
+        left_out: fields that a caller cannot set.
+        has_mask: the fields that the body has are the ones to change.
+    """
+
+    verb: Verb
+    path: str
+    rpc: str
+    summary: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+    has_mask: bool = False
+
+    @property
+    def method(self) -> str:
+        """The RPC's full name, as the table of roles has it."""
+        return f"/{_SERVICE.full_name}/{self.rpc}"
+
+    @property
+    def path_fields(self) -> tuple[str, ...]:
+        """The fields that are in the path."""
+        parts = self.path.split("/")
+        return tuple(part[1:-1].partition(":")[0] for part in parts if part.startswith("{"))
+
+    @property
+    def fields(self) -> tuple[Any, ...]:
+        """The fields of the request that are in the query or the body."""
+        hidden = {*self.path_fields, *self.fixed, *self.left_out, "update_mask"}
+        descriptor = _SERVICE.methods_by_name[self.rpc].input_type
+        return tuple(f for f in descriptor.fields if f.name not in hidden)
+
+    def new_request(self) -> Message:
+        """Return an empty request with what the route sets."""
+        descriptor = _SERVICE.methods_by_name[self.rpc].input_type
+        return message_factory.GetMessageClass(descriptor)(**self.fixed)
+
+    @property
+    def response(self) -> Any:
+        """The message of the answer."""
+        return _SERVICE.methods_by_name[self.rpc].output_type
+
+
+_RUN: Final = f"{PREFIX}/runs/{{run_id}}"
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route("GET", f"{PREFIX}/server", "GetServerInfo", "The server, its slots, and who you are."),
+    Route("GET", f"{PREFIX}/experiments", "ListExperiments", "The experiments that can be run."),
+    Route("GET", f"{PREFIX}/experiments/{{name}}", "GetExperiment", "One, with its schema."),
+    Route("POST", f"{PREFIX}/plan", "PlanRun", "Validate and resolve configs; run nothing."),
+    Route("GET", f"{PREFIX}/runs", "ListRuns", "Runs, the newest first unless asked otherwise."),
+    Route("POST", f"{PREFIX}/runs", "CreateRun", "Create a run, which does not start yet."),
+    Route("GET", _RUN, "GetRun", "A run as it is now."),
+    Route(
+        *("POST", f"{_RUN}/start", "StartRun", "Queue a created run."),
+        fixed={"resume": False},
+    ),
+    Route(
+        *("POST", f"{_RUN}/resume", "StartRun", "Queue a stopped or failed run again."),
+        fixed={"resume": True},
+    ),
+    Route("POST", f"{_RUN}/stop", "StopRun", "Ask a run to stop, with a checkpoint or without."),
+    Route(
+        *("POST", f"{_RUN}/update", "UpdateRun", "Change the name, tags or notes that are given."),
+        has_mask=True,
+    ),
+    Route("POST", f"{_RUN}/delete", "DeleteRun", "Delete a run that has ended, with its files."),
+    Route("GET", f"{_RUN}/files", "ListArtifacts", "The files of a run."),
+    Route("GET", f"{_RUN}/metrics", "QueryMetrics", "Points of a run's metrics, thinned."),
+)

@@ -1,0 +1,27 @@
+"""What the API and the pages share with gRPC: the handlers of the RPCs, who may call, and sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab_server.rpc.streams import Streams
+from lab_server.rpc.unary import Service
+from lab_server.security.sessions import Sessions
+from lab_server.security.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class SiteParts:
+    """The service, as the site calls it.
+
+    Attributes:
+        service: the unary RPCs.
+        streams: the streaming ones.
+        tokens: who may call; None allows everybody everything.
+        sessions: of browsers that have logged in.
+    """
+
+    service: Service
+    streams: Streams
+    tokens: Tokens | None
+    sessions: Sessions
