@@ -5,9 +5,13 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 # Empty, to take the newest versions that pyproject.toml allows: make CONSTRAINTS= test
 CONSTRAINTS ?= constraints.txt
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off $(addprefix -c ,$(CONSTRAINTS))
+# --no-compile: a module is compiled when first imported, and most of those that come with torch never are.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off --no-compile $(addprefix -c ,$(CONSTRAINTS))
 
-.PHONY: help demo serve test test-fast bench mutants lint format types cov protos constraints hooks clean
+# Tests of a module share what it starts, so they go to one worker; two workers share two cores with servers and trainers.
+PYTEST  := $(BIN)/python -m pytest -n 2 --dist loadscope
+
+.PHONY: help demo serve test test-all test-fast bench mutants lint format types cov protos constraints hooks clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is to make.
@@ -31,11 +35,13 @@ demo: $(VENV)/.server ## Train MNIST through a server, with a live progress bar.
 serve: $(VENV)/.server ## Start a server on this machine.
 	@exec $(BIN)/lab-server serve
 
-test: lint ## Check style, types and protos, and run all tests.
-	$(BIN)/python -m pytest
+test: lint test-all ## Check style, types and protos, and run all tests.
 
-test-fast: $(VENV)/.dev ## Run the tests that are not marked slow, on two cores.
-	$(BIN)/python -m pytest -m 'not slow and not exhaustive' -n 2 --dist loadscope
+test-all: $(VENV)/.dev ## Run all tests, two at a time.
+	$(PYTEST)
+
+test-fast: $(VENV)/.dev ## Run the tests that are not marked slow, two at a time.
+	$(PYTEST) -m 'not slow and not exhaustive'
 
 lint: types ## Check style, types, protos and the Dockerfile.
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,16 @@ import pytest
 
 from tests.servers import RealServer, start_server
 
-# Background jobs of scripts, and thus some CI runners, inherit an ignored SIGINT, which Python and every
-# process started here would keep: then no test could interrupt anything.
+# Background jobs of scripts, and thus some CI runners, inherit an ignored SIGINT or SIGHUP, which Python and every
+# process started here would keep: then no test could interrupt or end anything.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Tests share the cores with other tests and with the servers and trainers of all of them. Threads that spin while
+# they wait take the cores from those that work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ def examples(name: str) -> list[doctest.Example]:
     return doctest.DocTestParser().get_examples(inspect.getdoc(PUBLIC[name]) or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_example_of_the_docstring_runs(
     name: str, server: RealServer, monkeypatch: pytest.MonkeyPatch

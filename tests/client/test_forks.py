@@ -13,6 +13,8 @@ from lab_client.cli.app import app
 from lab_client.runs import RunParent
 from tests.servers import RealServer
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 240
 STEPS = 63  # of an epoch: 4,000 digits in batches of 64
 

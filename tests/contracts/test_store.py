@@ -654,6 +654,7 @@ READS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(actions=ACTIONS, reads=READS, span=st.integers(1, 30), block_bytes=st.integers(1, 400))
 def test_all_stores_read_alike_whatever_was_compacted(

@@ -56,6 +56,7 @@ def endless(tmp_path: Path) -> LaunchSpec:
     return spec(tmp_path / "run", overrides={"is_endless": True})
 
 
+@pytest.mark.slow
 async def test_it_describes_experiments_and_what_is_wrong_with_others(tmp_path: Path) -> None:
     sources = {
         "single": CONFIGS.format(name="Configs"),
@@ -192,6 +193,7 @@ async def test_what_fails_in_an_experiments_own_checks_is_a_line_with_its_name(
     assert "Traceback" in line["exception"]
 
 
+@pytest.mark.slow
 async def test_a_module_that_cannot_be_preloaded_is_a_line() -> None:
     executor = LocalExecutor((), preload=["no_such_module"])
     try:

@@ -71,6 +71,7 @@ def ask_and_die(folder: Path, when: str) -> None:
         os.close(forkserver)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("when", "is_launched"), [("answer", True), ("at once", False)])
 def test_a_launch_happens_only_while_its_server_lives(
     tmp_path: Path, when: str, is_launched: bool
@@ -83,6 +84,7 @@ def test_a_launch_happens_only_while_its_server_lives(
     assert folder.pid_file(1).exists() == is_launched
 
 
+@pytest.mark.slow
 def test_a_trainer_that_comes_late_does_not_bring_back_a_deleted_run(tmp_path: Path) -> None:
     ask_and_die(tmp_path / "deleted", "answer")
 

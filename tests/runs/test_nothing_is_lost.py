@@ -386,6 +386,7 @@ async def test_a_server_that_dies_right_after_the_launch_adopts_that_trainer(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_waiting_runs_keep_their_order(rig: Rig) -> None:
     busy = [await rig.start(is_endless=True) for _ in range(2)]
     waiting = [

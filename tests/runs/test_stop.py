@@ -19,6 +19,7 @@ from tests.runs.rig import Gate, Rig, becomes_true, is_gone
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+@pytest.mark.slow
 async def test_a_stop_with_a_checkpoint_leaves_one_at_the_last_step(rig: Rig) -> None:
     run = await rig.start(is_endless=True)
     await rig.until(run, lambda now: now.step > 0)

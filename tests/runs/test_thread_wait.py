@@ -47,6 +47,7 @@ def variables_of(pid: int) -> set[bytes]:
     return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("num_slots", [1, MANY])
 async def test_the_forkserver_is_started_with_it(num_slots: int) -> None:

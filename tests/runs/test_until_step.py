@@ -25,6 +25,7 @@ async def test_a_run_ends_exactly_at_the_step_with_a_checkpoint(rig: Rig) -> Non
     assert max(step for _, step in await rig.points(run)) == 23
 
 
+@pytest.mark.slow
 async def test_a_run_paused_at_many_steps_is_the_run_that_nobody_paused(rig: Rig) -> None:
     twin = await rig.start()
     run = await rig.create()

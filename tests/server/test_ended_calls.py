@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import grpc.aio
+import pytest
 
 from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from lab_server.messages import events
@@ -41,6 +42,7 @@ async def stalled(surface: Surface) -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 async def test_a_stalled_reader_that_cancels_is_no_error_of_the_server(
     surface: Surface, lines: io.StringIO
 ) -> None:

@@ -50,6 +50,7 @@ def test_what_was_appended_is_read_whatever_the_size_of_a_read(
         assert not reader.is_damaged
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(payloads=PAYLOADS)
 def test_a_spool_cut_at_any_byte_loses_only_the_cut_record(

@@ -72,6 +72,7 @@ def write_and_be_killed(folder: Path, num_commits: int) -> dict[str, int]:
     return acknowledged
 
 
+@pytest.mark.slow
 async def test_a_writer_killed_amid_commits_leaves_gap_free_logs_with_all_it_acknowledged(
     tmp_path: Path,
 ) -> None:

@@ -274,6 +274,7 @@ def test_a_checkpoint_saved_before_every_loop_needs_no_place(tmp_path: Path) -> 
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.slow
 def test_the_docs_example_is_exact_from_each_of_its_checkpoints(tmp_path: Path) -> None:
     """Data that an item draws, first read in the loop: 20 is an iteration's boundary."""
     given = {"checkpoint_interval": 4, "scheduler": "step", "loop_step": 5}

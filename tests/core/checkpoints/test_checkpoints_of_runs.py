@@ -94,6 +94,7 @@ def test_a_missing_checkpoint_is_an_error_and_not_a_fresh_start(
         lab_experiment.load("empty")
 
 
+@pytest.mark.slow
 def test_the_first_interrupt_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     undisturbed, conf = tiny.make(tmp_path, "undisturbed")
     with undisturbed.start():

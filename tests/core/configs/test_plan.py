@@ -155,6 +155,7 @@ def same(left: Any, right: Any) -> bool:
     return repr(left) == repr(right)
 
 
+@pytest.mark.slow
 @given(schemas(), st.data())
 def test_any_schema_and_plan_survive_json_with_their_types(
     found: Schema, data: st.DataObject
@@ -185,6 +186,7 @@ def test_any_message_is_planned_or_refused_with_sentences(message: dict[str, Any
         assert all(v.message for v in refusals(message, coerce))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["epochs", "rate", "optimizer", "steps", "model"]), plain)
 def test_any_value_of_a_known_key_is_planned_or_refused(key: str, value: Any) -> None:
     for coerce in (False, True):

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 
+@pytest.mark.slow
 def test_a_type_checker_knows_the_types_of_config_items(tmp_path: pathlib.Path) -> None:
     api = pytest.importorskip("mypy.api")
     root = pathlib.Path(__file__).parents[3]

@@ -381,6 +381,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(small_disk: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(small_disk)],
@@ -395,6 +396,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(small_disk: Path) -> Non
     assert not (small_disk / ".reserve").exists()
 
 
+@pytest.mark.slow
 def test_a_stop_that_cannot_save_as_it_was_asked_to_is_an_error(small_disk: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(small_disk), "stop"],

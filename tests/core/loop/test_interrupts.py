@@ -45,6 +45,7 @@ def run(script: str, folder: Path, *, again: bool) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [WITH, WITHOUT], ids=["with", "without"])
 def test_the_first_says_what_it_does_and_the_run_ends_well(tmp_path: Path, script: str) -> None:
     done = run(script, tmp_path, again=False)
@@ -53,6 +54,7 @@ def test_the_first_says_what_it_does_and_the_run_ends_well(tmp_path: Path, scrip
     assert RunRecord.load(tmp_path).status is Status.STOPPED
 
 
+@pytest.mark.slow
 def test_the_notice_is_a_line_of_the_console(tmp_path: Path) -> None:
     wait = "import threading\n"
     # the notice is written by a thread of its own, which the loop does not wait for

@@ -12,6 +12,8 @@ import pytest
 from lab_core import checkpoints
 from lab_core.experiment import RunRecord, Status
 
+pytestmark = pytest.mark.slow
+
 START = """
 import os, signal, sys, torch
 from pathlib import Path

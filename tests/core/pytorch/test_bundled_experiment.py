@@ -149,6 +149,7 @@ def test_pooling_before_relu_is_the_tutorials_network() -> None:
     torch.testing.assert_close(net(images), wanted)
 
 
+@pytest.mark.slow
 def test_metrics_are_at_the_step_at_which_they_were_measured(tmp_path: Path) -> None:
     experiment, _ = train(tmp_path, {"epochs": 2, "is_log_parameters": False})
     steps: dict[str, list[int]] = {}
@@ -196,6 +197,7 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, overrides: dict[str, Any], step:
     assert points(parts) == points(whole)
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     overrides = {"dataset": "mnist_5k", "epochs": 2, "momentum": 0.9, "is_log_parameters": False}
     train(tmp_path, overrides)

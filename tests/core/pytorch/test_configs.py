@@ -248,6 +248,7 @@ def test_a_module_knows_its_device() -> None:
         pytorch_utils.get_device(split)
 
 
+@pytest.mark.slow
 def test_importing_the_experiment_starts_no_threads_and_no_cuda() -> None:
     """The service forks trainers from a process that has imported it."""
     script = (

@@ -6,18 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab_core import loop, tracker
+from lab_core import tracker
 from lab_core.writers import MemoryWriter
 
 Saved = Callable[[], MemoryWriter]
-
-
-@pytest.fixture(autouse=True)
-def fresh_loop() -> Iterator[None]:
-    before = loop.current()
-    loop.set_current(loop.Loop())
-    yield
-    loop.set_current(before)
 
 
 @pytest.fixture
