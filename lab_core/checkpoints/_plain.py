@@ -40,12 +40,12 @@ def encode(value: Any, where: str) -> Any:
         return value
     if isinstance(value, str):
         return str.__str__(value)  # not what an enum makes of it
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.number | numpy.bool_ | numpy.ndarray):
+        return _encode_numpy(value, where)
     for base in _NUMBERS:
         if isinstance(value, base):  # type: ignore[arg-type] # each is a class
-            return base(value)  # of numpy, of an enum
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.generic | numpy.ndarray):
-        return _encode_numpy(value, where)
+            return base(value)  # of an enum
     if isinstance(value, Mapping):
         return _encode_mapping(value, where)
     if kind in (list, tuple):
@@ -85,8 +85,14 @@ def _encode_numpy(value: Any, where: str) -> Any:
     import numpy as np
     import torch
 
-    if isinstance(value, np.generic) and value.dtype.kind in "biufcSU":
-        return value.item()
+    if isinstance(value, np.generic):
+        # of its own precision: the product of a float32 and a number of Python is a float32
+        return {_MARK: ["scalar", value.item(), str(value.dtype)]}
+    if isinstance(value, np.ma.MaskedArray):
+        raise CheckpointError(
+            f"{where} is a masked numpy array, which a checkpoint cannot hold; return its data and its "
+            "mask from state_dict"
+        )
     try:
         tensor = torch.from_numpy(np.array(value))
     except (TypeError, ValueError):
@@ -99,7 +105,7 @@ def _encode_numpy(value: Any, where: str) -> Any:
 def _encode_mapping(value: Mapping[Any, Any], where: str) -> Any:
     items = {}
     for key, item in value.items():
-        plain_key = encode(key, f"the key {key!r} of {where}")
+        plain_key = encode(_plain_number(key), f"the key {key!r} of {where}")
         if plain_key == _MARK or isinstance(plain_key, dict):
             raise CheckpointError(f"{where} has the key {key!r}, which a checkpoint cannot hold")
         items[plain_key] = encode(item, f"{where}[{key!r}]")
@@ -120,6 +126,12 @@ def _encode_mapping(value: Mapping[Any, Any], where: str) -> Any:
             )
         return {_MARK: ["defaultdict", None if factory is None else name, items]}
     return items
+
+
+def _plain_number(key: Any) -> Any:
+    """Return a number of numpy as Python's, to which it is equal as a key; anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    return key.item() if numpy is not None and isinstance(key, numpy.number) else key
 
 
 def _encode_known(value: Any, where: str) -> list[Any] | None:
@@ -145,6 +157,12 @@ def _ndarray(tensor: Any, dtype: str) -> Any:
     return tensor.numpy().astype(dtype, copy=False)
 
 
+def _scalar(value: Any, dtype: str) -> Any:
+    import numpy as np
+
+    return np.dtype(dtype).type(value)
+
+
 def _defaultdict(name: str | None, items: dict[Any, Any]) -> defaultdict[Any, Any]:
     return defaultdict(None if name is None else _FACTORIES[name], items)
 
@@ -160,6 +178,7 @@ _DECODERS: Mapping[str, Callable[..., Any]] = {
     "frozenset": frozenset,
     "ndarray": _ndarray,
     "range": range,
+    "scalar": _scalar,
     "set": set,
     "slice": slice,
     "timedelta": timedelta,

@@ -31,12 +31,18 @@ def kind_of(value: object) -> str | None:
 
 
 def options_of(value: Any) -> Any:
-    """Return the plain part of a state dict as it is now: options and counters, no tensors."""
+    """Return the plain part of a state dict as it is now: options and counters, no data.
+
+    Nothing is plain of an object that cannot say its state yet: what is wrong is told when it is saved.
+    """
     if _is_a("torch.nn", "Module", value):
         return {}
     if _is_a("torch.optim", "Optimizer", value):
         return {"param_groups": [_group_options(group) for group in value.param_groups]}
-    return _plain_part(value.state_dict())
+    try:
+        return _plain_part(value.state_dict())
+    except Exception:
+        return {}
 
 
 def carried_over(value: Any, saved: Any, then: Any, now: Any) -> Any:
@@ -91,16 +97,7 @@ def _is_a(module: str, name: str, value: object) -> bool:
 
 
 def _group_options(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _number(item) for key, item in group.items() if key != "params"}
-
-
-def _number(value: Any) -> Any:
-    """Return a learning rate that is a tensor as a number, whatever else copied."""
-    if _is_a("torch", "Tensor", value):
-        return value.item() if value.dim() == 0 else None
-    if isinstance(value, list | tuple):
-        return type(value)(map(_number, value))
-    return _plain_part(value)
+    return {key: _plain_part(item) for key, item in group.items() if key != "params"}
 
 
 def _plain_part(value: Any) -> Any:
@@ -109,7 +106,8 @@ def _plain_part(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         kept = {k: _plain_part(v) for k, v in value.items() if _has_plain_part(v)}
-        return copy.deepcopy(value) if len(kept) == len(value) and _is_plain(value) else kept
+        is_copied = isinstance(value, dict) and len(kept) == len(value) and _is_plain(value)
+        return copy.deepcopy(value) if is_copied else kept
     if isinstance(value, list | tuple):
         return [*map(_plain_part, value)] if type(value) is list else tuple(map(_plain_part, value))
     return value.item() if _has_item(value) else None
@@ -128,7 +126,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def _has_item(value: Any) -> bool:
-    return _is_a("numpy", "generic", value)
+    """Whether it is one number of numpy, or a tensor of one, as a learning rate may be."""
+    return _is_a("numpy", "generic", value) or (
+        _is_a("torch", "Tensor", value) and value.dim() == 0
+    )
 
 
 def _merge_group(
@@ -161,6 +162,8 @@ def _merge(saved: Any, then: Any, now: Any) -> Any:
         import torch
 
         return torch.full_like(saved, _merge(saved.item(), then, now))
+    if _is_a("numpy", "number", saved):
+        return type(saved)(_merge(saved.item(), then, now))
     if _is_same(saved, then):
         return now
     if all(isinstance(n, int | float) and not isinstance(n, bool) for n in (saved, then, now)):
@@ -180,7 +183,7 @@ def _is_same(some: Any, other: Any) -> bool:
         return len(some) == len(other) and all(map(_is_same, some, other))
     if isinstance(some, float) and isinstance(other, float) and math.isnan(some):
         return math.isnan(other)
-    if _is_a("torch", "Tensor", some) or _is_a("torch", "Tensor", other):
+    if any(_is_a("torch", "Tensor", it) or _is_a("numpy", "ndarray", it) for it in (some, other)):
         return some is other
     return bool(some == other)
 

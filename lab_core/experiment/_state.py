@@ -110,8 +110,12 @@ def capture(
     built: Built,
     conf: BaseConfigs | None,
 ) -> dict[str, Any]:
-    """Return everything that a run needs in order to go on, by the file it goes to."""
-    states: dict[str, Any] = {name: value.state_dict() for name, value in stateful.items()}
+    """Return everything that a run needs in order to go on, by the file it goes to.
+
+    Raises:
+        CheckpointError: If an object does not give its state.
+    """
+    states: dict[str, Any] = {name: _state_of(name, value) for name, value in stateful.items()}
     built.note(stateful)
     states[REST] = {
         "step": loop.step,
@@ -124,6 +128,14 @@ def capture(
         "configs": {} if conf is None else settings(conf).to_plain(),
     }
     return states
+
+
+def _state_of(name: str, value: Stateful) -> Any:
+    try:
+        return value.state_dict()
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{name!r} does not give its state: {reason}") from error
 
 
 class Misfit(CheckpointError):
