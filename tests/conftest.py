@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres import Postgres, start_postgres
 from tests.servers import RealServer, start_server
 
 # Background jobs of scripts, and thus some CI runners, inherit an ignored SIGINT or SIGHUP, which Python and every
@@ -23,6 +25,25 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of the store for the tests in which processes die."""
+    parser.addoption(
+        "--store",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="store of the tests in tests/runs",
+    )
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty store on PostgreSQL, empty for SQLite in the server's home."""
+    if request.config.getoption("--store") == "sqlite":
+        return ""
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.new_url()
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """A server with two CPU slots and the experiments of tests/experiments.py."""
@@ -32,3 +53,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     )
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of this session's own."""
+    started = start_postgres()
+    yield started
+    started.stop()
+    shutil.rmtree(started.folder, ignore_errors=True)

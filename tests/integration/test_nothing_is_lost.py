@@ -58,9 +58,9 @@ class Watcher:
 class Servers:
     """A home, and the servers that use it one after the other, at one address."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, store_url: str) -> None:
         self._home = home
-        self._arguments = ("--slots", "cpu:1", "--experiments", str(TOYS))
+        self._arguments = ("--slots", "cpu:1", "--experiments", str(TOYS), "--store", store_url)
         self._server = start_server(home, *self._arguments)
         self.address = self._server.address
 
@@ -95,9 +95,13 @@ class Servers:
         return [child.pid for child in psutil.Process(pid).children()]
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    servers = Servers(tmp_path_factory.mktemp("killed"))
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
+    is_postgresql = request.param == "postgresql"
+    store_url = request.getfixturevalue("postgres").new_url() if is_postgresql else ""
+    servers = Servers(tmp_path_factory.mktemp("killed"), store_url)
     yield servers
     servers.stop()
 

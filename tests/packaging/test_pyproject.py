@@ -66,7 +66,7 @@ def imported_by(folder: Path) -> set[str]:
     [
         ("lab_core", ["core", "plot"]),
         ("client/lab_client", ["cli", "plot"]),
-        ("server/lab_server", ["server"]),
+        ("server/lab_server", ["server", "postgresql"]),
     ],
 )
 def test_a_package_imports_only_what_its_extras_install(folder: str, extras: list[str]) -> None:

@@ -23,13 +23,15 @@ async def executor() -> AsyncIterator[LocalExecutor]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def make_rig(tmp_path: Path, executor: LocalExecutor) -> AsyncIterator[Callable[..., Any]]:
+async def make_rig(
+    tmp_path: Path, executor: LocalExecutor, store_url: str
+) -> AsyncIterator[Callable[..., Any]]:
     """Open rigs over one home, with options of the supervisor and slots; closed at the end."""
     rigs: list[Rig] = []
 
     async def make(num_slots: int = 2, slots: tuple[Slot, ...] = (), **options: Any) -> Rig:
         chosen = slots or tuple(Slot(f"cpu:{index}", "cpu") for index in range(num_slots))
-        rig = Rig(tmp_path, Slotted(executor, chosen), **options)
+        rig = Rig(tmp_path, Slotted(executor, chosen), store_url, **options)
         await rig.open()
         rigs.append(rig)
         return rig

@@ -43,17 +43,20 @@ class Rig:
     Args:
         home: the folder of the store and of the runs.
         executor: shared by all tests of a session, with this rig's slots.
+        store_url: of PostgreSQL; empty for SQLite in the home.
     """
 
-    def __init__(self, home: Path, executor: Any, **options: Any) -> None:
+    def __init__(self, home: Path, executor: Any, store_url: str = "", **options: Any) -> None:
         self.home = home
+        self.store_url = store_url
         self.executor = executor
         self.options = SupervisorOptions(**{"grace_s": 5.0, "term_grace_s": 0.3, **options})
 
     async def open(self) -> None:
         """Start a server's worth of parts."""
         reserve = Home(self.home).reserve
-        self.store = SqlStore(f"sqlite:///{self.home / 'lab.db'}", reserve.release)
+        url = self.store_url or f"sqlite:///{self.home / 'lab.db'}"
+        self.store = await asyncio.to_thread(SqlStore, url, reserve.release, "rig")
         self.hub = Hub(self.store, min_pause_s=0)
         self.supervisor = Supervisor(self.store, self.hub, self.executor, self.home, self.options)
         await self.supervisor.start_up()

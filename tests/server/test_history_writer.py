@@ -246,7 +246,7 @@ async def _forget_points(store: SqlStore) -> None:
     """So that a query that reads all points, and not summaries, is seen to fail."""
     import sqlite3
 
-    with sqlite3.connect(store._url.database or "") as connection:
+    with sqlite3.connect(store._database.place) as connection:
         connection.execute("UPDATE series_chunks SET points = x''")
     connection.close()
 

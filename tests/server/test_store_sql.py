@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 from sqlalchemy import event as sql_event
 
 from lab_server.errors import NotFound, StoreError
+from lab_server.files import lock
 from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store import SqlStore, StoredEvent, blocks, sqlite
+from lab_server.store import SqlStore, StoredEvent, blocks
 from lab_server.store import sql as sql_store
 
 RUN = Run("r1", RunRequest("mnist"))
@@ -136,7 +137,7 @@ async def test_waiting_commits_share_a_transaction(tmp_path: Path) -> None:
     store._writer.submit(block)
     await blocked.wait()
     begun: list[None] = []
-    sql_event.listen(store._write_engine, "begin", lambda _: begun.append(None))
+    sql_event.listen(store._database.write_engine, "begin", lambda _: begun.append(None))
     commits = asyncio.gather(*(grow(store, run) for run in runs))
     await asyncio.sleep(0)
     unblock.set()
@@ -248,7 +249,7 @@ async def test_a_write_that_the_system_refuses_fails_the_commit_and_not_the_stor
 async def test_a_second_server_on_the_same_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_LOCK_WAIT_S", 0.0)
+    monkeypatch.setattr(lock, "_WAIT_S", 0.0)
     store = SqlStore(url_of(tmp_path))
     with pytest.raises(StoreError, match="another server is using"):
         SqlStore(url_of(tmp_path))
@@ -257,20 +258,39 @@ async def test_a_second_server_on_the_same_file_is_refused(
     await SqlStore(url_of(tmp_path)).close()
 
 
-async def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+async def test_a_store_of_a_later_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     await SqlStore(url_of(tmp_path)).close()
-    with sqlite3.connect(tmp_path / "lab.db") as connection:
-        connection.execute("UPDATE store_meta SET value = 99 WHERE name = 'schema_version'")
-    connection.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "lab.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+        before = list(connection.iterdump())
 
-    with pytest.raises(StoreError, match="has schema 99, this server knows 1"):
+    with pytest.raises(StoreError, match=r"lab.db has schema 9999, this server knows up to \d+;"):
         SqlStore(url_of(tmp_path))
 
+    with contextlib.closing(sqlite3.connect(tmp_path / "lab.db")) as connection:
+        assert list(connection.iterdump()) == before
 
-@pytest.mark.parametrize("url", ["sqlite://", "postgresql://host/db"])
-def test_a_url_that_is_no_file_is_refused(url: str) -> None:
-    with pytest.raises(StoreError, match="a store is a SQLite file"):
+
+async def test_a_database_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "lab.db")) as connection:
+        connection.execute("CREATE TABLE events (what TEXT)")
+        connection.commit()
+        before = list(connection.iterdump())
+
+    with pytest.raises(StoreError, match=r"not a store of lab-train, it has other tables \(events"):
+        SqlStore(url_of(tmp_path))
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "lab.db")) as connection:
+        assert list(connection.iterdump()) == before
+
+
+@pytest.mark.parametrize("url", ["", "lab.db", "sqlite://", "mysql://me:secret@host/db", "::"])
+def test_a_url_of_no_store_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(StoreError, match="a store is postgresql://") as caught:
         SqlStore(url)
+
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:

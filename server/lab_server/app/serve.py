@@ -33,7 +33,7 @@ def run(loaded: Loaded) -> None:
     settings = loaded.settings
     slots = parse_slots(settings.slots or default_slots())
     _check(loaded, slots)
-    _make_home(settings.home)
+    _make_home(settings.home, has_database=not settings.store)
     logs.set_up(settings.log_format, settings.log_level)
     for warning in loaded.warnings:
         _log.warning(warning)
@@ -54,7 +54,7 @@ def _check(loaded: Loaded, slots: Sequence[Slot]) -> None:
         raise SettingsError("\n".join(problems))
 
 
-def _make_home(home: Path) -> None:
+def _make_home(home: Path, *, has_database: bool) -> None:
     """Make the home and its database, or take the ones there are; nobody else may read them."""
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,8 +64,9 @@ def _make_home(home: Path) -> None:
         raise SettingsError(f"cannot write to the folder home={home}")
     try:
         home.chmod(0o700)
-        # SQLite gives the files beside it the same mode
-        os.close(os.open(home / "lab.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if has_database:
+            # SQLite gives the files beside it the same mode
+            os.close(os.open(home / "lab.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         for path in home.glob("lab.db*"):
             path.chmod(0o600)
     except OSError as error:

@@ -61,7 +61,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         server = make_server(settings, registry, health, tokens)
         grpc_address = bind(server, settings, certificates)
         http_socket = stack.enter_context(listen(settings.http_address))
-        store = SqlStore(f"sqlite:///{home / 'lab.db'}", Home(home).reserve.release)
+        store = _open_store(settings, Home(home), stack)
         stack.push_async_callback(store.close)
         hub = AnnouncingHub(store, registry, heartbeat_s=settings.heartbeat_s)
         history_writer = HistoryWriter(store)
@@ -136,6 +136,13 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=5)
+
+
+def _open_store(settings: Settings, home: Home, stack: contextlib.AsyncExitStack) -> SqlStore:
+    if not settings.store:
+        return SqlStore(f"sqlite:///{settings.home / 'lab.db'}", home.reserve.release)
+    stack.enter_context(home.locked())  # a database elsewhere does not know of this folder
+    return SqlStore(settings.store, server_id=home.server_id())
 
 
 def _supervisor_options(settings: Settings) -> SupervisorOptions:

@@ -89,7 +89,7 @@ def config(loaded: Loaded) -> None:
     from lab_server.executors.gpus import default_slots
     from lab_server.model.slot import parse_slots
 
-    values = loaded.settings.model_dump(mode="json")
+    values = loaded.settings.model_dump(mode="json") | {"store": loaded.settings.store_place}
     width = max(map(len, values))
     for name, value in values.items():
         # TOML has no null, and JSON's escapes of what is not ASCII are not TOML's
@@ -112,7 +112,14 @@ def backup(
     from lab_server.files.backup import back_up
 
     with errors_as_exit_codes():
-        back_up(load({"home": home}).settings.home, target.absolute())
+        settings = load({"home": home}).settings
+        back_up(settings.home, target.absolute(), has_database=not settings.store)
+        if settings.store:
+            typer.echo(
+                f"lab-server: copied the files; copy the store with pg_dump {settings.store_place}"
+                " as well, and before the files",
+                err=True,
+            )
 
 
 app.add_typer(tokens.app, name="tokens")

@@ -11,8 +11,8 @@ from pathlib import Path
 from lab_core.errors import SettingsError
 
 
-def back_up(home: Path, target: Path) -> None:
-    """Copy a server's folder to a new one.
+def back_up(home: Path, target: Path, *, has_database: bool = True) -> None:
+    """Copy a server's folder to a new one, with its database if that is in it.
 
     The store first, and then the files: a spool may then hold more than the store knows, which the
     next server reads on, but never less.
@@ -20,17 +20,19 @@ def back_up(home: Path, target: Path) -> None:
     Raises:
         SettingsError: If the folder is not a server's home, or the target cannot be written or is not empty.
     """
-    if not (home / "lab.db").is_file():
-        raise SettingsError(f"home={home} is not a server's home: it has no lab.db")
+    name = "lab.db" if has_database else "server_id"
+    if not (home / name).is_file():
+        raise SettingsError(f"home={home} is not a server's home: it has no {name}")
     try:
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         if any(target.iterdir()):
             raise SettingsError(f"{target} is not empty; a backup needs an empty folder")
-        _copy_store(home / "lab.db", target / "lab.db")
+        if has_database:
+            _copy_store(home / "lab.db", target / "lab.db")
         for entry in home.iterdir():
             if entry.is_dir() and entry.name != "trash":
                 _copy_folder(entry, target / entry.name)
-            elif entry.is_file() and not entry.name.startswith(("lab.db", "reserve")):
+            elif entry.is_file() and not entry.name.startswith(("lab.db", "reserve", "lock")):
                 _copy_file(entry, target / entry.name)
         _clear_pid_files(target)
     except (OSError, sqlite3.Error) as error:

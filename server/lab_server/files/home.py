@@ -7,10 +7,12 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lab_server.errors import NotFound
+from lab_server.files.lock import lock
 from lab_server.files.reserve import Reserve
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.fork import ForkSource
@@ -33,6 +35,29 @@ class Home:
         with contextlib.suppress(OSError):
             self._trash.mkdir(parents=True, exist_ok=True)
         self.reserve.fill()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other servers out of the folder.
+
+        Raises:
+            StoreError: If one is in it.
+        """
+        fd = lock(self._path / "lock")
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    def server_id(self) -> str:
+        """Return the id of the server whose home this is, which stays the same."""
+        path = self._path / "server_id"
+        with contextlib.suppress(FileNotFoundError):
+            if text := path.read_text(encoding="ascii").strip():
+                return text
+        text = secrets.token_hex(8)
+        path.write_text(f"{text}\n", encoding="ascii")
+        return text
 
     def run_folder(self, experiment: str, run_id: str) -> RunFolder:
         """Return a run's folder; it may not exist."""

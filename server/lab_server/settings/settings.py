@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ class Settings(BaseSettings):
     home: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("lab-train"),
         description="folder of the database and the runs' files",
+    )
+    store: str = Field(
+        "",
+        description="database of runs and events: postgresql://USER@HOST/DATABASE; empty: SQLite in home",
     )
     slots: str = Field(
         "",
@@ -140,6 +145,15 @@ class Settings(BaseSettings):
         Address.parse(text)
         return text
 
+    @field_validator("store")
+    @classmethod
+    def _is_postgresql(cls, url: str) -> str:
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError(
+                "it must be postgresql://USER@HOST/DATABASE, or empty for SQLite in home"
+            )
+        return url
+
     @field_validator("slots")
     @classmethod
     def _are_slots(cls, text: str) -> str:
@@ -190,6 +204,11 @@ class Settings(BaseSettings):
     def grpc_address(self) -> Address:
         """Where gRPC listens."""
         return Address.parse(self.grpc)
+
+    @property
+    def store_place(self) -> str:
+        """The URL of the store without its password."""
+        return re.sub(r"(?<=//)([^/@]*):[^/]*@", r"\1:***@", self.store)
 
     @property
     def http_address(self) -> Address:

@@ -39,6 +39,7 @@ _BLOCK_COLUMNS: Final = (
     _blocks.c.kinds,
     _blocks.c.data,
 )
+_ROW_BY_ROW: Final = {"stream_results": True, "max_row_buffer": 100}
 _INSERT_EVENTS: Final = _events.insert()
 _INSERT_BLOCKS: Final = _blocks.insert()
 
@@ -67,8 +68,8 @@ def read_run(
         .order_by(_events.c.seq)
     )
     with (
-        connection.execute(_with_kinds(in_blocks, kinds)) as found,
-        connection.execute(_of_kinds(in_rows, kinds)) as rows,
+        connection.execute(_with_kinds(in_blocks, kinds), execution_options=_ROW_BY_ROW) as found,
+        connection.execute(_of_kinds(in_rows, kinds), execution_options=_ROW_BY_ROW) as rows,
     ):
         merged = _in_order(
             _each_block(found),
@@ -99,8 +100,8 @@ def read_across(
         .order_by(_events.c.position)
     )
     with (
-        connection.execute(_with_kinds(in_blocks, kinds)) as found,
-        connection.execute(_of_kinds(in_rows, kinds)) as rows,
+        connection.execute(_with_kinds(in_blocks, kinds), execution_options=_ROW_BY_ROW) as found,
+        connection.execute(_of_kinds(in_rows, kinds), execution_options=_ROW_BY_ROW) as rows,
     ):
         merged = _in_order(
             _each_block(found),
@@ -112,19 +113,6 @@ def read_across(
             ),
         )
         return _up_to(merged, max_bytes)
-
-
-def last_position(connection: Connection) -> int:
-    """Return the newest event's position, 0 for none."""
-    in_rows = connection.execute(select(sa.func.max(_events.c.position))).scalar() or 0
-    first = connection.execute(select(sa.func.max(_blocks.c.first_position))).scalar() or 0
-    # another block may begin before the last one and end after it, but not a span before
-    in_blocks = connection.execute(
-        select(sa.func.max(_blocks.c.last_position)).where(
-            _blocks.c.first_position > first - blocks.MAX_SPAN
-        )
-    ).scalar()
-    return max(in_rows, in_blocks or 0)
 
 
 def delete_some(connection: Connection, run_id: str, num: int) -> bool:
@@ -143,7 +131,7 @@ def first_rows(connection: Connection, run_id: str, last_seq: int) -> Sequence[S
         .where(_events.c.run_id == run_id, _events.c.seq <= last_seq)
         .order_by(_events.c.seq)
     )
-    with connection.execute(query) as rows:
+    with connection.execute(query, execution_options=_ROW_BY_ROW) as rows:
         return next(blocks.groups(_each_event(rows)), ())
 
 
@@ -169,7 +157,8 @@ def _of_kinds(query: sa.Select[Any], kinds: frozenset[str]) -> sa.Select[Any]:
     return query.where(_events.c.kind.in_(kinds)) if kinds else query
 
 
-# fetchone, not iteration: that reads all rows first. SQLite finds them one by one, so no limit is needed
+# fetchone, not iteration: that reads all rows first. The databases find them one by one (PostgreSQL on a
+# cursor of its own side), so no limit is needed
 
 
 def _each_event(rows: CursorResult[Any]) -> Iterator[StoredEvent]:

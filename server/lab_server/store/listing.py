@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, or_, select
 
 from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest
 from lab_server.model.run import RunState
+from lab_server.store.dialects import contains, has_element, number_of
 from lab_server.store.protocol import RunQuery
 from lab_server.store.schema import runs
-
-# what JSON and its paths write alike: no quotes, escapes, or letters beyond ASCII
-_PLAIN_NAME: Final = re.compile(r"[ !#-\[\]-~]+")
 
 
 def page_query(query: RunQuery) -> Select[Any]:
@@ -46,11 +43,8 @@ def _filters(query: RunQuery) -> list[ColumnElement[bool]]:
     if query.owner is not None:
         filters.append(runs.c.owner == query.owner)
     if query.name_contains:
-        filters.append(func.instr(runs.c.name, query.name_contains) > 0)
-    for tag in sorted(query.tags):
-        tags = func.json_each(runs.c.tags).table_valued("value")
-        filters.append(select(tags.c.value).where(tags.c.value == tag).exists())
-    return filters
+        filters.append(contains(runs.c.name, query.name_contains))
+    return [*filters, *(has_element(runs.c.tags, tag) for tag in sorted(query.tags))]
 
 
 def _sort_key(order_by: str) -> ColumnElement[Any]:
@@ -65,12 +59,8 @@ def _sort_key(order_by: str) -> ColumnElement[Any]:
             order = {state.value: index for index, state in enumerate(RunState)}
             return case(order, value=runs.c.state)
     kind, _, name = order_by.partition(".")
-    if kind == "metrics" and _PLAIN_NAME.fullmatch(name):
-        # looks for one name in half the time that json_each takes for all of them
-        return func.json_extract(runs.c.metrics, f'$."{name}"')
     if kind == "metrics" and name:
-        metrics = func.json_each(runs.c.metrics).table_valued("key", "value")
-        return select(metrics.c.value).where(metrics.c.key == name).scalar_subquery()
+        return number_of(runs.c.metrics, name)
     choices = "create_time, name, state, step or metrics.NAME"
     message = f"runs cannot be ordered by {order_by!r}; use {choices}"
     raise InvalidRequest([Violation("order_by", message)])

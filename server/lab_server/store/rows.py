@@ -85,7 +85,7 @@ def run_of(row: RowMapping) -> Run:
 
 
 def _metrics_json(metrics: Mapping[str, float]) -> str:
-    # strict JSON, which SQLite's json_each reads: it has no NaN, and 9e999 is infinite to all readers
+    # strict JSON, which databases read: it has no NaN, and 9e999 is infinite to all readers
     return f"{{{','.join(f'{json.dumps(name)}:{_number(v)}' for name, v in metrics.items())}}}"
 
 

@@ -13,33 +13,46 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 1
+from lab_server.store.dialects import AnyText, JsonText
 
-metadata = MetaData()
+SCHEMA_REVISION: Final = "0001"
+"""The last of the revisions in `migrations`, which come to these tables."""
+
+LAST_POSITION: Final = "last_position"
+"""In store_meta: the highest position that was ever given to an event."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_key",
+        "uq": "%(table_name)s_by_%(column_0_N_name)s",
+        "fk": "%(table_name)s_of_%(referred_table_name)s",
+    }
+)
+
+_ID: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row number must be an INTEGER
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", AnyText, primary_key=True),
     # what lists filter and order by
-    Column("experiment", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("owner", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("tags", Text, nullable=False),  # a JSON list
-    Column("metrics", Text, nullable=False),  # a JSON object; NaN is null
+    Column("experiment", AnyText, nullable=False),
+    Column("name", AnyText, nullable=False),
+    Column("owner", AnyText, nullable=False),
+    Column("state", AnyText, nullable=False),
+    Column("tags", JsonText, nullable=False),  # a JSON list
+    Column("metrics", JsonText, nullable=False),  # a JSON object; NaN is null
     Column("step", BigInteger, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("queue_key", BigInteger, nullable=False),
     Column("create_time_ns", BigInteger, nullable=False),
     Column("last_seq", BigInteger, nullable=False),
     # the rest, as JSON
-    Column("request", Text, nullable=False),
-    Column("details", Text, nullable=False),
+    Column("request", JsonText, nullable=False),
+    Column("details", JsonText, nullable=False),
     Index("runs_by_create_time", "create_time_ns", "id"),
     Index("runs_by_state", "state"),
 )
@@ -47,11 +60,11 @@ runs = Table(
 events = Table(
     "events",
     metadata,
-    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("position", _ID, primary_key=True, autoincrement=False),
     # no foreign key: a deleted run is gone before the last of its events
-    Column("run_id", Text, nullable=False),
+    Column("run_id", AnyText, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
+    Column("kind", AnyText, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     UniqueConstraint("run_id", "seq"),
 )
@@ -60,9 +73,9 @@ event_blocks = Table(
     "event_blocks",
     metadata,
     # in place of the rows of `events` that a block holds; see lab_server.store.blocks
-    Column("first_position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("first_position", _ID, primary_key=True, autoincrement=False),
     Column("last_position", BigInteger, nullable=False),
-    Column("run_id", Text, nullable=False),
+    Column("run_id", AnyText, nullable=False),
     Column("first_seq", BigInteger, nullable=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("kinds", BigInteger, nullable=False),  # a set of bits
@@ -74,16 +87,16 @@ histories = Table(
     "histories",
     metadata,
     # up to which seq the chunks hold what the run's log says of metrics
-    Column("run_id", Text, primary_key=True),
+    Column("run_id", AnyText, primary_key=True),
     Column("last_seq", BigInteger, nullable=False),
 )
 
 series_chunks = Table(
     "series_chunks",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("run_id", Text, nullable=False),
-    Column("metric", Text, nullable=False),
+    Column("id", _ID, primary_key=True),
+    Column("run_id", AnyText, nullable=False),
+    Column("metric", AnyText, nullable=False),
     Column("first_step", BigInteger, nullable=False),
     Column("last_step", BigInteger, nullable=False),
     Column("num_points", Integer, nullable=False),
@@ -100,16 +113,26 @@ series_chunks = Table(
 idempotency_records = Table(
     "idempotency_records",
     metadata,
-    Column("key", Text, primary_key=True),
-    Column("fingerprint", Text, nullable=False),
-    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("key", AnyText, primary_key=True),
+    Column("fingerprint", AnyText, nullable=False),
+    Column("run_id", AnyText, ForeignKey("runs.id"), nullable=False),
     Index("idempotency_records_by_run", "run_id"),
 )
 
 meta = Table(
     "store_meta",
     metadata,
-    # "schema_version", and "last_position": the highest one that was ever given to an event
-    Column("name", Text, primary_key=True),
+    Column("name", AnyText, primary_key=True),
     Column("value", BigInteger, nullable=False),
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    # who may write to a store that several servers can reach; see lab_server.store.postgresql
+    Column("id", AnyText, primary_key=True),
+    Column("session", AnyText, nullable=False),
+    Column("host", AnyText, nullable=False),
+    Column("lease_until_ms", BigInteger, nullable=False),  # by the database's clock
+    Column("last_commit", BigInteger, nullable=False),
 )

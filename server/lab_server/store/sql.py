@@ -1,7 +1,8 @@
-"""The store in a SQL database: SQLite in WAL mode.
+"""The store in a SQL database: SQLite in WAL mode, or PostgreSQL.
 
-Owners: the thread of `GroupWriter` has the only connection that writes, and the next position; reads
-have connections of their own, in a few threads, and see what is committed.
+Owners: the thread of `GroupWriter` has the only connection that writes; reads have connections of
+their own, in a few threads, and see what is committed. The last position is a row that each
+transaction updates last, so positions are in the order of the commits, whoever commits.
 
 Every commit is synced (`synchronous=FULL`): a watcher elsewhere outlives a power loss of this machine,
 so an event that was sent must not come again with another seq. Group commit pays for it.
@@ -10,11 +11,11 @@ so an event that was sent must not come again with another seq. Group commit pay
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
@@ -24,7 +25,8 @@ from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store import blocks, event_log, history_table, schema
+from lab_server.store import blocks, event_log, history_table, migrations, schema
+from lab_server.store.database import NUM_READERS, Database
 from lab_server.store.listing import page_query, token_of
 from lab_server.store.protocol import (
     History,
@@ -35,7 +37,7 @@ from lab_server.store.protocol import (
     StoredEvent,
 )
 from lab_server.store.rows import row_of, run_of
-from lab_server.store.sqlite import NUM_READERS, lock, open_engine, store_error
+from lab_server.store.urls import open_database
 from lab_server.store.writer import GroupWriter
 
 T = TypeVar("T")
@@ -43,7 +45,15 @@ T = TypeVar("T")
 _DELETED_AT_ONCE: Final = 50
 _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
-_runs, _idempotency_records, _meta = schema.runs, schema.idempotency_records, schema.meta
+_runs, _idempotency_records = schema.runs, schema.idempotency_records
+_IS_LAST_POSITION: Final = schema.meta.c.name == schema.LAST_POSITION
+_LAST_POSITION: Final = select(schema.meta.c.value).where(_IS_LAST_POSITION)
+_TAKE_POSITIONS: Final = (
+    schema.meta.update()
+    .where(_IS_LAST_POSITION)
+    .values(value=schema.meta.c.value + sa.bindparam("num"))
+    .returning(schema.meta.c.value)
+)
 _UPDATE_RUN: Final = (
     _runs.update()
     .where(_runs.c.id == sa.bindparam("row_id"), _runs.c.last_seq == sa.bindparam("row_last_seq"))
@@ -51,41 +61,52 @@ _UPDATE_RUN: Final = (
 )
 
 
-class SqlStore:
-    """Runs and events in a SQLite file; a second server on the same file is refused.
+@dataclass(frozen=True, slots=True)
+class _NewEvents:
+    """Events on their way into the log; they get their positions when the transaction ends.
 
-    Args:
-        url: such as "sqlite:////var/lib/lab/lab.db".
-        make_room: frees disk space and says whether it could; called when the file cannot be opened,
-            as SQLite needs some for that.
-
-    Raises:
-        StoreError: If the file cannot be opened, is no store, or is another server's.
+    Attributes:
+        events: kinds and encoded events, with their seq, in order.
     """
 
-    def __init__(self, url: str, make_room: Callable[[], bool] = lambda: False) -> None:
-        self._url = sa.make_url(url)
-        if self._url.get_backend_name() != "sqlite" or not self._url.database:
-            raise StoreError(
-                f"a store is a SQLite file, such as sqlite:////var/lib/lab.db, not {url!r}"
-            )
-        self._lock_fd = lock(self._url.database + ".lock")
+    run_id: str
+    events: tuple[tuple[int, str, bytes], ...]
+
+    def placed(self, first: int) -> tuple[StoredEvent, ...]:
+        """Return the events at positions from this one on."""
+        return tuple(
+            StoredEvent(position, self.run_id, *event)
+            for position, event in enumerate(self.events, first)
+        )
+
+
+class SqlStore:
+    """Runs and events in a SQL database; a second server on the same one is refused.
+
+    Args:
+        url: "sqlite:////var/lib/lab/lab.db" or "postgresql://USER@HOST/DATABASE".
+        make_room: frees disk space and says whether it could; called when SQLite's file cannot be
+            opened, which needs some.
+        server_id: whose store it is, the same after a restart; for PostgreSQL.
+
+    Raises:
+        StoreError: If the database cannot be opened, is no store, or is another server's.
+    """
+
+    def __init__(
+        self, url: str, make_room: Callable[[], bool] = lambda: False, server_id: str = ""
+    ) -> None:
+        self._database = open_database(url, make_room, server_id)
         try:
-            self._write_engine = open_engine(self._url, is_writer=True)
-            self._read_engine = open_engine(self._url, is_writer=False)
-            try:
-                self._next_position = self._prepare()
-            except DBAPIError:
-                if not make_room():
-                    raise
-                self._next_position = self._prepare()
+            migrations.prepare(self._database)
+            self._database.join()
         except DBAPIError as error:
-            os.close(self._lock_fd)
-            raise store_error(error) from error
+            self._database.close()
+            raise self._database.error(error) from error
         except StoreError:
-            os.close(self._lock_fd)
+            self._database.close()
             raise
-        self._writer = GroupWriter(self._write_engine)
+        self._writer = GroupWriter(self._database.write_engine, _Transactions(self._database))
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="store-reader")
 
     # ---- writing
@@ -115,12 +136,15 @@ class SqlStore:
         row = row_of(run)
         row["row_id"] = row.pop("id")
         row["row_last_seq"] = run.last_seq - len(events)
-        numbered = [
-            (seq, new.kind, codec.with_seq(new.payload, seq))
-            for seq, new in enumerate(events, run.last_seq - len(events) + 1)
-        ]
+        new_events = _NewEvents(
+            run.id,
+            tuple(
+                (seq, new.kind, codec.with_seq(new.payload, seq))
+                for seq, new in enumerate(events, run.last_seq - len(events) + 1)
+            ),
+        )
 
-        def work(connection: Connection) -> tuple[StoredEvent, ...]:
+        def work(connection: Connection) -> Any:
             if connection.execute(_UPDATE_RUN, row).rowcount != 1:
                 last_seq = _get(connection, run.id).last_seq
                 raise StoreError(
@@ -128,23 +152,15 @@ class SqlStore:
                     " and the ones before; another process wrote to it"
                 )
             _add_idempotency_record(connection, idempotency, run.id)
-            first = self._next_position
-            self._next_position += len(events)
-            stored = tuple(
-                StoredEvent(first + index, run.id, seq, kind, payload)
-                for index, (seq, kind, payload) in enumerate(numbered)
-            )
-            event_log.insert(connection, stored)
-            return stored
+            return new_events
 
-        return await self._write(work)
+        stored: tuple[StoredEvent, ...] = await self._write(work)
+        return stored
 
     async def delete(self, run_id: str) -> None:
         """See Store."""
 
         def delete_run(connection: Connection) -> bool:
-            # its positions must not be given again to other events
-            _set_meta(connection, "last_position", self._next_position - 1)
             connection.execute(
                 _idempotency_records.delete().where(_idempotency_records.c.run_id == run_id)
             )
@@ -231,7 +247,8 @@ class SqlStore:
     async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
         """See Store."""
         # a range, not LIKE: that ignores case, knows wildcards and uses no index
-        is_match = (_runs.c.id >= prefix) & (sa.func.substr(_runs.c.id, 1, len(prefix)) == prefix)
+        beginning = sa.func.substr(_runs.c.id, 1, len(prefix), type_=_runs.c.id.type)
+        is_match = (_runs.c.id >= prefix) & (beginning == prefix)
         query = select(_runs.c.id).where(is_match).order_by(_runs.c.id).limit(limit)
         return await self._read(lambda connection: tuple(connection.execute(query).scalars()))
 
@@ -295,11 +312,7 @@ class SqlStore:
         """Close from a thread that may wait."""
         self._writer.close()
         self._readers.shutdown()
-        self._read_engine.dispose()
-        self._write_engine.dispose()
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        self._database.close()
 
     # ---- the database
 
@@ -307,36 +320,58 @@ class SqlStore:
         try:
             return await asyncio.wrap_future(self._writer.submit(work))
         except DBAPIError as error:
-            raise store_error(error) from error
+            raise self._database.error(error) from error
         except RuntimeError as error:
             raise StoreError(str(error)) from error
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         def read() -> T:
-            with self._read_engine.connect() as connection:
+            with self._database.read_engine.connect() as connection:
                 return work(connection)
 
+        def read_again_on_a_new_connection() -> T:
+            try:
+                return read()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                return read()  # the connection was an old one: the database was restarted since
+
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers, read_again_on_a_new_connection)
         except DBAPIError as error:
-            raise store_error(error) from error
+            raise self._database.error(error) from error
         except RuntimeError as error:
             raise StoreError("the store is closed") from error
 
-    def _prepare(self) -> int:
-        with self._write_engine.begin() as connection:
-            schema.metadata.create_all(connection)
-            version = connection.execute(
-                select(_meta.c.value).where(_meta.c.name == "schema_version")
-            ).scalar()
-            if version is None:
-                _set_meta(connection, "schema_version", schema.SCHEMA_VERSION)
-            elif version != schema.SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self._url.database} has schema {version}, this server knows"
-                    f" {schema.SCHEMA_VERSION}; use the version of lab-train that wrote it"
-                )
-            return _last_position(connection) + 1
+
+class _Transactions:
+    """Ends transactions: the server checks in, and the new events get their positions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.is_outage = database.is_outage
+        self.was_committed = database.was_committed
+
+    def finish(self, connection: Connection, results: Sequence[Any]) -> list[Any]:
+        """See Transactions."""
+        self._database.check_in(connection)
+        num_events = sum(len(r.events) for r in results if isinstance(r, _NewEvents))
+        if not num_events:
+            return [() if isinstance(result, _NewEvents) else result for result in results]
+        # others who commit wait for this row from here on
+        last = connection.execute(_TAKE_POSITIONS, {"num": num_events}).scalar_one()
+        position = last - num_events + 1
+        placed: list[Any] = []
+        for result in results:
+            if isinstance(result, _NewEvents):
+                placed.append(result.placed(position))
+                position += len(result.events)
+                event_log.insert(connection, placed[-1])
+            else:
+                placed.append(result)
+        return placed
 
 
 def _get(connection: Connection, run_id: str) -> Run:
@@ -375,13 +410,5 @@ def _add_idempotency_record(
     )
 
 
-def _set_meta(connection: Connection, name: str, value: int) -> None:
-    connection.execute(_meta.delete().where(_meta.c.name == name))
-    connection.execute(_meta.insert(), {"name": name, "value": value})
-
-
 def _last_position(connection: Connection) -> int:
-    given = connection.execute(
-        select(_meta.c.value).where(_meta.c.name == "last_position")
-    ).scalar()
-    return max(event_log.last_position(connection), given or 0)
+    return int(connection.execute(_LAST_POSITION).scalar_one())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -13,14 +12,73 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from lab_server.errors import StoreError
+from lab_server.files.lock import lock
+from lab_server.store.database import NUM_READERS
 
-NUM_READERS: Final = 4
-_LOCK_WAIT_S: Final = 5.0
 _DISK_FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
 
-def open_engine(url: sa.URL, *, is_writer: bool) -> sa.Engine:
-    """Return an engine with one connection that writes, or with several that only read."""
+class SqliteDatabase:
+    """A file; the lock beside it keeps a second server out.
+
+    Raises:
+        StoreError: If the file cannot be opened, or is another server's.
+    """
+
+    def __init__(self, url: sa.URL, make_room: Callable[[], bool]) -> None:
+        self.place = url.database or ""
+        self._lock_fd = lock(f"{self.place}.lock")
+        self.write_engine = _engine(url, is_writer=True)
+        self.read_engine = _engine(url, is_writer=False)
+        try:
+            self._open(make_room)
+        except DBAPIError as error:
+            self.close()
+            raise self.error(error) from error
+
+    def _open(self, make_room: Callable[[], bool]) -> None:
+        for is_last_try in (False, True):
+            try:
+                # the first transaction makes SQLite's other files, for which a full disk has no room
+                with self.write_engine.begin():
+                    return
+            except DBAPIError:
+                if is_last_try or not make_room():
+                    raise
+
+    def exclude_others(self, connection: Connection) -> None:
+        """See Database; the lock is held since the file was opened."""
+
+    def join(self) -> None:
+        """See Database; nothing is to be done."""
+
+    def check_in(self, connection: Connection) -> None:
+        """See Database; nobody can take over while the lock is held."""
+
+    def was_committed(self) -> bool:
+        """See Database; a commit that failed has not taken place."""
+        return False
+
+    def is_outage(self, error: BaseException) -> bool:  # noqa: ARG002
+        """See Database; one write may have no room and a smaller one some."""
+        return False
+
+    def error(self, error: DBAPIError) -> StoreError:
+        """See Database."""
+        if getattr(error.orig, "sqlite_errorname", "") in _DISK_FULL:
+            return StoreError("the disk of the server is full: free some space and try again")
+        return StoreError(f"the store failed: {error.orig}")
+
+    def close(self) -> None:
+        """See Database."""
+        self.read_engine.dispose()
+        self.write_engine.dispose()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def _engine(url: sa.URL, *, is_writer: bool) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=QueuePool,
@@ -44,33 +102,3 @@ def open_engine(url: sa.URL, *, is_writer: bool) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
     return engine
-
-
-def lock(path: str) -> int:
-    """Take the lock of the file; a server that was just killed may hold it a moment longer."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"the store cannot be opened: {error}") from error
-    deadline = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                os.close(fd)
-                folder = os.path.dirname(path)
-                raise StoreError(
-                    f"another server is using {folder}; stop it, or choose another home"
-                ) from error
-            time.sleep(0.02)
-        else:
-            return fd
-
-
-def store_error(error: DBAPIError) -> StoreError:
-    """Return what went wrong in a sentence."""
-    text = str(error.orig)
-    if getattr(error.orig, "sqlite_errorname", "") in _DISK_FULL:
-        return StoreError("the disk of the server is full: free some space and try again")
-    return StoreError(f"the store failed: {text}")

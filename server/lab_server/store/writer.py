@@ -8,15 +8,35 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 
-_MAX_GROUP = 256
+_MAX_GROUP: Final = 256
+_SETTLE_PAUSE_S: Final = 0.2
+
+
+class Transactions(Protocol):
+    """What a database wants around the pieces of a transaction."""
+
+    def finish(self, connection: Connection, results: Sequence[Any]) -> list[Any]:
+        """Do what comes last in a transaction; return the pieces' results as they are handed out."""
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Return whether the database is out of reach, so that no other piece would fare better."""
+
+    def was_committed(self) -> bool:
+        """Return whether the last finished transaction took place; its commit got no answer.
+
+        Raises:
+            DBAPIError: If the database cannot say yet.
+        """
 
 
 class GroupWriter:
@@ -24,10 +44,14 @@ class GroupWriter:
 
     A piece that raises fails alone: its group is rolled back and each piece gets a transaction of its
     own. So a piece may run twice and must not change anything but the database.
+
+    A commit whose answer is lost is neither done nor undone: its group waits until the database says
+    which, and what comes meanwhile fails at once.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, transactions: Transactions) -> None:
         self._engine = engine
+        self._transactions = transactions
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._is_closed = False
         # guards _is_closed against a submit at the same time, which would wait for ever
@@ -56,14 +80,13 @@ class GroupWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        with self._engine.connect() as connection:
-            while True:
-                group, is_last = self._next_group()
-                if group and not self._write(connection, group) and len(group) > 1:
-                    for piece in group:
-                        self._write(connection, [piece])
-                if is_last:
-                    return
+        while True:
+            group, is_last = self._next_group()
+            if group and not self._write(group) and len(group) > 1:
+                for piece in group:
+                    self._write([piece])
+            if is_last:
+                return
 
     def _next_group(self) -> tuple[list[_Piece], bool]:
         group: list[_Piece] = []
@@ -78,20 +101,49 @@ class GroupWriter:
                 return group, False
         return group, True
 
-    @staticmethod
-    def _write(connection: Connection, group: Sequence[_Piece]) -> bool:
+    def _write(self, group: Sequence[_Piece]) -> bool:
         """Write a group; False when it failed and its pieces should be tried one by one."""
+        is_committing = False
         try:
-            with connection.begin():
+            with self._engine.connect() as connection, connection.begin() as transaction:
                 results = [work(connection) for work, _ in group]
+                results = self._transactions.finish(connection, results)
+                is_committing = True
+                transaction.commit()
         except BaseException as error:
-            if len(group) > 1:
-                return False
-            group[0][1].set_exception(error)
-            return True
+            if not (is_committing and self._was_committed(error)):
+                if len(group) > 1 and not self._transactions.is_outage(error):
+                    return False
+                for _, future in group:
+                    future.set_exception(error)
+                return True
         for (_, future), result in zip(group, results, strict=True):
             future.set_result(result)
         return True
+
+    def _was_committed(self, error: BaseException) -> bool:
+        """Return whether a transaction took place although its commit failed."""
+        if not (isinstance(error, DBAPIError) and error.connection_invalidated):
+            return False
+        while True:
+            try:
+                return self._transactions.was_committed()
+            except DBAPIError as outage:
+                if self._refuse_what_waits(outage):
+                    return False  # the end: nobody asks any more
+                time.sleep(_SETTLE_PAUSE_S)
+
+    def _refuse_what_waits(self, error: DBAPIError) -> bool:
+        """Fail the pieces that wait; True when the store was closed."""
+        while True:
+            try:
+                piece = self._queue.get_nowait()
+            except queue.Empty:
+                return False
+            if piece is None:
+                self._queue.put(None)
+                return True
+            piece[1].set_exception(error)
 
 
 _Piece = tuple[Callable[[Connection], Any], Future[Any]]

@@ -1,0 +1,60 @@
+"""What differs between the databases that a SqlStore works on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from lab_server.errors import StoreError
+
+NUM_READERS = 4
+
+
+class Database(Protocol):
+    """An open database.
+
+    Attributes:
+        write_engine: with one connection, for the thread that writes.
+        read_engine: with NUM_READERS connections that only read, each transaction from one moment.
+        place: where it is, without a password, as messages name it.
+    """
+
+    write_engine: sa.Engine
+    read_engine: sa.Engine
+    place: str
+
+    def exclude_others(self, connection: Connection) -> None:
+        """Let no other server prepare its store until this transaction has ended."""
+
+    def join(self) -> None:
+        """Become the one that may write, now that the tables are there.
+
+        Raises:
+            StoreError: If another server is.
+        """
+
+    def check_in(self, connection: Connection) -> None:
+        """Make sure, in a transaction that is about to be committed, that this server may write.
+
+        Raises:
+            StoreError: If another server took over.
+        """
+
+    def was_committed(self) -> bool:
+        """Return whether the last transaction that checked in took place, though nobody answered.
+
+        Raises:
+            DBAPIError: If the database cannot be reached.
+        """
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Return whether an error says that the database is out of reach."""
+
+    def error(self, error: DBAPIError) -> StoreError:
+        """Return what went wrong, in a sentence."""
+
+    def close(self) -> None:
+        """Close all connections; another server may write then."""

@@ -1,0 +1,89 @@
+"""The store's tables: made in an empty database, brought up to date in an older one.
+
+Revisions are Alembic's, in `versions`. A new database gets the tables as `schema` has them, and a store
+that is up to date is only looked at: neither needs Alembic, whose import would delay every start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, select
+
+from lab_server.errors import StoreError
+from lab_server.store import schema
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+    from lab_server.store.database import Database
+
+_version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32)))
+_FOLDER: Final = Path(__file__).parent
+
+
+def prepare(database: Database) -> None:
+    """Make the tables, or migrate them.
+
+    Raises:
+        StoreError: If the store is of a newer version, or the database is somebody else's.
+        DBAPIError: If the database fails.
+    """
+    with database.write_engine.begin() as connection:
+        database.exclude_others(connection)
+        revision = revision_of(connection)
+        if revision == schema.SCHEMA_REVISION:
+            return
+        if revision:
+            _upgrade(connection, database.place, revision)
+            return
+        if tables := sa.inspect(connection).get_table_names():
+            raise StoreError(
+                f"{database.place} is not a store of lab-train, it has other tables"
+                f" ({', '.join(sorted(tables)[:3])}, ...); choose an empty database"
+            )
+        create(connection)
+
+
+def revision_of(connection: Connection) -> str:
+    """Return the revision of a store, empty for none."""
+    if not sa.inspect(connection).has_table(_version.name):
+        return ""
+    return connection.execute(select(_version.c.version_num)).scalar() or ""
+
+
+def create(connection: Connection) -> None:
+    """Make all tables, of the newest revision."""
+    schema.metadata.create_all(connection)
+    _version.create(connection)
+    connection.execute(_version.insert().values(version_num=schema.SCHEMA_REVISION))
+    connection.execute(schema.meta.insert().values(name=schema.LAST_POSITION, value=0))
+
+
+def config(connection: Connection) -> Config:
+    """Return Alembic's configuration, on a connection in a transaction."""
+    from alembic.config import Config
+
+    settings = Config()
+    settings.set_main_option("script_location", str(_FOLDER))
+    settings.set_main_option("file_template", "r%%(rev)s_%%(slug)s")
+    settings.attributes["connection"] = connection
+    return settings
+
+
+def _upgrade(connection: Connection, place: str, revision: str) -> None:
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    settings = config(connection)
+    try:
+        ScriptDirectory.from_config(settings).get_revision(revision)
+    except CommandError:
+        raise StoreError(
+            f"{place} has schema {revision}, this server knows up to {schema.SCHEMA_REVISION};"
+            " use the version of lab-train that wrote it"
+        ) from None
+    command.upgrade(settings, "head")

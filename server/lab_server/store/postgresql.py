@@ -1,0 +1,205 @@
+"""PostgreSQL's side of a SqlStore: connections, who may write, and commits without an answer.
+
+Each server has a row in `servers`. Every transaction that it writes updates that row, so
+- a server whose row another one took away cannot commit any more, however late it wakes up;
+- the row tells whether a transaction took place whose answer was lost.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, event, func, select
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from lab_server.errors import StoreError
+from lab_server.store import schema
+from lab_server.store.database import NUM_READERS
+
+LEASE_S: Final = 8.0
+"""A server that has not been heard of for so long may be replaced."""
+
+_RENEWALS_A_LEASE: Final = 4
+_CONNECT_ARGS: Final = {
+    "connect_timeout": 5,
+    # a peer that is gone without a word is noticed in about ten seconds
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+_JOIN_LOCK: Final = 0x6C61622D7472  # any number that means us among advisory locks
+
+_servers = schema.servers
+_IS_OURS: Final = (_servers.c.id == sa.bindparam("own_id")) & (
+    _servers.c.session == sa.bindparam("own_session")
+)
+_CHECK_IN: Final = _servers.update().where(_IS_OURS).values(last_commit=sa.bindparam("number"))
+_LAST_COMMIT: Final = select(_servers.c.last_commit).where(_IS_OURS).with_for_update()
+# the database's clock, so that the servers' own may differ
+_NOW_MS: Final = sa.cast(
+    sa.extract("epoch", func.clock_timestamp()) * 1000, sa.BigInteger
+)  # not now(), which is when the transaction began
+_RENEW: Final = (
+    _servers.update().where(_IS_OURS).values(lease_until_ms=_NOW_MS + int(LEASE_S * 1000))
+)
+_END_BACKEND: Final = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid = :pid AND application_name = :name"
+)
+
+
+class PostgresDatabase:
+    """A PostgreSQL database that one server at a time writes to.
+
+    Args:
+        url: its password may also come as libpq takes it, from PGPASSWORD or ~/.pgpass.
+        server_id: of this server, the same after a restart; empty for one that is used once.
+
+    Raises:
+        StoreError: If the driver is not installed or the database cannot be reached.
+    """
+
+    def __init__(self, url: sa.URL, server_id: str = "") -> None:
+        try:
+            import psycopg  # noqa: F401
+        except ImportError:
+            raise StoreError(
+                "a store on PostgreSQL needs: pip install 'lab-train[postgresql]'"
+            ) from None
+        self.place = url.set(drivername="postgresql", query={}).render_as_string()
+        url = url.set(drivername="postgresql+psycopg")
+        self._id = server_id or secrets.token_hex(8)
+        self._session = secrets.token_hex(8)
+        self._writer_name = f"lab-server writer {self._session}"
+        self.write_engine = _engine(url, self._writer_name, pool_size=1)
+        self.read_engine = _engine(url, "lab-server reader", pool_size=NUM_READERS, reads_only=True)
+        self._lease_engine = _engine(url, "lab-server lease", pool_size=1)
+        # of the last transaction that checked in: its number, and the process that serves it
+        self._number = 0
+        self._backend_pid = 0
+        self._has_joined = False
+        self._is_closing = threading.Event()
+        self._renewer = threading.Thread(target=self._renew, name="store-lease", daemon=True)
+        try:
+            with self.read_engine.connect():
+                pass
+        except DBAPIError as error:
+            self.close()
+            raise self.error(error) from error
+
+    def exclude_others(self, connection: Connection) -> None:
+        """See Database."""
+        connection.execute(select(func.pg_advisory_xact_lock(_JOIN_LOCK)))
+
+    def join(self) -> None:
+        """See Database."""
+        with self._lease_engine.begin() as connection:
+            self.exclude_others(connection)
+            is_other = _servers.c.id != self._id
+            others = select(_servers.c.host).where(is_other, _servers.c.lease_until_ms > _NOW_MS)
+            if (host := connection.execute(others).scalar()) is not None:
+                raise StoreError(
+                    f"a server on {host} is using the store {self.place}; stop it, or choose"
+                    f" another store (one that died can be replaced after {LEASE_S:.0f} s)"
+                )
+            # waits for what they are committing, and lets them commit no more
+            connection.execute(_servers.delete())
+            connection.execute(
+                _servers.insert().values(
+                    id=self._id,
+                    session=self._session,
+                    host=_host_name(),
+                    lease_until_ms=_NOW_MS + int(LEASE_S * 1000),
+                    last_commit=0,
+                )
+            )
+        self._has_joined = True
+        self._renewer.start()
+
+    def check_in(self, connection: Connection) -> None:
+        """See Database."""
+        self._number += 1
+        self._backend_pid = connection.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
+        if connection.execute(_CHECK_IN, self._own | {"number": self._number}).rowcount != 1:
+            raise StoreError("another server took over the store; this one can write no more")
+
+    def was_committed(self) -> bool:
+        """See Database."""
+        with self.write_engine.begin() as connection:
+            # a COMMIT that is still on its way must not arrive after the answer
+            connection.execute(_END_BACKEND, {"pid": self._backend_pid, "name": self._writer_name})
+        with self.write_engine.begin() as connection:
+            # the row is locked until the other transaction has ended
+            return connection.execute(_LAST_COMMIT, self._own).scalar() == self._number
+
+    def is_outage(self, error: BaseException) -> bool:
+        """See Database."""
+        return isinstance(error, DBAPIError) and (
+            error.connection_invalidated or isinstance(error, OperationalError)
+        )
+
+    def error(self, error: DBAPIError) -> StoreError:
+        """See Database."""
+        text = " ".join(str(error.orig).split())
+        if self.is_outage(error):
+            return StoreError(f"the store {self.place} cannot be reached: {text}")
+        return StoreError(f"the store failed: {text}")
+
+    def close(self) -> None:
+        """See Database."""
+        self._is_closing.set()
+        if self._has_joined:
+            self._renewer.join()
+            self._has_joined = False
+            try:
+                with self._lease_engine.begin() as connection:
+                    connection.execute(_servers.delete().where(_IS_OURS), self._own)
+            except DBAPIError:
+                pass  # the lease ends by itself
+        for engine in (self.read_engine, self.write_engine, self._lease_engine):
+            engine.dispose()
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        return {"own_id": self._id, "own_session": self._session}
+
+    def _renew(self) -> None:
+        while not self._is_closing.wait(LEASE_S / _RENEWALS_A_LEASE):
+            try:
+                with self._lease_engine.begin() as connection:
+                    connection.execute(_RENEW, self._own)
+            except DBAPIError:
+                continue  # the writer says it; a lease that nobody takes can be renewed later
+
+
+def _engine(url: sa.URL, name: str, *, pool_size: int, reads_only: bool = False) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        isolation_level="REPEATABLE READ" if reads_only else "READ COMMITTED",
+        connect_args=_CONNECT_ARGS | {"application_name": name},
+    )
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        settings = ["jit = off", "idle_in_transaction_session_timeout = '30s'"]
+        if reads_only:
+            settings += ["default_transaction_read_only = on"]
+        connection.autocommit = True
+        for setting in settings:
+            connection.execute(f"SET {setting}")
+        connection.autocommit = False
+
+    return engine
+
+
+def _host_name() -> str:
+    import socket
+
+    return socket.gethostname()

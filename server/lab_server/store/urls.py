@@ -1,0 +1,42 @@
+"""Which database a URL means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from lab_server.errors import StoreError
+from lab_server.store.database import Database
+from lab_server.store.postgresql import PostgresDatabase
+from lab_server.store.sqlite import SqliteDatabase
+
+
+def open_database(url: str, make_room: Callable[[], bool], server_id: str) -> Database:
+    """Return the database of a URL.
+
+    Args:
+        url: "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE".
+        make_room: frees disk space and says whether it could; for SQLite, which needs some to open.
+        server_id: who writes, for a database that several servers can reach.
+
+    Raises:
+        StoreError: If the URL is none of these, or the database cannot be opened.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        parsed = None
+    match parsed.get_backend_name() if parsed is not None else "":
+        case "sqlite" if parsed is not None and parsed.database:
+            return SqliteDatabase(parsed, make_room)
+        case "postgresql" | "postgres" if parsed is not None:
+            return PostgresDatabase(parsed, server_id)
+    raise StoreError(
+        "a store is postgresql://USER@HOST/DATABASE, or a SQLite file such as"
+        f" sqlite:////var/lib/lab.db, not {_without_password(url, parsed)!r}"
+    )
+
+
+def _without_password(url: str, parsed: sa.URL | None) -> str:
+    return url.rpartition("@")[2] if parsed is None else parsed.render_as_string()
