@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab_core.errors import LabError, Violation
+from lab_core.errors import LabError, SettingsError, Violation
 
 
 class ServiceError(LabError):
@@ -76,6 +76,10 @@ class Unavailable(ServiceError):
 
 class StoreError(LabError):
     """The store could not write or read: a full disk, a damaged file."""
+
+
+class StoreRefused(StoreError, SettingsError):
+    """The store that the settings name cannot be used: a wrong URL, another version, not ours."""
 
 
 class DamagedHistory(StoreError):

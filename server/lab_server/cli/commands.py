@@ -122,6 +122,26 @@ def backup(
             )
 
 
+@app.command(name="migrate")
+def migrate(
+    target: Annotated[str, typer.Option("--to", help="URL of an empty database")],
+    source: Annotated[
+        str,
+        typer.Option("--from", help="URL of the store; empty: SQLite in home", show_default=False),
+    ] = "",
+    home: Annotated[Path | None, typer.Option(help="folder of the server (env LAB_HOME)")] = None,
+) -> None:
+    """Copy the store to another database and verify it; no server may use either.
+
+    The source stays as it is. The runs' files stay in the home: start the server there with --store.
+    """
+    from lab_server.cli.migrate import migrate
+
+    with errors_as_exit_codes():
+        in_home = load({"home": home}).settings.home / "lab.db"
+        migrate(source or f"sqlite:///{in_home}", target)
+
+
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(certs.app, name="certs")
 

@@ -50,6 +50,9 @@ class Database(Protocol):
             DBAPIError: If the database cannot be reached.
         """
 
+    def set_next_id(self, connection: Connection, table: sa.Table) -> None:
+        """Give new rows of a table ids above those of the rows that were copied into it."""
+
     def is_outage(self, error: BaseException) -> bool:
         """Return whether an error says that the database is out of reach."""
 

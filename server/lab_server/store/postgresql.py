@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from lab_server.errors import StoreError
+from lab_server.errors import StoreError, StoreRefused
 from lab_server.store import schema
 from lab_server.store.database import NUM_READERS
 
@@ -61,14 +61,14 @@ class PostgresDatabase:
         server_id: of this server, the same after a restart; empty for one that is used once.
 
     Raises:
-        StoreError: If the driver is not installed or the database cannot be reached.
+        StoreRefused: If the driver is not installed or the database cannot be reached.
     """
 
     def __init__(self, url: sa.URL, server_id: str = "") -> None:
         try:
             import psycopg  # noqa: F401
         except ImportError:
-            raise StoreError(
+            raise StoreRefused(
                 "a store on PostgreSQL needs: pip install 'lab-train[postgresql]'"
             ) from None
         self.place = url.set(drivername="postgresql", query={}).render_as_string()
@@ -90,7 +90,7 @@ class PostgresDatabase:
                 pass
         except DBAPIError as error:
             self.close()
-            raise self.error(error) from error
+            raise StoreRefused(str(self.error(error))) from error
 
     def exclude_others(self, connection: Connection) -> None:
         """See Database."""
@@ -136,6 +136,14 @@ class PostgresDatabase:
         with self.write_engine.begin() as connection:
             # the row is locked until the other transaction has ended
             return connection.execute(_LAST_COMMIT, self._own).scalar() == self._number
+
+    def set_next_id(self, connection: Connection, table: sa.Table) -> None:
+        """See Database."""
+        column = table.autoincrement_column
+        if column is not None:
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
+            highest = select(func.coalesce(func.max(column), 0) + 1).scalar_subquery()
+            connection.execute(select(func.setval(sequence, highest, False)))
 
     def is_outage(self, error: BaseException) -> bool:
         """See Database."""

@@ -24,6 +24,9 @@ SCHEMA_REVISION: Final = "0001"
 LAST_POSITION: Final = "last_position"
 """In store_meta: the highest position that was ever given to an event."""
 
+IS_INCOMPLETE: Final = "is_incomplete"
+"""In store_meta, while the store is being copied from another one."""
+
 metadata = MetaData(
     naming_convention={
         "pk": "%(table_name)s_key",

@@ -59,6 +59,9 @@ class SqliteDatabase:
         """See Database; a commit that failed has not taken place."""
         return False
 
+    def set_next_id(self, connection: Connection, table: sa.Table) -> None:
+        """See Database; SQLite remembers the highest by itself."""
+
     def is_outage(self, error: BaseException) -> bool:  # noqa: ARG002
         """See Database; one write may have no room and a smaller one some."""
         return False

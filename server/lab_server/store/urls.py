@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from lab_server.errors import StoreError
+from lab_server.errors import StoreRefused
 from lab_server.store.database import Database
 from lab_server.store.postgresql import PostgresDatabase
 from lab_server.store.sqlite import SqliteDatabase
@@ -21,7 +21,8 @@ def open_database(url: str, make_room: Callable[[], bool], server_id: str) -> Da
         server_id: who writes, for a database that several servers can reach.
 
     Raises:
-        StoreError: If the URL is none of these, or the database cannot be opened.
+        StoreRefused: If the URL is none of these, or the database lets nobody in.
+        StoreError: If the database is in use.
     """
     try:
         parsed = sa.make_url(url)
@@ -32,7 +33,7 @@ def open_database(url: str, make_room: Callable[[], bool], server_id: str) -> Da
             return SqliteDatabase(parsed, make_room)
         case "postgresql" | "postgres" if parsed is not None:
             return PostgresDatabase(parsed, server_id)
-    raise StoreError(
+    raise StoreRefused(
         "a store is postgresql://USER@HOST/DATABASE, or a SQLite file such as"
         f" sqlite:////var/lib/lab.db, not {_without_password(url, parsed)!r}"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
 
-from lab_server.errors import StoreError
+from lab_server.errors import StoreRefused
 from lab_server.store import schema
 
 if TYPE_CHECKING:
@@ -28,30 +28,42 @@ def prepare(database: Database) -> None:
     """Make the tables, or migrate them.
 
     Raises:
-        StoreError: If the store is of a newer version, or the database is somebody else's.
+        StoreRefused: If the store is of a newer version or incomplete, or the database is somebody else's.
         DBAPIError: If the database fails.
     """
     with database.write_engine.begin() as connection:
         database.exclude_others(connection)
         revision = revision_of(connection)
-        if revision == schema.SCHEMA_REVISION:
+        if not revision:
+            if tables := sa.inspect(connection).get_table_names():
+                raise StoreRefused(
+                    f"{database.place} is not a store of lab-train, it has other tables"
+                    f" ({', '.join(sorted(tables)[:3])}, ...); choose an empty database"
+                )
+            create(connection)
             return
-        if revision:
+        if revision != schema.SCHEMA_REVISION:
             _upgrade(connection, database.place, revision)
-            return
-        if tables := sa.inspect(connection).get_table_names():
-            raise StoreError(
-                f"{database.place} is not a store of lab-train, it has other tables"
-                f" ({', '.join(sorted(tables)[:3])}, ...); choose an empty database"
+        if is_incomplete(connection):
+            raise StoreRefused(
+                f"{database.place} is not complete: `lab-server migrate` was interrupted; run it again"
             )
-        create(connection)
 
 
 def revision_of(connection: Connection) -> str:
-    """Return the revision of a store, empty for none."""
-    if not sa.inspect(connection).has_table(_version.name):
+    """Return the revision of a store, empty if the database is none."""
+    tables = set(sa.inspect(connection).get_table_names())
+    if not {_version.name, schema.meta.name} <= tables:  # others use Alembic, too
         return ""
     return connection.execute(select(_version.c.version_num)).scalar() or ""
+
+
+def is_incomplete(connection: Connection) -> bool:
+    """Return whether a store is a copy that is not finished."""
+    if not revision_of(connection):
+        return False
+    mark = select(schema.meta.c.value).where(schema.meta.c.name == schema.IS_INCOMPLETE)
+    return connection.execute(mark).first() is not None
 
 
 def create(connection: Connection) -> None:
@@ -82,7 +94,7 @@ def _upgrade(connection: Connection, place: str, revision: str) -> None:
     try:
         ScriptDirectory.from_config(settings).get_revision(revision)
     except CommandError:
-        raise StoreError(
+        raise StoreRefused(
             f"{place} has schema {revision}, this server knows up to {schema.SCHEMA_REVISION};"
             " use the version of lab-train that wrote it"
         ) from None
