@@ -134,13 +134,18 @@ def configs() -> dict[str, str | int]:
 
 
 def _trainer_of(server_pid: int) -> int:
-    """Return a trainer's pid: a child of the forkserver, which is a child of the server."""
+    """Return a trainer's pid: server, forkserver, generation and trainer are parents of each other."""
 
     def children(pid: int) -> list[int]:
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
-    return next(trainer for forkserver in children(server_pid) for trainer in children(forkserver))
+    return next(
+        trainer
+        for forkserver in children(server_pid)
+        for generation in children(forkserver)
+        for trainer in children(generation)
+    )
 
 
 @contextlib.contextmanager

@@ -69,11 +69,13 @@ class ExperimentInfo:
         name: the name by which runs ask for it.
         summary: the first line of its documentation.
         error: why it cannot be run; empty when it can.
+        traceback: where its import failed; empty when it did not.
     """
 
     name: str
     summary: str
     error: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from typing import IO
 
 TIMEOUT_S = 5.0  # for all commands together
 MAX_DIFF_BYTES = 256 << 10
+# No lock on the index, which the user's own git may want, and which stays behind if git is killed; diff
+# takes one, whatever the first option says, to write what it saw of files that were only touched.
+_WITHOUT_LOCKS = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,7 @@ class _Git:
             OSError: If there is no git.
             subprocess.SubprocessError: If it fails, or takes too long.
         """
-        # no lock on the index, which the user's own git may want
-        command = ["git", "--no-optional-locks", "-C", str(self._folder), *arguments]
+        command = ["git", *_WITHOUT_LOCKS, "-C", str(self._folder), *arguments]
         with subprocess.Popen(  # noqa: S603 - fixed commands
             command,
             stdin=subprocess.DEVNULL,

@@ -12,19 +12,22 @@ from pathlib import Path
 import pytest
 
 from lab_server.files.run_folder import RunFolder
+from lab_server.model.generation import GenerationSpec
 from lab_server.model.launch import LaunchSpec
 from lab_server.processes import proc
 from tests.runs.rig import PATIENCE_S, TOYS
 
-# Starts a forkserver, asks it for a launch, and dies while the forkserver still imports; or waits for
-# the answer first.
+# Starts a forkserver, asks a generation of it for a launch, and dies while the forkserver still imports;
+# or waits for the answer first.
 SERVER = """
 import os, socket, subprocess, sys
-ours, theirs = socket.socketpair()
+control, theirs = socket.socketpair()
 command = [sys.executable, "-m", "lab_server.trainer.forkserver", "--fd", str(theirs.fileno())]
-command += ["--server-pid", str(os.getpid())]
-command += ["--experiments", sys.argv[1], "--preload", "lab_server.trainer.train"]
+command += ["--server-pid", str(os.getpid()), "--preload", "lab_server.trainer.train"]
 child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr)
+theirs.close()
+ours, theirs = socket.socketpair()
+socket.send_fds(control, [sys.argv[1].encode() + b"\\n"], [theirs.fileno()])
 theirs.close()
 ours.sendall(sys.argv[2].encode() + b"\\n")
 print(child.pid, flush=True)
@@ -56,7 +59,8 @@ def spec(folder: Path) -> LaunchSpec:
 def ask_and_die(folder: Path, when: str) -> None:
     """Return when the server and its forkserver are gone."""
     request = json.dumps({"id": 1, "op": "launch", "spec": spec(folder).to_json()})
-    command = [sys.executable, "-c", SERVER, str(TOYS), request, when]
+    generation = json.dumps({"op": "open", "spec": GenerationSpec((str(TOYS),)).to_json()})
+    command = [sys.executable, "-c", SERVER, generation, request, when]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:

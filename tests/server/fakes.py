@@ -59,6 +59,9 @@ class FakeExecutor:
             ExperimentEntry("broken", None, "No module named 'nothing'", "in line 1\n"),
         )
 
+    async def reload(self) -> None:
+        return
+
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue]
     ) -> tuple[Violation, ...]:

@@ -43,6 +43,8 @@ def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = F
     out.print(Text(handle.schema.doc or handle.info.summary))
     if handle.info.error:
         out.print(Text(handle.info.error, style="red"))
+        out.print(Text(handle.info.traceback.rstrip()), soft_wrap=True)
+        return
     out.print(configs_table(handle.schema, out.width))
     order = " → ".join(", ".join(group) for group in handle.schema.default_run_order)
     out.print(Text(f"Computed first: {order or 'nothing'}", style="dim"))

@@ -203,7 +203,7 @@ def config_item(message: config_pb2.ConfigItem) -> configs.ConfigItem:
 
 def experiment(message: experiment_pb2.Experiment) -> configs.ExperimentInfo:
     """Return an experiment as a list shows it."""
-    return configs.ExperimentInfo(message.name, message.summary, message.error)
+    return configs.ExperimentInfo(message.name, message.summary, message.error, message.traceback)
 
 
 def schema(message: experiment_pb2.ExperimentSchema) -> configs.ExperimentSchema:

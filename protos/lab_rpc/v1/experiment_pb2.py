@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lab_rpc.v1 import config_pb2 as lab__rpc_dot_v1_dot_config__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blab_rpc/v1/experiment.proto\x12\nlab_rpc.v1\x1a\x17lab_rpc/v1/config.proto\":\n\nExperiment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"\x91\x01\n\x10\x45xperimentSchema\x12\x0b\n\x03\x64oc\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.lab_rpc.v1.ConfigItem\x12\x13\n\x0brun_targets\x18\x03 \x03(\t\x12\x34\n\x11\x64\x65\x66\x61ult_run_order\x18\x04 \x03(\x0b\x32\x19.lab_rpc.v1.RunOrderGroupb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blab_rpc/v1/experiment.proto\x12\nlab_rpc.v1\x1a\x17lab_rpc/v1/config.proto\"M\n\nExperiment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x11\n\ttraceback\x18\x04 \x01(\t\"\x91\x01\n\x10\x45xperimentSchema\x12\x0b\n\x03\x64oc\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.lab_rpc.v1.ConfigItem\x12\x13\n\x0brun_targets\x18\x03 \x03(\t\x12\x34\n\x11\x64\x65\x66\x61ult_run_order\x18\x04 \x03(\x0b\x32\x19.lab_rpc.v1.RunOrderGroupb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lab_rpc.v1.experiment_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPERIMENT']._serialized_start=68
-  _globals['_EXPERIMENT']._serialized_end=126
-  _globals['_EXPERIMENTSCHEMA']._serialized_start=129
-  _globals['_EXPERIMENTSCHEMA']._serialized_end=274
+  _globals['_EXPERIMENT']._serialized_end=145
+  _globals['_EXPERIMENTSCHEMA']._serialized_start=148
+  _globals['_EXPERIMENTSCHEMA']._serialized_end=293
 # @@protoc_insertion_point(module_scope)

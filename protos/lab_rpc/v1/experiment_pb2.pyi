@@ -28,20 +28,24 @@ class Experiment(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    TRACEBACK_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The name by which runs ask for it."""
     summary: builtins.str
     """The first line of its documentation."""
     error: builtins.str
     """Why it cannot be run (its module failed to import, say); empty when it can."""
+    traceback: builtins.str
+    """Where its import failed; empty when it did not."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         summary: builtins.str = ...,
         error: builtins.str = ...,
+        traceback: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "name", b"name", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "name", b"name", "summary", b"summary", "traceback", b"traceback"]) -> None: ...
 
 Global___Experiment: typing_extensions.TypeAlias = Experiment
 

@@ -14,6 +14,7 @@ import structlog
 
 from lab_core.errors import SettingsError
 from lab_server import logs
+from lab_server.app.reload import RELOAD_SIGNAL, named_in
 from lab_server.executors.gpus import default_slots, missing_gpus
 from lab_server.executors.local import LocalExecutor
 from lab_server.model.slot import Slot, parse_slots
@@ -81,13 +82,18 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
     async with AsyncExitStack() as stack:
         # First: its process imports torch meanwhile, and must start before gRPC's threads do.
         executor = LocalExecutor(
-            slots, experiments=settings.experiments, thread_wait=settings.thread_wait
+            slots,
+            experiments=settings.experiments,
+            auto_reload=settings.auto_reload,
+            thread_wait=settings.thread_wait,
         )
         stack.push_async_callback(executor.close)
         # Imported here, as they take as long to import as everything else together.
         from lab_server.app.wiring import open_server
 
         server = await stack.enter_async_context(open_server(settings, executor))
+        loop.add_signal_handler(RELOAD_SIGNAL, server.reload)
+        stack.enter_context(named_in(settings.home))
         gc.freeze()  # what exists now stays: it need not be collected
         gc.enable()
         print(  # noqa: T201 - the one line on stdout, which scripts wait for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -38,10 +38,15 @@ from lab_server.watch.history_writer import HistoryWriter
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a running server can be reached."""
+    """Where a running server can be reached.
+
+    Attributes:
+        reload: has it import its experiments anew; returns at once.
+    """
 
     grpc_address: Address
     http_address: Address
+    reload: Callable[[], None]
 
 
 @contextlib.asynccontextmanager
@@ -129,9 +134,15 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
                 history_writer.run(),
             )
         ]
+
+        def reload() -> None:
+            task = asyncio.create_task(catalogue.reload())
+            tasks.append(task)
+            task.add_done_callback(tasks.remove)
+
         try:
             port = http_socket.getsockname()[1]
-            yield Server(grpc_address, settings.http_address.with_port(port))
+            yield Server(grpc_address, settings.http_address.with_port(port), reload)
         finally:
             for task in tasks:
                 task.cancel()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lab_server.cli import certs, tokens
+from lab_server.cli import certs, reload, tokens
 from lab_server.cli.exit_codes import errors_as_exit_codes
 from lab_server.settings.settings import Loaded, Settings, load
 
@@ -142,6 +142,7 @@ def migrate(
         migrate(source or f"sqlite:///{in_home}", target)
 
 
+app.command(name="reload")(reload.reload)
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(certs.app, name="certs")
 

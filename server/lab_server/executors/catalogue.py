@@ -1,4 +1,4 @@
-"""The experiments that the server can run, as the executor described them once."""
+"""The experiments that the server can run, as their code is now."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from lab_core.configs import PlainValue, Plan, Schema, plan
-from lab_core.errors import ConfigError, Violation
-from lab_server.errors import NotFound, Unavailable
+from lab_core.errors import ConfigError, LabError, Violation
+from lab_server.errors import LaunchError, NotFound, Unavailable
 from lab_server.executors.protocol import Executor
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource
@@ -23,47 +23,35 @@ _log = structlog.get_logger("lab_server.catalogue")
 class Catalogue:
     """Knows the experiments, and what a config message resolves to.
 
-    It is loaded after the server is ready; an earlier question waits for it, up to a bound.
+    Each question asks the executor, which notices edits; one that comes while they are loaded waits, up to
+    a bound.
     """
 
     def __init__(self, executor: Executor, *, wait_s: float = 60.0) -> None:
         self._executor = executor
         self._wait_s = wait_s
-        self._entries: asyncio.Future[Mapping[str, ExperimentEntry]] | None = None
+        self._described: tuple[ExperimentEntry, ...] | None = None
+        self._entries: Mapping[str, ExperimentEntry] = {}
         # Each check is a process; a flood of plans must not be a flood of those.
         self._checks = asyncio.Semaphore(_MAX_CHECKS)
 
     async def load(self) -> None:
-        """Let the executor describe the experiments; on failure every later question raises the reason."""
-        future = self._future()
+        """Let the executor describe the experiments; a failure is logged, and told by every question."""
         try:
-            entries = await self._executor.describe()
-        except Exception as error:
-            _log.exception("the catalogue could not be loaded")
-            if not future.done():
-                future.set_exception(Unavailable(f"the experiments could not be loaded: {error}"))
-                future.exception()  # else asyncio warns when nobody asks
-            return
-        if not future.done():
-            future.set_result({entry.name: entry for entry in sorted(entries, key=_name)})
-        failed = [entry for entry in entries if entry.schema is None]
-        for entry in failed:
-            # the log writes this name as it does an exception of our own
-            trace = {"exception": entry.traceback.rstrip()} if entry.traceback else {}
-            _log.warning(
-                "an experiment cannot be run", experiment=entry.name, error=entry.error, **trace
-            )
-        _log.info(
-            "catalogue loaded",
-            experiments=[entry.name for entry in entries if entry.schema is not None],
-            **({"failed": [entry.name for entry in failed]} if failed else {}),
-        )
+            self._note(await self._executor.describe())
+        except LabError as error:
+            _log.error("the catalogue could not be loaded", error=str(error))
+
+    async def reload(self) -> None:
+        """Have the experiments imported anew, and log what there is."""
+        _log.info("loading the experiments anew, as asked")
+        await self._executor.reload()
+        await self.load()
 
     @property
     def is_loaded(self) -> bool:
-        """True when questions are answered at once."""
-        future = self._entries
-        return future is not None and future.done() and future.exception() is None
+        """True once the experiments are known."""
+        return self._described is not None
 
     async def entries(self) -> Sequence[ExperimentEntry]:
         """Return every experiment, by name.
@@ -100,7 +88,7 @@ class Catalogue:
         """
         entry = await self.get(name)
         if entry.schema is None:
-            raise ConfigError([Violation("", entry.error)])
+            raise ConfigError([Violation("", f"{entry.error}\n{entry.traceback}".rstrip())])
         return entry.schema
 
     async def plan(
@@ -155,16 +143,33 @@ class Catalogue:
     async def _loaded(self) -> Mapping[str, ExperimentEntry]:
         try:
             async with asyncio.timeout(self._wait_s):
-                return await asyncio.shield(self._future())
+                self._note(await self._executor.describe())
         except TimeoutError:
             raise Unavailable(
                 "the experiments are still being loaded; try again in a few seconds"
             ) from None
-
-    def _future(self) -> asyncio.Future[Mapping[str, ExperimentEntry]]:
-        if self._entries is None:
-            self._entries = asyncio.get_running_loop().create_future()
+        except LaunchError as error:
+            raise Unavailable(f"the experiments could not be loaded: {error}") from error
         return self._entries
+
+    def _note(self, described: tuple[ExperimentEntry, ...]) -> None:
+        """Take over what the executor says, and log what is new."""
+        if described == self._described:
+            return
+        self._described = described
+        self._entries = {entry.name: entry for entry in sorted(described, key=_name)}
+        failed = [entry for entry in described if entry.schema is None]
+        for entry in failed:
+            # the log writes this name as it does an exception of our own
+            trace = {"exception": entry.traceback.rstrip()} if entry.traceback else {}
+            _log.warning(
+                "an experiment cannot be run", experiment=entry.name, error=entry.error, **trace
+            )
+        _log.info(
+            "catalogue loaded",
+            experiments=[entry.name for entry in described if entry.schema is not None],
+            **({"failed": [entry.name for entry in failed]} if failed else {}),
+        )
 
 
 def _name(entry: ExperimentEntry) -> str:

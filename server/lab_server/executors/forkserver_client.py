@@ -1,10 +1,9 @@
-"""The server's end of the forkserver: starts it, asks it, and starts it again should it die."""
+"""The server's end of the forkserver: starts it, has it fork generations, and starts it again should it die."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import socket
@@ -15,14 +14,14 @@ from typing import Any
 
 import structlog
 
-from lab_server.errors import LaunchError, Unavailable
+from lab_server.errors import Unavailable
+from lab_server.model.generation import GenerationSpec
 from lab_server.processes.lineage import MARKER, MARKER_LENGTH
 
 _log = structlog.get_logger("lab_server.forkserver")
 
-_MAX_LINE_BYTES = 64 << 20
-_MAX_DEATHS = 5  # in a row, without one answer between them
 _BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 5.0
 
 _ENVIRONMENT = {
     # Sets of strings iterate in the same order in every attempt of a run.
@@ -37,34 +36,27 @@ _ENVIRONMENT = {
 
 
 class ForkServerClient:
-    """Sends requests and matches answers to them. All its state belongs to the event loop's thread.
+    """Keeps a forkserver alive. All its state belongs to the event loop's thread.
 
     Args:
-        experiments: modules and files to import, beside those of entry points.
-        preload: modules to import first; None for the forkserver's own list.
-        environment: variables that the forkserver gets beside its own.
-        on_exit: called with pid and wait status when a trainer that it forked has ended.
+        preload: modules that it imports; None for its own list.
+        environment: variables that it gets beside its own.
+        on_exit: called with pid and wait status when a trainer has ended whose generation has, too.
     """
 
     def __init__(
         self,
-        experiments: Sequence[str] = (),
         *,
         preload: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         on_exit: Callable[[int, int], None] = lambda _pid, _status: None,
     ) -> None:
-        self._arguments = [argument for e in experiments for argument in ("--experiments", e)]
-        if preload is not None:
-            self._arguments += ["--preload", ",".join(preload)]
+        self._arguments = [] if preload is None else ["--preload", ",".join(preload)]
         self._environment = {**os.environ, **(environment or {}), **_ENVIRONMENT}
         self._on_exit = on_exit
-        self._ids = itertools.count(1)
-        self._waiting: dict[int, tuple[bytes, asyncio.Future[dict[str, Any]]]] = {}
         self._socket, self._process = self._spawn()
-        self._writer: asyncio.StreamWriter | None = None
-        self._reader_task: asyncio.Task[None] | None = None
-        self._num_deaths = 0
+        self._keeper: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()  # guards the order of what is written to the socket
         self._is_closed = False
 
     @property
@@ -72,101 +64,84 @@ class ForkServerClient:
         """The forkserver's process id."""
         return self._process.pid
 
-    async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """Send a request and return the answer; asked again of the next forkserver if this one dies.
+    async def open(self, spec: GenerationSpec) -> socket.socket:
+        """Have a generation forked; return the server's end of its socket.
+
+        The generation may die at once, or never be forked: the socket is closed then.
 
         Raises:
-            LaunchError: If the forkserver says that it failed, or does not stay alive.
-            Unavailable: If this client is closed, or closes meanwhile.
+            Unavailable: If this client is closed.
         """
-        if self._is_closed:
-            raise Unavailable("the server stops")
-        if self._reader_task is None:
-            self._reader_task = asyncio.create_task(self._read(), name="forkserver")
-        number = next(self._ids)
-        line = json.dumps({"id": number, "op": op, **arguments}).encode() + b"\n"
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = line, answer
-        try:
-            if self._writer is not None:
-                self._writer.write(line)
-            result = await answer
-        finally:
-            self._waiting.pop(number, None)
-        if "error" in result:
-            raise LaunchError(result["error"])
-        return result
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name="forkserver")
+        line = json.dumps({"op": "open", "spec": spec.to_json()}).encode() + b"\n"
+        while not self._is_closed:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                try:
+                    async with self._sending:
+                        await self._send(line, theirs)
+                except OSError:  # it died, and the next one is not there yet
+                    ours.close()
+                else:
+                    return ours
+            await asyncio.sleep(_BACKOFF_S)
+        raise Unavailable("the server stops")
 
     async def close(self) -> None:
-        """End the forkserver; trainers go on."""
+        """End the forkserver and all generations; trainers go on."""
         self._is_closed = True
-        if self._reader_task is not None:
-            self._reader_task.cancel()
+        if self._keeper is not None:
+            self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._reader_task
-        if self._writer is not None:
-            self._writer.close()
+                await self._keeper
         self._socket.close()
-        self._fail(Unavailable("the server stops"))
         # It may be in the middle of its imports, and would look at its socket only after them.
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         await asyncio.to_thread(self._process.wait)
 
-    async def _read(self) -> None:
+    async def _send(self, line: bytes, theirs: socket.socket) -> None:
+        sent = socket.send_fds(self._socket, [line], [theirs.fileno()])
+        if sent < len(line):
+            await asyncio.get_running_loop().sock_sendall(self._socket, line[sent:])
+
+    async def _keep(self) -> None:
+        num_deaths = 0
         while True:
-            await self._read_to_end()
+            if await self._read_to_end():
+                num_deaths = 0
             returncode = await asyncio.to_thread(self._process.wait)
-            self._num_deaths += 1
+            num_deaths += 1
             _log.warning("the forkserver exited; starting another", status=returncode)
-            if self._num_deaths >= _MAX_DEATHS:
-                self._fail(
-                    LaunchError(
-                        f"the forkserver exited {self._num_deaths} times, last with status {returncode}; "
-                        "see the server's error output"
-                    )
-                )
-            await asyncio.sleep(min(_BACKOFF_S * 2**self._num_deaths, 5.0))
+            await asyncio.sleep(min(_BACKOFF_S * 2**num_deaths, _MAX_BACKOFF_S))
             self._socket.close()
             self._socket, self._process = self._spawn()
 
-    async def _read_to_end(self) -> None:
-        reader, writer = await asyncio.open_unix_connection(
-            sock=self._socket, limit=_MAX_LINE_BYTES
-        )
-        self._writer = writer
-        for line, _ in self._waiting.values():
-            writer.write(line)
-        try:
-            while line := await reader.readline():
-                self._num_deaths = 0
+    async def _read_to_end(self) -> bool:
+        """Read what it says until it ends; return whether it said anything."""
+        loop, pending, has_spoken = asyncio.get_running_loop(), b"", False
+        while True:
+            try:
+                data = await loop.sock_recv(self._socket, 1 << 16)
+            except ConnectionError:
+                data = b""
+            if not data:
+                return has_spoken
+            has_spoken = True
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
                 self._receive(json.loads(line))
-        except (ConnectionError, ValueError) as error:
-            _log.warning("lost the connection to the forkserver", error=str(error))
-        finally:
-            self._writer = None
-            writer.close()
 
     def _receive(self, message: dict[str, Any]) -> None:
         if "exit" in message:
             self._on_exit(message["exit"], message["status"])
-            return
-        if "log" in message:
-            # one process writes the log, in one format; a forkserver with handlers would fork them
-            event, level = message.pop("log"), message.pop("level")
-            getattr(_log, level)(event, **message)
-            return
-        _, answer = self._waiting.get(message["id"], (b"", None))
-        if answer is not None and not answer.done():
-            answer.set_result(message)
-
-    def _fail(self, error: Exception) -> None:
-        for _, answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(error)
+        else:
+            log_line(message)
 
     def _spawn(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         with theirs:
             command = [sys.executable, "-m", "lab_server.trainer.forkserver"]
             command += ["--fd", str(theirs.fileno()), "--server-pid", str(os.getpid())]
@@ -181,3 +156,9 @@ class ForkServerClient:
                 start_new_session=True,  # Ctrl-C in a terminal is the server's alone
             )
         return ours, process
+
+
+def log_line(message: dict[str, Any]) -> None:
+    """Write a line that a forked process has for the log; one process writes it, in one format."""
+    event, level = message.pop("log"), message.pop("level")
+    getattr(_log, level)(event, **message)

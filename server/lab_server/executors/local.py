@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab_core.configs import PlainValue, Schema
+from lab_core.configs import PlainValue
 from lab_core.errors import Violation
 from lab_server.errors import LaunchError
+from lab_server.executors.current_generation import CurrentGeneration
 from lab_server.executors.forkserver_client import ForkServerClient
 from lab_server.executors.protocol import Usage
 from lab_server.executors.thread_wait import Policy, environment
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
+from lab_server.model.generation import GenerationSpec
 from lab_server.model.launch import DISK_FULL, EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
@@ -35,7 +37,8 @@ class LocalExecutor:
     Args:
         slots: the places in which runs train.
         experiments: modules and files with experiments, beside those of installed packages.
-        preload: modules that the forkserver imports first; None for its own list.
+        auto_reload: whether edited experiments are used without being asked to.
+        preload: modules that the forkserver imports; None for its own list.
         thread_wait: how the threads of a trainer wait for each other; see `thread_wait`.
     """
 
@@ -44,15 +47,21 @@ class LocalExecutor:
         slots: Sequence[Slot],
         *,
         experiments: Sequence[str] = (),
+        auto_reload: bool = True,
         preload: Sequence[str] | None = None,
         thread_wait: Policy = "auto",
     ) -> None:
         self._slots = tuple(slots)
         self._statuses: dict[int, asyncio.Future[int]] = {}
         self._forkserver = ForkServerClient(
-            experiments,
             preload=preload,
             environment=environment(thread_wait, len(slots)),
+            on_exit=self._on_late_exit,
+        )
+        self._experiments = CurrentGeneration(
+            self._forkserver,
+            GenerationSpec(tuple(experiments)),
+            is_watching=auto_reload,
             on_exit=self._on_exit,
         )
 
@@ -67,24 +76,23 @@ class LocalExecutor:
         return self._forkserver.pid
 
     async def describe(self) -> tuple[ExperimentEntry, ...]:
-        """Return the experiments; waits until their modules are imported."""
-        answer = await self._forkserver.ask("describe")
-        return tuple(
-            ExperimentEntry(
-                entry["name"],
-                None if entry["schema"] is None else Schema.from_json(entry["schema"]),
-                entry["error"],
-                entry["traceback"],
-            )
-            for entry in answer["experiments"]
-        )
+        """Return the experiments as their files are now; waits until their modules are imported.
+
+        Raises:
+            LaunchError: If importing them ends the process.
+        """
+        return await self._experiments.entries()
+
+    async def reload(self) -> None:
+        """Import the experiments anew, whether their files changed or not."""
+        await self._experiments.reload()
 
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue]
     ) -> tuple[Violation, ...]:
         """Run the experiment's own checks on a config message, in a process that may die of it."""
         try:
-            answer = await self._forkserver.ask(
+            answer = await self._experiments.ask(
                 "check", experiment=experiment, overrides=dict(overrides)
             )
         except LaunchError as error:
@@ -96,7 +104,7 @@ class LocalExecutor:
     ) -> ForkTrial:
         """Build a fork's models and optimizers in a process of its own, and see whether they fit."""
         try:
-            answer = await self._forkserver.ask(
+            answer = await self._experiments.ask(
                 "try_fork",
                 experiment=experiment,
                 overrides=dict(overrides),
@@ -124,7 +132,7 @@ class LocalExecutor:
             folder.make()
         except OSError as error:
             raise LaunchError(f"{spec.folder} cannot be created: {error.strerror}") from error
-        await self._forkserver.ask("launch", spec=spec.to_json())
+        await self._experiments.ask("launch", spec=spec.to_json())
         process = read_pid_file(pid_file)
         if process is None:
             raise LaunchError(
@@ -191,6 +199,7 @@ class LocalExecutor:
 
     async def close(self) -> None:
         """Stop the executor itself; trainers go on."""
+        await self._experiments.close()
         await self._forkserver.close()
 
     def _on_exit(self, pid: int, status: int) -> None:
@@ -198,6 +207,10 @@ class LocalExecutor:
         future = self._status(pid)
         if not future.done():
             future.set_result(status)
+
+    def _on_late_exit(self, pid: int, status: int) -> None:
+        if pid in self._statuses:  # others are orphans of trainers
+            self._on_exit(pid, status)
 
     def _status(self, pid: int) -> asyncio.Future[int]:
         return self._statuses.setdefault(pid, asyncio.get_running_loop().create_future())

@@ -32,7 +32,16 @@ class Executor(Protocol):
         """Every slot there is."""
 
     async def describe(self) -> tuple[ExperimentEntry, ...]:
-        """Return the experiments; waits until their modules are imported."""
+        """Return the experiments as their code is now: the same ones while it does not change.
+
+        Waits until their modules are imported.
+
+        Raises:
+            LaunchError: If importing them ends the process.
+        """
+
+    async def reload(self) -> None:
+        """Import the experiments anew, whether their code changed or not."""
 
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue]

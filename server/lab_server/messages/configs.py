@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lab_rpc.v1 import config_pb2, experiment_pb2
+from lab_server.messages import wire
 from lab_server.messages.values import plan_item_to_proto, value_from_proto, value_to_proto
 from lab_server.model.experiment import ExperimentEntry
 
@@ -40,7 +41,10 @@ def experiment_to_proto(entry: ExperimentEntry) -> experiment_pb2.Experiment:
     """Return what a list of experiments shows."""
     doc = entry.schema.doc.strip() if entry.schema else ""
     return experiment_pb2.Experiment(
-        name=entry.name, summary=doc.partition("\n")[0], error=entry.error
+        name=entry.name,
+        summary=doc.partition("\n")[0],
+        error=wire.text_of(entry.error),
+        traceback=wire.text_of(entry.traceback),
     )
 
 

@@ -9,9 +9,15 @@ from lab_core.configs import Schema
 
 @dataclass(frozen=True, slots=True)
 class ExperimentEntry:
-    """An experiment as its module describes it; schema is None when error and traceback say why."""
+    """An experiment as its module describes it.
+
+    Attributes:
+        schema: None when error and traceback say why.
+        code_digest: of its source files: equal code has an equal digest; "" when it could not be loaded.
+    """
 
     name: str
     schema: Schema | None
     error: str = ""
     traceback: str = ""
+    code_digest: str = ""

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
         (),
         description="module or file with experiments, in addition to those of installed packages",
     )
+    auto_reload: bool = Field(
+        True, description="use edited experiments from the next run on, without a restart"
+    )
     thread_wait: Literal["auto", "spin", "sleep"] = Field(
         "auto",
         description="how a trainer's threads wait for each other: spin (briefly, then sleep) or sleep;"

@@ -24,12 +24,12 @@ class ProvenanceRecorder:
     """Records an attempt's provenance once; `finish` returns when that is done.
 
     Args:
-        code: what the attempt runs.
+        code: what the attempt runs; None if that could not even be imported.
         experiment: the run, whose record is completed.
     """
 
     def __init__(
-        self, spec: LaunchSpec, code: Code, experiment: Experiment, outbox: Outbox
+        self, spec: LaunchSpec, code: Code | None, experiment: Experiment, outbox: Outbox
     ) -> None:
         self._spec = spec
         self._code = code
@@ -47,15 +47,17 @@ class ProvenanceRecorder:
 
     def _run(self) -> None:
         show_thread_name()
+        if self._code is None:
+            return
         try:
-            self._tell_other_code()
-            self._record()
+            self._tell_other_code(self._code)
+            self._record(self._code)
         except Exception:  # no reason to end the training
             print("which code this run is could not be recorded:", flush=True)  # noqa: T201
             traceback.print_exc()
 
-    def _tell_other_code(self) -> None:
-        before, code = self._spec.code_digest, self._code
+    def _tell_other_code(self, code: Code) -> None:
+        before = self._spec.code_digest
         if not before or before == code.digest:
             return
         old = RunFolder(self._spec.folder).code(before)
@@ -69,8 +71,8 @@ class ProvenanceRecorder:
             flush=True,
         )
 
-    def _record(self) -> None:
-        code, folder = self._code, RunFolder(self._spec.folder)
+    def _record(self, code: Code) -> None:
+        folder = RunFolder(self._spec.folder)
         place = folder.code(code.digest)
         _copy(code, place)
         git = _git_of(code)

@@ -17,6 +17,9 @@ from typing import Any
 from lab_core.configs import BaseConfigs, schema
 from lab_core.provenance import Code, code_of
 from lab_server.model.sources import is_file
+from lab_server.trainer.snapshot import Snapshot
+
+_IMPORTERS = ("<frozen importlib", importlib.__file__, str(Path(__file__).parent))
 
 ENTRY_POINTS = "lab.experiments"
 
@@ -29,8 +32,10 @@ class Registered:
         configs: its config class, None when error says why.
         schema: what the class's schema is as JSON, None when error says why.
         error: one sentence, with the last line of the traceback.
-        traceback: where it was raised, empty when nothing was.
+        traceback: where it was raised, without what imports it; empty when nothing was.
+        failure: what was raised, None when nothing was.
         code: its files, as they were when it was imported.
+        folder: where its modules are imported from, beside `sys.path`; "" for nowhere.
     """
 
     name: str
@@ -38,7 +43,21 @@ class Registered:
     schema: dict[str, Any] | None
     error: str = ""
     traceback: str = ""
+    failure: BaseException | None = None
     code: Code | None = None
+    folder: str = ""
+
+    def enter(self) -> type[BaseConfigs]:
+        """Return the config class, in a process that is to use it.
+
+        Raises:
+            BaseException: What its import raised.
+        """
+        if self.configs is None:
+            raise self.failure or LookupError(self.error)
+        if self.folder:  # for modules that it imports later
+            sys.path.insert(0, self.folder)
+        return self.configs
 
     def to_json(self) -> dict[str, Any]:
         """Return what the server needs to know, as plain data."""
@@ -47,10 +66,13 @@ class Registered:
             "schema": self.schema,
             "error": self.error,
             "traceback": self.traceback,
+            "code_digest": "" if self.code is None else self.code.digest,
         }
 
 
-def find(sources: Sequence[str]) -> dict[str, Registered]:
+def find(
+    sources: Sequence[str], snapshot: Snapshot, has_entry_points: bool = True
+) -> dict[str, Registered]:
     """Import every experiment of installed packages and of the sources.
 
     Args:
@@ -58,35 +80,44 @@ def find(sources: Sequence[str]) -> dict[str, Registered]:
             experiments in `EXPERIMENTS = {"name": ConfigsClass}`; without that, a class called
             `Configs` is an experiment named as the module, and otherwise every public config class
             of the module is one, named as the class.
+        snapshot: reads the files.
+        has_entry_points: whether those of installed packages are wanted, too.
     """
     found: dict[str, Registered] = {}
-    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
-        _add(found, entry_point.name, entry_point.load)
+    if has_entry_points:
+        for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
+            _add(found, snapshot, entry_point.name, entry_point.load)
     for source in sources:
-        for name, load in _of_source(source):
-            _add(found, name, load)
+        folder = str(Path(source).absolute().parent) if is_file(source) else ""
+        for name, load in _of_source(source, snapshot):
+            _add(found, snapshot, name, load, folder)
     return found
 
 
-def _add(found: dict[str, Registered], name: str, load: Any) -> None:
+def _add(
+    found: dict[str, Registered], snapshot: Snapshot, name: str, load: Any, folder: str = ""
+) -> None:
     if name in found:
         error = f"two experiments are named {name!r}; rename one"
         found[name] = Registered(name, None, None, error)
         return
     try:
         configs = _checked(load())
-        code = code_of(configs)
-        found[name] = Registered(name, configs, schema(configs).to_json(), code=code)
+        code = code_of(configs, read=snapshot.read, folders=[folder] if folder else ())
+        found[name] = Registered(name, configs, schema(configs).to_json(), code=code, folder=folder)
     except BaseException as error:  # a module may even call sys.exit
         error_line = f"experiment {name!r} cannot be loaded: {type(error).__name__}: {error}"
-        found[name] = Registered(name, None, None, error_line, traceback.format_exc())
+        trace = _traceback_of(error)
+        found[name] = Registered(name, None, None, error_line, trace, failure=error)
 
 
-def _of_source(source: str) -> Iterator[tuple[str, Any]]:
+def _of_source(source: str, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
     is_path = is_file(source)
     stem = Path(source).stem if is_path else source.rpartition(".")[2]
     try:
-        module = _import_file(Path(source)) if is_path else importlib.import_module(source)
+        module = (
+            _import_file(Path(source), snapshot) if is_path else importlib.import_module(source)
+        )
     except BaseException as error:
         failure = error
 
@@ -118,12 +149,13 @@ def _of_module(module: ModuleType, stem: str) -> dict[str, object]:
     return {stem: None}
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, snapshot: Snapshot) -> ModuleType:
     # Under a name of its own, so that it shadows nothing; beside it, so that its imports work.
     name = path.stem
     if name in sys.modules:
         raise ImportError(f"{path} has the name of a module that is loaded already: {name}")
-    spec = importlib.util.spec_from_file_location(name, path)
+    where = str(path.absolute())
+    spec = importlib.util.spec_from_file_location(name, where, loader=snapshot.loader(name, where))
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -137,6 +169,13 @@ def _import_file(path: Path) -> ModuleType:
     finally:
         sys.path.remove(str(path.absolute().parent))
     return module
+
+
+def _traceback_of(error: BaseException) -> str:
+    found = traceback.TracebackException.from_exception(error)
+    own = [frame for frame in found.stack if not frame.filename.startswith(_IMPORTERS)]
+    found.stack[:] = own
+    return "".join(found.format())
 
 
 def _snake(name: str) -> str:

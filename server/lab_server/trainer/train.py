@@ -17,7 +17,6 @@ from lab_core import checkpoints, experiment, loop
 from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
 from lab_core.errors import CheckpointError
 from lab_core.experiment import Status
-from lab_core.provenance import Code
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.model.launch import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
@@ -25,13 +24,14 @@ from lab_server.model.run import RunState
 from lab_server.trainer import setup
 from lab_server.trainer.outbox import Outbox, SpoolMetrics
 from lab_server.trainer.provenance import ProvenanceRecorder
+from lab_server.trainer.registry import Registered
 from lab_server.trainer.watcher import Watcher
 
 _DEFAULT_WRITERS = ("sqlite", "tensorboard")
 _MAX_REASON_CHARS = 1000
 
 
-def train(spec: LaunchSpec, configs: type[BaseConfigs], code: Code) -> int:
+def train(spec: LaunchSpec, found: Registered) -> int:
     """Train, sending every event to the spool; return the process's exit status."""
     folder = RunFolder(spec.folder)
     log_offset = setup.redirect_output(folder.log)
@@ -45,7 +45,7 @@ def train(spec: LaunchSpec, configs: type[BaseConfigs], code: Code) -> int:
     except OSError:
         traceback.print_exc()
         return EXIT_DISK_FULL
-    return _Attempt(spec, configs, code, folder, outbox, log_offset).run()
+    return _Attempt(spec, found, folder, outbox, log_offset).run()
 
 
 _is_terminated = False
@@ -76,14 +76,13 @@ class _Attempt:
     def __init__(
         self,
         spec: LaunchSpec,
-        configs: type[BaseConfigs],
-        code: Code,
+        found: Registered,
         folder: RunFolder,
         outbox: Outbox,
         log_offset: int,
     ) -> None:
         self._spec = spec
-        self._configs = configs
+        self._found = found
         self._folder = folder
         self._outbox = outbox
         # the current one of the module, which an experiment's own code asks for: save_numpy and the like
@@ -99,7 +98,7 @@ class _Attempt:
         if spec.until_step:
             self._experiment.loop.until_step = spec.until_step
         self._watcher = Watcher(folder, outbox, log_offset=log_offset)
-        self._provenance = ProvenanceRecorder(spec, code, self._experiment, outbox)
+        self._provenance = ProvenanceRecorder(spec, found.code, self._experiment, outbox)
 
     def run(self) -> int:
         """Train, and leave the outcome as the last record; return the exit status."""
@@ -134,12 +133,13 @@ class _Attempt:
 
     def _train(self) -> None:
         spec, run = self._spec, self._experiment
-        run.record.script = getattr(sys.modules[self._configs.__module__], "__file__", None) or ""
+        configs = self._found.enter()
+        run.record.script = getattr(sys.modules[configs.__module__], "__file__", None) or ""
         run.on_checkpoint(self._send_checkpoint)
         setup.check_device(spec.device)
         self._resume()
         conf = run.calculate_configs(
-            self._configs, dict(spec.overrides), [list(group) for group in spec.run_order] or None
+            configs, dict(spec.overrides), [list(group) for group in spec.run_order] or None
         )
         run.add_pytorch_models({name: getattr(conf, name) for name in spec.models})
         with run.start():

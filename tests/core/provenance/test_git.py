@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -103,3 +104,18 @@ def test_a_git_that_hangs_is_given_up(
     monkeypatch.setattr(_git, "TIMEOUT_S", 0.3)
 
     assert read_git(tmp_path) is None
+
+
+def test_the_index_is_left_alone_whoever_else_needs_it(repository: Path) -> None:
+    index = repository / ".git" / "index"
+    before = index.stat()
+    # as if edited: git diff looks at the content, and would note in the index that it is the same
+    (repository / "sine.py").write_text("a = 1\n")
+    os.utime(repository / "sine.py", (1, 1))
+
+    found = read_git(repository, [repository / "sine.py"])
+
+    assert found is not None
+    assert not found.is_dirty
+    after = index.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
