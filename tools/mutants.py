@@ -35,9 +35,11 @@ TARGETS = {
     "lab_core/checkpoints/*.py": "tests/core/checkpoints",
     "lab_core/loop.py": "tests/core/loop tests/core/checkpoints/test_looping_runs.py",
     "server/lab_server/files/spool.py": "tests/server/test_spool.py",
+    "server/lab_server/files/tail.py": "tests/server/test_tail.py",
     "server/lab_server/supervisor/queue.py": "tests/runs/test_queue.py",
     "server/lab_server/supervisor/slot_table.py": "tests/runs/test_slots.py",
     "server/lab_server/supervisor/*.py": "tests/runs",
+    "server/lab_server/watch/log_cache.py": "tests/server/test_log_cache.py tests/server/test_hub.py",
     "server/lab_server/watch/*.py": "tests/server/test_hub.py tests/server/test_history.py "
     "tests/server/test_history_writer.py tests/server/test_events.py",
     "client/lab_client/protocol/retry.py": "tests/client/test_retry.py",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import subprocess
+import sys
 
 import pytest
 
@@ -60,6 +63,37 @@ async def test_memory_is_given_back_after_each_crowd_and_not_before(
     task.cancel()
 
 
-def test_trimming_is_harmless() -> None:
-    memory.trim()
-    memory.trim()
+_SCRIPT = """
+import ctypes
+from lab_server.processes import memory
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+begin = resident_bytes()
+# below the size from which malloc maps a block of its own
+blocks = [libc.malloc(100_000) for _ in range(401)]
+for block in blocks:
+    ctypes.memset(block, 1, 100_000)
+for block in blocks[:-1]:  # the last one stays at the heap's end, so that glibc cannot shrink it
+    libc.free(block)
+kept = resident_bytes() - begin
+memory.trim()
+memory.trim()
+print(kept, resident_bytes() - begin)
+"""
+
+
+def test_what_the_c_library_keeps_is_given_back() -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this C library gives memory back by itself")
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True
+    )
+    kept, left = map(int, done.stdout.split())
+    assert kept > 30_000_000
+    assert left < 5_000_000
