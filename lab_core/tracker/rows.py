@@ -72,7 +72,9 @@ class RowKeeper:
 
     def _value(self, name: str, indicator: Indicator, new: list[Any]) -> float | None:
         """Return what the aggregator will come to; None of what is still on a device."""
-        is_here = not any(type(value) is DeviceValue for value in new)
+        # a digest is a pair of a number and what may be on a device
+        parts = (value[1] if type(value) is tuple else value for value in new)
+        is_here = not any(type(part) is DeviceValue for part in parts)
         if indicator.window is None:
             return mean(new) if is_here else None
         window = self._windows.get(name)

@@ -38,7 +38,7 @@ _ROOM_S = 1.0  # so long a save waits for a writer that has no room for its row
 _HOLDERS: Mapping[Kind, Callable[[str, object], list[Any]]] = {
     Kind.SCALAR: held.numbers,
     Kind.QUEUE: held.numbers,
-    Kind.HISTOGRAM: held.numbers,
+    Kind.HISTOGRAM: held.spread,
     Kind.INDEXED: held.indexed,
     Kind.TEXT: held.texts,
     Kind.IMAGE: held.images,
@@ -354,8 +354,10 @@ class Tracker:
         numeric = []
         for name, value in values.items():
             full = prefix + checked_name(name)
-            kind = self._registry.peek(full).kind
-            entries[full] = [None, *_HOLDERS[kind](full, value)]
+            indicator = self._registry.peek(full)
+            kind = indicator.kind
+            hold = held.numbers if indicator.window is not None else _HOLDERS[kind]
+            entries[full] = [None, *hold(full, value)]
             if kind.is_numeric:
                 numeric.append(full)
         self._numeric.update(numeric)

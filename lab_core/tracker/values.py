@@ -16,6 +16,7 @@ from lab_core.errors import TrackerError
 
 _IMAGE_CHANNELS = (1, 3, 4)
 _BIG = 1 << 20
+_MANY = 1 << 16  # of a larger tensor, a histogram keeps its digest
 
 
 @dataclass(slots=True)
@@ -70,6 +71,21 @@ def numbers(name: str, value: object) -> list[Any]:
             )
         return held
     return [_as_float(name, value)]
+
+
+def spread(name: str, value: object) -> list[Any]:
+    """Return `value` as `numbers` does, a large tensor as its digest: for a histogram of what comes until a save.
+
+    Raises:
+        TrackerError: If it is not made of real numbers, or holds none.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor) or value.numel() <= _MANY:
+        return numbers(name, value)
+    from lab_core.tracker.digests import digest
+
+    _check_numbers(name, value, torch)
+    return [(value.numel(), _tensor(torch, name, digest(torch, value)))]
 
 
 def indexed(name: str, value: object) -> list[Any]:
@@ -186,15 +202,8 @@ def _array(name: str, value: Any, *, as_is: bool = False) -> Any:
 
 
 def _tensor(torch: Any, name: str, value: Any, *, as_is: bool = False) -> Any:
-    if value.is_complex() or value.is_quantized or value.layout is not torch.strided:
-        raise TrackerError(
-            f"cannot track {name!r}: {_short(value)} does not hold plain real numbers"
-        )
+    _check_numbers(name, value, torch)
     kind, num = value.device.type, value.numel()
-    if kind == "meta":
-        raise TrackerError(f"cannot track {name!r}: a tensor on the meta device holds no values")
-    if num == 0:
-        raise TrackerError(f"{name!r} got an empty tensor: there is nothing to track")
     if num == 1 and kind == "cpu" and not as_is:
         return float(value.item())
     tensor = value.detach()
@@ -205,6 +214,18 @@ def _tensor(torch: Any, name: str, value: Any, *, as_is: bool = False) -> Any:
         return tensor.numpy()
     stream = torch.cuda.current_stream(tensor.device) if kind == "cuda" else None
     return DeviceValue(tensor, stream)
+
+
+def _check_numbers(name: str, value: Any, torch: Any) -> None:
+    """Raise what says that a tensor holds no real numbers."""
+    if value.is_complex() or value.is_quantized or value.layout is not torch.strided:
+        raise TrackerError(
+            f"cannot track {name!r}: {_short(value)} does not hold plain real numbers"
+        )
+    if value.device.type == "meta":
+        raise TrackerError(f"cannot track {name!r}: a tensor on the meta device holds no values")
+    if value.numel() == 0:
+        raise TrackerError(f"{name!r} got an empty tensor: there is nothing to track")
 
 
 def _held_dtype(torch: Any, tensor: Any, num: int, *, as_is: bool) -> Any:

@@ -8,57 +8,110 @@ from typing import Any
 
 from lab_core.writers.base import HistogramPoint
 
-_NUM_BINS = 30
+NUM_BINS = 30
+Digest = tuple[int, Any]
+"""A tensor too large to keep: how many numbers it has, and an array of its least and largest finite number, the
+sum of all, the sum of the finite and of their squares, the numbers of NaN and of infinities, and how many of the
+finite are in each of NUM_BINS bins of equal width."""
 
 
 def mean(values: list[Any]) -> float:
-    """Return the mean of all numbers in floats and arrays; NaN and infinities propagate."""
+    """Return the mean of all numbers in floats, arrays and digests; NaN and infinities propagate."""
     if len(values) == 1 and type(values[0]) is float:
         return values[0]
     total, num = 0.0, 0
     for value in values:
         if type(value) is float:
             total, num = total + value, num + 1
+        elif type(value) is tuple:
+            total, num = total + float(value[1][2]), num + value[0]
         else:
             total, num = total + float(value.sum(dtype="float64")), num + value.size
     return total / num
 
 
 def histogram(name: str, step: int, time: float, values: list[Any]) -> HistogramPoint:
-    """Return the histogram of the numbers over 30 bins of equal width."""
+    """Return the histogram of the numbers over 30 bins of equal width.
+
+    The numbers of a digest that is not alone count as the middle of their bin.
+    """
     import numpy as np
 
-    floats = [v for v in values if type(v) is float]
-    parts = [np.asarray(v, np.float64).ravel() for v in values if type(v) is not float]
-    data = np.concatenate([np.asarray(floats, np.float64), *parts])
-    finite = data[np.isfinite(data)]
-    num_nan = int(np.isnan(data).sum())
-    if finite.size:
-        low, high = float(finite.min()), float(finite.max())
-        # numpy cannot divide a range that is too narrow or too wide into distinct bins.
-        is_cuttable = math.isfinite(high - low) and low + (high - low) / _NUM_BINS > low
-        bins = _NUM_BINS if is_cuttable else 1
-        if not is_cuttable:
-            edges = np.asarray([low, high if high > low else np.nextafter(low, np.inf)])
-            counts = np.asarray([finite.size])
-        else:
-            counts, edges = np.histogram(finite, bins, (low, high))
+    digests: list[Digest] = [value for value in values if type(value) is tuple]
+    others = [value for value in values if type(value) is not tuple]
+    if others:
+        floats = np.asarray([v for v in others if type(v) is float], np.float64)
+        parts = [np.asarray(v, np.float64).ravel() for v in others if type(v) is not float]
+        digests.append(_digest(np.concatenate([floats, *parts])))
+    num, numbers = digests[0] if len(digests) == 1 else _joined(digests)
+    low, high, _, total, squares, num_nan, num_inf, *counts = map(float, numbers)
+    if not low <= high:
+        edges, counts = [0.0], []
+    elif _is_cuttable(low, high):
+        edges = np.linspace(low, high, NUM_BINS + 1).tolist()
     else:
-        counts, edges = np.asarray([], np.int64), np.asarray([0.0])
-    with np.errstate(over="ignore"):
-        total, squares = float(finite.sum()), float(np.square(finite).sum())
+        edges, counts = (
+            [low, high if high > low else float(np.nextafter(low, np.inf))],
+            [sum(counts)],
+        )
     return HistogramPoint(
         name=name,
         step=step,
         time=time,
-        edges=tuple(edges.tolist()),
-        counts=tuple(int(c) for c in counts),
-        num=data.size,
+        edges=tuple(edges),
+        counts=tuple(map(int, counts)),
+        num=num,
         total=total,
         sum_squares=squares,
-        num_nan=num_nan,
-        num_inf=data.size - finite.size - num_nan,
+        num_nan=int(num_nan),
+        num_inf=int(num_inf),
     )
+
+
+def _is_cuttable(low: float, high: float) -> bool:
+    """Tell whether a range is neither too narrow nor too wide for numpy to divide it into distinct bins."""
+    return math.isfinite(high - low) and low + (high - low) / NUM_BINS > low
+
+
+def _digest(data: Any) -> Digest:
+    """Return the digest of an array of float64 [N]; all are in the first bin of a range that cannot be divided."""
+    import numpy as np
+
+    finite = data[np.isfinite(data)]
+    num_nan = int(np.isnan(data).sum())
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)
+    counts = np.zeros(NUM_BINS)
+    if _is_cuttable(low, high):
+        counts = np.histogram(finite, NUM_BINS, (low, high))[0]
+    else:
+        counts[0] = finite.size
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = [data.sum(), finite.sum(), np.square(finite).sum()]
+    head = [low, high, *sums, num_nan, data.size - finite.size - num_nan]
+    return data.size, np.concatenate([head, counts])
+
+
+def _joined(digests: list[Digest]) -> Digest:
+    import numpy as np
+
+    rows = np.asarray([numbers for _, numbers in digests], np.float64)
+    low, high = float(rows[:, 0].min()), float(rows[:, 1].max())
+    counts = np.zeros(NUM_BINS)
+    if _is_cuttable(low, high):
+        middles = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
+        for row in rows:
+            if row[0] <= row[1]:
+                at = (
+                    row[0] + (row[1] - row[0]) * middles
+                    if _is_cuttable(*row[:2])
+                    else row[:1].repeat(NUM_BINS)
+                )
+                counts += np.histogram(at, NUM_BINS, (low, high), weights=row[7:])[0]
+    else:
+        counts[0] = rows[:, 7:].sum()
+    with np.errstate(over="ignore", invalid="ignore"):
+        head = [low, high, *rows[:, 2:7].sum(0)]
+    return sum(num for num, _ in digests), np.concatenate([head, counts])
 
 
 def images_uint8(array: Any) -> Iterator[Any]:

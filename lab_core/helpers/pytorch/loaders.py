@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lab_core import loop
+from lab_core.helpers.pytorch._workers import KeptWorkers
 
 __all__ = ["DataSetLoader", "TensorLoader"]
 
@@ -151,8 +152,9 @@ class TensorLoader(_Loader):
 class DataSetLoader(_Loader):
     """Batches of a data set's samples through torch's ``DataLoader``, resumable.
 
-    The order of samples is always resumed exactly; random numbers that transforms draw in workers are
-    not.
+    The order of samples is always resumed exactly, and so is what transforms draw in workers: these are
+    started once, live for all epochs, and are seeded with each batch. Without workers, transforms draw from
+    the process's own generators.
 
     Args:
         dataset: a map-style data set.
@@ -160,7 +162,8 @@ class DataSetLoader(_Loader):
         shuffle: use a new order in each epoch, from torch's global generator.
         drop_last: leave out a smaller last batch.
         name: makes it resumable; for the training loader.
-        options: of ``DataLoader``: `num_workers`, `pin_memory`, ...
+        options: of ``DataLoader``: `num_workers`, `pin_memory`, ...; `persistent_workers=False` starts
+            workers anew in each epoch.
     """
 
     def __init__(
@@ -176,12 +179,22 @@ class DataSetLoader(_Loader):
         super().__init__(len(dataset), batch_size, shuffle, drop_last, name)
         self.dataset = dataset
         self._options = options
+        self._workers: KeptWorkers | None = None
 
     def _batches(self, seed: int, first_sample: int) -> Iterator[Batch]:
         num_batches = self._num_batches(self._num_samples - first_sample)
         parts = self._order(seed)[first_sample:].split(self.batch_size)
         sampler = [part.tolist() for part in parts[:num_batches]]
+        if self._options.get("num_workers", 0) > 0:
+            yield from self._free_workers().batches(sampler, seed, self._first_index(first_sample))
+            return
         # its own generator, as DataLoader would draw a number from the global one
         generator = torch.Generator().manual_seed(seed)
         dataset: Dataset[Any] = self.dataset  # type: ignore[assignment] # torch asks for a subclass
         yield from DataLoader(dataset, batch_sampler=sampler, generator=generator, **self._options)
+
+    def _free_workers(self) -> KeptWorkers:
+        """Return the kept workers, or others while an iteration is under way that these work for."""
+        if self._workers is None or self._workers.is_busy:
+            self._workers = KeptWorkers(self.dataset, self._options)
+        return self._workers

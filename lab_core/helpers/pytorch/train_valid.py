@@ -59,7 +59,8 @@ class Trainer:
     def _train(self, optimizer: torch.optim.Optimizer) -> None:
         self.model.train()
         for i, (data, target) in monit.enum(self.name, self.loader):
-            data, target = data.to(self.device), target.to(self.device)
+            data = data.to(self.device, non_blocking=True)
+            target = target.to(self.device, non_blocking=True)
             optimizer.zero_grad()
             output = self.model(data)
             loss = self.loss_func(output, target)
@@ -78,7 +79,8 @@ class Trainer:
         num_samples = 0
         with torch.no_grad():
             for _, (data, target) in monit.enum(self.name, self.loader):
-                data, target = data.to(self.device), target.to(self.device)
+                data = data.to(self.device, non_blocking=True)
+                target = target.to(self.device, non_blocking=True)
                 output = self.model(data)
                 loss += self.loss_func(output, target) * len(data)
                 num_samples += len(data)

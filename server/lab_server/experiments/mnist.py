@@ -6,7 +6,7 @@ compute what the configs leave open. It runs the same on its own: see examples/m
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
@@ -83,7 +83,8 @@ class MNIST:
     def train(self) -> None:
         self.model.train()
         for i, (data, target) in monit.enum("Train", self.train_loader):
-            data, target = data.to(self.device), target.to(self.device)
+            data = data.to(self.device, non_blocking=True)
+            target = target.to(self.device, non_blocking=True)
             self.optimizer.zero_grad()
             loss = F.cross_entropy(self.model(data), target)
             loss.backward()
@@ -101,7 +102,8 @@ class MNIST:
         num_samples = 0
         with torch.no_grad():
             for data, target in monit.iterate("Test", self.test_loader):
-                data, target = data.to(self.device), target.to(self.device)
+                data = data.to(self.device, non_blocking=True)
+                target = target.to(self.device, non_blocking=True)
                 logits_NK = self.model(data)
                 loss_sum += F.cross_entropy(logits_NK, target, reduction="sum")
                 num_right += (logits_NK.argmax(dim=1) == target).sum()
@@ -130,6 +132,9 @@ class Configs(MNISTConfigs, TrainingLoopConfigs, SeedConfigs):
     train_log_interval: Annotated[int, Ge(1)] = 1
     # store histograms of the parameters and gradients after each epoch
     is_log_parameters: bool = True
+    # torch.compile of the model: a step takes less time, the first one of each kind of batch half a minute more;
+    # "reduce-overhead" records CUDA graphs, so that a GPU does not wait for Python between kernels
+    compile_mode: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
 
     # which digits: the 5,000 that the package ships, or all of MNIST from LAB_DATA_PATH
     dataset: Digits = "mnist_5k"  # type: ignore[assignment] # names an option, as those below
@@ -178,9 +183,13 @@ def steps_of_an_epoch(c: Configs) -> int:
 
 @Configs.calc(Configs.model)
 def net(c: Configs) -> nn.Module:
-    # channels last is how the CPU's convolutions want it
     model = Net(c.conv1_kernal, c.conv2_kernal)
-    return model.to(c.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    # channels last is how the CPU's convolutions want it
+    model.to(c.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if c.compile_mode != "none":
+        # in place: names in checkpoints stay; a shape of batches has a graph of its own
+        model.compile(mode=c.compile_mode, dynamic=False)
+    return model
 
 
 @Configs.calc(Configs.optimizer)
@@ -194,4 +203,9 @@ def adam_optimizer(c: Configs) -> torch.optim.Optimizer:
     return torch.optim.Adam(c.model.parameters(), lr=c.learning_rate, fused=True)
 
 
-Configs.set_hyperparams(Configs.train_log_interval, Configs.is_log_parameters, is_hyperparam=False)
+Configs.set_hyperparams(
+    Configs.train_log_interval,
+    Configs.is_log_parameters,
+    Configs.compile_mode,
+    is_hyperparam=False,
+)

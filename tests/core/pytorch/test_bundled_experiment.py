@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ def test_the_defaults_are_the_tutorials() -> None:
         ({"conv1_kernal": 20, "conv2_kernal": 4}, {"conv1_kernal", "conv2_kernal"}),
         ({"conv2_kernal": 13}, {"conv1_kernal", "conv2_kernal"}),
         ({"conv1_kernal": 0}, {"conv1_kernal"}),
+        ({"compile_mode": "fast"}, {"compile_mode"}),
         ({"epochs": 1.5, "learning_rat": 1.0}, {"epochs", "learning_rat"}),
     ],
 )
@@ -202,6 +204,22 @@ def test_it_learns(tmp_path: Path) -> None:
     overrides = {"dataset": "mnist_5k", "epochs": 2, "momentum": 0.9, "is_log_parameters": False}
     train(tmp_path, overrides)
     assert tracker.last_values()["accuracy"] > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++")
+def test_compiled_it_trains_alike_and_its_checkpoints_fit(tmp_path: Path) -> None:
+    overrides = {"epochs": 1, "is_log_parameters": False, "is_save_models": True}
+    eager, conf = train(tmp_path / "eager", overrides)
+    wanted = points(eager)
+    found, compiled = train(tmp_path / "compiled", overrides | {"compile_mode": "default"})
+    assert compiled.model._compiled_call_impl is not None
+    assert compiled.model.state_dict().keys() == conf.model.state_dict().keys()
+    for mine, theirs in zip(points(found), wanted, strict=True):
+        assert mine[:2] == theirs[:2]
+        assert mine[2] == pytest.approx(theirs[2], rel=1e-3)
+    resumed, _ = train(tmp_path / "compiled", overrides | {"epochs": 2}, is_resumed=True)
+    assert points(resumed)[-1][1] == 10
 
 
 def test_epochs_whose_steps_would_not_fit_64_bits_are_refused_in_the_plan() -> None:

@@ -63,22 +63,25 @@ def test_no_digit_of_the_test_set_is_in_the_training_set() -> None:
 
 def test_resident_and_loaded_images_are_the_same() -> None:
     batches = {}
-    for kind in ("resident", "data_loader"):
+    for kind, workers in (("resident", 0), ("data_loader", 0), ("data_loader", 1)):
         conf = calculate(
             MNISTConfigs,
             {
                 "dataset": tiny_digits(),
                 "train_loader": f"{kind}_train",
                 "valid_loader": f"{kind}_valid",
+                "loader_workers": workers,
                 "use_cuda": False,
             },
         )
         torch.manual_seed(1)
-        batches[kind] = [*conf.train_loader, *conf.valid_loader]
-    assert len(batches["resident"]) == 3
-    for mine, theirs in zip(batches["resident"], batches["data_loader"], strict=True):
-        torch.testing.assert_close(mine[0], theirs[0])
-        assert torch.equal(mine[1], theirs[1])
+        batches[kind, workers] = [*conf.train_loader, *conf.valid_loader]
+    resident, *loaded = batches.values()
+    assert len(resident) == 3
+    for others in loaded:
+        for mine, theirs in zip(resident, others, strict=True):
+            torch.testing.assert_close(mine[0], theirs[0])
+            assert torch.equal(mine[1], theirs[1])
 
 
 def test_mnist_is_read_by_torchvision(tmp_path: Path) -> None:
@@ -118,6 +121,7 @@ def test_missing_data_is_an_error_that_names_the_folder(
         ({"dataset": "mnist_6k"}, "dataset"),
         ({"image_std": 0.0}, "image_std"),
         ({"cuda_device": -1}, "cuda_device"),
+        ({"loader_workers": -1}, "loader_workers"),
     ],
 )
 def test_wrong_data_configs_are_refused(overrides: dict[str, Any], key: str) -> None:

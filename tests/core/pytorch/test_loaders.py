@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -159,3 +162,89 @@ def test_data_loader_options_are_passed_on() -> None:
     loader = DataSetLoader(Numbers(4), batch_size=2, collate_fn=list)
     batches: list[Any] = list(loader)
     assert batches == [[0, 1], [2, 3]]
+
+
+class Noisy(Numbers):
+    """Samples of an index, the worker that made it, and what random transforms drew there."""
+
+    def __getitem__(self, index: int) -> Any:
+        return index, os.getpid(), random.random(), np.random.random(), torch.rand(()).item()
+
+
+def epoch(loader: DataSetLoader) -> tuple[list[Any], set[int]]:
+    """Return the samples of an epoch without their workers, and the workers."""
+    samples: list[Any] = [sample for batch in loader for sample in batch]
+    return [(s[0], *s[2:]) for s in samples], {s[1] for s in samples}
+
+
+def noisy(**options: Any) -> DataSetLoader:
+    return DataSetLoader(Noisy(8), batch_size=2, shuffle=True, collate_fn=list, **options)
+
+
+def test_workers_live_for_all_epochs_and_draw_other_numbers_in_each() -> None:
+    loader = noisy(num_workers=2)
+    (first, workers), (second, same_workers) = epoch(loader), epoch(loader)
+    assert workers == same_workers
+    assert len(workers) == 2
+    assert os.getpid() not in workers
+    assert {s[0] for s in first} == {s[0] for s in second} == set(range(8))
+    assert not {s[1:] for s in first} & {s[1:] for s in second}
+    assert len({s[1] for s in first}) == 8, "no two samples get the same"
+
+
+def test_workers_are_started_anew_where_that_is_asked_for() -> None:
+    loader = noisy(num_workers=1, persistent_workers=False)
+    assert epoch(loader)[1] != epoch(loader)[1]
+
+
+def test_a_resumed_epoch_draws_in_workers_what_it_would_have_drawn(fresh: Loop) -> None:
+    torch.manual_seed(3)
+    whole = epoch(noisy(num_workers=2, name="train"))[0]
+    saved: list[dict[str, Any]] = []
+    fresh.save = lambda: saved.append(fresh.positions())
+    taken: list[Any] = []
+
+    def stop_after_four() -> None:
+        for batch in noisy(num_workers=2, name="train"):
+            taken.extend((s[0], *s[2:]) for s in batch)
+            if len(taken) == 4:
+                fresh.request_stop()
+
+    torch.manual_seed(3)
+    with pytest.raises(StopRun):
+        stop_after_four()
+    resumed = Loop()
+    resumed.resume(fresh.step, saved[0])
+    loop.set_current(resumed)
+    torch.manual_seed(99)
+    # one worker instead of two: who makes a batch does not matter
+    assert taken + epoch(noisy(num_workers=1, name="train"))[0] == whole
+
+
+def test_two_iterations_at_once_have_workers_each() -> None:
+    loader = DataSetLoader(Numbers(6), batch_size=2, num_workers=1)
+    first, second = zip(*zip(loader, loader, strict=True), strict=True)
+    assert values(first) == values(second) == [[0, 1], [2, 3], [4, 5]]
+    assert values(loader) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_worker_sees_the_data_set_itself() -> None:
+    def name_it(worker: int) -> None:
+        dataset: Any = torch.utils.data.get_worker_info().dataset  # type: ignore[union-attr]
+        dataset.count += 10 * dataset.count
+
+    class Counted(Numbers):
+        def __getitem__(self, index: int) -> int:
+            return self.count
+
+    loader = DataSetLoader(Counted(2), batch_size=2, num_workers=1, worker_init_fn=name_it)
+    assert values(loader) == [[22, 22]]
+
+
+def test_a_data_set_that_makes_many_samples_at_once_does_so_in_workers_too() -> None:
+    class Many(Numbers):
+        def __getitems__(self, indices: list[int]) -> list[int]:
+            return [100 + index for index in indices]
+
+    loader = DataSetLoader(Many(4), batch_size=2, num_workers=1)
+    assert values(loader) == [[100, 101], [102, 103]]

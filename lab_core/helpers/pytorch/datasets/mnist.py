@@ -115,6 +115,8 @@ class MNISTConfigs(DeviceConfigs):
     train_loader_shuffle: bool = True
     # shuffle the validation samples each time
     valid_loader_shuffle: bool = False
+    # worker processes of a data loader; 0 loads in the training process
+    loader_workers: Annotated[int, Ge(0)] = 0
     # training batches: of images resident on the device, or from a DataLoader
     train_loader: TensorLoader | DataSetLoader
     # validation batches: of images resident on the device, or from a DataLoader
@@ -170,6 +172,7 @@ def data_loader_train(c: MNISTConfigs) -> DataSetLoader:
         batch_size=c.train_batch_size,
         shuffle=c.train_loader_shuffle,
         name=TRAIN_LOADER,
+        **_loading(c),
     )
 
 
@@ -186,11 +189,23 @@ def resident_valid(c: MNISTConfigs) -> TensorLoader:
 @MNISTConfigs.calc(MNISTConfigs.valid_loader)
 def data_loader_valid(c: MNISTConfigs) -> DataSetLoader:
     return DataSetLoader(
-        c.valid_dataset, batch_size=c.valid_batch_size, shuffle=c.valid_loader_shuffle
+        c.valid_dataset,
+        batch_size=c.valid_batch_size,
+        shuffle=c.valid_loader_shuffle,
+        **_loading(c),
     )
+
+
+def _loading(c: MNISTConfigs) -> dict[str, Any]:
+    # a GPU copies from pinned memory while the process goes on
+    return {"num_workers": c.loader_workers, "pin_memory": c.device.type == "cuda"}
 
 
 def _normalized_NCHW(c: MNISTConfigs, images_NHW: Tensor) -> Tensor:
     """Apply ToTensor and Normalize to all images at once, on the device."""
     images = images_NHW.to(c.device).unsqueeze(1).to(torch.float32)
     return images.div_(255).sub_(c.image_mean).div_(c.image_std)
+
+
+# how batches are loaded does not define the experiment
+MNISTConfigs.set_hyperparams(MNISTConfigs.loader_workers, is_hyperparam=False)
