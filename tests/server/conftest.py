@@ -26,9 +26,11 @@ from lab_server.http.gpu_gauges import Devices
 from lab_server.http.server import Http
 from lab_server.http.site import Site
 from lab_server.model.run import Run, RunState
+from lab_server.rpc.curves import Curves
 from lab_server.rpc.handlers import handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
+from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.site_parts import SiteParts
@@ -145,7 +147,14 @@ async def open_surface(
             channel,
             stub,
             tmp_path,
-            SiteParts(service, streams, tokens, Sessions(server_secret(tmp_path), is_https=False)),
+            SiteParts(
+                service=service,
+                streams=streams,
+                curves=Curves(supervisor, store, catalogue),
+                logs=Logs(supervisor, tmp_path),
+                tokens=tokens,
+                sessions=Sessions(server_secret(tmp_path), is_https=False),
+            ),
         )
 
 

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lab_rpc.v1 import training_service_pb2
 from lab_server.api.routes import ROUTES, Route
+from lab_server.api.special import SPECIAL
 from lab_server.model.roles import ROLES, Role
 from lab_server.model.run import RunRequest, RunState
 from lab_server.rpc.handlers import SERVICE_NAME
@@ -142,7 +143,9 @@ async def test_each_caller_gets_what_the_table_says(guarded: Guarded, method: st
     assert found == expected
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.verb} {route.path}")
+@pytest.mark.parametrize(
+    "route", [*ROUTES, *SPECIAL], ids=lambda route: f"{route.verb} {route.path}"
+)
 async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route) -> None:
     """The same table: a route is its RPC."""
     statuses = {OK: 200, UNAUTHENTICATED: 401, DENIED: 403}
@@ -159,10 +162,16 @@ async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route)
                 await guarded.surface.supervisor.move(run, RunState.RUNNING)
             if route.path.endswith("/resume"):
                 await guarded.surface.supervisor.move(run, RunState.STOPPED)
-            (guarded.surface.home / "runs" / "mnist" / run.id).mkdir(parents=True)
-            path = route.path.format(run_id=run.id, name="mnist")
-            body = {"UpdateRun": {"name": "new"}}.get(route.rpc, {})
-            if route.rpc in ("CreateRun", "PlanRun"):
+            folder = guarded.surface.home / "runs" / "mnist" / run.id
+            (folder / "checkpoints" / "1").mkdir(parents=True)
+            (folder / "log.txt").write_text("x")
+            path = route.path.format(run_id=run.id, name="mnist", path="log.txt")
+            if route.path.endswith("/curves"):
+                path += f"?runs={run.id}&metrics=*"
+            body: dict[str, Any] = {"UpdateRun": {"name": "new"}}.get(route.rpc, {})
+            if route.path.endswith("/fork"):
+                body = {"step": 1}
+            elif route.rpc in ("CreateRun", "PlanRun"):
                 body = {"experiment": "mnist"}
             headers = {"Authorization": header} if header else {}
             json_body = body if route.verb == "POST" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -45,15 +45,24 @@ async def read_request(route: Route, request: web.Request) -> Message:
     else:
         check_no_query(request)
         data = await read_json(request)
-    known = {field.name for field in route.fields}
-    hidden = [name for name in data if name in _all_fields(route) - known]
-    if hidden:
-        raise InvalidRequest([Violation(n, f"{n} cannot be set here") for n in hidden])
+    check_settable(route, data)
     message = route.new_request()
     from_json(message, {**data, **request.match_info})
     if route.has_mask:
         message.update_mask.paths.extend(sorted(data))  # type: ignore[attr-defined]
     return message
+
+
+def check_settable(route: Route, data: Mapping[str, Any]) -> None:
+    """Refuse fields of the request that the route sets itself.
+
+    Raises:
+        InvalidRequest: If the body or query has some.
+    """
+    known = {field.name for field in route.fields}
+    hidden = [name for name in data if name in _all_fields(route) - known]
+    if hidden:
+        raise InvalidRequest([Violation(n, f"{n} cannot be set here") for n in hidden])
 
 
 def check_no_query(request: web.Request) -> None:

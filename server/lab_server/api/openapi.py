@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -63,7 +63,7 @@ def document(routes: Sequence[Route], others: Mapping[str, Any]) -> dict[str, An
         paths.setdefault(route.path, {})[route.verb.lower()] = _operation(route, schemas)
     for path, operations in others.items():
         for verb, operation in operations.items():
-            answer = {"responses": {**operation["responses"], **error_answers()}}
+            answer = {"responses": {**error_answers(), **operation["responses"]}}
             paths.setdefault(path, {})[verb] = operation | answer
     return {
         "openapi": "3.1.0",
@@ -81,6 +81,22 @@ def document(routes: Sequence[Route], others: Mapping[str, Any]) -> dict[str, An
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def operation_of(
+    route: Route, change_body: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return the description of a route whose request is its RPC's, or nearly.
+
+    Args:
+        route: the route.
+        change_body: returns the schema of the body from that of the RPC's request.
+    """
+    operation = _operation(route, _Schemas())
+    if change_body is not None:
+        media = operation["requestBody"]["content"]["application/json"]
+        media["schema"] = change_body(media["schema"])
+    return operation
 
 
 def error_answers() -> dict[str, Any]:

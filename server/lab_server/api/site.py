@@ -12,9 +12,12 @@ from aiohttp import web
 
 from lab_server.api.calls import call_handler, check_no_query
 from lab_server.api.errors import Refused, error_response, json_response
+from lab_server.api.events import ROUTE as EVENTS
+from lab_server.api.events import EventStreams
 from lab_server.api.gate import Gate
 from lab_server.api.openapi import document
 from lab_server.api.routes import PREFIX, ROUTES
+from lab_server.api.special import SPECIAL_PATHS, special_routes
 from lab_server.rpc.site_parts import SiteParts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -31,7 +34,12 @@ def add_api(app: web.Application, gate: Gate, parts: SiteParts) -> None:
     app.middlewares.append(_middleware(gate))
     for route in ROUTES:
         app.router.add_route(route.verb, route.path, call_handler(route, gate, parts.service))
-    app.router.add_get(f"{PREFIX}/openapi.json", _openapi)
+    for special in special_routes(gate, parts):
+        app.router.add_route(special.route.verb, special.pattern, special.handle)
+    events = EventStreams(gate, parts.streams)
+    app.router.add_route("GET", EVENTS.path, events.handle)
+    app.on_shutdown.append(events.close)
+    app.router.add_route("GET", f"{PREFIX}/openapi.json", _openapi)
 
 
 def _middleware(gate: Gate) -> Any:
@@ -73,4 +81,4 @@ def _refused(request: web.Request, error: web.HTTPException) -> web.Response:
 
 async def _openapi(request: web.Request) -> web.StreamResponse:
     check_no_query(request)
-    return json_response(document(ROUTES, {}))
+    return json_response(document(ROUTES, SPECIAL_PATHS))

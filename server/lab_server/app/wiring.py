@@ -16,9 +16,11 @@ from lab_server.files.home import Home
 from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
+from lab_server.rpc.curves import Curves
 from lab_server.rpc.handlers import handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
+from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.site_parts import SiteParts
@@ -118,7 +120,14 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             http_socket,
             stack,
             settings,
-            SiteParts(service, streams, tokens, sessions),
+            SiteParts(
+                service=service,
+                streams=streams,
+                curves=Curves(supervisor, store, catalogue),
+                logs=Logs(supervisor, home),
+                tokens=tokens,
+                sessions=sessions,
+            ),
             exporter=exporter,
             is_ready=lambda: health.is_serving,
             certificates=certificates,

@@ -92,6 +92,31 @@ async def read_chunks(folder: Path, path: str, offset: int = 0) -> AsyncIterator
         os.close(fd)
 
 
+async def read_part(folder: Path, path: str, offset: int, max_bytes: int) -> tuple[int, bytes]:
+    """Return a file's size and some of its bytes; a file that is not there has none.
+
+    Args:
+        folder: the run's.
+        path: below it.
+        offset: where to begin; a negative one counts from the end.
+        max_bytes: how much to read at most.
+    """
+    return await asyncio.to_thread(_part, folder, path, offset, max_bytes)
+
+
+def _part(folder: Path, path: str, offset: int, max_bytes: int) -> tuple[int, bytes]:
+    try:
+        fd = _open(folder, path)
+    except OSError:
+        return 0, b""
+    try:
+        size = os.fstat(fd).st_size
+        start = max(0, size + offset) if offset < 0 else offset
+        return size, os.pread(fd, max_bytes, start) if start < size else b""
+    finally:
+        os.close(fd)
+
+
 def _list(folder: Path) -> list[Artifact]:
     return sorted(_walk(folder, "", _INTERNALS), key=lambda artifact: artifact.path)
 

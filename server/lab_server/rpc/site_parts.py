@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab_server.rpc.curves import Curves
+from lab_server.rpc.logs import Logs
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.unary import Service
 from lab_server.security.sessions import Sessions
@@ -17,11 +19,14 @@ class SiteParts:
     Attributes:
         service: the unary RPCs.
         streams: the streaming ones.
+        curves, logs: what only the site shows.
         tokens: who may call; None allows everybody everything.
         sessions: of browsers that have logged in.
     """
 
     service: Service
     streams: Streams
+    curves: Curves
+    logs: Logs
     tokens: Tokens | None
     sessions: Sessions

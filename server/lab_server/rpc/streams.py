@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab_core.errors import Violation
@@ -26,6 +27,21 @@ pb = training_service_pb2
 # Clients take messages of 4 MiB unless told; small ones share a connection better.
 _MAX_MESSAGE_BYTES = 1 << 20
 _WATCHED_KINDS = frozenset({"metrics", "truncate", "state"})
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What happened in some runs.
+
+    Attributes:
+        position: the cursor after it.
+        events: in the order in which they were recorded; none is a heartbeat.
+        runs: of the events, by id, as they are now.
+    """
+
+    position: int
+    events: Sequence[StoredEvent]
+    runs: Mapping[str, Run]
 
 
 class Streams:
@@ -74,22 +90,40 @@ class Streams:
     ) -> AsyncIterator[bytes]:
         """Yield encoded WatchMetricsResponses of the runs that match the request's filters."""
         requests.check_patterns(request.names)
-        wanted = _Filter(request, await self._run_ids(request))
+        picked = _Metrics(request.names)
+        async for news in self.news(request, _WATCHED_KINDS):
+            parts = _parts(news.events)
+            ends = [*(part[-1].position for part in parts[:-1]), news.position]
+            messages = [
+                _encode(part, news.runs, picked, end) for part, end in zip(parts, ends, strict=True)
+            ]
+            del news, parts
+            while messages:
+                yield messages.pop(0)
+
+    async def news(
+        self, request: pb.WatchMetricsRequest, kinds: frozenset[str] = frozenset()
+    ) -> AsyncIterator[News]:
+        """Yield the events of the runs that match a request's filters, as WatchMetrics does.
+
+        The first news has no events: who is cut off before the first needs a cursor, too.
+
+        Args:
+            request: which runs, and after which cursor; the names of metrics are the caller's to apply.
+            kinds: of events; none for all.
+        """
+        wanted = _Runs(request, await self._run_ids(request))
         position = await self._position(request)
         with self._limits.stream(auth.current()):
-            # At once: a client that is cut off before the first event needs a cursor, too.
-            yield pb.WatchMetricsResponse(cursor=str(position)).SerializeToString()
-            async for batch in self._hub.watch_all(position, _WATCHED_KINDS):
+            yield News(position, (), {})
+            async for batch in self._hub.watch_all(position, kinds):
                 auth.recheck()
-                runs = await self._runs_of(batch)
                 position = batch[-1].position if batch else position
-                messages = [
-                    _encode(part, runs, wanted, part[-1].position if part else position)
-                    for part in _parts(batch)
-                ]
+                runs = await self._runs_of(batch, wanted)
+                # nothing of it is kept here while the caller has it
+                given = [News(position, tuple(e for e in batch if e.run_id in runs), runs)]
                 del batch, runs
-                while messages:
-                    yield messages.pop(0)
+                yield given.pop()
 
     async def DownloadArtifact(  # noqa: N802
         self, request: pb.DownloadArtifactRequest, _context: Context
@@ -120,25 +154,25 @@ class Streams:
             [Violation("cursor", "cursor must be the cursor of an earlier response")]
         )
 
-    async def _runs_of(self, batch: Iterable[StoredEvent]) -> Mapping[str, Run]:
+    async def _runs_of(self, batch: Iterable[StoredEvent], wanted: _Runs) -> Mapping[str, Run]:
         runs = {}
         for run_id in {event.run_id for event in batch}:
             try:
-                runs[run_id] = await self._supervisor.get(run_id)
+                run = await self._supervisor.get(run_id)
             except NotFound:  # deleted since
                 continue
+            if wanted.wants(run):
+                runs[run_id] = run
         return runs
 
 
-class _Filter:
-    """Which runs and metrics a request selects."""
+class _Runs:
+    """Which runs a request selects."""
 
     def __init__(self, request: pb.WatchMetricsRequest, run_ids: frozenset[str]) -> None:
         self._run_ids = run_ids
         self._experiment = request.experiment
         self._tags = frozenset(request.tags)
-        self._is_picky = bool(request.names)
-        self._is_wanted = matcher(request.names)
 
     def wants(self, run: Run) -> bool:
         return (
@@ -147,9 +181,17 @@ class _Filter:
             and self._tags <= set(run.request.tags)
         )
 
+
+class _Metrics:
+    """Which metrics a request selects."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+        self._is_wanted = matcher(self._names)
+
     def pick(self, event: StoredEvent) -> bytes | None:
         """Return the event with only the selected metrics, None if it has none of them."""
-        if not self._is_picky or event.kind != "metrics":
+        if not self._names or event.kind != "metrics":
             return event.payload
         message = event_pb2.RunEvent.FromString(event.payload)
         columns = [c for c in message.metrics.columns if self._is_wanted(c.name)]
@@ -161,13 +203,13 @@ class _Filter:
 
 
 def _encode(
-    part: Sequence[StoredEvent], runs: Mapping[str, Run], wanted: _Filter, position: int
+    part: Sequence[StoredEvent], runs: Mapping[str, Run], picked: _Metrics, position: int
 ) -> bytes:
     response = pb.WatchMetricsResponse(cursor=str(position))
     for event in part:
-        run = runs.get(event.run_id)
-        payload = wanted.pick(event) if run is not None and wanted.wants(run) else None
-        if run is not None and payload is not None:
+        run = runs[event.run_id]
+        payload = picked.pick(event)
+        if payload is not None:
             batch = response.batches.add(run_id=run.id, experiment=run.experiment)
             batch.event.MergeFromString(payload)
     return response.SerializeToString()

@@ -94,6 +94,21 @@ def points_of_summaries(summaries: Sequence[bytes]) -> tuple[Steps, Values]:
     return steps.astype(np.int64), buckets["values"].ravel()[first].astype(np.float64)
 
 
+def means_of_summaries(summaries: Sequence[bytes]) -> tuple[Steps, Values, Values]:
+    """Return of each bucket the middle of its steps, the mean of its finite values, and how many points.
+
+    Raises:
+        DamagedHistory: If the bytes are damaged.
+    """
+    try:
+        buckets = np.frombuffer(b"".join(summaries), _BUCKET)
+    except ValueError as error:
+        raise DamagedHistory(f"a summary of a history is damaged: {error}") from error
+    first, last = buckets["steps"][:, 0], buckets["steps"][:, -1]
+    middle = (first + (last - first) // 2).astype(np.int64)
+    return middle, buckets["mean"].astype(np.float64), buckets["num_points"].astype(np.float64)
+
+
 def _fill(bucket: Any, steps: Steps, values: Values) -> None:
     is_finite = np.isfinite(values)
     finite = np.flatnonzero(is_finite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
@@ -16,6 +16,8 @@ from lab_server.store.protocol import Store
 if TYPE_CHECKING:
     from lab_server.watch.history_plan import View
     from lab_server.watch.series import MetricFold, Series
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(RUNS)
 
@@ -45,6 +47,34 @@ async def query_metrics(
     Raises:
         NotFound: If there is no such run.
     """
+    return await read_views(
+        store,
+        run_id,
+        lambda found, data: _series(found, data, max_points),
+        names=names,
+        max_points=max_points,
+        min_step=min_step,
+        max_step=max_step,
+    )
+
+
+async def read_views(
+    store: Store,
+    run_id: str,
+    use: Callable[[Sequence[View], Mapping[int, bytes]], T],
+    *,
+    names: Sequence[str] = (),
+    max_points: int = 0,
+    min_step: int | None = None,
+    max_step: int | None = None,
+) -> T:
+    """Return what `use` makes, in a thread, of the views of a run's metrics and of the chunks they read.
+
+    The other arguments are those of `query_metrics`.
+
+    Raises:
+        NotFound: If there is no such run.
+    """
     is_wanted = matcher(names)
     while True:
         history = await store.history(run_id, is_wanted)
@@ -64,7 +94,7 @@ async def query_metrics(
             continue  # the history was taken further meanwhile
         try:
             # not in the event loop: a million points take a tenth of a second
-            return await asyncio.to_thread(_series, found, data, max_points)
+            return await asyncio.to_thread(use, found, data)
         except DamagedHistory as error:
             await drop_damaged(store, run_id, error)
 

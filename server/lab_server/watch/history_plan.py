@@ -15,6 +15,7 @@ import numpy as np
 from lab_server.store.protocol import SeriesChunk
 from lab_server.watch import chunks as codec
 from lab_server.watch.chunks import Steps, Values, decode_points, points_of_summaries
+from lab_server.watch.items import Items, items_of
 from lab_server.watch.series import MetricFold, Series, last_of_each_step, series_of
 
 _FINE_POINTS: Final = 256
@@ -129,6 +130,18 @@ class View:
             np.concatenate([values for _, values in parts]),
         )
         return series_of(self.name, steps, values, num_points, max_points)
+
+    def items(self, data: Mapping[int, bytes]) -> Items:
+        """Return the metric's points in the range, or what stands for them, for a chart's buckets.
+
+        Raises:
+            DamagedHistory: If what is read is damaged.
+        """
+        parts = [decode_points(data[chunk.id], chunk.num_points) for chunk in self.points]
+        parts.append(self.plan.points(data))
+        return items_of(
+            [self._in_range(part) for part in parts], [data[c.id] for c in self.summaries]
+        )
 
     def _in_range(self, points: Points) -> Points:
         steps, values = points

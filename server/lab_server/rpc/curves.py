@@ -1,0 +1,77 @@
+"""The curves of a chart: which runs are meant, and how long their epochs are."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab_core.errors import LabError
+from lab_server.executors.catalogue import Catalogue
+from lab_server.model.run import Run
+from lab_server.rpc import requests
+from lab_server.rpc.run_lookup import find_run
+from lab_server.store import Store
+from lab_server.supervisor.protocol import RunControl
+from lab_server.watch.curves import Axis, Chart, CurveQuery, query_curves
+from lab_server.watch.step_times import StepTimes
+
+
+@dataclass(frozen=True, slots=True)
+class ChartRequest:
+    """Which curves a caller asks for; see `lab_server.watch.curves.CurveQuery`."""
+
+    run_ids: Sequence[str]
+    names: Sequence[str]
+    axis: Axis = "step"
+    num_buckets: int = 600
+    low: float = math.nan
+    high: float = math.nan
+    smoothing: float = 0.0
+
+
+class Curves:
+    """Answers requests for curves."""
+
+    def __init__(self, supervisor: RunControl, store: Store, catalogue: Catalogue) -> None:
+        self._supervisor = supervisor
+        self._store = store
+        self._catalogue = catalogue
+        self._times = StepTimes()
+
+    async def query(self, wanted: ChartRequest) -> Chart:
+        """Return the curves.
+
+        Raises:
+            InvalidRequest: If a name or an id cannot be one.
+            NotFound: If a run does not exist.
+        """
+        requests.check_patterns(wanted.names)
+        found = [await find_run(self._supervisor, run_id) for run_id in wanted.run_ids]
+        runs = list({run.id: run for run in found}.values())
+        epochs = {}
+        if wanted.axis == "epoch":
+            each = await asyncio.gather(*map(self._epochs, runs))
+            epochs = {run.id: num for run, num in zip(runs, each, strict=True)}
+        query = CurveQuery(
+            names=wanted.names,
+            axis=wanted.axis,
+            num_buckets=wanted.num_buckets,
+            low=wanted.low,
+            high=wanted.high,
+            smoothing=wanted.smoothing,
+            epochs=epochs,
+        )
+        return await query_curves(self._store, self._times, runs, query)
+
+    async def _epochs(self, run: Run) -> float:
+        """Return how many epochs a run has, 0 when its configs do not say."""
+        value = run.request.overrides.get("epochs")
+        if value is None:
+            try:
+                schema = await self._catalogue.schema(run.experiment)
+            except LabError:  # the experiment is gone
+                return 0
+            value = next((item.default for item in schema.items if item.key == "epochs"), None)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else 0

@@ -1,0 +1,55 @@
+"""What a run printed, from its file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab_server.files import artifacts
+from lab_server.files.home import Home
+from lab_server.rpc.run_lookup import find_run
+from lab_server.supervisor.protocol import RunControl
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Some of a log.
+
+    Attributes:
+        text: whole lines, unless a line is longer than what was asked for.
+        offset: where it begins, in bytes.
+        next_offset: where to go on.
+        size_bytes: of the whole log.
+    """
+
+    text: str
+    offset: int
+    next_offset: int
+    size_bytes: int
+
+
+class Logs:
+    """Reads the logs of runs."""
+
+    def __init__(self, supervisor: RunControl, home: Path) -> None:
+        self._supervisor = supervisor
+        self._home = Home(home)
+
+    async def read(self, run_id: str, offset: int, max_bytes: int) -> LogPart:
+        """Return a part of a run's log; a negative offset counts from the end.
+
+        Raises:
+            InvalidRequest: If the id is empty.
+            NotFound: If there is no such run.
+        """
+        run = await find_run(self._supervisor, run_id)
+        folder = self._home.run_folder(run.experiment, run.id)
+        size, data = await artifacts.read_part(folder.path, folder.log.name, offset, max_bytes)
+        start = min(size, max(0, size + offset) if offset < 0 else offset)
+        if offset < 0 and start > 0 and b"\n" in data:
+            # from the end: not the rest of a line
+            rest = data.index(b"\n") + 1
+            start, data = start + rest, data[rest:]
+        if b"\n" in data:
+            data = data[: data.rindex(b"\n") + 1]
+        return LogPart(data.decode("utf-8", "replace"), start, start + len(data), size)
