@@ -70,7 +70,7 @@ protos: $(VENV)/.dev ## Generate the Python modules of protos/.
 	cd protos && $(abspath $(BIN))/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy=$(abspath $(BIN))/protoc-gen-mypy \
 	  --python_out=. --mypy_out=quiet:. lab_rpc/v1/*.proto
 	cd protos && $(abspath $(BIN))/python -m grpc_tools.protoc -I . --plugin=protoc-gen-mypy_grpc=$(abspath $(BIN))/protoc-gen-mypy_grpc \
-	  --grpc_python_out=. --mypy_grpc_out=quiet:. lab_rpc/v1/training_service.proto
+	  --grpc_python_out=. --mypy_grpc_out=quiet:. lab_rpc/v1/*_service.proto
 
 constraints: $(VENV)/.dev ## Renew constraints.txt: the newest versions that pyproject.toml allows.
 	$(BIN)/python tools/lock_constraints.py

@@ -17,7 +17,11 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
+from lab_rpc.v1 import (
+    search_service_pb2_grpc,
+    training_service_pb2,
+    training_service_pb2_grpc,
+)
 from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
 from lab_server.files.secret import server_secret
@@ -27,15 +31,17 @@ from lab_server.http.server import Http
 from lab_server.http.site import Site
 from lab_server.model.run import Run, RunState
 from lab_server.rpc.curves import Curves
-from lab_server.rpc.handlers import handlers
+from lab_server.rpc.handlers import handlers, search_handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
+from lab_server.rpc.searches import SearchHandlers
 from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.unary import Service
+from lab_server.search.searches import Searches
 from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
@@ -64,6 +70,8 @@ class Surface:
     stub: Any
     home: Path
     site: SiteParts
+    searches: Searches
+    search_stub: Any
 
     async def run(self, state: RunState = RunState.CREATED, **request: Any) -> Run:
         """Return a new run that is in a state."""
@@ -127,11 +135,31 @@ async def open_surface(
         )
         settings = load({"grpc": "127.0.0.1:0", **flags}).settings
         server = make_server(settings, registry, health, tokens)
-        server.add_generic_rpc_handlers((handlers(service, streams),))
+        searches = Searches(
+            store=store.searches,
+            runs=supervisor,
+            run_store=store,
+            catalogue=catalogue,
+            hub=hub,
+            heartbeat_s=heartbeat_s,
+        )
+        stack.push_async_callback(searches.shut_down)
+        search_service = SearchHandlers(
+            searches=searches,
+            catalogue=catalogue,
+            supervisor=supervisor,
+            store=store,
+            limits=limits,
+            paging=Paging.of_home(tmp_path),
+        )
+        server.add_generic_rpc_handlers(
+            (handlers(service, streams), search_handlers(search_service))
+        )
         address = str(bind(server, settings, certificates))
         await server.start()
         stack.push_async_callback(server.stop, 0)
         stack.callback(hub.close)
+        stack.callback(searches.close)
         await catalogue.load()
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         stub = training_service_pb2_grpc.TrainingServiceStub(channel)
@@ -155,6 +183,8 @@ async def open_surface(
                 tokens=tokens,
                 sessions=Sessions(server_secret(tmp_path), is_https=False),
             ),
+            searches,
+            search_service_pb2_grpc.SearchServiceStub(channel),
         )
 
 

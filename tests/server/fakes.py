@@ -149,7 +149,7 @@ class FakeSupervisor:
         run = await self.get(run_id)
         if run.state.is_terminal:
             raise InvalidState(f"run {run.id} has ended already")
-        return await self.move(run, RunState.STOPPED)
+        return await self.move(run, RunState.STOPPED, is_stop_requested=True)
 
     async def update(
         self,

@@ -17,16 +17,27 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from lab_rpc.v1 import training_service_pb2
+from lab_rpc.v1 import config_pb2, search_pb2, search_service_pb2, training_service_pb2
 from lab_server.api.routes import ROUTES, Route
 from lab_server.api.special import SPECIAL
+from lab_server.messages.searches import Open, spec_from_proto
 from lab_server.model.roles import ROLES, Role
 from lab_server.model.run import RunRequest, RunState
-from lab_server.rpc.handlers import SERVICE_NAME
+from lab_server.model.search import Sampler
 from lab_server.security.tokens import TokenFile, Tokens
 from tests.server.conftest import Surface, open_site, open_surface
 
 pb = training_service_pb2
+Value = config_pb2.Value
+_SPEC = search_pb2.SearchSpec(
+    experiment="mnist",
+    space={
+        "epochs": search_pb2.Domain(
+            choice=config_pb2.ListValue(values=[Value(int_value=1), Value(int_value=2)])
+        )
+    },
+    objective=search_pb2.Objective(metric="loss", direction=search_pb2.DIRECTION_MINIMIZE),
+)
 OK, UNAUTHENTICATED, DENIED = "OK", "UNAUTHENTICATED", "PERMISSION_DENIED"
 NOBODIES = ("none", "garbage", "wrong", "expired", "revoked")
 SOMEBODIES = ("viewer", "operator on own", "operator on another's", "admin")
@@ -53,6 +64,21 @@ TABLE = {
     "ListArtifacts": READ,
     "DownloadArtifact": READ,
 }
+SEARCH_TABLE = {
+    "CreateSearch": CREATE,
+    "GetSearch": READ,
+    "ListSearches": READ,
+    "ListTrials": READ,
+    "WatchSearch": READ,
+    "UpdateSearch": CHANGE,
+    "StopSearch": CHANGE,
+    "EnqueueTrials": CHANGE,
+    "DeleteSearch": CHANGE,
+}
+
+
+_TRAINING = pb.DESCRIPTOR.services_by_name["TrainingService"]
+_SEARCH = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"]
 
 
 @dataclass
@@ -64,12 +90,18 @@ class Guarded:
     headers: dict[str, str]
 
     async def code(self, method: str, run_id: str, header: str) -> str:
+        """Return the code of a call of TrainingService."""
+        return await self.code_of(
+            _TRAINING.methods_by_name[method], _request(method, run_id), header
+        )
+
+    async def code_of(self, descriptor: Any, request: bytes, header: str) -> str:
         """Return the code of a call."""
-        descriptor = pb.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name[method]
         channel = self.surface.channel
         make: Any = channel.unary_stream if descriptor.server_streaming else channel.unary_unary
         metadata = (("authorization", header),) if header else ()
-        call = make(f"/{SERVICE_NAME}/{method}")(_request(method, run_id), metadata=metadata)
+        method = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
+        call = make(method)(request, metadata=metadata)
         try:
             await (call.read() if descriptor.server_streaming else call)
         except grpc.aio.AioRpcError as error:
@@ -182,20 +214,66 @@ async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route)
     assert found == {caller: statuses[code] for caller, code in expected.items()}
 
 
-def test_every_rpc_is_in_the_table_and_has_a_role() -> None:
-    methods = pb.DESCRIPTOR.services_by_name["TrainingService"].methods_by_name
-    assert set(TABLE) == set(methods)
-    assert all(ROLES.get(f"/{SERVICE_NAME}/{method}") is not None for method in methods)
+def _search_request(method: str, search_id: str) -> bytes:
+    """Return a request about a search that an admin is answered OK to."""
+    fields: dict[str, dict[str, Any]] = {
+        "CreateSearch": {"spec": _SPEC},
+        "ListSearches": {},
+        "UpdateSearch": {
+            "search_id": search_id,
+            "budget": {"parallel": 2},
+            "update_mask": {"paths": ["budget.parallel"]},
+        },
+        "EnqueueTrials": {
+            "search_id": search_id,
+            "points": [{"params": {"epochs": Value(int_value=2)}}],
+        },
+    }
+    message_class = getattr(search_service_pb2, f"{method}Request")
+    message = message_class(**fields.get(method, {"search_id": search_id}))
+    data: bytes = message.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("method", sorted(SEARCH_TABLE))
+async def test_each_caller_gets_what_the_table_says_of_searches(
+    guarded: Guarded, method: str
+) -> None:
+    expected = dict.fromkeys(NOBODIES, UNAUTHENTICATED)
+    expected |= dict(zip(SOMEBODIES, SEARCH_TABLE[method], strict=True))
+    spec = spec_from_proto(_SPEC, Open(Sampler.GRID, 1, 2))
+    found = {}
+    for caller in expected:
+        owner = "another" if caller == "operator on another's" else "olga"
+        record = await guarded.surface.searches.create(spec, owner=owner, idempotency=None)
+        if method == "DeleteSearch":
+            await guarded.surface.searches.stop(record.id, with_trials=True)
+            async for _ in guarded.surface.searches.watch(record.id, 0):
+                pass
+        request = _search_request(method, record.id)
+        found[caller] = await guarded.code_of(
+            _SEARCH.methods_by_name[method], request, guarded.headers[caller]
+        )
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("service", "table"), [(_TRAINING, TABLE), (_SEARCH, SEARCH_TABLE)], ids=["training", "search"]
+)
+def test_every_rpc_is_in_the_table_and_has_a_role(service: Any, table: dict[str, Any]) -> None:
+    methods = service.methods_by_name
+    assert set(table) == set(methods)
+    assert all(ROLES.get(f"/{service.full_name}/{method}") is not None for method in methods)
 
 
 def test_the_docs_have_the_table() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-    rows = {}
+    rows, whole = {}, TABLE | SEARCH_TABLE
     for line in text.splitlines():
         cells = [cell.strip().strip("`") for cell in line.strip("| ").split("|")]
-        if cells[0] in TABLE:
+        if cells[0] in whole:
             rows[cells[0]] = tuple(cells[1:])
-    assert rows == {method: (UNAUTHENTICATED, *codes) for method, codes in TABLE.items()}
+    assert rows == {method: (UNAUTHENTICATED, *codes) for method, codes in whole.items()}
 
 
 async def test_a_run_belongs_to_who_created_it(guarded: Guarded) -> None:

@@ -17,15 +17,17 @@ from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.rpc.curves import Curves
-from lab_server.rpc.handlers import handlers
+from lab_server.rpc.handlers import handlers, search_handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
+from lab_server.rpc.searches import SearchHandlers
 from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.unary import Service
+from lab_server.search.searches import Searches
 from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
@@ -78,12 +80,24 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         stop_trainers = settings.on_shutdown == "stop"
         stack.push_async_callback(supervisor.shut_down, stop_trainers=stop_trainers)
         catalogue, devices = Catalogue(executor), Devices()
+        searches = Searches(
+            store=store.searches,
+            runs=supervisor,
+            run_store=store,
+            catalogue=catalogue,
+            hub=hub,
+            max_runs=settings.max_runs,
+            heartbeat_s=settings.heartbeat_s,
+        )
+        await searches.start_up()
+        stack.push_async_callback(searches.shut_down)
         limits = Limits(max_streams=settings.max_streams, max_runs=settings.max_runs)
+        paging = Paging.of_home(home)
         service = Service(
             catalogue=catalogue,
             supervisor=supervisor,
             store=store,
-            paging=Paging.of_home(home),
+            paging=paging,
             limits=limits,
             home=home,
         )
@@ -102,13 +116,24 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             devices=devices,
             home=home,
         )
-        server.add_generic_rpc_handlers((handlers(service, streams),))
+        search_service = SearchHandlers(
+            searches=searches,
+            catalogue=catalogue,
+            supervisor=supervisor,
+            store=store,
+            limits=limits,
+            paging=paging,
+        )
+        server.add_generic_rpc_handlers(
+            (handlers(service, streams), search_handlers(search_service))
+        )
         await server.start()
 
         async def drain() -> None:
             service.drain()
             health.end()
             hub.close()
+            searches.close()
             await server.stop(settings.drain_s)
 
         stack.push_async_callback(drain)

@@ -106,7 +106,7 @@ class Catalogue:
         """
         schema = await self.schema(experiment)
         order = [list(group) for group in run_order] or None
-        problems = _model_problems(schema, models)
+        problems = model_problems(schema, models)
         try:
             resolved = plan(schema, overrides, order)
         except ConfigError as error:
@@ -118,6 +118,21 @@ class Catalogue:
         if problems:
             raise ConfigError(problems)
         return resolved
+
+    async def config_hash(
+        self,
+        experiment: str,
+        overrides: Mapping[str, PlainValue],
+        run_order: Sequence[Sequence[str]] = (),
+    ) -> str:
+        """Return the hash of the plan of a config message that `plan` found good.
+
+        Raises:
+            NotFound: If there is no such experiment.
+            ConfigError: If it is not good any more.
+        """
+        order = [list(group) for group in run_order] or None
+        return plan(await self.schema(experiment), overrides, order).hash
 
     async def try_fork(
         self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
@@ -176,7 +191,7 @@ def _name(entry: ExperimentEntry) -> str:
     return entry.name
 
 
-def _model_problems(schema: Schema, models: Sequence[str]) -> tuple[Violation, ...]:
+def model_problems(schema: Schema, models: Sequence[str]) -> tuple[Violation, ...]:
     """Return what is wrong with the names of models: each must be an item that only code can set."""
     items = {item.key: item for item in schema.items}
     problems = []

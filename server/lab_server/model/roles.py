@@ -29,6 +29,7 @@ class Principal:
 ANYBODY = Principal("", Role.ADMIN)
 
 _SERVICE = "/lab_rpc.v1.TrainingService/"
+_SEARCH_SERVICE = "/lab_rpc.v1.SearchService/"
 _RPCS = {
     Role.VIEWER: (
         "GetServerInfo",
@@ -47,8 +48,21 @@ _RPCS = {
     Role.OPERATOR: ("CreateRun", "StartRun", "StopRun", "UpdateRun", "DeleteRun"),
 }
 
+_SEARCH_RPCS = {
+    Role.VIEWER: ("GetSearch", "ListSearches", "ListTrials", "WatchSearch"),
+    # of existing searches only the caller's own, but for an admin
+    Role.OPERATOR: (
+        "CreateSearch",
+        "UpdateSearch",
+        "StopSearch",
+        "EnqueueTrials",
+        "DeleteSearch",
+    ),
+}
+
 ROLES: Mapping[str, Role | None] = {
     **{_SERVICE + name: role for role, names in _RPCS.items() for name in names},
+    **{_SEARCH_SERVICE + name: role for role, names in _SEARCH_RPCS.items() for name in names},
     # Load balancers and probes ask without a token.
     "/grpc.health.v1.Health/Check": None,
     "/grpc.health.v1.Health/List": None,

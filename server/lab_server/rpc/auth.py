@@ -91,10 +91,20 @@ def require_ownership(run: Run) -> None:
     Raises:
         PermissionDenied: If it is neither.
     """
+    require_owner("run", run.id, run.owner)
+
+
+def require_owner(what: str, id: str, owner: str) -> None:
+    """Check that the caller owns a run or a search, or is an admin.
+
+    Raises:
+        PermissionDenied: If it is neither.
+    """
     principal = current()
-    if principal.role < Role.ADMIN and run.owner != principal.name:
+    if principal.role < Role.ADMIN and owner != principal.name:
+        whats = "searches" if what == "search" else f"{what}s"
         raise PermissionDenied(
-            f"run {run.id} belongs to {run.owner or 'nobody'}; {principal.name} may only change own runs"
+            f"{what} {id} belongs to {owner or 'nobody'}; {principal.name} may only change own {whats}"
         )
 
 

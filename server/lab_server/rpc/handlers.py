@@ -1,4 +1,4 @@
-"""The handlers of TrainingService by RPC; an RPC without a handler is an error."""
+"""The handlers of the services by RPC; an RPC without a handler is an error."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import Any
 
 import grpc
 from google.protobuf import message_factory
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from lab_rpc.v1 import training_service_pb2
+from lab_rpc.v1 import search_service_pb2, training_service_pb2
 
-SERVICE_NAME = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
+_TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+_SEARCH = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"]
+
+SERVICE_NAME = _TRAINING.full_name
+SEARCH_SERVICE_NAME = _SEARCH.full_name
 
 
 def handlers(*parts: object) -> grpc.GenericRpcHandler:
@@ -18,7 +23,15 @@ def handlers(*parts: object) -> grpc.GenericRpcHandler:
 
     A stream's handler yields encoded messages, so that stored events are sent as the bytes they are.
     """
-    service = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+    return _handlers(_TRAINING, *parts)
+
+
+def search_handlers(*parts: object) -> grpc.GenericRpcHandler:
+    """Return the handlers of SearchService; see `handlers`."""
+    return _handlers(_SEARCH, *parts)
+
+
+def _handlers(service: ServiceDescriptor, *parts: object) -> grpc.GenericRpcHandler:
     table: dict[str, Any] = {}
     for method in service.methods:
         (behavior,) = (getattr(part, method.name) for part in parts if hasattr(part, method.name))

@@ -7,9 +7,10 @@ import binascii
 import hashlib
 import hmac
 from pathlib import Path
+from typing import TypeVar
 
 from lab_core.errors import Violation
-from lab_rpc.v1 import training_service_pb2
+from lab_rpc.v1 import search_service_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest
 from lab_server.files.secret import server_secret
 from lab_server.messages.runs import STATES_FROM_PROTO
@@ -26,6 +27,11 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 _COLUMNS = ("create_time", "name", "state", "step")
 _MAC_BYTES = 12
+
+
+Paged = TypeVar(
+    "Paged", training_service_pb2.ListRunsRequest, search_service_pb2.ListSearchesRequest
+)
 
 
 class Paging:
@@ -69,14 +75,22 @@ class Paging:
             after=self._open(message) if message.page_token else "",
         )
 
-    def token(self, message: training_service_pb2.ListRunsRequest, next_after: str) -> str:
+    def position(self, message: Paged) -> str:
+        """Return the position in a request's token.
+
+        Raises:
+            InvalidRequest: If it is not a token of a response to the same request.
+        """
+        return self._open(message)
+
+    def token(self, message: Paged, next_after: str) -> str:
         """Return the token of the request's next page, "" after the last one."""
         if not next_after:
             return ""
         data = next_after.encode()
         return base64.urlsafe_b64encode(self._seal(message, data) + data).decode()
 
-    def _open(self, message: training_service_pb2.ListRunsRequest) -> str:
+    def _open(self, message: Paged) -> str:
         try:
             sealed = base64.urlsafe_b64decode(message.page_token.encode("ascii"))
         except (binascii.Error, UnicodeEncodeError, ValueError):
@@ -87,11 +101,10 @@ class Paging:
             raise InvalidRequest([Violation("page_token", sentence)])
         return data.decode()
 
-    def _seal(self, message: training_service_pb2.ListRunsRequest, data: bytes) -> bytes:
-        bare = training_service_pb2.ListRunsRequest()
+    def _seal(self, message: Paged, data: bytes) -> bytes:
+        bare = type(message)()
         bare.CopyFrom(message)
-        bare.ClearField("page_token")
-        bare.ClearField("page_size")
+        bare.page_token, bare.page_size = "", 0
         signed = bare.SerializeToString(deterministic=True) + b"\0" + data
         return hmac.digest(self._secret, signed, hashlib.sha256)[:_MAC_BYTES]
 

@@ -60,6 +60,10 @@ class Checks:
         if not least <= value <= most:
             self.add(field, f"{field} must be between {least} and {most}, got {value}")
 
+    def extend(self, violations: Iterable[Violation]) -> None:
+        """Add violations that were found elsewhere."""
+        self._violations += violations
+
     def raise_if_any(self) -> None:
         """Raise InvalidRequest if anything was wrong."""
         if self._violations:
@@ -87,7 +91,7 @@ def check_plan(message: training_service_pb2.PlanRunRequest) -> None:
         InvalidRequest: If it is too large, in number, in bytes or in depth, or the parent's step cannot be.
     """
     checks = Checks()
-    _check_config(checks, message.config)
+    check_config(checks, message.config)
     if message.HasField("parent"):
         checks.between("parent.step", message.parent.step, 0, INT64_MAX)
     checks.raise_if_any()
@@ -104,12 +108,12 @@ def check_create(message: training_service_pb2.CreateRunRequest, devices: Iterab
         InvalidRequest: If any field is invalid.
     """
     checks = Checks()
-    _check_config(checks, message.config)
+    check_config(checks, message.config)
     checks.text("name", message.name, MAX_NAME_CHARS)
-    _check_tags(checks, message.tags)
+    check_tags(checks, message.tags)
     checks.text("notes", message.notes, MAX_NOTES_CHARS, lines=True)
     checks.text("idempotency_key", message.idempotency_key, MAX_KEY_CHARS)
-    _check_options(checks, message.options, sorted(set(devices)))
+    check_options(checks, message.options, sorted(set(devices)))
     if message.HasField("parent"):
         checks.between("parent.step", message.parent.step, 0, INT64_MAX)
     checks.raise_if_any()
@@ -130,14 +134,15 @@ def check_update(message: training_service_pb2.UpdateRunRequest) -> frozenset[st
     if "name" in paths:
         checks.text("name", message.name, MAX_NAME_CHARS, is_needed=True)
     if "tags" in paths:
-        _check_tags(checks, message.tags)
+        check_tags(checks, message.tags)
     if "notes" in paths:
         checks.text("notes", message.notes, MAX_NOTES_CHARS, lines=True)
     checks.raise_if_any()
     return paths
 
 
-def _check_config(checks: Checks, message: config_pb2.ConfigMessage) -> None:
+def check_config(checks: Checks, message: config_pb2.ConfigMessage) -> None:
+    """Check the size of a config message."""
     if len(message.overrides) > MAX_NUM_OVERRIDES:
         checks.add("config", f"a config message may set at most {MAX_NUM_OVERRIDES} items")
     if message.ByteSize() > MAX_CONFIG_BYTES:
@@ -157,7 +162,8 @@ def _check_config(checks: Checks, message: config_pb2.ConfigMessage) -> None:
         checks.add("models", f"models may have at most {MAX_NUM_OVERRIDES} names")
 
 
-def _check_tags(checks: Checks, tags: Iterable[str]) -> None:
+def check_tags(checks: Checks, tags: Iterable[str]) -> None:
+    """Check labels."""
     tags = tuple(tags)
     if len(tags) > MAX_NUM_TAGS:
         checks.add("tags", f"a run may have at most {MAX_NUM_TAGS} tags, got {len(tags)}")
@@ -165,7 +171,8 @@ def _check_tags(checks: Checks, tags: Iterable[str]) -> None:
         checks.text(f"tags[{index}]", tag, MAX_TAG_CHARS, is_needed=True)
 
 
-def _check_options(checks: Checks, options: run_pb2.RunOptions, devices: list[str]) -> None:
+def check_options(checks: Checks, options: run_pb2.RunOptions, devices: list[str]) -> None:
+    """Check how a run is to be executed, on a server that has these devices."""
     checks.between("options.priority", options.priority, -MAX_PRIORITY, MAX_PRIORITY)
     checks.between("options.max_retries", options.max_retries, 0, MAX_RETRIES)
     checks.seconds("options.max_runtime_s", options.max_runtime_s)

@@ -7,6 +7,17 @@ from lab_server.store.protocol import (
     Store,
     StoredEvent,
 )
+from lab_server.store.search_protocol import SearchQuery, SearchStore, StoredEntry
 from lab_server.store.sql import SqlStore
 
-__all__ = ["IdempotencyRecord", "RunPage", "RunQuery", "SqlStore", "Store", "StoredEvent"]
+__all__ = [
+    "IdempotencyRecord",
+    "RunPage",
+    "RunQuery",
+    "SearchQuery",
+    "SearchStore",
+    "SqlStore",
+    "Store",
+    "StoredEntry",
+    "StoredEvent",
+]

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from lab_server.store.dialects import AnyText, JsonText
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 """The last of the revisions in `migrations`, which come to these tables."""
 
 LAST_POSITION: Final = "last_position"
@@ -120,6 +120,29 @@ idempotency_records = Table(
     Column("fingerprint", AnyText, nullable=False),
     Column("run_id", AnyText, ForeignKey("runs.id"), nullable=False),
     Index("idempotency_records_by_run", "run_id"),
+)
+
+searches = Table(
+    "searches",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("experiment", AnyText, nullable=False),
+    Column("owner", AnyText, nullable=False),
+    Column("state", AnyText, nullable=False),
+    Column("create_time_ns", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("idempotency_key", AnyText, unique=True),
+    Column("fingerprint", AnyText, nullable=False),
+    Column("summary", LargeBinary, nullable=False),
+    Index("searches_by_state", "state"),
+)
+
+search_entries = Table(
+    "search_entries",
+    metadata,
+    Column("search_id", AnyText, ForeignKey("searches.id"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
 )
 
 meta = Table(

@@ -37,6 +37,7 @@ from lab_server.store.protocol import (
     StoredEvent,
 )
 from lab_server.store.rows import row_of, run_of
+from lab_server.store.search_table import SearchTable
 from lab_server.store.urls import open_database
 from lab_server.store.writer import GroupWriter
 
@@ -89,6 +90,9 @@ class SqlStore:
             opened, which needs some.
         server_id: whose store it is, the same after a restart; for PostgreSQL.
 
+    Attributes:
+        searches: the searches, in the same database.
+
     Raises:
         StoreError: If the database cannot be opened, is no store, or is another server's.
     """
@@ -108,6 +112,7 @@ class SqlStore:
             raise
         self._writer = GroupWriter(self._database.write_engine, _Transactions(self._database))
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="store-reader")
+        self.searches = SearchTable(self._write, self._read)
 
     # ---- writing
 

@@ -1,0 +1,248 @@
+"""The RPCs of SearchService; each checks its request and calls the room that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import structlog
+
+from lab_core.errors import Violation
+from lab_rpc.v1 import search_service_pb2
+from lab_server.errors import InvalidRequest, NotFound
+from lab_server.executors.catalogue import Catalogue, model_problems
+from lab_server.messages.search_log import frame
+from lab_server.messages.searches import (
+    Open,
+    fingerprint,
+    params_from_proto,
+    search_of,
+    spec_from_proto,
+    states_from_proto,
+    trial_to_proto,
+)
+from lab_server.model.domain import Choice
+from lab_server.model.search import Budget, Sampler, SearchRecord, SearchSpec
+from lab_server.rpc import auth, requests
+from lab_server.rpc.interceptors import Context
+from lab_server.rpc.limits import Limits
+from lab_server.rpc.paging import MAX_PAGE_SIZE, Paging
+from lab_server.rpc.search_requests import (
+    MAX_POINTS,
+    check_search_id,
+    check_spec,
+    check_states,
+    check_update,
+    may_be_grid,
+)
+from lab_server.search import grid, sampling, space
+from lab_server.search.searches import Searches
+from lab_server.store import IdempotencyRecord, RunQuery, SearchQuery, Store
+from lab_server.supervisor.protocol import RunControl
+
+pb = search_service_pb2
+_DEFAULT_PAGE_SIZE = 100
+
+
+class SearchHandlers:
+    """Handlers named like their RPCs; an interceptor turns their errors into statuses."""
+
+    def __init__(
+        self,
+        *,
+        searches: Searches,
+        catalogue: Catalogue,
+        supervisor: RunControl,
+        store: Store,
+        limits: Limits,
+        paging: Paging,
+    ) -> None:
+        self._searches, self._catalogue, self._supervisor = searches, catalogue, supervisor
+        self._store, self._limits, self._paging = store, limits, paging
+
+    # N802: the names are those of the RPCs
+    async def CreateSearch(  # noqa: N802
+        self, request: pb.CreateSearchRequest, _context: Context
+    ) -> pb.CreateSearchResponse:
+        """Create a search, which starts at once."""
+        key = request.idempotency_key
+        spec = await self._spec(request)
+        record = await self._searches.create(
+            spec,
+            owner=auth.current().name,
+            idempotency=(
+                IdempotencyRecord(f"{auth.current().name}/{key}", fingerprint(request))
+                if key
+                else None
+            ),
+        )
+        structlog.contextvars.bind_contextvars(search=record.id)
+        return pb.CreateSearchResponse(
+            search=search_of(record), warnings=await self._warnings(spec)
+        )
+
+    async def GetSearch(  # noqa: N802
+        self, request: pb.GetSearchRequest, _context: Context
+    ) -> pb.GetSearchResponse:
+        """Get a search as it is now."""
+        record = await self._find(request.search_id)
+        found: dict[str, float] = {}
+        if request.with_importances:
+            search = await self._searches.folded(record.id)
+            found = await asyncio.to_thread(sampling.importances, search)
+        return pb.GetSearchResponse(search=search_of(record), importances=found)
+
+    async def ListSearches(  # noqa: N802
+        self, request: pb.ListSearchesRequest, _context: Context
+    ) -> pb.ListSearchesResponse:
+        """List searches, the newest first."""
+        checks = requests.Checks()
+        checks.text("experiment", request.experiment, requests.MAX_NAME_CHARS)
+        check_states(checks, request.states)
+        checks.raise_if_any()
+        size = min(request.page_size or _DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        found = await self._searches.list(
+            SearchQuery(
+                request.experiment,
+                states_from_proto(request.states),
+                size + 1,
+                self._paging.position(request) if request.page_token else "",
+            )
+        )
+        page = found[:size]
+        return pb.ListSearchesResponse(
+            searches=map(search_of, page),
+            next_page_token=(self._paging.token(request, page[-1].id) if len(found) > size else ""),
+        )
+
+    async def ListTrials(  # noqa: N802
+        self, request: pb.ListTrialsRequest, _context: Context
+    ) -> pb.ListTrialsResponse:
+        """List a search's trials by number."""
+        record = await self._find(request.search_id)
+        search = await self._searches.folded(record.id)
+        size = min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
+        end = request.first_number + size
+        page = search.trials[request.first_number : end]
+        return pb.ListTrialsResponse(
+            trials=[trial_to_proto(search.trial_view(trial)) for trial in page],
+            next_number=end if end < len(search.trials) else None,
+        )
+
+    async def WatchSearch(  # noqa: N802
+        self, request: pb.WatchSearchRequest, _context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield encoded WatchSearchResponses; the entries in them are the bytes in the store."""
+        record = await self._find(request.search_id)
+        if record.state.is_terminal and request.after_seq > record.last_seq:
+            sentence = f"after_seq is {request.after_seq}, but the search's last entry is {record.last_seq}"
+            raise InvalidRequest([Violation("after_seq", sentence)])
+        after_seq = min(request.after_seq, requests.INT64_MAX)
+        with self._limits.stream(auth.current()):
+            async for entries in self._searches.watch(record.id, after_seq):
+                auth.recheck()
+                yield b"".join(frame(entry.payload) for entry in entries)
+
+    async def UpdateSearch(  # noqa: N802
+        self, request: pb.UpdateSearchRequest, _context: Context
+    ) -> pb.UpdateSearchResponse:
+        """Pause a search, let it go on, or change its budget."""
+        paths = check_update(request)
+        record = await self._find_own(request.search_id)
+        names = [path.removeprefix("budget.") for path in paths if path.startswith("budget.")]
+        if names:
+            changes = {name: getattr(request.budget, name) for name in names}
+
+            def change(budget: Budget) -> Budget:
+                return replace(budget, **changes)
+
+            record = await self._searches.change_budget(record.id, change)
+        if "paused" in paths:
+            turn = self._searches.pause if request.paused else self._searches.resume
+            record = await turn(record.id)
+        return pb.UpdateSearchResponse(search=search_of(record))
+
+    async def StopSearch(  # noqa: N802
+        self, request: pb.StopSearchRequest, _context: Context
+    ) -> pb.StopSearchResponse:
+        """Ask a search to stop; returns when the request is recorded."""
+        record = await self._find_own(request.search_id)
+        record = await self._searches.stop(record.id, with_trials=request.with_trials)
+        return pb.StopSearchResponse(search=search_of(record))
+
+    async def EnqueueTrials(  # noqa: N802
+        self, request: pb.EnqueueTrialsRequest, _context: Context
+    ) -> pb.EnqueueTrialsResponse:
+        """Put points in front of what is proposed next."""
+        checks = requests.Checks()
+        checks.between("points", len(request.points), 1, MAX_POINTS)
+        checks.raise_if_any()
+        record = await self._find_own(request.search_id)
+        spec = (await self._searches.folded(record.id)).spec
+        points = [params_from_proto(point.params) for point in request.points]
+        problems = [
+            problem
+            for index, point in enumerate(points)
+            for problem in space.point_problems(spec, index, point)
+        ]
+        if problems:
+            raise InvalidRequest(problems)
+        record = await self._searches.enqueue(record.id, points)
+        return pb.EnqueueTrialsResponse(search=search_of(record))
+
+    async def DeleteSearch(  # noqa: N802
+        self, request: pb.DeleteSearchRequest, _context: Context
+    ) -> pb.DeleteSearchResponse:
+        """Delete a search that has ended; its runs stay."""
+        record = await self._find_own(request.search_id)
+        if record.id != request.search_id:
+            hint = f"did you mean {record.id}? DeleteSearch needs the whole id"
+            raise NotFound("search", request.search_id, hint)
+        await self._searches.delete(record.id)
+        return pb.DeleteSearchResponse()
+
+    async def _spec(self, request: pb.CreateSearchRequest) -> SearchSpec:
+        """Return what is asked for, all of it held against the experiment's schema."""
+        checks = requests.Checks()
+        checks.text("idempotency_key", request.idempotency_key, requests.MAX_KEY_CHARS)
+        devices = {slot.device for slot, _ in self._supervisor.slots()}
+        check_spec(checks, request.spec, devices)
+        schema = await self._catalogue.schema(request.spec.experiment)
+        spec = spec_from_proto(request.spec, Open(Sampler.TPE, secrets.randbits(32), 0))
+        spec, problems = space.resolve(schema, spec)
+        problems += model_problems(schema, spec.models)
+        if not request.spec.sampler and all(isinstance(d, Choice) for d in spec.space.values()):
+            spec = replace(spec, sampler=Sampler.GRID)
+        if not spec.budget.max_trials and not problems:
+            if spec.sampler is Sampler.GRID:
+                whole = replace(spec.budget, max_trials=grid.size(spec.space))
+                spec = replace(spec, budget=whole)
+            elif may_be_grid(request.spec):
+                checks.add("budget.max_trials", "say how many trials to make: the space has no end")
+        checks.extend(problems)
+        checks.raise_if_any()
+        return spec
+
+    async def _warnings(self, spec: SearchSpec) -> list[str]:
+        """Return what may be a mistake: a metric that no run of the experiment has reported."""
+        page = await self._store.list(RunQuery(experiment=spec.experiment, limit=20))
+        known = sorted({name for run in page.runs for name in run.metrics})
+        metric = spec.objective.metric
+        if not known or metric in known:
+            return []
+        have = ", ".join(known[:10])
+        return [
+            f"no recent run of {spec.experiment!r} has reported the metric {metric!r}; they have {have}"
+        ]
+
+    async def _find(self, search_id: str) -> SearchRecord:
+        record = await self._searches.find(check_search_id(search_id))
+        structlog.contextvars.bind_contextvars(search=record.id)
+        return record
+
+    async def _find_own(self, search_id: str) -> SearchRecord:
+        record = await self._find(search_id)
+        auth.require_owner("search", record.id, record.owner)
+        return record

@@ -1,0 +1,1 @@
+"""Searches: each is a log, from which what to do next follows."""

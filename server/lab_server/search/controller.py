@@ -1,0 +1,203 @@
+"""Takes one search from where its log ends to its end: decide, write it down, carry it out.
+
+The log is written before anything is done, and what is done may be done again. So wherever a server is
+killed, the next one reads the same log and goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from lab_core.errors import ConfigError
+from lab_server.errors import LimitReached, NotFound, QueueFull, StoreError, Unavailable
+from lab_server.executors.catalogue import Catalogue
+from lab_server.messages import search_log
+from lab_server.messages.searches import record_of
+from lab_server.model.search import SearchState, TrialState
+from lab_server.model.search_log import Asked, Ended, Entry, LogEntry, Started, Told
+from lab_server.search import policy, sampling
+from lab_server.search.fold import Search, Trial
+from lab_server.search.loading import load
+from lab_server.search.policy import Ask
+from lab_server.search.seeds import trial_seed
+from lab_server.search.trial_runs import TrialRuns
+from lab_server.store import SearchStore
+from lab_server.supervisor.live_runs import run_to_completion
+
+_log = structlog.get_logger("lab_server.search")
+
+_RETRY_S = 1.0
+_LOOK_S = 30.0
+_PASSING = (LimitReached, QueueFull, StoreError, Unavailable)
+"""What goes by: a full queue, a full disk, experiments that are still being loaded."""
+
+
+class Controller:
+    """The one writer of a search's log. Used by the event loop's thread only.
+
+    Args:
+        search: as its log tells.
+        store: that keeps the log.
+        trial_runs: carries out what the log says of trials.
+        catalogue: knows the experiment.
+        publish: is called after entries are in the store.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        store: SearchStore,
+        trial_runs: TrialRuns,
+        catalogue: Catalogue,
+        publish: Callable[[Controller, Sequence[Entry]], None],
+    ) -> None:
+        self.search = search
+        self._store, self._trial_runs, self._catalogue = store, trial_runs, catalogue
+        self._publish = publish
+        self._has_news = asyncio.Event()
+        # entries are decided and written by one task at a time
+        self._lock = asyncio.Lock()
+
+    def wake(self) -> None:
+        """Look again at what there is to do: a run has changed, say."""
+        self._has_news.set()
+
+    async def append(self, decide: Callable[[Search], Sequence[Entry]]) -> None:
+        """Write what somebody asked for, given the search as it then is.
+
+        Raises:
+            StoreError: If nothing was written.
+        """
+        async with self._lock:
+            await self._append(decide(self.search))
+        self.wake()
+
+    async def run(self) -> None:
+        """Work until the search has ended; what goes by is tried again, what does not ends it."""
+        while not self.search.state.is_terminal:
+            try:
+                await self._work()
+            except _PASSING as error:
+                _log.info("a search waits", search=self.search.id, reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+            except Exception as error:
+                _log.exception("a search failed", search=self.search.id)
+                await self._fail(f"the server failed: {error!r}; its log has more")
+
+    async def _work(self) -> None:
+        while not self.search.state.is_terminal:
+            self._has_news.clear()
+            if await self._advance_trials() or await self._decide():
+                continue
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for news; look again now and then, as nothing tells of a run that was deleted."""
+        left_s = policy.seconds_left(self.search, time.time_ns())
+        wait_s = _LOOK_S if left_s is None or left_s <= 0 else min(left_s, _LOOK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._has_news.wait()
+
+    async def _advance_trials(self) -> bool:
+        """Do what is next for each running trial; return whether the log has grown."""
+        has_grown = False
+        for number in list(self.search.running):
+            async with self._lock:
+                trial = self.search.running.get(number)
+                entry = await self._advance(trial) if trial is not None else None
+                if entry is not None:
+                    await self._append([entry])
+                    has_grown = True
+        return has_grown
+
+    async def _advance(self, trial: Trial) -> Entry | None:
+        try:
+            return await self._trial_runs.advance(self.search, trial)
+        except (ConfigError, NotFound) as error:
+            # since it was proposed, the experiment or the device that it wants has gone
+            return Told(trial.number, trial.rung, TrialState.FAILED, reason=str(error))
+
+    async def _decide(self) -> bool:
+        """Decide one thing and write it down; return whether there was one."""
+        async with self._lock:
+            decision = policy.decide(self.search, time.time_ns())
+            if decision is None:
+                return False
+            if isinstance(decision, Ask):
+                await self._append(await self._ask(decision))
+            else:
+                await self._append([decision])
+            return True
+
+    async def _ask(self, ask: Ask) -> Sequence[Entry]:
+        search = self.search
+        point = search.points[0] if search.points else None
+        if point is not None and set(point) == set(search.spec.space):
+            params, sampler = dict(point), "enqueued"
+        else:
+            # a thread: a proposal takes tens of milliseconds
+            params, sampler = await asyncio.to_thread(
+                sampling.propose, search, ask.number, ask.num_seen
+            )
+            params |= point or {}
+        asked = Asked(
+            ask.number,
+            params,
+            trial_seed(search.spec.seed, ask.number),
+            num_seen=ask.num_seen,
+            seen_seq=search.last_seq,
+            sampler=sampler,
+            is_enqueued=point is not None,
+        )
+        try:
+            await self._catalogue.plan(
+                search.spec.experiment,
+                {**search.spec.fixed, **params},
+                search.spec.run_order,
+                search.spec.models,
+            )
+        except ConfigError as error:
+            return [asked, Told(ask.number, 0, TrialState.INFEASIBLE, reason=str(error))]
+        except NotFound as error:
+            return [Ended(SearchState.FAILED, f"the experiment is gone: {error}")]
+        return [asked]
+
+    async def _append(self, entries: Sequence[Entry]) -> None:
+        if entries:
+            await run_to_completion(self._commit(entries))
+
+    async def _commit(self, entries: Sequence[Entry]) -> None:
+        search, time_ns = self.search, time.time_ns()
+        log = [
+            LogEntry(seq, time_ns, entry) for seq, entry in enumerate(entries, search.last_seq + 1)
+        ]
+        for log_entry in log:
+            search.apply(log_entry)
+        try:
+            await self._store.append(record_of(search.view()), list(map(search_log.encode, log)))
+        except StoreError:
+            self.search = await load(self._store, search.id)  # without what was not written
+            raise
+        self._publish(self, entries)
+        for entry in entries:
+            self._say(entry)
+
+    async def _fail(self, reason: str) -> None:
+        async with self._lock:
+            if not self.search.state.is_terminal:
+                await self._append([Ended(SearchState.FAILED, reason)])
+
+    def _say(self, entry: Entry) -> None:
+        match entry:
+            case Ended(state, reason):
+                _log.info("search ended", search=self.search.id, state=state.value, reason=reason)
+            case Started(number, run_id):
+                _log.info("trial started", search=self.search.id, trial=number, run=run_id)
+            case _:
+                pass

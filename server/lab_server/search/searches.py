@@ -1,0 +1,314 @@
+"""The owner of every search: creates, changes, watches and deletes them, and keeps one controller each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import structlog
+
+from lab_server.errors import InvalidState, NotFound, Unavailable
+from lab_server.executors.catalogue import Catalogue
+from lab_server.files.home import new_run_id
+from lab_server.messages import search_log
+from lab_server.messages.searches import record_of
+from lab_server.model.search import Budget, SearchRecord, SearchSpec, SearchState, SearchView
+from lab_server.model.search_log import (
+    BudgetChanged,
+    Created,
+    Enqueued,
+    Entry,
+    LogEntry,
+    Params,
+    Paused,
+    Resumed,
+    Started,
+    Stopping,
+)
+from lab_server.search.controller import Controller
+from lab_server.search.fold import Search
+from lab_server.search.loading import load
+from lab_server.search.trial_runs import TrialRuns
+from lab_server.store import (
+    IdempotencyRecord,
+    SearchQuery,
+    SearchStore,
+    Store,
+    StoredEntry,
+    StoredEvent,
+)
+from lab_server.supervisor.protocol import RunControl
+from lab_server.watch.hub import HEARTBEAT_S, Hub
+
+_log = structlog.get_logger("lab_server.search")
+
+_READ_ENTRIES = 500
+
+
+class Searches:
+    """Every search of a server. Used by the event loop's thread only.
+
+    Args:
+        store: keeps the searches' logs.
+        runs: creates, starts and stops runs.
+        run_store: has the runs' logs.
+        catalogue: knows the experiments.
+        hub: tells of every event of a run.
+        max_runs: how many runs of one owner may wait or train.
+        heartbeat_s: the time between two heartbeats of an idle watcher.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SearchStore,
+        runs: RunControl,
+        run_store: Store,
+        catalogue: Catalogue,
+        hub: Hub,
+        max_runs: int = 1000,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._store, self._catalogue, self._heartbeat_s = store, catalogue, heartbeat_s
+        self._trial_runs = TrialRuns(runs, run_store, catalogue, max_runs=max_runs)
+        self._controllers: dict[str, Controller] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._by_run: dict[str, Controller] = {}
+        self._watchers: dict[str, asyncio.Event] = {}
+        self._is_closed = False
+        hub.observe(self._note)
+
+    async def start_up(self) -> None:
+        """Go on with every search that has not ended, from where its log ends."""
+        for record in await self._store.unfinished():
+            self._control(await load(self._store, record.id))
+            _log.info("went on with a search", search=record.id, entries=record.last_seq)
+
+    def close(self) -> None:
+        """End all watches with Unavailable."""
+        self._is_closed = True
+        for watcher in self._watchers.values():
+            watcher.set()
+
+    async def shut_down(self) -> None:
+        """Let go of all searches; the next server goes on with them."""
+        self.close()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- state
+
+    def live(self) -> Sequence[SearchView]:
+        """Return the searches that have not ended."""
+        return [controller.search.view() for controller in self._controllers.values()]
+
+    async def find(self, search_id: str) -> SearchRecord:
+        """Return a search by its id, or by a prefix that only one has.
+
+        Raises:
+            NotFound: If there is none, or several.
+        """
+        ids = await self._store.ids_with_prefix(search_id) if search_id else ()
+        if search_id not in ids and len(ids) > 1:
+            hint = f"several begin with it, such as {ids[0]} and {ids[1]}; give more of the id"
+            raise NotFound("search", search_id, hint)
+        return await self._store.get(search_id if search_id in ids or not ids else ids[0])
+
+    async def list(self, query: SearchQuery) -> tuple[SearchRecord, ...]:
+        """Return searches, the newest first."""
+        return await self._store.list(query)
+
+    async def folded(self, search_id: str) -> Search:
+        """Return a search as its log tells, not to be changed.
+
+        Raises:
+            NotFound: If there is none.
+        """
+        controller = self._controllers.get(search_id)
+        return controller.search if controller else await load(self._store, search_id)
+
+    async def watch(self, search_id: str, after_seq: int) -> AsyncIterator[Sequence[StoredEntry]]:
+        """Yield the log's entries after a seq in batches, then live, up to the search's end.
+
+        An empty batch is a heartbeat.
+
+        Raises:
+            NotFound: If there is no such search, or it is deleted meanwhile.
+            Unavailable: If the server stops.
+        """
+        cursor = after_seq
+        while True:
+            if self._is_closed:
+                raise Unavailable("the server is shutting down; watch again when it is back")
+            # taken before reading: what is written from here on wakes us
+            news = self._watchers.setdefault(search_id, asyncio.Event())
+            record = await self._store.get(search_id)
+            entries = await self._store.entries(search_id, cursor, _READ_ENTRIES)
+            if entries:
+                cursor = entries[-1].seq
+                yield entries
+            elif record.state.is_terminal and record.last_seq <= cursor:
+                return
+            else:
+                try:
+                    async with asyncio.timeout(self._heartbeat_s):
+                        await news.wait()
+                except TimeoutError:
+                    yield ()
+
+    # ---- changes
+
+    async def create(
+        self, spec: SearchSpec, *, owner: str, idempotency: IdempotencyRecord | None
+    ) -> SearchRecord:
+        """Create a search and begin with it, or return the one of the same key.
+
+        Raises:
+            AlreadyExists: If the key was used for another request.
+        """
+        payload = search_log.encode(LogEntry(1, time.time_ns(), Created(spec)))
+        # decoded: the search is what its log says, for this server as for the next one
+        search = Search(new_run_id(), owner, [search_log.decode(payload)])
+        record = await self._store.create(record_of(search.view()), payload, idempotency)
+        if record.id == search.id:
+            self._control(search)
+        return record
+
+    async def pause(self, search_id: str) -> SearchRecord:
+        """Propose nothing more until it is resumed; what trains goes on."""
+
+        def decide(search: Search) -> Sequence[Entry]:
+            if search.state is SearchState.PAUSED:
+                return ()
+            _require(search, SearchState.RUNNING, "paused")
+            return [Paused("paused on request")]
+
+        return await self._change(search_id, decide)
+
+    async def resume(self, search_id: str) -> SearchRecord:
+        """Let a paused search go on."""
+
+        def decide(search: Search) -> Sequence[Entry]:
+            if search.state is SearchState.RUNNING:
+                return ()
+            _require(search, SearchState.PAUSED, "resumed")
+            return [Resumed()]
+
+        return await self._change(search_id, decide)
+
+    async def change_budget(
+        self, search_id: str, change: Callable[[Budget], Budget]
+    ) -> SearchRecord:
+        """Change the budget; a search that has ended goes on with a larger one."""
+
+        def decide(search: Search) -> Sequence[Entry]:
+            budget = change(search.spec.budget)
+            return () if budget == search.spec.budget else [BudgetChanged(budget)]
+
+        return await self._change(search_id, decide, revive=True)
+
+    async def stop(self, search_id: str, *, with_trials: bool) -> SearchRecord:
+        """Ask a search to stop; returns when that is recorded.
+
+        Raises:
+            InvalidState: If it has ended.
+        """
+
+        def decide(search: Search) -> Sequence[Entry]:
+            before = search.stopping
+            if before is not None and before.with_trials >= with_trials:
+                return ()
+            return [Stopping(with_trials, "stopped on request")]
+
+        return await self._change(search_id, decide)
+
+    async def enqueue(self, search_id: str, points: Sequence[Params]) -> SearchRecord:
+        """Put points in front of what is proposed next.
+
+        Raises:
+            InvalidState: If it has ended, or proposes nothing more.
+        """
+        return await self._change(search_id, lambda _: [Enqueued(tuple(points))])
+
+    async def delete(self, search_id: str) -> None:
+        """Delete a search that has ended; its runs stay.
+
+        Raises:
+            InvalidState: If it has not ended.
+        """
+        record = await self._store.get(search_id)
+        if not record.state.is_terminal:
+            raise InvalidState(
+                f"search {search_id} cannot be deleted: it is {record.state.value}; stop it first"
+            )
+        await self._store.delete(search_id)
+        self._wake(search_id)
+
+    # ---- steps
+
+    def _control(self, search: Search) -> Controller:
+        controller = Controller(
+            search, self._store, self._trial_runs, self._catalogue, self._on_entries
+        )
+        self._controllers[search.id] = controller
+        for trial in search.trials:  # also those that are paused: they may be promoted
+            self._by_run[trial.run_id] = controller
+        self._tasks[search.id] = asyncio.create_task(self._run(controller), name=search.id)
+        return controller
+
+    async def _run(self, controller: Controller) -> None:
+        await controller.run()
+        search = controller.search
+        if self._controllers.get(search.id) is controller:
+            del self._controllers[search.id], self._tasks[search.id]
+        for trial in search.trials:
+            self._by_run.pop(trial.run_id, None)
+
+    async def _change(
+        self,
+        search_id: str,
+        decide: Callable[[Search], Sequence[Entry]],
+        *,
+        revive: bool = False,
+    ) -> SearchRecord:
+        controller = self._controllers.get(search_id)
+        if controller is None and revive:
+            search = await load(self._store, search_id)
+            controller = self._controllers.get(search_id) or Controller(
+                search, self._store, self._trial_runs, self._catalogue, self._on_entries
+            )
+        if controller is None or (controller.search.state.is_terminal and not revive):
+            record = await self._store.get(search_id)
+            raise InvalidState(f"search {search_id} has ended: it is {record.state.value}")
+        await controller.append(decide)
+        if search_id not in self._controllers and not controller.search.state.is_terminal:
+            self._control(controller.search)
+        return await self._store.get(search_id)
+
+    def _note(self, events: Sequence[StoredEvent]) -> None:
+        """Wake the searches whose trials' runs have changed."""
+        for event in events:
+            controller = self._by_run.get(event.run_id)
+            if controller is not None and event.kind == "state":
+                controller.wake()
+
+    def _on_entries(self, controller: Controller, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry, Started):
+                self._by_run[entry.run_id] = controller
+        self._wake(controller.search.id)
+
+    def _wake(self, search_id: str) -> None:
+        watcher = self._watchers.pop(search_id, None)
+        if watcher is not None:
+            watcher.set()
+
+
+def _require(search: Search, state: SearchState, what: str) -> None:
+    if search.state is not state:
+        raise InvalidState(
+            f"search {search.id} cannot be {what}: it is {search.state.value}, not {state.value}"
+        )

@@ -1,0 +1,280 @@
+"""What a search does: verdicts, budgets, pauses, points, and why it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from lab_server.errors import InvalidState
+from lab_server.model.domain import Choice, FloatRange
+from lab_server.model.run import RunState
+from lab_server.model.search import (
+    Direction,
+    Objective,
+    Reduction,
+    Sampler,
+    SearchState,
+    TrialState,
+)
+from lab_server.model.search_log import Asked, Paused
+from lab_server.search.fold import Search
+from tests.search.rig import GRID, PLANE, SearchRig, loss, spec
+
+WRONG = {"a": Choice((1, 2)), "wrong": Choice(("", "raise", "nan", "missing"))}
+
+
+def states(search: Search) -> list[TrialState]:
+    return [trial.state for trial in search.trials]
+
+
+async def test_a_grid_tries_every_point_once_and_finds_the_best(rig: SearchRig) -> None:
+    search = await rig.ended(await rig.create(spec()))
+    assert [dict(trial.params) for trial in search.trials] == [
+        {"a": a, "b": b} for a in (1, 2, 3) for b in (0.5, 1.5)
+    ]
+    assert search.state is SearchState.COMPLETED
+    assert search.reason == "all 6 trials are done"
+    assert search.best is not None
+    assert (dict(search.best.params), search.best.value) == (
+        {"a": 2, "b": 0.5},
+        loss({"a": 2, "b": 0.5}, 9),
+    )
+    assert search.num_steps == 6 * 9
+
+
+async def test_each_trial_is_a_run_with_the_configs_name_and_seed(rig: SearchRig) -> None:
+    wanted = spec(fixed={"steps": 3}, tags=("t",), notes="n")
+    search = await rig.ended(await rig.create(wanted))
+    for trial in search.trials:
+        request = (await rig.runs.get(trial.run_id)).request
+        assert dict(request.overrides) == {"steps": 3, **trial.params}
+        assert (request.name, request.tags, request.notes) == (f"toy-{trial.number}", ("t",), "n")
+        assert request.trial is not None
+        assert request.trial.search_id == search.id
+        assert request.trial.seed == trial.seed
+    assert len({trial.seed for trial in search.trials}) == 6
+
+
+async def test_at_most_so_many_trials_run_at_a_time(rig: SearchRig) -> None:
+    await rig.ended(await rig.create(spec(parallel=3, fixed={"steps": 50})))
+    assert rig.runs.num_live_at_most == 3
+
+
+async def test_the_largest_wins_when_it_is_to_be_maximized(rig: SearchRig) -> None:
+    search = await rig.ended(
+        await rig.create(spec(objective=Objective("loss", Direction.MAXIMIZE)))
+    )
+    assert search.best is not None
+    assert search.best.value == max(t.value for t in search.trials if t.value is not None)
+
+
+@pytest.mark.parametrize(
+    ("objective", "value"),
+    [
+        (Objective("loss", Direction.MAXIMIZE, Reduction.BEST), loss({"a": 1, "b": 0.5}, 1)),
+        (
+            Objective("loss", Direction.MINIMIZE, Reduction.MEAN, 2),
+            sum(loss({"a": 1, "b": 0.5}, s) for s in (8, 9)) / 2,
+        ),
+    ],
+)
+async def test_a_history_comes_down_to_what_was_asked_for(
+    rig: SearchRig, objective: Objective, value: float
+) -> None:
+    search = await rig.ended(await rig.create(spec(objective=objective, max_trials=1)))
+    assert search.trials[0].value == pytest.approx(value)
+
+
+async def test_configs_that_fail_are_told_as_failed_and_say_why(rig: SearchRig) -> None:
+    search = await rig.ended(await rig.create(spec(space=WRONG, max_trials=8)))
+    failed = TrialState.FAILED
+    assert states(search) == [TrialState.COMPLETED, failed, failed, failed] * 2
+    assert [trial.reason for trial in search.trials[:4]] == [
+        "",
+        "ValueError: the toy raises",
+        "its loss was nan",
+        "it did not report the metric 'loss'",
+    ]
+    assert search.state is SearchState.COMPLETED
+
+
+async def test_a_search_whose_every_trial_fails_ends_with_a_sentence(rig: SearchRig) -> None:
+    wanted = spec(fixed={"wrong": "raise"}, space=PLANE, sampler=Sampler.TPE, max_trials=50)
+    search = await rig.ended(await rig.create(wanted))
+    assert search.state is SearchState.FAILED
+    assert search.reason == (
+        "the first 20 trials all failed, the last of them: ValueError: the toy raises"
+    )
+    assert len(search.trials) == 21
+    few = await rig.ended(await rig.create(spec(fixed={"wrong": "nan"})))
+    assert few.reason == "none of the 6 trials gave a value; the last of them: its loss was nan"
+
+
+async def test_what_the_experiment_refuses_is_no_run_and_told_as_infeasible(rig: SearchRig) -> None:
+    rig.refuses = lambda overrides: overrides["a"] == 2
+    search = await rig.ended(await rig.create(spec()))
+    assert [t.state is TrialState.INFEASIBLE for t in search.trials] == [0, 0, 1, 1, 0, 0]
+    assert {t.reason for t in search.trials[2:4]} == {"the toy refuses"}
+    assert sum((await rig.store.counts()).values()) == 4
+
+
+async def test_a_search_whose_every_proposal_is_refused_ends_with_a_sentence(
+    rig: SearchRig,
+) -> None:
+    rig.refuses = lambda _: True
+    wanted = spec(space=PLANE, sampler=Sampler.RANDOM, max_trials=1000)
+    search = await rig.ended(await rig.create(wanted))
+    assert search.state is SearchState.FAILED
+    assert search.reason == "the first 20 trials all failed, the last of them: the toy refuses"
+
+
+async def test_a_run_that_a_person_stops_or_deletes_is_left_out(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(fixed={"steps": 10_000}, max_trials=2))
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: len(search.running) == 2 and all(t.run_id for t in search.trials))
+    for trial in list(search.trials):
+        await rig.runs.stop(trial.run_id, checkpoint=True)
+    search = await rig.ended(search_id)
+    assert states(search) == [TrialState.LEFT_OUT] * 2
+    assert search.state is SearchState.FAILED
+
+
+async def test_it_ends_when_its_steps_are_used_up(rig: SearchRig) -> None:
+    search = await rig.ended(await rig.create(spec(max_steps=18, parallel=1)))
+    assert len(search.trials) == 2
+    assert search.reason == "its 18 steps are used up"
+    assert search.state is SearchState.COMPLETED
+
+
+async def test_it_ends_when_its_seconds_are_over(rig: SearchRig) -> None:
+    wanted = spec(space=PLANE, sampler=Sampler.RANDOM, max_trials=100_000, max_seconds=0.3)
+    search = await rig.ended(await rig.create(wanted))
+    assert search.reason == "its 0.3 seconds are over"
+    assert 0 < len(search.trials) < 100_000
+
+
+async def test_a_paused_search_proposes_nothing_and_goes_on_where_it_was(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(fixed={"steps": 300}))
+    await rig.searches.pause(search_id)
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: not search.running)
+    num_trials = len(search.trials)
+    assert num_trials < 6
+    await rig.searches.resume(search_id)
+    search = await rig.ended(search_id)
+    assert (len(search.trials), search.state) == (6, SearchState.COMPLETED)
+    with pytest.raises(InvalidState, match="has ended"):
+        await rig.searches.pause(search_id)
+
+
+async def test_a_search_that_has_ended_goes_on_with_more_trials(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(max_trials=2))
+    await rig.ended(search_id)
+    await rig.searches.change_budget(
+        search_id, lambda budget: dataclasses.replace(budget, max_trials=4)
+    )
+    search = await rig.ended(search_id)
+    assert states(search) == [TrialState.COMPLETED] * 4
+    assert [t.params["a"] for t in search.trials] == [1, 1, 2, 2]
+
+
+async def test_points_that_were_enqueued_come_first(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(max_trials=4, fixed={"steps": 100}, parallel=1))
+    await rig.searches.enqueue(search_id, [{"a": 3, "b": 1.5}])
+    search = await rig.ended(search_id)
+    asked = [entry for entry in await rig.entries(search_id) if isinstance(entry, Asked)]
+    (place,) = (e.number for e in asked if e.is_enqueued)
+    assert dict(search.trials[place].params) == {"a": 3, "b": 1.5}
+    # the grid goes on behind it
+    drawn = [dict(t.params) for t in search.trials if t.number != place]
+    assert drawn == [{"a": 1, "b": 0.5}, {"a": 1, "b": 1.5}, {"a": 2, "b": 0.5}]
+
+
+async def test_what_a_point_leaves_open_is_proposed(rig: SearchRig) -> None:
+    search_id = await rig.create(
+        spec(space=PLANE, sampler=Sampler.RANDOM, fixed={"steps": 100}, parallel=1)
+    )
+    await rig.searches.enqueue(search_id, [{"x": 0.7}])
+    search = await rig.ended(search_id)
+    assert [set(trial.params) for trial in search.trials] == [{"x", "rate"}] * 6
+    assert [t.params["x"] for t in search.trials].count(0.7) == 1
+
+
+async def test_a_stop_waits_for_running_trials_or_stops_them(rig: SearchRig) -> None:
+    outcomes: dict[bool, list[Any]] = {}
+    for with_trials in (False, True):
+        search_id = await rig.create(spec(fixed={"steps": 60 if not with_trials else 10_000}))
+        search = await rig.searches.folded(search_id)
+        await rig.until(lambda search=search: any(t.run_id for t in search.trials))  # type: ignore[misc]
+        await rig.searches.stop(search_id, with_trials=with_trials)
+        search = await rig.ended(search_id)
+        assert (search.state, search.reason) == (SearchState.STOPPED, "stopped on request")
+        outcomes[with_trials] = list(set(states(search)))
+    assert outcomes == {False: [TrialState.COMPLETED], True: [TrialState.LEFT_OUT]}
+
+
+async def test_a_full_disk_pauses_the_search_and_no_trial_is_lost(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(max_trials=1, fixed={"steps": 10_000}))
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(search.trials and search.trials[0].run_id))
+    run_id = search.trials[0].run_id
+    rig.runs.endings[run_id] = RunState.FAILED, "OSError: No space left on device"
+    await rig.until(lambda: search.state is SearchState.PAUSED)
+    assert search.reason.startswith(f"run {run_id} found no room on the disk")
+    assert states(search) == [TrialState.RUNNING]
+    await rig.searches.resume(search_id)
+    await rig.until(lambda: any(run.id == run_id for run in rig.runs.live()))
+    await rig.searches.stop(search_id, with_trials=True)
+    await rig.ended(search_id)
+    assert sum(isinstance(e, Paused) for e in await rig.entries(search_id)) == 1
+
+
+async def test_an_experiment_that_is_gone_ends_the_search(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(experiment="gone"))
+    search = await rig.ended(search_id)
+    assert search.state is SearchState.FAILED
+    assert search.reason.startswith("the experiment is gone: there is no experiment 'gone'")
+
+
+async def test_an_error_of_the_server_ends_the_search_with_a_sentence(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lab_server.search import sampling
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(sampling, "propose", fails)
+    search = await rig.ended(await rig.create(spec()))
+    assert search.state is SearchState.FAILED
+    assert "ZeroDivisionError('oops')" in search.reason
+
+
+async def test_every_sampler_stays_within_the_space(rig: SearchRig) -> None:
+    space = {**GRID, **PLANE, "steps": Choice((2, 3)), "x": FloatRange(-1.0, 1.0, 0.25)}
+    for sampler in (Sampler.RANDOM, Sampler.QUASI_RANDOM, Sampler.TPE):
+        search = await rig.ended(
+            await rig.create(spec(space=space, sampler=sampler, max_trials=24, parallel=4))
+        )
+        for trial in search.trials:
+            params: dict[str, Any] = dict(trial.params)
+            assert params["a"] in (1, 2, 3)
+            assert isinstance(params["a"], int)
+            assert -1 <= params["x"] <= 1
+            assert params["x"] * 4 == round(params["x"] * 4)
+            assert 1e-4 <= params["rate"] <= 1
+        assert len({str(dict(t.params)) for t in search.trials}) > 12
+
+
+async def test_tpe_goes_where_good_values_were(rig: SearchRig) -> None:
+    above_best = {}
+    for sampler in (Sampler.RANDOM, Sampler.TPE):
+        search = await rig.ended(
+            await rig.create(spec(space=PLANE, sampler=sampler, max_trials=40))
+        )
+        best = loss({"x": 0.7, "rate": 1e-4}, 9)
+        late = [trial.value - best for trial in search.trials[20:] if trial.value is not None]
+        above_best[sampler] = sum(late) / len(late)
+    assert above_best[Sampler.TPE] < above_best[Sampler.RANDOM] / 2
