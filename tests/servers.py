@@ -42,10 +42,12 @@ class RealServer:
             raise
 
 
-def start_server(home: Path, *arguments: str, **environment: str) -> RealServer:
+def start_server(
+    home: Path, *arguments: str, log_name: str = "server.log", **environment: str
+) -> RealServer:
     """Start a server on free ports and wait until it is ready."""
     home.mkdir(parents=True, exist_ok=True)
-    log = home / "server.log"
+    log = home / log_name
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [

@@ -66,7 +66,7 @@ def connect(
     """Choose the server to train on; without this call LAB_SERVER does, else 127.0.0.1:50051.
 
     Args:
-        address: HOST:PORT.
+        address: HOST:PORT, or several servers of one store with commas between.
         token: proves who asks; LAB_TOKEN when None.
         tls: encrypt; when None, as LAB_TLS says or when a certificate is given.
         ca: file of the authority to trust.

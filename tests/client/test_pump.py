@@ -131,6 +131,6 @@ def test_closing_a_client_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell, "_CLOSE_S", 0.01)
     channel = Stuck()
     client = Client("localhost:1")
-    client._shell._channel = channel  # type: ignore[assignment]
+    client._shell._channels["localhost:1"] = channel  # type: ignore[assignment]
     client.close()
     channel.may_close.set()

@@ -69,21 +69,6 @@ def test_a_training_goes_on_while_postgresql_is_away_and_nothing_is_lost(
         assert not any("Traceback" in line for line in lines)
 
 
-def test_a_second_server_on_the_store_or_in_the_home_is_refused_with_a_sentence(
-    pg_server: RealServer, url: str, tmp_path: Path
-) -> None:
-    def refusal(home: Path, store: str) -> str:
-        command = [sys.executable, "-m", "lab_server", "serve", "--grpc", "127.0.0.1:0"]
-        command += ["--http", "127.0.0.1:0", "--home", str(home), "--store", store]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode != 0
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    assert "is using the store postgresql://lab@/postgres" in refusal(tmp_path, url)
-    assert f"another server is using {pg_server.home}" in refusal(pg_server.home, url)
-
-
 def test_the_settings_are_printed_without_the_password() -> None:
     command = [sys.executable, "-m", "lab_server", "config"]
     done = subprocess.run(

@@ -195,7 +195,7 @@ async def test_a_second_server_is_refused_while_the_first_one_lives(
 ) -> None:
     url = postgres.new_url()
     store = await asyncio.to_thread(SqlStore, url, server_id="first")
-    with pytest.raises(StoreError, match=r"a server on \S+ is using the store postgresql://"):
+    with pytest.raises(StoreError, match=r"the server \S+ is using the store postgresql://"):
         await asyncio.to_thread(SqlStore, url, server_id="second")
     await store.create(RUN, None)
     await store.close()

@@ -26,6 +26,7 @@ from lab_client.protocol.status import is_transport, to_error
 from lab_client.protocol.streams import Resumable
 from lab_client.runs import ServerInfo
 from lab_client.transport import channel
+from lab_client.transport.rotation import Rotation
 from lab_client.transport.target import Target
 from lab_client.transport.version import check_version
 
@@ -36,32 +37,32 @@ class AsyncShell:
     """Carries out operations and reads streams, in asyncio.
 
     Args:
-        target: the server.
+        target: the server, or several of one store.
         timeouts: how long to wait.
 
     Attributes:
-        address: the server's, HOST:PORT.
+        address: the server's, HOST:PORT, or several with commas between.
     """
 
     def __init__(self, target: Target, timeouts: Timeouts) -> None:
         self.address = target.address
-        self._target = target
-        self._timeouts = timeouts
+        self._servers = Rotation(target)
+        self._timeouts = timeouts.among(len(self._servers))
         self._metadata = channel.metadata(target)
         self._is_closed = False
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._channel: grpc.aio.Channel | None = None
-        self._calls: dict[str, Any] = {}
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._calls: dict[tuple[str, str], Any] = {}
         self._is_checked = False
 
     async def close(self) -> None:
         """Close the connection; what streams are open end with an error."""
         self._is_closed = True
-        if self._channel is not None:
-            await self._channel.close(None)
+        for opened in self._channels.values():
+            await opened.close(None)
 
-    def _bound(self, rpc: str) -> Any:
+    def _bound(self, server: Target, rpc: str) -> Any:
         if self._pid != os.getpid():
             raise InvalidState(
                 "an AsyncClient does not survive a fork, as its event loop does not; "
@@ -73,11 +74,12 @@ class AsyncShell:
         if self._loop not in (None, loop):
             raise InvalidState("this client belongs to another event loop; make one in each")
         self._loop = loop
-        call = self._calls.get(rpc)
+        call = self._calls.get((server.address, rpc))
         if call is None:
-            if self._channel is None:
-                self._channel = channel.open_aio_channel(self._target)
-            call = self._calls[rpc] = channel.bind(self._channel, rpc)
+            opened = self._channels.get(server.address)
+            if opened is None:
+                opened = self._channels[server.address] = channel.open_aio_channel(server)
+            call = self._calls[server.address, rpc] = channel.bind(opened, rpc)
         return call
 
     async def check_server(self, timeout_s: float | None = None) -> ServerInfo:
@@ -103,11 +105,13 @@ class AsyncShell:
             limits.timeout_s if timeout_s is None else timeout_s,
             limits.retry_timeout_s if timeout_s is None else timeout_s,
             time.monotonic,
+            limits.try_s,
         )
         while True:
+            server = self._servers.current
             try:
                 with self._closing_as_error():
-                    response = await self._bound(operation.rpc)(
+                    response = await self._bound(server, operation.rpc)(
                         operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
                     )
             except grpc.RpcError as error:
@@ -116,7 +120,9 @@ class AsyncShell:
                 raise InvalidState("this client was closed during a call") from None
             else:
                 return operation.parse(response)
-            await asyncio.sleep(attempts.delay_before_retry(problem))
+            delay_s = attempts.delay_before_retry(problem)
+            self._servers.note_failure(server)
+            await asyncio.sleep(delay_s)
 
     async def call_all(self, calls: CallSequence[T]) -> T:
         """Carry out calls that need each other's answers and return what they make."""
@@ -139,7 +145,8 @@ class AsyncShell:
         await self._check_once()
         while True:
             problem: LabError | None = None
-            call = self._open(stream, reconnect.call_timeout_s())
+            server = self._servers.current
+            call = self._open(server, stream, reconnect.call_timeout_s())
             try:
                 while (response := await self._next(call)) is not grpc.aio.EOF:
                     reconnect.progressed()
@@ -161,6 +168,7 @@ class AsyncShell:
             if stream.is_complete:
                 return
             reconnect.call_timeout_s()
+            self._servers.note_failure(server)
             await asyncio.sleep(reconnect.delay_before_reconnect(problem))
 
     async def download(self, download: Download) -> Path:
@@ -192,9 +200,9 @@ class AsyncShell:
                 raise InvalidState("this client was closed during a call") from None
             raise  # the caller was cancelled
 
-    def _open(self, stream: Resumable[Any], timeout_s: float) -> Any:
+    def _open(self, server: Target, stream: Resumable[Any], timeout_s: float) -> Any:
         try:
-            return self._bound(stream.rpc)(
+            return self._bound(server, stream.rpc)(
                 stream.request(), timeout=timeout_s, metadata=self._metadata
             )
         except grpc.aio.UsageError:

@@ -36,7 +36,10 @@ def root(
     server: Annotated[
         str | None,
         typer.Option(
-            "--server", "-s", envvar="LAB_SERVER", help="The server's address, HOST:PORT."
+            "--server",
+            "-s",
+            envvar="LAB_SERVER",
+            help="The server's address, HOST:PORT; several of one store with commas between.",
         ),
     ] = None,
     token: Annotated[

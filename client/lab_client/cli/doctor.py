@@ -69,11 +69,16 @@ def examine(settings: Settings) -> Iterator[Finding]:
     warning = token_warning(target)
     text = f"{target.address}, {how}, {who}" + (f"; {warning}" if warning else "")
     yield Finding("settings", True, text)
-    for finding in _reach(target):
-        yield finding
-        if not finding.is_good:
-            return
-    yield from _ask(settings, target)
+    servers = target.servers()
+    reached = []
+    for server in servers:
+        is_reached = True
+        for finding in _reach(server):
+            yield finding
+            is_reached = is_reached and finding.is_good
+        reached.append(is_reached)
+    if any(reached):
+        yield from _ask(settings, target)
 
 
 def _reach(target: Target) -> Iterator[Finding]:

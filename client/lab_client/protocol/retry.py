@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab_client.errors import DeadlineExceeded, LabError, Unavailable
 
 _FIRST_DELAY_S = 0.05
 _LARGEST_DELAY_S = 2.0
+# with several servers, one of which may be dead or frozen while another one takes over
+_TRY_S = 8.0
+_TAKEOVER_S = 25.0
+_SILENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,7 @@ class Timeouts:
         idle_timeout_s: how long a stream may be silent (no event, no heartbeat) before it is
             taken for dead and opened again.
         stream_s: the deadline of one stream call; it is opened again after it, unnoticed.
+        try_s: for the answer to one try of a call that is safe to repeat.
     """
 
     timeout_s: float = 30.0
@@ -30,6 +36,18 @@ class Timeouts:
     reconnect_timeout_s: float = 120.0
     idle_timeout_s: float = 60.0
     stream_s: float = 3600.0
+    try_s: float = math.inf
+
+    def among(self, num_servers: int) -> Timeouts:
+        """Return these for so many servers: with several, one that is silent is given up sooner."""
+        if num_servers == 1:
+            return self
+        return replace(
+            self,
+            retry_timeout_s=max(self.retry_timeout_s, _TAKEOVER_S),
+            idle_timeout_s=min(self.idle_timeout_s, _SILENCE_S),
+            try_s=_TRY_S,
+        )
 
 
 class Backoff:
@@ -57,12 +75,19 @@ class Attempts:
         timeout_s: for all tries together.
         retry_timeout_s: how long it is sent again while there is no answer.
         now: seconds, monotonic.
+        try_s: for one try of a call that may be sent twice.
     """
 
     def __init__(
-        self, is_safe: bool, timeout_s: float, retry_timeout_s: float, now: Callable[[], float]
+        self,
+        is_safe: bool,
+        timeout_s: float,
+        retry_timeout_s: float,
+        now: Callable[[], float],
+        try_s: float = math.inf,
     ) -> None:
         self._is_safe = is_safe
+        self._try_s = try_s if is_safe else math.inf
         self._now = now
         self._end = now() + timeout_s
         self._retry_end = min(self._end, now() + retry_timeout_s)
@@ -70,11 +95,12 @@ class Attempts:
 
     def timeout_s(self) -> float:
         """Return what is left for the next try."""
-        return max(0.001, self._end - self._now())
+        return max(0.001, min(self._end - self._now(), self._try_s))
 
     def delay_before_retry(self, error: LabError) -> float:
         """Return how long to wait before the next try; raise the error when there is none."""
-        if not (self._is_safe and isinstance(error, Unavailable)):
+        is_late_try = isinstance(error, DeadlineExceeded) and self._try_s < math.inf
+        if not (self._is_safe and (isinstance(error, Unavailable) or is_late_try)):
             raise error
         delay_s = self._backoff.next_s()
         if self._now() + delay_s > self._retry_end:

@@ -26,6 +26,7 @@ from lab_client.protocol.streams import Resumable
 from lab_client.runs import ServerInfo
 from lab_client.sync.pump import ForkInterrupt, IdleTimeout, Pump
 from lab_client.transport import channel, forks
+from lab_client.transport.rotation import Rotation
 from lab_client.transport.target import Target
 from lab_client.transport.version import check_version
 
@@ -37,17 +38,17 @@ class SyncShell:
     """Carries out operations and reads streams, blocking.
 
     Args:
-        target: the server.
+        target: the server, or several of one store.
         timeouts: how long to wait.
 
     Attributes:
-        address: the server's, HOST:PORT.
+        address: the server's, HOST:PORT, or several with commas between.
     """
 
     def __init__(self, target: Target, timeouts: Timeouts) -> None:
         self.address = target.address
-        self._target = target
-        self._timeouts = timeouts
+        self._servers = Rotation(target)
+        self._timeouts = timeouts.among(len(self._servers))
         self._metadata = channel.metadata(target)
         self._is_closed = False
         self._forget_channel()
@@ -55,31 +56,38 @@ class SyncShell:
     def _forget_channel(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
-        self._calls: dict[str, Any] = {}
+        self._channels: dict[str, grpc.Channel] = {}
+        self._calls: dict[tuple[str, str], Any] = {}
         self._is_checked = False
 
     def close(self) -> None:
         """Close the connection; what streams are open end with an error."""
         self._is_closed = True
-        if self._pid == os.getpid() and self._channel is not None:
+        if self._pid != os.getpid():
+            return
+        for opened in self._channels.values():
             # Bounded: interrupted in the wrong line of a call, gRPC never ends closing its channel.
-            closing = threading.Thread(target=self._channel.close, name="lab-close", daemon=True)
+            closing = threading.Thread(target=opened.close, name="lab-close", daemon=True)
             closing.start()
             closing.join(_CLOSE_S)
 
-    def _bound(self, rpc: str) -> Any:
+    def _bound(self, server: Target, rpc: str) -> Any:
         if self._pid != os.getpid():
             self._forget_channel()  # forked: the parent's channel and lock are not ours
         if self._is_closed:
             raise InvalidState("this client is closed; make another one")
         with self._lock:
-            call = self._calls.get(rpc)
+            call = self._calls.get((server.address, rpc))
             if call is None:
-                if self._channel is None:
-                    self._channel = channel.open_channel(self._target)
-                call = self._calls[rpc] = channel.bind(self._channel, rpc)
+                opened = self._channels.get(server.address)
+                if opened is None:
+                    opened = self._channels[server.address] = channel.open_channel(server)
+                call = self._calls[server.address, rpc] = channel.bind(opened, rpc)
             return call
+
+    def _note_failure(self, server: Target) -> None:
+        with self._lock:
+            self._servers.note_failure(server)
 
     def check_server(self, timeout_s: float | None = None) -> ServerInfo:
         """Ask for the server's version and check that this client can talk to it."""
@@ -104,11 +112,13 @@ class SyncShell:
             limits.timeout_s if timeout_s is None else timeout_s,
             limits.retry_timeout_s if timeout_s is None else timeout_s,
             time.monotonic,
+            limits.try_s,
         )
         while True:
+            server = self._servers.current
             try:
                 with forks.call():
-                    response = self._bound(operation.rpc)(
+                    response = self._bound(server, operation.rpc)(
                         operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
                     )
             except grpc.RpcError as error:
@@ -117,7 +127,9 @@ class SyncShell:
                 raise InvalidState("this client was closed during a call") from None
             else:
                 return operation.parse(response)
-            time.sleep(attempts.delay_before_retry(problem))
+            delay_s = attempts.delay_before_retry(problem)
+            self._note_failure(server)
+            time.sleep(delay_s)
 
     def call_all(self, calls: CallSequence[T]) -> T:
         """Carry out calls that need each other's answers and return what they make."""
@@ -140,7 +152,8 @@ class SyncShell:
         self._check_once()
         while True:
             problem: LabError | None = None
-            call, request = self._bound(stream.rpc), stream.request()
+            server = self._servers.current
+            call, request = self._bound(server, stream.rpc), stream.request()
             open_call = partial(
                 call, request, timeout=reconnect.call_timeout_s(), metadata=self._metadata
             )
@@ -169,6 +182,7 @@ class SyncShell:
             if stream.is_complete:
                 return
             reconnect.call_timeout_s()
+            self._note_failure(server)
             time.sleep(reconnect.delay_before_reconnect(problem))
 
     def download(self, download: Download) -> Path:

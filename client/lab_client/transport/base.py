@@ -18,7 +18,9 @@ class BaseClient(Generic[Shell]):
     """A server's address and credentials, and the limits on waiting.
 
     Args:
-        address: HOST:PORT; LAB_SERVER when None, else 127.0.0.1:50051.
+        address: HOST:PORT; LAB_SERVER when None, else 127.0.0.1:50051. Several servers of one store
+            are written with commas between: when one does not answer, calls and streams go on at the
+            next one.
         token: LAB_TOKEN when None. Sent to another machine without TLS it warns, `UnencryptedToken`.
         tls: encrypt; when None, LAB_TLS says so, or else that a certificate is given.
         ca: file of the authority to trust (PEM); LAB_CA when None, else the system's.
@@ -66,7 +68,7 @@ class BaseClient(Generic[Shell]):
 
     @property
     def address(self) -> str:
-        """The server's address, HOST:PORT."""
+        """The server's address, HOST:PORT, or several with commas between."""
         return self._address
 
     def __repr__(self) -> str:

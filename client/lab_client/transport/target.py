@@ -1,10 +1,10 @@
-"""Where the server is and how to prove who asks: from arguments, else from the environment."""
+"""Where the servers are and how to prove who asks: from arguments, else from the environment."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lab_client.errors import ConnectionSettingsError
@@ -17,10 +17,10 @@ _FALSE = {"0", "false", "no", "off", ""}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server, and how to talk to it.
+    """A server, or several that share a store, and how to talk to them.
 
     Attributes:
-        address: HOST:PORT.
+        address: HOST:PORT, or several with commas between.
         token: sent with every call; empty for none. Never shown.
         is_tls: whether the connection is encrypted.
         ca: PEM of the authority to trust; None trusts the system's.
@@ -35,23 +35,32 @@ class Target:
     cert: bytes | None = field(default=None, repr=False)
     key: bytes | None = field(default=None, repr=False)
 
+    def servers(self) -> tuple[Target, ...]:
+        """Return each server by itself."""
+        return tuple(replace(self, address=address) for address in self.address.split(","))
+
 
 def token_warning(target: Target) -> str:
     """Return what is wrong with sending the token there, such as that others can read it; or ""."""
-    host = target.address.rpartition(":")[0].strip("[]")
-    if not target.token or target.is_tls or target.address.startswith("unix:"):
+    if not target.token or target.is_tls:
         return ""
-    if host == "localhost" or host.endswith(".localhost"):
+    open_to_others = [s.address for s in target.servers() if not _is_local(s.address)]
+    if not open_to_others:
         return ""
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return ""
-    except ValueError:  # a name
-        pass
     return (
-        f"the token is sent to {target.address} unencrypted, where others can read it; "
+        f"the token is sent to {', '.join(open_to_others)} unencrypted, where others can read it; "
         "use TLS: set LAB_CA, or LAB_TLS=1"
     )
+
+
+def _is_local(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if address.startswith("unix:") or host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def make_target(
@@ -84,8 +93,11 @@ def make_target(
         raise ConnectionSettingsError("a client certificate needs both: cert= and key=")
     if not tls and (ca or cert):
         raise ConnectionSettingsError("ca=, cert= and key= are for TLS; tls=False forbids it")
+    addresses = dict.fromkeys(
+        _with_port(part.strip()) for part in address.split(",") if part.strip()
+    )
     return Target(
-        _with_port(address),
+        ",".join(addresses) or DEFAULT_ADDRESS,
         token,
         tls,
         _read("ca", ca),

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 
 from lab_server.app.background import give_back_memory, load_catalogue, retain, serve_http
+from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
@@ -17,6 +19,7 @@ from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.rpc.curves import Curves
+from lab_server.rpc.forwarding import Forwarding
 from lab_server.rpc.handlers import handlers, search_handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
@@ -33,8 +36,9 @@ from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
 from lab_server.settings.address import Address, listen
 from lab_server.settings.settings import Settings
-from lab_server.store.sql import SqlStore
 from lab_server.supervisor import Supervisor, SupervisorOptions
+from lab_server.supervisor.following import Following
+from lab_server.supervisor.protocol import RunControl
 from lab_server.supervisor.retention import Retention
 from lab_server.watch.announcing import AnnouncingHub
 from lab_server.watch.history_writer import HistoryWriter
@@ -67,18 +71,18 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         certificates = _certificates(settings)
         registry, health = CollectorRegistry(), Health()
         # Ports before runs: a server that cannot be reached must not touch them.
-        server = make_server(settings, registry, health, tokens)
+        forwarding = Forwarding(lambda: store.leader, peer_credentials(settings))
+        stack.push_async_callback(forwarding.close)
+        server = make_server(settings, registry, health, tokens, forwarding)
         grpc_address = bind(server, settings, certificates)
         http_socket = stack.enter_context(listen(settings.http_address))
-        store = _open_store(settings, Home(home), stack)
+        membership = Membership(settings, Home(home), settings.advertise or str(grpc_address))
+        store = membership.store
         stack.push_async_callback(store.close)
         hub = AnnouncingHub(store, registry, heartbeat_s=settings.heartbeat_s)
-        history_writer = HistoryWriter(store)
-        hub.observe(history_writer.note)
-        supervisor = Supervisor(store, hub, executor, home, _supervisor_options(settings))
-        await supervisor.start_up()
-        stop_trainers = settings.on_shutdown == "stop"
-        stack.push_async_callback(supervisor.shut_down, stop_trainers=stop_trainers)
+        following = Following(store, hub, queue_limit=settings.queue_limit)
+        control = SwitchedControl(following)
+        supervisor = cast(RunControl, control)
         catalogue, devices = Catalogue(executor), Devices()
         searches = Searches(
             store=store.searches,
@@ -89,10 +93,35 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             max_runs=settings.max_runs,
             heartbeat_s=settings.heartbeat_s,
         )
-        await searches.start_up()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def lead() -> None:
+            """Begin to train, and with all else that one server of a store does for all."""
+            leading = Supervisor(store, hub, executor, home, _supervisor_options(settings))
+            history_writer = HistoryWriter(store)
+            hub.is_announcing = True
+            await leading.start_up()
+            hub.observe(history_writer.note)
+            control.current = leading
+            await searches.start_up()
+            retention = Retention(settings.retention_days, settings.retention_count)
+            works = (retain(retention, store, leading), history_writer.run())
+            tasks.extend(asyncio.create_task(work) for work in works)
+
+        async def end_runs() -> None:
+            await control.shut_down(stop_trainers=settings.on_shutdown == "stop")
+
+        if is_follower := bool(store.leader):
+            hub.is_announcing = False
+        else:
+            await lead()
+        stack.push_async_callback(end_runs)
         stack.push_async_callback(searches.shut_down)
+        secret = server_secret(home)
+        if settings.store:
+            secret = await store.secret("server", secret)
+        paging = Paging(secret)
         limits = Limits(max_streams=settings.max_streams, max_runs=settings.max_runs)
-        paging = Paging.of_home(home)
         service = Service(
             catalogue=catalogue,
             supervisor=supervisor,
@@ -138,7 +167,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
 
         stack.push_async_callback(drain)
         sessions = Sessions(
-            server_secret(home),
+            secret,
             is_https=certificates is not None and not settings.http_address.is_loopback,
         )
         http = serve_http(
@@ -157,17 +186,10 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             is_ready=lambda: health.is_serving,
             certificates=certificates,
         )
-        retention = Retention(settings.retention_days, settings.retention_count)
-        tasks = [
-            asyncio.create_task(work)
-            for work in (
-                http,
-                load_catalogue(catalogue, health, devices),
-                retain(retention, store, supervisor),
-                give_back_memory(limits, hub),
-                history_writer.run(),
-            )
-        ]
+        works = [http, load_catalogue(catalogue, health, devices), give_back_memory(limits, hub)]
+        if is_follower:
+            works.append(membership.follow(following, lead))
+        tasks.extend(asyncio.create_task(work) for work in works)
 
         def reload() -> None:
             task = asyncio.create_task(catalogue.reload())
@@ -181,13 +203,6 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=5)
-
-
-def _open_store(settings: Settings, home: Home, stack: contextlib.AsyncExitStack) -> SqlStore:
-    if not settings.store:
-        return SqlStore(f"sqlite:///{settings.home / 'lab.db'}", home.reserve.release)
-    stack.enter_context(home.locked())  # a database elsewhere does not know of this folder
-    return SqlStore(settings.store, server_id=home.server_id())
 
 
 def _supervisor_options(settings: Settings) -> SupervisorOptions:

@@ -7,12 +7,11 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lab_server.errors import NotFound
-from lab_server.files.lock import lock
+from lab_server.files.lock import try_to_lock
 from lab_server.files.reserve import Reserve
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.fork import ForkSource
@@ -28,6 +27,7 @@ class Home:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._trash = path / "trash"
+        self._lock_fd = -1
         self.reserve = Reserve(path / "reserve")
 
     def prepare(self) -> None:
@@ -36,18 +36,11 @@ class Home:
             self._trash.mkdir(parents=True, exist_ok=True)
         self.reserve.fill()
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other servers out of the folder.
-
-        Raises:
-            StoreError: If one is in it.
-        """
-        fd = lock(self._path / "lock")
-        try:
-            yield
-        finally:
-            os.close(fd)
+    def try_to_lock(self) -> bool:
+        """Keep other servers out of the folder, for the life of this process; return whether it is so."""
+        if self._lock_fd < 0:
+            self._lock_fd = try_to_lock(self._path / "lock")
+        return self._lock_fd >= 0
 
     def server_id(self) -> str:
         """Return the id of the server whose home this is, which stays the same."""

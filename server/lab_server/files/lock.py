@@ -21,21 +21,28 @@ def lock(path: Path | str) -> int:
     Raises:
         StoreError: If another process has it, or the file cannot be made.
     """
+    deadline = time.monotonic() + _WAIT_S
+    while (fd := try_to_lock(path)) < 0:
+        if time.monotonic() > deadline:
+            folder = os.path.dirname(path)
+            raise StoreError(f"another server is using {folder}; stop it, or choose another home")
+        time.sleep(0.02)
+    return fd
+
+
+def try_to_lock(path: Path | str) -> int:
+    """Take a lock if nobody has it; return -1 if somebody has.
+
+    Raises:
+        StoreError: If the file cannot be made.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"the store cannot be opened: {error}") from error
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                os.close(fd)
-                folder = os.path.dirname(path)
-                raise StoreError(
-                    f"another server is using {folder}; stop it, or choose another home"
-                ) from error
-            time.sleep(0.02)
-        else:
-            return fd
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return -1
+    return fd

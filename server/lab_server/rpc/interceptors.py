@@ -74,7 +74,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if handler.response_streaming
             else grpc.stream_unary_rpc_method_handler
         )
-        return make(outermost, response_serializer=handler.response_serializer)
+        return make(outermost, response_serializer=partial(_to_bytes, handler.response_serializer))
+
+
+def _to_bytes(serialize: Callable[[Any], bytes] | None, message: Any) -> bytes:
+    """Encode an answer, unless a middleware has given it as it came from another server."""
+    return message if serialize is None or isinstance(message, bytes) else serialize(message)
 
 
 async def errors_as_statuses(method: str, proceed: Call, request: Any, context: Context) -> Any:

@@ -12,7 +12,7 @@ from lab_server.rpc.auth import Authenticate
 from lab_server.rpc.call_log import log_calls
 from lab_server.rpc.handlers import SEARCH_SERVICE_NAME, SERVICE_NAME
 from lab_server.rpc.health import Health
-from lab_server.rpc.interceptors import CallInterceptor, errors_as_statuses
+from lab_server.rpc.interceptors import CallInterceptor, CallMiddleware, errors_as_statuses
 from lab_server.rpc.metrics import RpcMetrics
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
@@ -21,11 +21,13 @@ from lab_server.settings.settings import Settings
 
 
 def interceptor(
-    registry: CollectorRegistry, tokens: Tokens | None = None
+    registry: CollectorRegistry, tokens: Tokens | None = None, *innermost: CallMiddleware
 ) -> grpc.aio.ServerInterceptor:
     """Return what each call passes through."""
     authenticate = [Authenticate(tokens)] if tokens else []
-    return CallInterceptor(RpcMetrics(registry), log_calls, errors_as_statuses, *authenticate)
+    return CallInterceptor(
+        RpcMetrics(registry), log_calls, errors_as_statuses, *authenticate, *innermost
+    )
 
 
 def make_server(
@@ -33,10 +35,11 @@ def make_server(
     registry: CollectorRegistry,
     health: Health,
     tokens: Tokens | None = None,
+    *innermost: CallMiddleware,
 ) -> grpc.aio.Server:
     """Return a gRPC server with the settings' limits, and health and reflection, not yet started."""
     server = grpc.aio.server(
-        interceptors=[interceptor(registry, tokens)],
+        interceptors=[interceptor(registry, tokens, *innermost)],
         options=limits_of(settings),
     )
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
         "",
         description="database of runs and events: postgresql://USER@HOST/DATABASE; empty: SQLite in home",
     )
+    advertise: str = Field(
+        "",
+        description="HOST:PORT at which the other servers of a store reach this one; empty: that of grpc",
+    )
     slots: str = Field(
         "",
         description="slots to train in: cpu:N or cuda:0,cuda:1*2; empty: every GPU, else one CPU slot",
@@ -119,6 +123,10 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = Field(
         None, description="CA that must have signed client certificates (mTLS), PEM"
     )
+    peer_ca: Path | None = Field(
+        None,
+        description="CA that signed the certificates of the other servers of a store, PEM; empty: the system's",
+    )
     tokens: Path | None = Field(
         None, description="token file made by `lab-server tokens`; if set, every call needs a token"
     )
@@ -142,10 +150,11 @@ class Settings(BaseSettings):
         10.0, description="seconds a new connection has to complete the handshake"
     )
 
-    @field_validator("grpc", "http")
+    @field_validator("grpc", "http", "advertise")
     @classmethod
     def _is_an_address(cls, text: str) -> str:
-        Address.parse(text)
+        if text:
+            Address.parse(text)
         return text
 
     @field_validator("store")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -29,11 +30,13 @@ class Database(Protocol):
     def exclude_others(self, connection: Connection) -> None:
         """Let no other server prepare its store until this transaction has ended."""
 
-    def join(self) -> None:
-        """Become the one that may write, now that the tables are there.
+    def join(self, server_id: str = "", when_replaced: Callable[[], None] = lambda: None) -> str:
+        """Become the one that writes, unless another server does; return that one's address, or "".
 
-        Raises:
-            StoreError: If another server is.
+        Args:
+            server_id: the same for servers of which only one can run: it need not wait for its own
+                lease after a crash.
+            when_replaced: called in some thread when another server has become the one that writes.
         """
 
     def check_in(self, connection: Connection) -> None:
@@ -42,6 +45,12 @@ class Database(Protocol):
         Raises:
             StoreError: If another server took over.
         """
+
+    def announce(self, connection: Connection) -> None:
+        """Wake those who wait for events, when this transaction is committed."""
+
+    def wait_for_events(self, timeout_s: float) -> None:
+        """Return when another server has committed events, or after some time."""
 
     def was_committed(self) -> bool:
         """Return whether the last transaction that checked in took place, though nobody answered.

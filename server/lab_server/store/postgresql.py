@@ -1,14 +1,16 @@
 """PostgreSQL's side of a SqlStore: connections, who may write, and commits without an answer.
 
-Each server has a row in `servers`. Every transaction that it writes updates that row, so
-- a server whose row another one took away cannot commit any more, however late it wakes up;
+The server that writes has the one row in `servers`. Every transaction that it writes updates that row, so
+- a server whose row another one replaced cannot commit any more, however late it wakes up;
 - the row tells whether a transaction took place whose answer was lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -19,8 +21,11 @@ from lab_server.errors import StoreError, StoreRefused
 from lab_server.store import schema
 from lab_server.store.database import NUM_READERS
 
-LEASE_S: Final = 8.0
+LEASE_S: Final = 7.0
 """A server that has not been heard of for so long may be replaced."""
+
+CHANNEL: Final = "lab_events"
+"""Of the notifications that tell of new events."""
 
 _RENEWALS_A_LEASE: Final = 4
 _CONNECT_ARGS: Final = {
@@ -35,10 +40,9 @@ _CONNECT_ARGS: Final = {
 _JOIN_LOCK: Final = 0x6C61622D7472  # any number that means us among advisory locks
 
 _servers = schema.servers
-_IS_OURS: Final = (_servers.c.id == sa.bindparam("own_id")) & (
-    _servers.c.session == sa.bindparam("own_session")
-)
+_IS_OURS: Final = _servers.c.session == sa.bindparam("own_session")
 _CHECK_IN: Final = _servers.update().where(_IS_OURS).values(last_commit=sa.bindparam("number"))
+_NOTIFY: Final = select(func.pg_notify(CHANNEL, ""))
 _LAST_COMMIT: Final = select(_servers.c.last_commit).where(_IS_OURS).with_for_update()
 # the database's clock, so that the servers' own may differ
 _NOW_MS: Final = sa.cast(
@@ -54,17 +58,17 @@ _END_BACKEND: Final = sa.text(
 
 
 class PostgresDatabase:
-    """A PostgreSQL database that one server at a time writes to.
+    """A PostgreSQL database that one server at a time writes to, and others read.
 
     Args:
         url: its password may also come as libpq takes it, from PGPASSWORD or ~/.pgpass.
-        server_id: of this server, the same after a restart; empty for one that is used once.
+        address: where other servers reach this one.
 
     Raises:
         StoreRefused: If the driver is not installed or the database cannot be reached.
     """
 
-    def __init__(self, url: sa.URL, server_id: str = "") -> None:
+    def __init__(self, url: sa.URL, address: str = "") -> None:
         try:
             import psycopg  # noqa: F401
         except ImportError:
@@ -73,16 +77,18 @@ class PostgresDatabase:
             ) from None
         self.place = url.set(drivername="postgresql", query={}).render_as_string()
         url = url.set(drivername="postgresql+psycopg")
-        self._id = server_id or secrets.token_hex(8)
+        self._address = address or _host_name()
         self._session = secrets.token_hex(8)
         self._writer_name = f"lab-server writer {self._session}"
         self.write_engine = _engine(url, self._writer_name, pool_size=1)
         self.read_engine = _engine(url, "lab-server reader", pool_size=NUM_READERS, reads_only=True)
-        self._lease_engine = _engine(url, "lab-server lease", pool_size=1)
+        # for the lease, and for listening
+        self._other_engine = _engine(url, "lab-server lease", pool_size=2)
         # of the last transaction that checked in: its number, and the process that serves it
         self._number = 0
         self._backend_pid = 0
         self._has_joined = False
+        self._when_replaced: Callable[[], None] = lambda: None
         self._is_closing = threading.Event()
         self._renewer = threading.Thread(target=self._renew, name="store-lease", daemon=True)
         try:
@@ -96,37 +102,61 @@ class PostgresDatabase:
         """See Database."""
         connection.execute(select(func.pg_advisory_xact_lock(_JOIN_LOCK)))
 
-    def join(self) -> None:
+    def join(self, server_id: str = "", when_replaced: Callable[[], None] = lambda: None) -> str:
         """See Database."""
-        with self._lease_engine.begin() as connection:
+        server_id = server_id or self._session
+        is_live = (_servers.c.lease_until_ms > _NOW_MS) & (_servers.c.id != server_id)
+        writer = select(_servers.c.address).where(is_live)
+        with self._other_engine.connect() as connection:
+            if address := connection.execute(writer).scalar():
+                return str(address)
+        with self._other_engine.begin() as connection:
             self.exclude_others(connection)
-            is_other = _servers.c.id != self._id
-            others = select(_servers.c.host).where(is_other, _servers.c.lease_until_ms > _NOW_MS)
-            if (host := connection.execute(others).scalar()) is not None:
-                raise StoreError(
-                    f"a server on {host} is using the store {self.place}; stop it, or choose"
-                    f" another store (one that died can be replaced after {LEASE_S:.0f} s)"
-                )
-            # waits for what they are committing, and lets them commit no more
+            if address := connection.execute(writer).scalar():
+                return str(address)
+            # waits for what the one before is committing, and lets it commit no more
             connection.execute(_servers.delete())
             connection.execute(
                 _servers.insert().values(
-                    id=self._id,
+                    id=server_id,
                     session=self._session,
-                    host=_host_name(),
+                    address=self._address,
                     lease_until_ms=_NOW_MS + int(LEASE_S * 1000),
                     last_commit=0,
                 )
             )
         self._has_joined = True
+        self._when_replaced = when_replaced
         self._renewer.start()
+        return ""
 
     def check_in(self, connection: Connection) -> None:
         """See Database."""
         self._number += 1
         self._backend_pid = connection.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
         if connection.execute(_CHECK_IN, self._own | {"number": self._number}).rowcount != 1:
-            raise StoreError("another server took over the store; this one can write no more")
+            raise StoreError(
+                "another server took over the store; this one can write no more"
+                if self._has_joined
+                else "another server writes to the store; this one only reads"
+            )
+
+    def announce(self, connection: Connection) -> None:
+        """See Database."""
+        connection.execute(_NOTIFY)
+
+    def wait_for_events(self, timeout_s: float) -> None:
+        """See Database."""
+        with self._other_engine.connect() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            raw.autocommit = True
+            try:
+                raw.execute(f"LISTEN {CHANNEL}")
+                for _ in raw.notifies(timeout=timeout_s, stop_after=1):
+                    return
+            finally:
+                raw.execute("UNLISTEN *")
+                raw.autocommit = False
 
     def was_committed(self) -> bool:
         """See Database."""
@@ -164,25 +194,25 @@ class PostgresDatabase:
         if self._has_joined:
             self._renewer.join()
             self._has_joined = False
-            try:
-                with self._lease_engine.begin() as connection:
-                    connection.execute(_servers.delete().where(_IS_OURS), self._own)
-            except DBAPIError:
-                pass  # the lease ends by itself
-        for engine in (self.read_engine, self.write_engine, self._lease_engine):
+            with contextlib.suppress(DBAPIError), self._other_engine.begin() as connection:
+                connection.execute(_servers.delete().where(_IS_OURS), self._own)
+        for engine in (self.read_engine, self.write_engine, self._other_engine):
             engine.dispose()
 
     @property
     def _own(self) -> dict[str, Any]:
-        return {"own_id": self._id, "own_session": self._session}
+        return {"own_session": self._session}
 
     def _renew(self) -> None:
         while not self._is_closing.wait(LEASE_S / _RENEWALS_A_LEASE):
             try:
-                with self._lease_engine.begin() as connection:
-                    connection.execute(_RENEW, self._own)
+                with self._other_engine.begin() as connection:
+                    is_ours = connection.execute(_RENEW, self._own).rowcount == 1
             except DBAPIError:
                 continue  # the writer says it; a lease that nobody takes can be renewed later
+            if not is_ours:
+                self._when_replaced()
+                return
 
 
 def _engine(url: sa.URL, name: str, *, pool_size: int, reads_only: bool = False) -> sa.Engine:

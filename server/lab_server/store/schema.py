@@ -155,10 +155,18 @@ meta = Table(
 servers = Table(
     "servers",
     metadata,
-    # who may write to a store that several servers can reach; see lab_server.store.postgresql
+    # the one that writes to a store that several servers can reach; see lab_server.store.postgresql
     Column("id", AnyText, primary_key=True),
     Column("session", AnyText, nullable=False),
-    Column("host", AnyText, nullable=False),
+    Column("address", AnyText, nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),  # by the database's clock
     Column("last_commit", BigInteger, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    # what the servers of a store must have in common
+    Column("name", AnyText, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
 )

@@ -46,7 +46,7 @@ T = TypeVar("T")
 _DELETED_AT_ONCE: Final = 50
 _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
-_runs, _idempotency_records = schema.runs, schema.idempotency_records
+_runs, _idempotency_records, _secrets = schema.runs, schema.idempotency_records, schema.secrets
 _IS_LAST_POSITION: Final = schema.meta.c.name == schema.LAST_POSITION
 _LAST_POSITION: Final = select(schema.meta.c.value).where(_IS_LAST_POSITION)
 _TAKE_POSITIONS: Final = (
@@ -82,28 +82,42 @@ class _NewEvents:
 
 
 class SqlStore:
-    """Runs and events in a SQL database; a second server on the same one is refused.
+    """Runs and events in a SQL database. One server writes; on PostgreSQL others may read.
 
     Args:
         url: "sqlite:////var/lib/lab/lab.db" or "postgresql://USER@HOST/DATABASE".
         make_room: frees disk space and says whether it could; called when SQLite's file cannot be
             opened, which needs some.
-        server_id: whose store it is, the same after a restart; for PostgreSQL.
+        server_id: the same for servers of which only one can run, such as those of one home; after a
+            crash the next one need not wait for the lease of the one before.
+        address: where other servers reach this one.
+        may_follow: whether to read along where another server writes; else that is an error.
+        when_replaced: called, in some thread, when another server has taken over.
 
     Attributes:
         searches: the searches, in the same database.
 
     Raises:
-        StoreError: If the database cannot be opened, is no store, or is another server's.
+        StoreRefused: If the database cannot be used, or is no store.
+        StoreError: If the database is another server's.
     """
 
     def __init__(
-        self, url: str, make_room: Callable[[], bool] = lambda: False, server_id: str = ""
+        self,
+        url: str,
+        make_room: Callable[[], bool] = lambda: False,
+        server_id: str = "",
+        *,
+        address: str = "",
+        may_follow: bool = False,
+        when_replaced: Callable[[], None] = lambda: None,
     ) -> None:
-        self._database = open_database(url, make_room, server_id)
+        self._database = open_database(url, make_room, address)
+        self._when_replaced = when_replaced
         try:
             migrations.prepare(self._database)
-            self._database.join()
+            self._leader = self._database.join(server_id, when_replaced)
+            self._check_leader(may_follow)
         except DBAPIError as error:
             self._database.close()
             raise self._database.error(error) from error
@@ -113,6 +127,54 @@ class SqlStore:
         self._writer = GroupWriter(self._database.write_engine, _Transactions(self._database))
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="store-reader")
         self.searches = SearchTable(self._write, self._read)
+
+    def _check_leader(self, may_follow: bool) -> None:
+        if self._leader and not may_follow:
+            raise StoreError(
+                f"the server {self._leader} is using the store {self._database.place}; stop it, or"
+                " choose another store"
+            )
+
+    @property
+    def leader(self) -> str:
+        """The address of the server that writes, as last seen; empty when it is this one."""
+        return self._leader
+
+    async def try_to_lead(self, server_id: str = "") -> bool:
+        """Become the server that writes if there is none; return whether this one is now."""
+
+        def join() -> str:
+            return self._database.join(server_id, self._when_replaced)
+
+        if self._leader:
+            try:
+                self._leader = await asyncio.to_thread(join)
+            except DBAPIError as error:
+                raise self._database.error(error) from error
+        return not self._leader
+
+    async def wait_for_events(self, timeout_s: float) -> None:
+        """Return when another server has committed events, or after some time."""
+        try:
+            await asyncio.to_thread(self._database.wait_for_events, timeout_s)
+        except DBAPIError as error:
+            raise self._database.error(error) from error
+
+    async def secret(self, name: str, proposal: bytes) -> bytes:
+        """Return a secret that all servers of this store have in common; the proposal if it has none."""
+
+        def read(connection: Connection) -> bytes | None:
+            query = select(_secrets.c.value).where(_secrets.c.name == name)
+            return connection.execute(query).scalar()
+
+        def add(connection: Connection) -> bytes:
+            known = read(connection)
+            if known is None:
+                connection.execute(_secrets.insert(), {"name": name, "value": proposal})
+            return known or proposal
+
+        known = await self._read(read)
+        return await self._write(add) if known is None else known
 
     # ---- writing
 
@@ -376,6 +438,7 @@ class _Transactions:
                 event_log.insert(connection, placed[-1])
             else:
                 placed.append(result)
+        self._database.announce(connection)
         return placed
 
 

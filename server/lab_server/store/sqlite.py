@@ -49,11 +49,18 @@ class SqliteDatabase:
     def exclude_others(self, connection: Connection) -> None:
         """See Database; the lock is held since the file was opened."""
 
-    def join(self) -> None:
-        """See Database; nothing is to be done."""
+    def join(self, server_id: str = "", when_replaced: Callable[[], None] = lambda: None) -> str:  # noqa: ARG002
+        """See Database; the lock is held, so there is no other."""
+        return ""
 
     def check_in(self, connection: Connection) -> None:
         """See Database; nobody can take over while the lock is held."""
+
+    def announce(self, connection: Connection) -> None:
+        """See Database; nobody waits."""
+
+    def wait_for_events(self, timeout_s: float) -> None:
+        """See Database; there are no other servers."""
 
     def was_committed(self) -> bool:
         """See Database; a commit that failed has not taken place."""

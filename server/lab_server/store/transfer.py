@@ -62,10 +62,10 @@ def move(source_url: str, target_url: str, progress: Progress = lambda *_: None)
 def _move(source: Database, target: Database, progress: Progress) -> Moved:
     with source.read_engine.connect() as reading:
         _check(reading, source.place)
-    source.join()
+    _join(source)
     with source.read_engine.connect() as reading:
         _empty(target)
-        target.join()
+        _join(target)
         num_rows = {}
         for table in _TABLES:
             num_rows[table.name] = _copy(reading, target, table, progress)
@@ -75,6 +75,11 @@ def _move(source: Database, target: Database, progress: Progress) -> Moved:
         target.check_in(connection)
         connection.execute(schema.meta.delete().where(_IS_MARK))
     return Moved(num_rows)
+
+
+def _join(database: Database) -> None:
+    if address := database.join():
+        raise StoreError(f"a server on {address} is using the store {database.place}; stop it")
 
 
 def _check(reading: Connection, place: str) -> None:

@@ -12,13 +12,13 @@ from lab_server.store.postgresql import PostgresDatabase
 from lab_server.store.sqlite import SqliteDatabase
 
 
-def open_database(url: str, make_room: Callable[[], bool], server_id: str) -> Database:
+def open_database(url: str, make_room: Callable[[], bool], address: str) -> Database:
     """Return the database of a URL.
 
     Args:
         url: "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE".
         make_room: frees disk space and says whether it could; for SQLite, which needs some to open.
-        server_id: who writes, for a database that several servers can reach.
+        address: where this server is reached, for a database that others can reach, too.
 
     Raises:
         StoreRefused: If the URL is none of these, or the database lets nobody in.
@@ -32,7 +32,7 @@ def open_database(url: str, make_room: Callable[[], bool], server_id: str) -> Da
         case "sqlite" if parsed is not None and parsed.database:
             return SqliteDatabase(parsed, make_room)
         case "postgresql" | "postgres" if parsed is not None:
-            return PostgresDatabase(parsed, server_id)
+            return PostgresDatabase(parsed, address)
     raise StoreRefused(
         "a store is postgresql://USER@HOST/DATABASE, or a SQLite file such as"
         f" sqlite:////var/lib/lab.db, not {_without_password(url, parsed)!r}"

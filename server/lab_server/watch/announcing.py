@@ -17,12 +17,17 @@ _log = structlog.get_logger(RUNS)
 
 
 class AnnouncingHub(Hub):
-    """Logs and counts states when they are published: after they are in the store."""
+    """Logs and counts states when they are published: after they are in the store.
+
+    Attributes:
+        is_announcing: False while another server does it, whose events this one only reads.
+    """
 
     def __init__(
         self, store: Store, registry: CollectorRegistry, *, heartbeat_s: float = HEARTBEAT_S
     ) -> None:
         super().__init__(store, heartbeat_s=heartbeat_s)
+        self.is_announcing = True
         self._ended = Counter(
             "lab_runs_ended_total",
             "Runs that ended since the server started, by their last state.",
@@ -37,7 +42,7 @@ class AnnouncingHub(Hub):
         """Wake subscribers, and log changes of state."""
         super().publish(events)
         for event in events:
-            if event.kind != "state":
+            if event.kind != "state" or not self.is_announcing:
                 continue
             change = codec.decode_state(event.payload)
             state = change.state

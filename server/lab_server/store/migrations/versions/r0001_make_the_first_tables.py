@@ -78,6 +78,12 @@ def upgrade() -> None:
         batch_op.create_index("runs_by_state", ["state"], unique=False)
 
     op.create_table(
+        "secrets",
+        sa.Column("name", AnyText(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("secrets_key")),
+    )
+    op.create_table(
         "series_chunks",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("run_id", AnyText(), nullable=False),
@@ -101,7 +107,7 @@ def upgrade() -> None:
         "servers",
         sa.Column("id", AnyText(), nullable=False),
         sa.Column("session", AnyText(), nullable=False),
-        sa.Column("host", AnyText(), nullable=False),
+        sa.Column("address", AnyText(), nullable=False),
         sa.Column("lease_until_ms", sa.BigInteger(), nullable=False),
         sa.Column("last_commit", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("servers_key")),

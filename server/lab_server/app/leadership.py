@@ -1,0 +1,122 @@
+"""Several servers on one store: one leads, the others read along, and one of them takes over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from lab_core.errors import SettingsError
+from lab_server.errors import StoreError
+from lab_server.files.home import Home
+from lab_server.settings.settings import Settings
+from lab_server.store import SqlStore
+from lab_server.supervisor.following import Following
+
+_log = structlog.get_logger("lab_server")
+
+EXIT_REPLACED: Final = 75
+_INTERVAL_S: Final = 1.0
+
+
+class SwitchedControl:
+    """The run control of a server that may come to lead: first a follower's, then the supervisor."""
+
+    def __init__(self, current: Any) -> None:
+        self.current = current
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.current, name)
+
+
+class Membership:
+    """This server among those of its store.
+
+    Args:
+        settings: of the server.
+        home: its folder; of the servers of one home only one can lead.
+        address: where the others reach this one.
+
+    Raises:
+        StoreError: If the store cannot be opened.
+    """
+
+    def __init__(self, settings: Settings, home: Home, address: str) -> None:
+        self._home = home
+        if not settings.store:
+            path = settings.home / "lab.db"
+            self.store = SqlStore(f"sqlite:///{path}", home.reserve.release)
+            return
+        self.store = SqlStore(
+            settings.store,
+            server_id=self._server_id(),
+            address=address,
+            may_follow=True,
+            when_replaced=exit_replaced,
+        )
+
+    async def follow(self, following: Following, lead: Callable[[], Awaitable[None]]) -> None:
+        """Read along while another server leads; then lead."""
+        _log.info("following", leader=self.store.leader)
+        reading = asyncio.create_task(following.follow())
+        try:
+            while True:
+                if await self._try_to_lead():
+                    break
+                await asyncio.sleep(_INTERVAL_S)
+            await reading
+        finally:
+            reading.cancel()
+        # what the one before wrote last: nobody but this server can write any more
+        while True:
+            try:
+                await following.read_on()
+                await lead()
+            except StoreError as error:
+                _log.error("cannot take over yet; trying again", error=str(error))
+                await asyncio.sleep(_INTERVAL_S)
+            else:
+                return
+
+    async def _try_to_lead(self) -> bool:
+        try:
+            is_leading = await self.store.try_to_lead(self._server_id())
+        except StoreError as error:
+            _log.warning("cannot look at the leader's lease; trying again", error=str(error))
+            return False
+        if is_leading:
+            _log.info("leading: the lease of the server before is over")
+        return is_leading
+
+    def _server_id(self) -> str:
+        """Return the home's id if no other server of this home runs: it need not be waited for."""
+        return self._home.server_id() if self._home.try_to_lock() else ""
+
+
+def exit_replaced() -> None:
+    """End this process: another server leads, and what this one still did would be refused."""
+    _log.error(
+        "another server took over the store, as this one did not renew its lease in time;"
+        " exiting, the runs go on there"
+    )
+    os._exit(EXIT_REPLACED)
+
+
+def peer_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
+    """Return how this server connects to the leader: as it is reached itself.
+
+    Raises:
+        SettingsError: If a certificate cannot be read.
+    """
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        ca = settings.peer_ca.read_bytes() if settings.peer_ca else None
+        key, cert = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {error.filename}: {error.strerror}") from None
+    return grpc.ssl_channel_credentials(ca, key, cert)

@@ -1,0 +1,97 @@
+"""Calls that only the leader can answer, forwarded to it by the servers that follow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from google.protobuf import descriptor_pool
+
+from lab_server.errors import Unavailable
+from lab_server.rpc.handlers import SERVICE_NAME
+from lab_server.rpc.interceptors import Call, Context
+
+READ_HERE: Final = frozenset({"GetRun", "ListRuns", "WatchRun", "WatchMetrics", "QueryMetrics"})
+"""The RPCs that the store alone can answer, on any server."""
+
+_LOCAL_SERVICES: Final = ("/grpc.",)  # health, reflection
+_FORWARDED_HEADERS: Final = ("authorization",)
+
+
+class Forwarding:
+    """A middleware: passes calls on to the leader, as the bytes that they are.
+
+    Args:
+        leader: returns the leader's address; empty where this server leads.
+        credentials: for the connection; None for one without TLS.
+    """
+
+    def __init__(
+        self, leader: Callable[[], str], credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        self._leader = leader
+        self._credentials = credentials
+        self._address = ""
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __call__(self, method: str, proceed: Call, request: Any, context: Context) -> Any:
+        """See CallMiddleware."""
+        leader = self._leader()
+        name = method.removeprefix(f"/{SERVICE_NAME}/")
+        if not leader or name in READ_HERE or method.startswith(_LOCAL_SERVICES):
+            return await proceed(request, context)
+        call: Any = (await self._to(leader)).stream_stream(method)(
+            request,
+            timeout=context.time_remaining(),
+            metadata=[
+                (key, value)
+                for key, value in context.invocation_metadata() or ()
+                if key in _FORWARDED_HEADERS
+            ],
+        )
+        try:
+            return await _relay(call, context, is_stream=_is_stream(method))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
+                raise Unavailable(
+                    f"the server {leader}, which runs the trainings, does not answer; another one"
+                    " takes over within seconds, try again"
+                ) from error
+            context.set_trailing_metadata(error.trailing_metadata() or ())
+            await context.abort(error.code(), error.details() or "")
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+
+    async def _to(self, leader: str) -> grpc.aio.Channel:
+        if self._channel is None or leader != self._address:
+            await self.close()
+            self._address = leader
+            self._channel = (
+                grpc.aio.insecure_channel(leader)
+                if self._credentials is None
+                else grpc.aio.secure_channel(leader, self._credentials)
+            )
+        return self._channel
+
+
+async def _relay(call: AsyncIterator[bytes], context: Context, *, is_stream: bool) -> bytes | None:
+    """Return the one answer of a unary call, or write those of a stream as they come."""
+    answer = None
+    async for answer in call:
+        if is_stream:
+            await context.write(answer)
+    return None if is_stream else answer
+
+
+def _is_stream(method: str) -> bool:
+    """Return whether a method such as "/package.Service/Method" has a stream of answers."""
+    name = method.lstrip("/").replace("/", ".")
+    return bool(descriptor_pool.Default().FindMethodByName(name).server_streaming)
