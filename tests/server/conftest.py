@@ -40,6 +40,7 @@ from lab_server.rpc.searches import SearchHandlers
 from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
+from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
 from lab_server.search.searches import Searches
 from lab_server.security.sessions import Sessions
@@ -180,6 +181,8 @@ async def open_surface(
                 streams=streams,
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, tmp_path),
+                timeline=Timeline(store),
+                home=tmp_path,
                 tokens=tokens,
                 sessions=Sessions(server_secret(tmp_path), is_https=False),
             ),
@@ -202,7 +205,8 @@ async def open_site(surface: Surface, **flags: Any) -> AsyncIterator[aiohttp.Cli
     with listen(Address.parse("127.0.0.1:0")) as listening:
         await http.start(listening)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        async with aiohttp.ClientSession(url) as client:
+        jar = aiohttp.CookieJar(unsafe=True)  # takes those of an address
+        async with aiohttp.ClientSession(url, cookie_jar=jar) as client:
             yield client
         await http.close()
 

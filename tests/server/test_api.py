@@ -254,8 +254,8 @@ def _served_routes() -> Any:
     sessions = Sessions(b"x", is_https=False)
     gate = Gate(Address("localhost", 0), (), None, sessions)
     app = web.Application()
-    anything: Any = Anything()
-    add_api(app, gate, SiteParts(anything, anything, anything, anything, None, sessions))
+    anything: Any = {name: Anything() for name in SiteParts.__dataclass_fields__}
+    add_api(app, gate, SiteParts(**anything | {"tokens": None, "sessions": sessions}))
     return app.router.routes()
 
 

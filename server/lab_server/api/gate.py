@@ -82,6 +82,10 @@ class Gate:
         """
         auth.admit(self.tokens, method, self._header(request))
 
+    def has_credentials(self, request: web.Request) -> bool:
+        """Whether a request brings a token, or a session that was opened here; it may be too old."""
+        return bool(self._header(request))
+
     def _header(self, request: web.Request) -> str:
         if self.tokens is None:
             return ""

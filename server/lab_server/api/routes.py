@@ -17,6 +17,11 @@ Verb = Literal["GET", "POST"]
 _SERVICE: Final = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
 
 
+def method_of(rpc: str) -> str:
+    """Return the full name of an RPC, as the table of roles has it."""
+    return f"/{_SERVICE.full_name}/{rpc}"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path of the API that is an RPC: its role, its request, its answer, its errors.
@@ -41,7 +46,7 @@ class Route:
     @property
     def method(self) -> str:
         """The RPC's full name, as the table of roles has it."""
-        return f"/{_SERVICE.full_name}/{self.rpc}"
+        return method_of(self.rpc)
 
     @property
     def path_fields(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from lab_server.rpc.searches import SearchHandlers
 from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
+from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
 from lab_server.search.searches import Searches
 from lab_server.security.sessions import Sessions
@@ -179,6 +180,8 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
                 streams=streams,
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, home),
+                timeline=Timeline(store),
+                home=home,
                 tokens=tokens,
                 sessions=sessions,
             ),

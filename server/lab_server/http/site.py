@@ -6,6 +6,7 @@ from aiohttp import web
 
 from lab_server.api.gate import Gate
 from lab_server.api.site import add_api
+from lab_server.pages.site import add_pages
 from lab_server.rpc.site_parts import SiteParts
 from lab_server.settings.settings import Settings
 
@@ -22,3 +23,4 @@ class Site:
         settings, parts = self._settings, self._parts
         gate = Gate(settings.http_address, settings.allowed_hosts, parts.tokens, parts.sessions)
         add_api(app, gate, parts)
+        add_pages(app, gate, parts)

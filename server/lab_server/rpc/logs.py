@@ -53,3 +53,16 @@ class Logs:
         if b"\n" in data:
             data = data[: data.rindex(b"\n") + 1]
         return LogPart(data.decode("utf-8", "replace"), start, start + len(data), size)
+
+    async def read_file(self, run_id: str, path: str, max_bytes: int) -> str:
+        """Return the begin of a file of a run as text, "" when there is none.
+
+        Raises:
+            InvalidRequest: If the id is empty.
+            NotFound: If there is no such run.
+        """
+        run = await find_run(self._supervisor, run_id)
+        folder = self._home.run_folder(run.experiment, run.id)
+        size, data = await artifacts.read_part(folder.path, path, 0, max_bytes)
+        cut = f"\n... and {size - max_bytes} bytes more" if size > max_bytes else ""
+        return data.decode("utf-8", "replace") + cut

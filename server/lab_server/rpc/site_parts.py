@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.streams import Streams
+from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
 from lab_server.security.sessions import Sessions
 from lab_server.security.tokens import Tokens
@@ -19,7 +21,8 @@ class SiteParts:
     Attributes:
         service: the unary RPCs.
         streams: the streaming ones.
-        curves, logs: what only the site shows.
+        curves, logs, timeline: what only the site shows.
+        home: the server's folder.
         tokens: who may call; None allows everybody everything.
         sessions: of browsers that have logged in.
     """
@@ -28,5 +31,7 @@ class SiteParts:
     streams: Streams
     curves: Curves
     logs: Logs
+    timeline: Timeline
+    home: Path
     tokens: Tokens | None
     sessions: Sessions

@@ -1,0 +1,142 @@
+"""Templates: what every page has, and how values are written."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from aiohttp import web
+
+import lab_server
+from lab_server.api.json_messages import plain_to_json
+from lab_server.messages.values import value_from_proto
+from lab_server.pages.static import url_of
+from lab_server.rpc import auth
+
+CSP: Final = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ]
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": CSP,
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Pages:
+    """Renders pages; text of users is escaped by all templates.
+
+    Args:
+        has_login: whether there are tokens, and so somebody to log out.
+    """
+
+    def __init__(self, *, has_login: bool) -> None:
+        self._has_login = has_login
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {
+            "age": age,
+            "clock": clock,
+            "config": config_text,
+            "duration": duration,
+            "number": number,
+            "size": size,
+            "time": timestamp,
+        }
+        self._templates.globals |= {"static": url_of, "version": lab_server.__version__}
+
+    def page(self, template: str, values: Mapping[str, Any], *, status: int = 200) -> web.Response:
+        """Return a page.
+
+        Args:
+            template: its file's name.
+            values: what the template shows.
+            status: of HTTP.
+        """
+        text = self.text(template, values)
+        return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+
+    def text(self, template: str, values: Mapping[str, Any]) -> str:
+        """Return a template's text."""
+        who = auth.current()
+        known = {"principal": who.name, "role": who.role, "has_login": self._has_login}
+        return self._templates.get_template(template).render(known | dict(values))
+
+
+def number(value: float | None) -> str:
+    """Write a number with four significant digits, as people read it."""
+    if value is None:
+        return ""
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e6:
+        return f"{int(value)}"
+    return f"{value:.4g}"
+
+
+def config_text(value: Any) -> str:
+    """Write a config's value as JSON does; one that is unset as a dash."""
+    if hasattr(value, "WhichOneof"):
+        value = value_from_proto(value)
+    if isinstance(value, str):
+        return value or '""'
+    return json.dumps(plain_to_json(value), ensure_ascii=False)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in its two largest units."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def age(stamp: Any) -> str:
+    """Write how long ago a timestamp is, in one unit."""
+    seconds = max(0, round(time.time() - stamp.seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def timestamp(stamp: Any) -> str:
+    """Write a timestamp as RFC 3339, in UTC and whole seconds."""
+    return clock(stamp.seconds)
+
+
+def clock(seconds: float) -> str:
+    """Write Unix seconds as RFC 3339, in UTC and whole seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def size(num_bytes: int) -> str:
+    """Write a number of bytes."""
+    for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if num_bytes >= length:
+            return f"{num_bytes / length:.3g} {unit}"
+    return f"{num_bytes} B"

@@ -1,0 +1,146 @@
+"""A run: its charts, log, configs, history and files, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import web
+
+from lab_core.errors import LabError
+from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
+from lab_server.api.gate import Gate
+from lab_server.api.routes import method_of
+from lab_server.messages.runs import STATES_FROM_PROTO
+from lab_server.messages.values import value_from_proto
+from lab_server.model.run import RunState
+from lab_server.pages.render import Pages, config_text
+from lab_server.pages.rows import main_metrics, overrides_of, percent_of
+from lab_server.rpc.site_parts import SiteParts
+
+pb = training_service_pb2
+
+_LOG_BYTES: Final = 65536
+_DIFF_BYTES: Final = 200_000
+_MAX_METRICS: Final = 200
+_MAX_FILES: Final = 500
+
+
+class RunPage:
+    """Serves `/runs/{run_id}`."""
+
+    def __init__(self, gate: Gate, pages: Pages, parts: SiteParts) -> None:
+        self._gate = gate
+        self._pages = pages
+        self._parts = parts
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """Show the run."""
+        self._gate.admit(request, method_of("GetRun"))
+        service, logs = self._parts.service, self._parts.logs
+        run_id = request.match_info["run_id"]
+        run = (await service.GetRun(pb.GetRunRequest(run_id=run_id), None)).run
+        if run.id != run_id:
+            raise web.HTTPSeeOther(f"/runs/{run.id}")
+        state = STATES_FROM_PROTO[run.state]
+        found = await service.ListArtifacts(pb.ListArtifactsRequest(run_id=run.id), None)
+        files = list(found.artifacts)
+        names = main_metrics([run], _MAX_METRICS)
+        values = {
+            "run": run,
+            "state": state,
+            "percent": percent_of(run),
+            "actions": _actions(state, run),
+            "names": names,
+            "all_names": json.dumps(sorted(run.metrics)),
+            "configs": await self._configs(run),
+            "history": await self._parts.timeline.read(run.id),
+            "log": await logs.read(run.id, -_LOG_BYTES, _LOG_BYTES),
+            "checkpoints": _checkpoints(files),
+            "files": [file for file in files if not file.path.startswith("checkpoints/")][
+                :_MAX_FILES
+            ],
+            "diff": await logs.read_file(run.id, "source.diff", _DIFF_BYTES),
+            "command": command_of(run),
+            "sdk": sdk_of(run),
+        }
+        return self._pages.page("run.html", values)
+
+    async def _configs(self, run: run_pb2.Run) -> list[dict[str, Any]]:
+        """Return every config with its value, origin and doc; of an experiment that is gone what was set."""
+        docs: dict[str, str] = {}
+        try:
+            wanted = pb.PlanRunRequest(experiment=run.experiment, config=run.config)
+            items: Sequence[config_pb2.PlanItem] = (
+                await self._parts.service.PlanRun(wanted, None)
+            ).plan.items
+            asked = pb.GetExperimentRequest(name=run.experiment)
+            schema = (await self._parts.service.GetExperiment(asked, None)).schema
+            docs = {item.key: item.doc for item in schema.items}
+        except LabError:
+            return [
+                {"key": key, "value": config_text(value), "origin": "override", "doc": ""}
+                for key, value in sorted(overrides_of(run).items())
+            ]
+        return [
+            {
+                "key": item.key,
+                "value": _planned(item),
+                "origin": config_pb2.ValueOrigin.Name(item.origin)
+                .removeprefix("VALUE_ORIGIN_")
+                .lower(),
+                "doc": docs.get(item.key, ""),
+            }
+            for item in items
+        ]
+
+
+def _planned(item: config_pb2.PlanItem) -> str:
+    if item.HasField("value"):
+        return config_text(value_from_proto(item.value))
+    return item.option
+
+
+def _actions(state: RunState, run: run_pb2.Run) -> list[tuple[str, str]]:
+    """Return what can be done in a state: the action and its button."""
+    match state:
+        case RunState.CREATED:
+            return [("start", "Start"), ("delete", "Delete")]
+        case RunState.QUEUED:
+            return [("stop", "Stop")]
+        case RunState.STARTING | RunState.RUNNING:
+            return [("save-and-stop", "Save and stop"), ("stop", "Stop")]
+        case RunState.STOPPED | RunState.FAILED:
+            label = (
+                f"Resume at step {run.checkpoint_step}"
+                if run.HasField("checkpoint_step")
+                else "Start again"
+            )
+            return [("resume", label), ("delete", "Delete")]
+        case RunState.COMPLETED:
+            return [("delete", "Delete")]
+        case _:
+            return []
+
+
+def _checkpoints(files: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return the steps of the checkpoints, newest first, with their sizes in bytes."""
+    sizes: dict[int, int] = {}
+    for file in files:
+        parts = file.path.split("/")
+        if len(parts) > 2 and parts[0] == "checkpoints" and parts[1].isdecimal():
+            sizes[int(parts[1])] = sizes.get(int(parts[1]), 0) + file.size_bytes
+    return sorted(sizes.items(), reverse=True)
+
+
+def command_of(run: run_pb2.Run) -> str:
+    """Return the command that runs the same again."""
+    configs = [f"{key}={config_text(value)}" for key, value in sorted(overrides_of(run).items())]
+    return shlex.join(["lab", "run", run.experiment, *configs])
+
+
+def sdk_of(run: run_pb2.Run) -> str:
+    """Return the line of Python that runs the same again."""
+    return f"client.create({run.experiment!r}, {dict(sorted(overrides_of(run).items()))!r}).start()"

@@ -1,0 +1,89 @@
+"""The pages in the HTTP server: their routes, and how their errors are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+
+from lab_server.api.errors import Refused, error_json, http_status
+from lab_server.api.gate import Gate
+from lab_server.errors import Unauthenticated
+from lab_server.pages import static
+from lab_server.pages.actions import Actions
+from lab_server.pages.login import LoginPages
+from lab_server.pages.render import Pages
+from lab_server.pages.run import RunPage
+from lab_server.pages.runs import RunsPage
+from lab_server.pages.server import ServerPage
+from lab_server.rpc.site_parts import SiteParts
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_NOT_PAGES: Final = ("/api/", "/metrics", "/healthz", "/readyz")
+
+
+def add_pages(app: web.Application, gate: Gate, parts: SiteParts) -> None:
+    """Add the pages to an application."""
+    pages = Pages(has_login=gate.tokens is not None)
+    app.middlewares.append(_middleware(gate, pages))
+    login = LoginPages(gate, pages)
+    runs = RunsPage(gate, pages, parts)
+    actions = Actions(gate, pages, parts)
+    add = app.router.add_route
+    add("GET", "/static/{stamp}/{name:.+}", static.serve)
+    add("GET", "/login", login.show)
+    add("POST", "/login", login.log_in)
+    add("POST", "/logout", login.log_out)
+    add("GET", "/", runs.show)
+    add("GET", "/rows", runs.rows)
+    add("POST", "/runs", actions.on_several)
+    add("GET", "/runs/{run_id}", RunPage(gate, pages, parts).show)
+    add("POST", "/runs/{run_id}/{action}", actions.on_one)
+    add("GET", "/server", ServerPage(gate, pages, parts).show)
+
+
+def _middleware(gate: Gate, pages: Pages) -> Any:
+    @web.middleware
+    async def errors_as_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith(_NOT_PAGES):
+            return await handler(request)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=secrets.token_hex(4))
+        try:
+            gate.check_origin(request)
+            return await handler(request)
+        except (asyncio.CancelledError, web.HTTPSeeOther):
+            raise
+        except Unauthenticated as error:
+            if request.method == "GET" and not gate.has_credentials(request):
+                target = quote(request.path_qs, safe="")
+                raise web.HTTPSeeOther(f"/login?next={target}") from None
+            return _page(pages, error)
+        except web.HTTPException as error:
+            return _page(pages, _refused(request, error))
+        except Exception as error:
+            return _page(pages, error)
+
+    return errors_as_pages
+
+
+def _refused(request: web.Request, error: web.HTTPException) -> Refused:
+    match error:
+        case web.HTTPNotFound():
+            return Refused(404, "NO_PATH", f"there is no page {request.path[:200]!r}")
+        case web.HTTPMethodNotAllowed():
+            return Refused(405, "METHOD", f"this page does not take {request.method[:20]}")
+    return Refused(error.status, "REFUSED", error.reason)
+
+
+def _page(pages: Pages, error: Exception) -> web.StreamResponse:
+    told = error_json(error)["error"]
+    return pages.page(
+        "error.html", {"status": http_status(error), "error": told}, status=http_status(error)
+    )

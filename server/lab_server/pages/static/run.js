@@ -1,0 +1,56 @@
+// @ts-check
+// A run's page: charts, and what changes while it trains.
+import { onChanges, atMostEvery } from "./live.js";
+import { Board } from "./charts.js";
+
+const status = document.getElementById("status");
+const runId = status?.dataset.run ?? "";
+const place = document.getElementById("charts");
+const board = place ? new Board(place) : null;
+const log = document.getElementById("log");
+
+const refreshLog = atMostEvery(async () => {
+  if (!log) return;
+  const answer = await fetch(`/api/v1/runs/${runId}/logs?offset=${log.dataset.next}&max_bytes=262144`);
+  if (!answer.ok) return;
+  const part = await answer.json();
+  const isAtEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 20;
+  log.dataset.next = String(part.next_offset);
+  log.append(part.text);
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
+  if (part.next_offset < part.size_bytes && part.text) refreshLog();
+}, 1000);
+
+const refreshStatus = atMostEvery(async () => {
+  const answer = await fetch(`/runs/${runId}`);
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.getElementById("status");
+  if (!fresh || !status) return;
+  if (fresh.dataset.state !== status.dataset.state) {
+    // other buttons, other history: everything but the charts and the log is the server's page
+    for (const name of [".bar", "section[aria-labelledby=history-title]", "section[aria-labelledby=about-title]",
+      "section[aria-labelledby=files-title]"]) {
+      const old = document.querySelector(`main > ${name}`);
+      const next = page.querySelector(`main > ${name}`);
+      if (old && next && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(next));
+    }
+    status.dataset.state = fresh.dataset.state;
+  }
+  status.replaceChildren(...fresh.childNodes);
+  const values = page.querySelector("#last-values > table");
+  const shown = document.querySelector("#last-values > table");
+  if (values && shown) shown.replaceWith(document.adoptNode(values));
+  const names = page.getElementById("charts")?.dataset.names;
+  if (names) board?.setNames(JSON.parse(names));
+}, 1500);
+
+if (log) log.scrollTop = log.scrollHeight;
+onChanges((changes) => {
+  for (const change of changes) {
+    if (change.id !== runId) continue;
+    refreshStatus();
+    if (change.kinds.includes("log")) refreshLog();
+    if (change.kinds.includes("metrics") || change.kinds.includes("truncate")) board?.refresh();
+  }
+});
