@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store import RunQuery, SqlStore
+from lab_server.where import parse, parse_name
 
 NUM_METRICS = 20
 ROUNDS = 15
@@ -32,6 +33,7 @@ FILTERS = {
     "name": RunQuery(name_contains="77"),
     "owner": RunQuery(owner="ann"),
     "no run": RunQuery(tags=frozenset({"nobody's"}), name_contains="x"),
+    "condition": RunQuery(where=parse("accuracy > 0.5 and config.lr = none and state = completed")),
 }
 
 
@@ -90,7 +92,9 @@ async def main(num_runs: int) -> None:
         print(f"{'counts of the states':<44}{await figure(store.counts)}")
         print(f"{'runs with a history behind':<44}{await figure(store.runs_with_history_behind)}")
         for order, (name, query) in itertools.product(ORDERS, FILTERS.items()):
-            first = dataclasses.replace(query, order_by=order, limit=50)
+            name_of_order = parse_name(order)
+            assert name_of_order is not None
+            first = dataclasses.replace(query, order_by=name_of_order, limit=50)
             page = await store.list(first)
             what = f"{order}, {name}"
             print(f"{what:<44}{await figure(partial(store.list, first))}", flush=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from lab_core.errors import Violation
 from lab_server.errors import AlreadyExists, InvalidRequest, NotFound, StoreError
@@ -21,8 +21,7 @@ from lab_server.store.protocol import (
     SeriesChunk,
     StoredEvent,
 )
-
-_STATES = list(RunState)
+from tests.conditions import holds, sort_keys
 
 
 class MemoryStore:
@@ -89,23 +88,28 @@ class MemoryStore:
 
     async def list(self, query: RunQuery) -> RunPage:
         """See Store."""
-        keys = {run.id: _sort_key(run, query.order_by) for run in self._runs.values()}
-        runs = [run for run in self._runs.values() if _is_match(run, query)]
+        after, now_ns = _place(query)
+        runs = [run for run in self._runs.values() if _is_match(run, query, now_ns)]
         runs.sort(key=lambda run: run.id, reverse=query.is_descending)
-        measured = [run for run in runs if keys[run.id] is not None]
-        measured.sort(key=lambda run: keys[run.id], reverse=query.is_descending)
-        runs = measured + [run for run in runs if keys[run.id] is None]
+        keys = {run.id: sort_keys(run, query.order_by, now_ns) for run in runs}
+        # the least important key first; what has none stays behind in either order
+        for index in (1, 0):
+            place = operator.itemgetter(index)
+            there = [run for run in runs if place(keys[run.id]) is not None]
+            there.sort(key=lambda run: place(keys[run.id]), reverse=query.is_descending)
+            runs = there + [run for run in runs if place(keys[run.id]) is None]
         start = 0
         if query.after:
-            ids = [run.id for run in runs]
-            try:
-                start = ids.index(json.loads(query.after)) + 1
-            except ValueError as error:
-                message = "the page token is not valid; start again without one"
-                raise InvalidRequest([Violation("page_token", message)]) from error
+            start = [run.id for run in runs].index(after) + 1
         page = runs[start : start + query.limit]
         has_more = len(runs) > start + len(page)
-        return RunPage(tuple(page), json.dumps(page[-1].id) if has_more and page else "")
+        token = json.dumps([page[-1].id, now_ns]) if has_more and page else ""
+        return RunPage(tuple(page), token, len(runs) if query.is_counted else None)
+
+    async def names(self, num_runs: int) -> frozenset[str]:
+        """See Store."""
+        runs = sorted(self._runs.values(), key=lambda run: run.create_time_ns, reverse=True)
+        return frozenset(key for run in runs[:num_runs] for key in (*run.configs, *run.metrics))
 
     async def unfinished(self) -> tuple[Run, ...]:
         """See Store."""
@@ -219,31 +223,28 @@ class MemoryStore:
         return run_id
 
 
-def _is_match(run: Run, query: RunQuery) -> bool:
+def _place(query: RunQuery) -> tuple[str, int]:
+    if not query.after:
+        return "", query.now_ns
+    try:
+        run_id, now_ns = json.loads(query.after)
+        if isinstance(run_id, str) and isinstance(now_ns, int):
+            return run_id, now_ns
+    except (ValueError, TypeError):
+        pass
+    message = "the page token is not valid; start again without one"
+    raise InvalidRequest([Violation("page_token", message)])
+
+
+def _is_match(run: Run, query: RunQuery, now_ns: int) -> bool:
     return (
         query.experiment in ("", run.experiment)
         and (not query.states or run.state in query.states)
         and query.tags <= set(run.request.tags)
         and query.name_contains in run.request.name
         and query.owner in (None, run.owner)
+        and (query.where is None or holds(run, query.where, now_ns))
     )
-
-
-def _sort_key(run: Run, order_by: str) -> Any:
-    match order_by:
-        case "create_time":
-            return run.create_time_ns
-        case "name":
-            return run.request.name
-        case "step":
-            return run.step
-        case "state":
-            return _STATES.index(run.state)
-    kind, _, name = order_by.partition(".")
-    if kind == "metrics" and name:
-        value = run.metrics.get(name, math.nan)
-        return None if math.isnan(value) else value
-    raise InvalidRequest([Violation("order_by", f"runs cannot be ordered by {order_by!r}")])
 
 
 def _up_to(

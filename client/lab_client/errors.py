@@ -57,6 +57,10 @@ class UnencryptedToken(UserWarning):
     """A token is sent to another machine without TLS, so that others can read it."""
 
 
+class UnknownName(UserWarning):
+    """A condition that no run fulfils has a name that no newer run has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One thing that is wrong with a request.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -93,6 +93,19 @@ class TrialOf:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class MetricRange:
+    """What values a metric has had, of all steps that count.
+
+    Attributes:
+        min_value: the smallest finite one.
+        max_value: the largest finite one.
+    """
+
+    min_value: float
+    max_value: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """A run as the server knew it when it was asked.
@@ -129,6 +142,9 @@ class RunInfo:
         trial: the trial that it is; None when no search made it.
         provenance: the code that it was last run with, and where; None before that is known, and in lists
             of runs.
+        configs: every config whose value was known when it was planned, the defaults included; of one
+            that an option computes the option's name.
+        metric_ranges: of each metric the smallest and the largest finite value.
 
     Example:
         >>> from lab_client import Client
@@ -167,6 +183,8 @@ class RunInfo:
     until_step: int = 0
     trial: TrialOf | None = None
     provenance: Provenance | None = None
+    configs: Mapping[str, PlainValue] = field(default_factory=dict)
+    metric_ranges: Mapping[str, MetricRange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +194,14 @@ class RunPage:
     Attributes:
         runs: the runs.
         next_page_token: empty when there are no more.
+        num_all: the number of runs on all pages; only the first one tells it.
+        warnings: what may be wrong with the condition, when no run fulfils it.
     """
 
     runs: tuple[RunInfo, ...]
     next_page_token: str
+    num_all: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

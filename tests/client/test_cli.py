@@ -21,7 +21,7 @@ from lab_client.cli.app import app
 from lab_client.cli.arguments import complete_runs, literal, parse_value
 from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
-from lab_client.cli.render import plot
+from lab_client.cli.render import lasting, plot
 from lab_client.configs import ConfigItem, ExperimentSchema
 from lab_client.sync.shell import SyncShell
 from lab_rpc.v1 import event_pb2
@@ -103,9 +103,60 @@ def test_runs_are_filtered_and_sorted(lab: Lab, twin: Twin, run: TwinRun) -> Non
     listed = lab("runs", "--state", "completed", "--tag", "a", "--sort", "accuracy").stdout
     assert "first" in listed
     assert "second" not in listed
-    assert twin.requests[-1].order_by == "metrics.accuracy desc"
+    assert twin.requests[-1].order_by == "accuracy desc"
     lab("runs", "--sort", "step", "--asc", "-n", "1")
-    assert (twin.requests[-1].order_by, twin.requests[-1].page_size) == ("step", 1)
+    assert (twin.requests[-2].order_by, twin.requests[-2].page_size) == ("step", 1)
+
+
+def test_a_list_that_is_cut_says_so(lab: Lab, twin: Twin) -> None:
+    for index in range(5):
+        twin.add_run(name=f"n{index}")
+    cut = lab("runs", "--limit", "2", "--where", "name ~ n")
+    assert "2 of 5; --all shows them" in cut.stderr
+    assert twin.requests[-1].where == "name ~ n"
+    for whole in (lab("runs", "--all"), lab("runs", "-n", "5"), lab("runs")):
+        assert "of 5" not in whole.stderr
+        assert all(f"n{index}" in whole.stdout for index in range(5))
+
+
+def test_what_may_be_misspelt_is_told(lab: Lab, twin: Twin) -> None:
+    twin.warnings = ["no newer run has a config or metric 'acuracy'"]
+    result = lab("runs", "--where", "acuracy > 1")
+    assert "lab: no newer run has a config or metric 'acuracy'" in result.stderr
+    assert result.exit_code == 0
+
+
+def test_columns_are_what_was_asked_for(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run(name="first", tags=["a", "b"], metrics={"acc": 0.123456789})
+    run.message.configs["lr"].double_value = 0.1
+    run.message.configs["flag"].bool_value = True
+    run.message.metric_ranges["acc"].max_value = 0.5
+    run.message.start_time.FromSeconds(1000)
+    run.message.end_time.FromSeconds(4900)
+    columns = "name, lr,acc,max(acc),duration,tags,flag,nothing"
+    header, row = lab("runs", "--columns", columns).stdout.splitlines()
+    assert header.split() == ["RUN", *columns.replace(",", " ").split()]
+    cells = [run.message.id, "first", "0.1", "0.12346", "0.5", "1", "h", "05", "min"]
+    assert row.split() == [*cells, "a", "b", "true"]
+    (shown,) = json.loads(lab("runs", "--columns", "lr,duration,nothing", "--json").stdout)
+    assert shown == {"id": run.message.id, "lr": 0.1, "duration": 3900.0, "nothing": None}
+    wrong = lab("runs", "--columns", "max(")
+    assert (wrong.exit_code, "names nothing of a run" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1 min 00 s"),
+        (3599.9, "59 min 59 s"),
+        (7500, "2 h 05 min"),
+        (86400 * 3 + 4 * 3600, "3 d 04 h"),
+    ],
+)
+def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
+    assert lasting(seconds) == text
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(lab: Lab, run: TwinRun) -> None:
@@ -213,7 +264,7 @@ def test_indicators_of_parameters_are_left_out_unless_asked_for(lab: Lab, twin: 
         assert "loss" in result.stdout
         assert "conv1" not in result.stdout
         assert "left out; include with --all" in result.stderr
-        everything = lab(*arguments, "--all")
+        everything = lab(*arguments, "--all-metrics" if "runs" in arguments else "--all")
         assert "conv1" in everything.stdout
         assert not everything.stderr
     assert "conv1" in lab("history", run_id, "--csv", "-m", "model.*").stdout
@@ -484,7 +535,7 @@ def test_what_matches_nothing_is_told(lab: Lab, run: TwinRun) -> None:
     assert missing.exit_code == 2
     assert f"run {run.message.id} has no metric 'nope*'; it has: loss" in missing.stderr
     assert "No run matches" in lab("runs", "--tag", "nosuch").stderr
-    assert "none of these runs has a metric 'bogus'" in lab("runs", "--sort", "bogus").stderr
+    assert "none of these runs has 'bogus' to sort by" in lab("runs", "--sort", "bogus").stderr
     for sort in ("loss", "metrics.loss", "step"):
         assert lab("runs", "--sort", sort).stderr == ""
 

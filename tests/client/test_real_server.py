@@ -125,6 +125,31 @@ def test_runs_are_found_renamed_and_deleted(client: Client, finished: Run) -> No
         run.refresh()
 
 
+def test_runs_are_found_by_what_they_were_given_and_measured(client: Client, finished: Run) -> None:
+    where = f"tag = done and steps = {STEPS} and step_s = 0 and max(loss) = 1 and duration > 0s"
+    (found,) = client.runs(where=where, order_by="min(loss)")
+    assert found.id == finished.id
+    assert found.info.configs == {"steps": STEPS, "step_s": 0.0}  # the default, too
+    assert found.value("steps") == STEPS
+    assert found.value("min(loss)") == min(finished.history("loss")["loss"].values)
+    assert found.value("loss") == found.value("metric.loss") == found.info.metrics["loss"]
+    assert (found.value("nothing"), found.value("tags")) == (None, ("done",))
+    assert client.count_runs(where=where) == 1
+    assert client.count_runs(where=f"not ({where})") == client.count_runs() - 1
+
+
+def test_a_name_that_no_run_has_is_warned_of(client: Client, finished: Run) -> None:
+    with pytest.warns(errors.UnknownName, match="'los'; did you mean 'loss'"):
+        assert not list(client.runs(where="los > 0.5"))
+
+    async def find() -> list[str]:
+        async with AsyncClient(client.address) as other:
+            assert await other.count_runs(where="loss > 100") == 0
+            return [run.id async for run in other.runs(where=f"id = {finished.id}")]
+
+    assert asyncio.run(find()) == [finished.id]
+
+
 def test_a_prefix_of_an_id_will_do(client: Client, finished: Run) -> None:
     assert client.run(finished.id[:-1]).id == finished.id
 
@@ -157,7 +182,9 @@ def test_what_is_wrong_is_refused_with_all_that_is_wrong(client: Client, finishe
     with pytest.raises(errors.InvalidState):
         finished.stop()
     with pytest.raises(errors.InvalidRequest):
-        list(client.runs(order_by="colour"))
+        list(client.runs(order_by="a colour"))
+    with pytest.raises(errors.InvalidRequest, match=r"there is no state 'done'[^^]*\^"):
+        list(client.runs(where="steps = 40 and state = done"))
     key = "the same key"
     client.create("counting", {"steps": 1}, idempotency_key=key)
     with pytest.raises(errors.AlreadyExists):

@@ -122,6 +122,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         self.refusals: dict[str, tuple[Any, ...]] = {}
         self.lost_answers: Counter[str] = Counter()
         self.cuts: deque[int | None] = deque()
+        self.warnings: list[str] = []
         self.calls: Counter[str] = Counter()
         self.requests: list[Any] = []
         self.token = ""
@@ -372,7 +373,12 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         first = int(request.page_token or 0)
         last = first + min(request.page_size or 100, 3)
         more = str(last) if last < len(runs) else ""
-        return pb.ListRunsResponse(runs=runs[first:last], next_page_token=more)
+        return pb.ListRunsResponse(
+            runs=runs[first:last],
+            next_page_token=more,
+            num_all=0 if request.page_token else len(runs),
+            warnings=self.warnings,
+        )
 
     async def UpdateRun(self, request: Any, context: Any) -> Any:
         await self._enter("UpdateRun", request, context)

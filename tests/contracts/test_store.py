@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab_rpc.run_names import FIELDS
 from lab_server.errors import AlreadyExists, InvalidRequest, NotFound, StoreError
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
@@ -29,6 +30,18 @@ from lab_server.store import (
     event_log,
 )
 from lab_server.store.protocol import History, NewSeriesChunk
+from lab_server.where import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Condition,
+    Kind,
+    Name,
+    Not,
+    parse,
+    parse_name,
+)
+from lab_server.where.condition import Operator
 from tests.memory_store import MemoryStore
 
 MAKERS: dict[str, Callable[[Path, str], Store]] = {
@@ -73,6 +86,12 @@ async def grow(
     return run, await store.commit(run, new)
 
 
+def named(text: str) -> Name:
+    name = parse_name(text)
+    assert name is not None
+    return name
+
+
 async def ids(store: Store, query: RunQuery) -> list[str]:
     """Return the ids of all pages, two runs a page."""
     found: list[str] = []
@@ -81,6 +100,7 @@ async def ids(store: Store, query: RunQuery) -> list[str]:
         page = await store.list(query)
         assert len(page.runs) <= 2
         found += [run.id for run in page.runs]
+        assert len(found) == len(set(found)), "a run comes on two pages"
         if not page.next_after:
             return found
         query = dataclasses.replace(query, after=page.next_after)
@@ -125,6 +145,9 @@ async def test_a_run_comes_back_with_every_field_as_it_was(store: Store) -> None
         process=TrainerProcess(17, 12345),
         checkpoint_step=0,
         config_hash="ab",
+        configs={"i": 1, "f": 1.0, "b": True, "s": "ü", "l": [1, [2.5, None]], "inf": -math.inf},
+        extremes={"loss": (0.1, 0.5), 'odd ".name': (-1e300, 5e-324)},
+        has_stale_extremes=True,
         is_stop_requested=True,
         has_resumed=True,
     )
@@ -492,8 +515,8 @@ async def test_pages_follow_the_order(store: Store, order_by: str, ascending: li
         request = RunRequest("mnist", name=name)
         await store.create(a_run(run_id, request=request, step=step, state=state), None)
 
-    assert await ids(store, RunQuery(order_by=order_by, is_descending=False)) == ascending
-    assert await ids(store, RunQuery(order_by=order_by)) == ascending[::-1]
+    assert await ids(store, RunQuery(order_by=named(order_by), is_descending=False)) == ascending
+    assert await ids(store, RunQuery(order_by=named(order_by))) == ascending[::-1]
 
 
 async def test_runs_without_the_metric_come_last_in_either_order(store: Store) -> None:
@@ -508,8 +531,8 @@ async def test_runs_without_the_metric_come_last_in_either_order(store: Store) -
     ]:
         await store.create(a_run(run_id, metrics=metrics), None)
 
-    ascending = await ids(store, RunQuery(order_by="metrics.acc", is_descending=False))
-    descending = await ids(store, RunQuery(order_by="metrics.acc"))
+    ascending = await ids(store, RunQuery(order_by=named("metrics.acc"), is_descending=False))
+    descending = await ids(store, RunQuery(order_by=named("metrics.acc")))
 
     assert ascending == ["r7", "r3", "r1", "r6", "r5", "r2", "r4"]
     assert descending == ["r5", "r6", "r1", "r3", "r7", "r4", "r2"]
@@ -520,22 +543,31 @@ async def test_a_metric_of_any_name_orders(store: Store, name: str) -> None:
     await store.create(a_run("r1", metrics={name: 1.0, "other": 3.0}), None)
     await store.create(a_run("r2", metrics={name: 2.0, "other": 2.0}), None)
 
-    assert await ids(store, RunQuery(order_by=f"metrics.{name}")) == ["r2", "r1"]
+    assert await ids(store, RunQuery(order_by=named(f"metrics.{name}"))) == ["r2", "r1"]
+
+
+async def test_all_runs_are_counted_when_asked(store: Store) -> None:
+    for run_id in ("r1", "r2", "r3"):
+        await store.create(a_run(run_id, step=int(run_id[1])), None)
+
+    where = parse("step >= 2")
+    page = await store.list(RunQuery(where=where, limit=1, is_counted=True))
+    assert (len(page.runs), page.num_all) == (1, 2)
+    assert (await store.list(RunQuery(where=where, limit=1))).num_all is None
+
+
+async def test_names_are_those_of_the_newest_runs(store: Store) -> None:
+    await store.create(a_run("r1", configs={"old": 1}, metrics={"loss": 1.0}), None)
+    await store.create(a_run("r2", configs={"lr": 1}, metrics={"acc": 1.0, 'a"b': 2.0}), None)
+
+    assert await store.names(1) == {"lr", "acc", 'a"b'}
+    assert await store.names(9) == {"lr", "acc", 'a"b', "old", "loss"}
 
 
 @pytest.mark.parametrize(
-    "order_by", ["", "acc", "metrics.", "id; drop table runs", "create_time desc"]
+    "after",
+    ["x", "{}", "[1]", "[1,2]", '[1,"r1",2]', '[[[]],"a",1]', '[[1],"a"]', '[[1],"a",3,4]', "\x00"],
 )
-async def test_an_unknown_order_is_refused(store: Store, order_by: str) -> None:
-    await store.create(a_run("r1"), None)
-
-    with pytest.raises(InvalidRequest, match="cannot be ordered by") as caught:
-        await store.list(RunQuery(order_by=order_by))
-
-    assert caught.value.violations[0].key == "order_by"
-
-
-@pytest.mark.parametrize("after", ["x", "{}", "[1]", "[1,2]", '[[],"r1"]', '[1,"a",3]', "\x00"])
 async def test_a_page_token_of_somebody_else_is_refused(store: Store, after: str) -> None:
     await store.create(a_run("r1"), None)
 
@@ -616,26 +648,77 @@ TEXTS = st.sampled_from(
     ]
 )
 NUMBERS = st.sampled_from([-math.inf, -1.5, -0.0, 0.0, 1e-300, 2.0, 1e300, math.inf, math.nan])
+FINITE = st.sampled_from([-1.5, 0.0, 2.0, 1e300])
+VALUES = NUMBERS | TEXTS | st.booleans() | st.integers(-1, 3) | st.none()
+KEYS = st.sampled_from(["lr", "acc", "state", "a.b", 'quo"te', "ü", "$"])
+KEYS_AND_TEXTS = KEYS | TEXTS.filter(bool)
 RUNS = st.lists(
     st.builds(
-        lambda name, tags, owner, state, metrics, step, created: Run(
-            "",
-            RunRequest("mnist", name=name, tags=tuple(tags)),
-            owner=owner,
-            state=state,
-            metrics=metrics,
-            step=step,
-            create_time_ns=created,
+        Run,
+        id=st.just(""),
+        request=st.builds(
+            RunRequest,
+            experiment=st.just("mnist"),
+            name=TEXTS,
+            notes=TEXTS,
+            tags=st.sets(TEXTS, max_size=3).map(tuple),
+            options=st.builds(RunOptions, priority=st.integers(-1, 3), device=TEXTS),
+            parent=st.none() | st.builds(RunParent, TEXTS, st.just(1)),
+            overrides=st.dictionaries(KEYS, VALUES, max_size=1),
         ),
-        name=TEXTS,
-        tags=st.sets(TEXTS, max_size=3),
         owner=TEXTS,
         state=st.sampled_from(RunState),
-        metrics=st.dictionaries(TEXTS, NUMBERS, max_size=3),
+        reason=TEXTS,
+        metrics=st.dictionaries(KEYS_AND_TEXTS, NUMBERS, max_size=3),
+        extremes=st.dictionaries(KEYS_AND_TEXTS, st.tuples(FINITE, FINITE), max_size=3),
+        configs=st.dictionaries(KEYS_AND_TEXTS, VALUES | st.lists(VALUES, max_size=2), max_size=3),
         step=st.sampled_from([-1, 0, 1, 2**62]),
-        created=st.integers(0, 3),
+        checkpoint_step=st.none() | st.integers(0, 3),
+        create_time_ns=st.integers(0, 3),
+        start_time_ns=st.integers(0, 2 * 10**9),
+        end_time_ns=st.sampled_from([0, 3 * 10**9]),
     ),
     max_size=7,
+)
+NAMES = (
+    st.sampled_from(list(FIELDS)).map(named)
+    | st.builds(Name, st.sampled_from([Kind.CONFIG, Kind.VALUE]), KEYS)
+    | st.builds(Name, st.just(Kind.METRIC), KEYS, st.sampled_from(["last", "min", "max"]))
+)
+OPERANDS: dict[Kind, st.SearchStrategy[Any]] = {
+    Kind.TEXT: TEXTS,
+    Kind.TAGS: TEXTS,
+    Kind.STATE: st.sampled_from([state.value for state in RunState]),
+    Kind.NUMBER: st.integers(-1, 3),
+    Kind.TIME: st.integers(0, 3),
+    Kind.DURATION: st.floats(0, 12),
+    Kind.METRIC: NUMBERS,
+    Kind.CONFIG: VALUES,
+    Kind.VALUE: VALUES,
+}
+
+
+@st.composite
+def comparisons(draw: st.DrawFn) -> Compare:
+    name = draw(NAMES)
+    operand = draw(OPERANDS[name.kind] | st.none())
+    signs: list[Operator] = ["="]
+    is_number = type(operand) in (int, float) and operand == operand
+    if is_number:
+        signs += ["<", "<=", ">", ">="]
+    if isinstance(operand, str) and name.kind is not Kind.STATE:
+        signs += ["~"]
+    return Compare(name, draw(st.sampled_from(signs)), operand)
+
+
+CONDITIONS: st.SearchStrategy[Condition] = st.recursive(
+    comparisons(),
+    lambda inner: (
+        inner.map(Not)
+        | st.lists(inner, min_size=1, max_size=3).map(lambda some: AllOf(tuple(some)))
+        | st.lists(inner, min_size=1, max_size=3).map(lambda some: AnyOf(tuple(some)))
+    ),
+    max_leaves=4,
 )
 QUERIES = st.builds(
     RunQuery,
@@ -643,14 +726,15 @@ QUERIES = st.builds(
     tags=st.frozensets(TEXTS, max_size=1),
     name_contains=TEXTS,
     owner=st.none() | TEXTS,
-    order_by=st.sampled_from(["create_time", "name", "state", "step"])
-    | TEXTS.filter(bool).map("metrics.{}".format),
+    order_by=NAMES.filter(lambda name: name.kind is not Kind.TAGS),
+    where=st.none() | CONDITIONS,
+    now_ns=st.integers(0, 10**10),
     is_descending=st.booleans(),
 )
 
 
 @settings(max_examples=25, deadline=None)
-@given(runs=RUNS, queries=st.lists(QUERIES, min_size=1, max_size=8))
+@given(runs=RUNS, queries=st.lists(QUERIES, min_size=4, max_size=16))
 def test_a_store_lists_as_the_one_in_memory(
     make_store: Make, runs: list[Run], queries: list[RunQuery]
 ) -> None:

@@ -52,6 +52,11 @@ async def assert_same(rig: Rig, run: Run, twin: Undisturbed) -> None:
     assert run.state is RunState.COMPLETED, run.reason
     assert await rig.points(run) == twin.points
     assert rig.recorded(run) == twin.points
+    series = {
+        name: [v for (n, _), v in twin.points.items() if n == name] for name, _ in twin.points
+    }
+    assert run.extremes == {name: (min(values), max(values)) for name, values in series.items()}
+    assert not run.has_stale_extremes
     assert rig.weights(run, STEPS) == twin.weights
 
 

@@ -126,10 +126,18 @@ class FakeSupervisor:
         config_hash: str,
         key: str | None,
         fingerprint: str,
+        configs: Mapping[str, PlainValue] | None = None,
     ) -> Run:
         self._num_created += 1
         run_id = f"20261123-000000-{self._num_created:06x}"
-        run = Run(run_id, request, owner, config_hash=config_hash, create_time_ns=time.time_ns())
+        run = Run(
+            run_id,
+            request,
+            owner,
+            config_hash=config_hash,
+            configs=dict(configs or {}),
+            create_time_ns=time.time_ns(),
+        )
         idempotency = IdempotencyRecord(key, fingerprint) if key else None
         created = await self._store.create(run, idempotency)
         if created.id == run_id:

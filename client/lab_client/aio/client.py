@@ -140,6 +140,7 @@ class AsyncClient(BaseClient[AsyncShell]):
         states: Iterable[RunState | str] = (),
         tags: Iterable[str] = (),
         name_contains: str = "",
+        where: str = "",
         order_by: str = "",
         limit: int | None = None,
     ) -> AsyncIterator[AsyncRun]:
@@ -153,11 +154,35 @@ class AsyncClient(BaseClient[AsyncShell]):
                     states=states,
                     tags=tags,
                     name_contains=name_contains,
+                    where=where,
                     order_by=order_by,
                 )
             )
             for info in pages.take(page):
                 yield AsyncRun(self._shell, info)
+
+    async def count_runs(
+        self,
+        *,
+        experiment: str = "",
+        states: Iterable[RunState | str] = (),
+        tags: Iterable[str] = (),
+        name_contains: str = "",
+        where: str = "",
+    ) -> int:
+        """Return the number of runs for which all filters hold. See `Client.count_runs`."""
+        page = await self._shell.call(
+            operations.list_runs(
+                Pages(1),
+                experiment=experiment,
+                states=states,
+                tags=tags,
+                name_contains=name_contains,
+                where=where,
+                order_by="",
+            )
+        )
+        return page.num_all
 
     async def update(
         self,

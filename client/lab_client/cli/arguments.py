@@ -72,6 +72,11 @@ def literal(text: str) -> PlainValue:
     return text
 
 
+def split_columns(text: str) -> list[str]:
+    """Return the names in a text that are separated by commas, none of them empty."""
+    return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
 def _client_for_completion(context: typer.Context) -> Client:
     root = context.find_root().params
     settings = Settings(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -148,14 +149,25 @@ def with_main_metrics(info: RunInfo, show_all: bool = False) -> RunInfo:
     if show_all:
         return info
     metrics = {name: info.metrics[name] for name in main_names(info.metrics)}
-    return dataclasses.replace(info, metrics=metrics)
+    ranges = {name: info.metric_ranges[name] for name in metrics if name in info.metric_ranges}
+    return dataclasses.replace(info, metrics=metrics, metric_ranges=ranges)
 
 
-def tell_hidden(num_hidden: int) -> None:
+@contextlib.contextmanager
+def told_warnings() -> Iterator[None]:
+    """Print what the client warns of in a sentence of the command's own."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", errors.UnknownName)
+        yield
+    for warning in caught:
+        typer.echo(f"lab: {warning.message}", err=True)
+
+
+def tell_hidden(num_hidden: int, option: str = "--all") -> None:
     """Say on stderr that something was left out, where the output itself has no room for it."""
     if num_hidden:
         what = "indicator of a single parameter" if num_hidden == 1 else "indicators of parameters"
-        typer.echo(f"lab: {num_hidden} {what} left out; include with --all", err=True)
+        typer.echo(f"lab: {num_hidden} {what} left out; include with {option}", err=True)
 
 
 def plain(value: Any) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from lab_client.cli.arguments import RunId
+from lab_client.cli.arguments import RunId, split_columns
 from lab_client.cli.context import (
     EXIT_INTERRUPTED,
     AsJson,
@@ -19,15 +19,14 @@ from lab_client.cli.context import (
     console,
     print_json,
     tell_hidden,
+    told_warnings,
     with_main_metrics,
 )
-from lab_client.cli.render import number, run_table, runs_table
+from lab_client.cli.render import columns_table, number, run_table, runs_table
 from lab_client.errors import InvalidRequest, Violation
 from lab_client.history import Series
 from lab_client.metric_names import main_names
 from lab_client.runs import RunState
-
-_FIELDS = ("create_time", "name", "state", "step")
 
 
 def register(app: typer.Typer) -> None:
@@ -54,47 +53,72 @@ def runs(
     ] = None,
     experiment: Annotated[str, typer.Option(help="Only runs of this experiment.")] = "",
     tags: Annotated[
-        list[str] | None, typer.Option("--tag", help="Only runs with this tag; may be repeated.")
+        list[str] | None,
+        typer.Option("--tag", "-t", help="Only runs with this tag; may be repeated."),
     ] = None,
     name: Annotated[str, typer.Option(help="Only runs with this text in their name.")] = "",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="Only runs for which this holds, such as "
+            "'learning_rate < 0.1 and max(accuracy) > 0.97 and state = completed'."
+        ),
+    ] = "",
     sort: Annotated[
-        str, typer.Option(help="Sort by create_time, name, state, step or a metric, largest first.")
+        str,
+        typer.Option(
+            help="Sort by a field (create_time, duration, …), a config or a metric, largest first."
+        ),
     ] = "",
     ascending: Annotated[bool, typer.Option("--asc", help="Sort smallest first.")] = False,
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="What to show of each run, separated by commas: name,learning_rate,max(accuracy)."
+        ),
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most runs to list.")] = 20,
-    show_all: ShowAll = False,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="List all runs.")] = False,
+    all_metrics: Annotated[
+        bool, typer.Option(help="With --json, include the indicators of single parameters.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
-    order_by = ""
-    key = sort if sort in _FIELDS else sort.removeprefix("metrics.")
-    if sort:
-        field = key if key in _FIELDS else f"metrics.{key}"
-        order_by = field if ascending else f"{field} desc"
-    found = [
-        run.info
-        for run in connect(context).runs(
-            experiment=experiment,
-            states=states or (),
-            tags=tags or (),
-            name_contains=name,
-            order_by=order_by,
-            limit=limit,
-        )
-    ]
-    if as_json:
-        shown = [with_main_metrics(info, show_all) for info in found]
+    client = connect(context)
+    filters: dict[str, Any] = {
+        "experiment": experiment,
+        "states": states or (),
+        "tags": tags or (),
+        "name_contains": name,
+        "where": where,
+    }
+    order_by = f"{sort}{'' if ascending else ' desc'}" if sort else ""
+    with told_warnings():
+        handles = list(client.runs(**filters, order_by=order_by, limit=None if show_all else limit))
+    found = [handle.info for handle in handles]
+    names = split_columns(columns)
+    if as_json and names:
+        print_json([{"id": run.id} | {name: run.value(name) for name in names} for run in handles])
+    elif as_json:
+        shown = [with_main_metrics(info, all_metrics) for info in found]
         print_json(shown)
-        tell_hidden(sum(len(i.metrics) - len(s.metrics) for i, s in zip(found, shown, strict=True)))
+        num_hidden = sum(len(i.metrics) - len(s.metrics) for i, s in zip(found, shown, strict=True))
+        tell_hidden(num_hidden, "--all-metrics")
     elif found:
-        if sort and key not in _FIELDS and not any(key in info.metrics for info in found):
-            typer.echo(f"lab: none of these runs has a metric {key!r} to sort by", err=True)
+        if sort and all(handle.value(sort) is None for handle in handles):
+            typer.echo(f"lab: none of these runs has {sort!r} to sort by", err=True)
         out = console()
-        out.print(runs_table(found, out.width))
-    elif states or experiment or tags or name:
+        rows = [(run.id, [run.value(name) for name in names]) for run in handles]
+        out.print(columns_table(names, rows) if names else runs_table(found, out.width))
+    elif any(filters.values()):
         typer.echo("No run matches; see all with: lab runs", err=True)
     else:
         typer.echo("There are no runs; start one with: lab run EXPERIMENT", err=True)
+    if not show_all and len(found) == limit:
+        num_all = client.count_runs(**filters)
+        if num_all > limit:
+            typer.echo(f"lab: {limit} of {num_all}; --all shows them", err=True)
 
 
 def status(

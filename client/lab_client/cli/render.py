@@ -94,6 +94,45 @@ def _runs_table(runs: Sequence[RunInfo], num_metrics: int, columns: Sequence[str
     return table
 
 
+def columns_table(names: Sequence[str], rows: Sequence[tuple[str, Sequence[object]]]) -> Table:
+    """Return runs as a table of chosen values, by their ids, which are never cut."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("RUN", no_wrap=True)
+    for name in names:
+        table.add_column(Text(name), overflow="fold")
+    for run_id, values in rows:
+        cells = [cell(name, value) for name, value in zip(names, values, strict=True)]
+        table.add_row(run_id, *map(Text, cells))
+    return table
+
+
+def cell(name: str, value: object) -> str:
+    """Return a value of a run in few characters, nothing for None."""
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        case float() if name.strip() in ("duration", "age"):
+            return lasting(value)
+        case float():
+            return number(value)
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return " ".join(map(str, value))
+    return str(value)
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration: 4.2 s, 5 min 03 s, 2 h 05 min, 3 d 04 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    units = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+    large, large_unit, small, small_unit = next(unit for unit in units if seconds >= unit[0])
+    return f"{seconds // large:.0f} {large_unit} {seconds % large // small:02.0f} {small_unit}"
+
+
 def run_table(info: RunInfo, show_all: bool = False) -> Table:
     """Return everything about one run as a table of two columns.
 

@@ -287,6 +287,11 @@ def run(message: run_pb2.Run) -> runs.RunInfo:
         config_hash=message.config_hash,
         folder=message.folder,
         until_step=message.until_step,
+        configs={key: value(item) for key, item in sorted(message.configs.items())},
+        metric_ranges={
+            name: runs.MetricRange(item.min_value, item.max_value)
+            for name, item in sorted(message.metric_ranges.items())
+        },
         trial=runs.TrialOf(message.trial.search_id, message.trial.number)
         if message.HasField("trial")
         else None,

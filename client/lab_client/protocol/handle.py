@@ -9,6 +9,7 @@ from lab_client.configs import ExperimentInfo, ExperimentSchema
 from lab_client.errors import InvalidRequest, InvalidState, RunFailed, Violation
 from lab_client.protocol import convert, folds
 from lab_client.protocol.streams import EventStream, Fold, T, as_list
+from lab_client.protocol.values import RunValue, value_of
 from lab_client.runs import RunInfo, RunState
 from lab_rpc.v1 import event_pb2
 
@@ -59,6 +60,18 @@ class RunHandle:
     def name(self) -> str:
         """The run's name, for people."""
         return self._info.name
+
+    def value(self, name: str) -> RunValue:
+        """Return a field, config or metric of the run as it was known last; None where there is none.
+
+        Args:
+            name: as in a condition: "duration" (seconds), "learning_rate", "config.step",
+                "metric.valid loss", "max(accuracy)".
+
+        Raises:
+            InvalidRequest: if that names nothing of a run.
+        """
+        return value_of(self._info, name)
 
     def __repr__(self) -> str:
         info = self._info

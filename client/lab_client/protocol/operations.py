@@ -154,6 +154,7 @@ def list_runs(
     states: Iterable[RunState | str],
     tags: Iterable[str],
     name_contains: str,
+    where: str,
     order_by: str,
 ) -> Operation[RunPage]:
     """Ask for the next page of runs."""
@@ -167,12 +168,16 @@ def list_runs(
         page_size=page.size,
         page_token=page.token,
         name_contains=name_contains,
+        where=where,
     )
     return Operation(
         "ListRuns",
         request,
         lambda response: RunPage(
-            tuple(convert.run(run) for run in response.runs), response.next_page_token
+            tuple(convert.run(run) for run in response.runs),
+            response.next_page_token,
+            response.num_all,
+            tuple(response.warnings),
         ),
     )
 

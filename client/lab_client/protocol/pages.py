@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+from lab_client.errors import UnknownName
 from lab_client.runs import RunInfo, RunPage
 
 
@@ -25,7 +28,9 @@ class Pages:
         return self._LARGEST if self._left is None else min(self._LARGEST, self._left)
 
     def take(self, page: RunPage) -> tuple[RunInfo, ...]:
-        """Note a page and return what of it is wanted."""
+        """Note a page, warn of what it warns of, and return what of it is wanted."""
+        for warning in page.warnings:
+            warnings.warn(warning, UnknownName, stacklevel=3)
         runs = page.runs if self._left is None else page.runs[: self._left]
         if self._left is not None:
             self._left -= len(runs)

@@ -188,19 +188,27 @@ class Client(BaseClient[SyncShell]):
         states: Iterable[RunState | str] = (),
         tags: Iterable[str] = (),
         name_contains: str = "",
+        where: str = "",
         order_by: str = "",
         limit: int | None = None,
     ) -> Iterator[Run]:
         """Yield the runs for which all filters hold, the newest first, page by page.
+
+        When there are none, an `UnknownName` warning names what in `where` may be misspelt.
 
         Args:
             experiment: the experiment's name.
             states: any of these.
             tags: all of these.
             name_contains: text in the run's name.
-            order_by: "create_time", "name", "state", "step" or "metrics.NAME", with " desc" behind
-                it for the largest first.
+            where: a condition over fields, configs and metrics, such as "learning_rate < 0.1 and
+                max(accuracy) > 0.97 and state = completed".
+            order_by: whatever a condition may name, such as "create_time", "duration",
+                "learning_rate" or "max(accuracy)", with " desc" behind it for the largest first.
             limit: the most runs to yield; None for all.
+
+        Raises:
+            InvalidRequest: if the condition is wrong, with the place where.
         """
         pages = Pages(limit)
         while not pages.is_over:
@@ -211,11 +219,34 @@ class Client(BaseClient[SyncShell]):
                     states=states,
                     tags=tags,
                     name_contains=name_contains,
+                    where=where,
                     order_by=order_by,
                 )
             )
             for info in pages.take(page):
                 yield Run(self._shell, info)
+
+    def count_runs(
+        self,
+        *,
+        experiment: str = "",
+        states: Iterable[RunState | str] = (),
+        tags: Iterable[str] = (),
+        name_contains: str = "",
+        where: str = "",
+    ) -> int:
+        """Return the number of runs for which all filters hold; see `runs`."""
+        return self._shell.call(
+            operations.list_runs(
+                Pages(1),
+                experiment=experiment,
+                states=states,
+                tags=tags,
+                name_contains=name_contains,
+                where=where,
+                order_by="",
+            )
+        ).num_all
 
     def update(
         self,

@@ -65,6 +65,15 @@ class Plan:
         return {item.key: item for item in self.items}
 
     @property
+    def known(self) -> dict[str, PlainValue]:
+        """Every value that is known before the run; of an item that an option computes the option."""
+        return {
+            item.key: item.value if item.option is None else item.option
+            for item in self.items
+            if item.origin != "computed" or item.option is not None
+        }
+
+    @property
     def overrides(self) -> dict[str, PlainValue]:
         """The validated values of the message, to pass to `calculate` with the class."""
         return {

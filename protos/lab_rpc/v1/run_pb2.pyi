@@ -105,6 +105,28 @@ class SearchTrial(google.protobuf.message.Message):
 Global___SearchTrial: typing_extensions.TypeAlias = SearchTrial
 
 @typing.final
+class MetricRange(google.protobuf.message.Message):
+    """What values a metric has had."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MIN_VALUE_FIELD_NUMBER: builtins.int
+    MAX_VALUE_FIELD_NUMBER: builtins.int
+    min_value: builtins.float
+    """The smallest finite one."""
+    max_value: builtins.float
+    """The largest finite one."""
+    def __init__(
+        self,
+        *,
+        min_value: builtins.float = ...,
+        max_value: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_value", b"max_value", "min_value", b"min_value"]) -> None: ...
+
+Global___MetricRange: typing_extensions.TypeAlias = MetricRange
+
+@typing.final
 class Run(google.protobuf.message.Message):
     """A run as the server knows it now."""
 
@@ -124,6 +146,42 @@ class Run(google.protobuf.message.Message):
             key: builtins.str = ...,
             value: builtins.float = ...,
         ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class ConfigsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> lab_rpc.v1.config_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: lab_rpc.v1.config_pb2.Value | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class MetricRangesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> Global___MetricRange: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: Global___MetricRange | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
     ID_FIELD_NUMBER: builtins.int
@@ -154,6 +212,8 @@ class Run(google.protobuf.message.Message):
     UNTIL_STEP_FIELD_NUMBER: builtins.int
     TRIAL_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    CONFIGS_FIELD_NUMBER: builtins.int
+    METRIC_RANGES_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, unique on the server and sortable by time of creation."""
     experiment: builtins.str
@@ -230,6 +290,16 @@ class Run(google.protobuf.message.Message):
     def provenance(self) -> lab_rpc.v1.provenance_pb2.Provenance:
         """The code that it was last run with, and where; unset before, and in lists of runs."""
 
+    @property
+    def configs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, lab_rpc.v1.config_pb2.Value]:
+        """Every config whose value was known when the run was planned, the defaults included; of one that an
+        option computes the option's name.
+        """
+
+    @property
+    def metric_ranges(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___MetricRange]:
+        """The smallest and the largest finite value of each metric, of all steps that count."""
+
     def __init__(
         self,
         *,
@@ -261,9 +331,11 @@ class Run(google.protobuf.message.Message):
         until_step: builtins.int = ...,
         trial: Global___SearchTrial | None = ...,
         provenance: lab_rpc.v1.provenance_pb2.Provenance | None = ...,
+        configs: collections.abc.Mapping[builtins.str, lab_rpc.v1.config_pb2.Value] | None = ...,
+        metric_ranges: collections.abc.Mapping[builtins.str, Global___MetricRange] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "parent", b"parent", "provenance", b"provenance", "start_time", b"start_time", "trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "provenance", b"provenance", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "configs", b"configs", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metric_ranges", b"metric_ranges", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "provenance", b"provenance", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_step", b"_checkpoint_step"]) -> typing.Literal["checkpoint_step"] | None: ...
 
 Global___Run: typing_extensions.TypeAlias = Run

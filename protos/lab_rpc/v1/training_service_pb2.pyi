@@ -407,11 +407,13 @@ class ListRunsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     NAME_CONTAINS_FIELD_NUMBER: builtins.int
+    WHERE_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
     order_by: builtins.str
-    """What to order by: "create_time", "name", "state", "step" or "metrics.NAME", with " desc" behind it
-    for the largest first; empty is "create_time desc". Runs without the metric come last.
+    """What to order by: whatever a condition may name, such as "create_time", "duration", "learning_rate",
+    "metrics.NAME" or "max(accuracy)", with " desc" behind it for the largest first; empty is
+    "create_time desc". Runs that do not have it come last.
     """
     page_size: builtins.int
     """The largest number of runs in the answer, up to 1000; 0 means 100."""
@@ -419,6 +421,10 @@ class ListRunsRequest(google.protobuf.message.Message):
     """The next_page_token of the answer before; the other fields must be the same."""
     name_contains: builtins.str
     """Runs whose name contains this text."""
+    where: builtins.str
+    """A condition over fields, configs and metrics, such as
+    `learning_rate < 0.1 and accuracy > 0.97 and state = completed`; docs/guide/finding_runs.md has all of it.
+    """
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[lab_rpc.v1.event_pb2.RunState.ValueType]:
         """Any of these states."""
@@ -437,8 +443,9 @@ class ListRunsRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         name_contains: builtins.str = ...,
+        where: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment", b"experiment", "name_contains", b"name_contains", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["experiment", b"experiment", "name_contains", b"name_contains", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "where", b"where"]) -> None: ...
 
 Global___ListRunsRequest: typing_extensions.TypeAlias = ListRunsRequest
 
@@ -450,19 +457,29 @@ class ListRunsResponse(google.protobuf.message.Message):
 
     RUNS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    NUM_ALL_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Set when there are more."""
+    num_all: builtins.int
+    """The number of runs on all pages, in the answer to a request without a page token."""
     @property
     def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[lab_rpc.v1.run_pb2.Run]:
         """The runs."""
+
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What may be wrong with the condition, when no run fulfils it: a name that no newer run has."""
 
     def __init__(
         self,
         *,
         runs: collections.abc.Iterable[lab_rpc.v1.run_pb2.Run] | None = ...,
         next_page_token: builtins.str = ...,
+        num_all: builtins.int = ...,
+        warnings: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "runs", b"runs"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "num_all", b"num_all", "runs", b"runs", "warnings", b"warnings"]) -> None: ...
 
 Global___ListRunsResponse: typing_extensions.TypeAlias = ListRunsResponse
 

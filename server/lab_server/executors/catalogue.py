@@ -119,20 +119,20 @@ class Catalogue:
             raise ConfigError(problems)
         return resolved
 
-    async def config_hash(
+    async def replan(
         self,
         experiment: str,
         overrides: Mapping[str, PlainValue],
         run_order: Sequence[Sequence[str]] = (),
-    ) -> str:
-        """Return the hash of the plan of a config message that `plan` found good.
+    ) -> Plan:
+        """Return the plan of a config message that `plan` found good.
 
         Raises:
             NotFound: If there is no such experiment.
             ConfigError: If it is not good any more.
         """
         order = [list(group) for group in run_order] or None
-        return plan(await self.schema(experiment), overrides, order).hash
+        return plan(await self.schema(experiment), overrides, order)
 
     async def try_fork(
         self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource

@@ -8,6 +8,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from lab_server.messages.events import EncodedEvent, decode
+from lab_server.messages.extremes import with_columns
 from lab_server.model.run import Run
 
 
@@ -26,7 +27,7 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
     """Return the run's row after an event: step, last metrics, progress, checkpoint.
 
     States are the supervisor's. After a truncate the last values stay until they are measured again,
-    unless the run began anew.
+    unless the run began anew. So do the extremes, marked as stale: only the history tells them.
     """
     match event.kind:
         case "metrics":
@@ -49,6 +50,8 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
                 run,
                 step=min(run.step, at or 0),
                 metrics=run.metrics if truncate.after_step >= 0 else {},
+                extremes=run.extremes if truncate.after_step >= 0 else {},
+                has_stale_extremes=truncate.after_step >= 0 and bool(run.extremes),
                 checkpoint_step=at,
             )
         case _:
@@ -57,13 +60,14 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
 
 def _apply_metrics(run: Run, events: Iterable[EncodedEvent]) -> Run:
     # a spool that is behind has a hundred thousand: one new row for all of them
-    metrics, step = dict(run.metrics), run.step
+    metrics, step, extremes = dict(run.metrics), run.step, run.extremes
     for event in events:
         measured = decode(event.payload).metrics
         for column in measured.columns:
             values = column.values
             if values:
                 metrics[column.name] = values[-1]
+        extremes = with_columns(extremes, measured.columns)
         if measured.steps:
             step = max(step, measured.steps[-1])
-    return replace(run, metrics=metrics, step=step)
+    return replace(run, metrics=metrics, step=step, extremes=extremes)

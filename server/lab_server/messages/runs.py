@@ -121,6 +121,11 @@ def run_to_proto(
         config_hash=run.config_hash,
         folder=str(folder),
         until_step=run.until_step,
+        configs={key: value_to_proto(value) for key, value in run.configs.items()},
+        metric_ranges={
+            name: run_pb2.MetricRange(min_value=low, max_value=high)
+            for name, (low, high) in run.extremes.items()
+        },
         trial=(
             run_pb2.SearchTrial(search_id=request.trial.search_id, number=request.trial.number)
             if request.trial

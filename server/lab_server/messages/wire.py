@@ -61,6 +61,12 @@ def fields(payload: bytes) -> Iterator[tuple[int, int]]:
                 raise ValueError(problem)
 
 
+def bytes_at(payload: bytes, position: int) -> tuple[int, int]:
+    """Return where the bytes of a field begin and end that is of the type BYTES."""
+    length, start = _read_varint(payload, position)
+    return start, start + length
+
+
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     result = shift = 0
     while True:

@@ -115,6 +115,10 @@ class Run:
         until_step: the step from which it is to be saved and stopped, as its last start asked; 0 for none.
         code_digest: of the code that its first attempt ran, "" before that is known.
         provenance_seq: the event that tells which code it was last run with, and where; 0 for none.
+        configs: every config whose value was known when the run was planned; of one that an option
+            computes the option's name.
+        extremes: by metric the smallest and the largest finite value of all steps that count.
+        has_stale_extremes: a resume took steps back, and the extremes still have them.
     """
 
     id: str
@@ -143,6 +147,9 @@ class Run:
     until_step: int = 0
     code_digest: str = ""
     provenance_seq: int = 0
+    configs: Mapping[str, PlainValue] = field(default_factory=dict)
+    extremes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    has_stale_extremes: bool = False
 
     @property
     def is_paused(self) -> bool:

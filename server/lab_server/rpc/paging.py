@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import time
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,10 +23,11 @@ from lab_server.rpc.requests import (
     Checks,
 )
 from lab_server.store import RunQuery
+from lab_server.where import CREATE_TIME, Kind, Name, parse, parse_name
+from lab_server.where.parser import MAX_CHARS
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
-_COLUMNS = ("create_time", "name", "state", "step")
 _MAC_BYTES = 12
 
 
@@ -61,6 +63,7 @@ class Paging:
             if state not in STATES_FROM_PROTO:
                 checks.add("states", f"{state} is not a state of a run")
         order_by, is_descending = _order(checks, message.order_by)
+        checks.text("where", message.where, MAX_CHARS, lines=True)
         checks.raise_if_any()
         return RunQuery(
             experiment=message.experiment,
@@ -69,10 +72,13 @@ class Paging:
             ),
             tags=frozenset(message.tags),
             name_contains=message.name_contains,
+            where=parse(message.where) if message.where.strip() else None,
             order_by=order_by,
             is_descending=is_descending,
             limit=min(message.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE),
             after=self._open(message) if message.page_token else "",
+            now_ns=time.time_ns(),
+            is_counted=not message.page_token,
         )
 
     def position(self, message: Paged) -> str:
@@ -109,16 +115,17 @@ class Paging:
         return hmac.digest(self._secret, signed, hashlib.sha256)[:_MAC_BYTES]
 
 
-def _order(checks: Checks, order_by: str) -> tuple[str, bool]:
-    if not order_by:
-        return "create_time", True
-    column, _, direction = order_by.strip().partition(" ")
-    is_metric = column.startswith("metrics.") and len(column) > len("metrics.")
-    if direction.strip() not in ("", "asc", "desc") or (column not in _COLUMNS and not is_metric):
+def _order(checks: Checks, order_by: str) -> tuple[Name, bool]:
+    checks.text("order_by", order_by, MAX_KEY_CHARS)
+    text = order_by.strip()
+    if not text:
+        return CREATE_TIME, True
+    is_descending = text.endswith(" desc")
+    name = parse_name(text.removesuffix(" desc").removesuffix(" asc"))
+    if name is None or name.kind is Kind.TAGS:
         checks.add(
             "order_by",
-            f"order_by must be one of {', '.join(_COLUMNS)} or metrics.NAME, followed by ' desc' for "
-            f"descending order, got {order_by[:100]!r}",
+            "order_by must be a field of runs, a config or a metric, such as create_time, learning_rate or "
+            f"max(accuracy), followed by ' desc' for the largest first, got {order_by[:100]!r}",
         )
-    checks.text("order_by", order_by, MAX_KEY_CHARS)
-    return column, direction.strip() == "desc"
+    return name or CREATE_TIME, is_descending

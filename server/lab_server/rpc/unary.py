@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Final
 
 import lab_server
 from lab_core.errors import Violation
@@ -28,13 +29,15 @@ from lab_server.rpc.interceptors import Context
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
-from lab_server.store import Store
+from lab_server.store import RunQuery, Store
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch import history
+from lab_server.where import unknown_names
 
 pb = training_service_pb2
 
 _PROVENANCE = frozenset({"provenance"})
+_NUM_RUNS_FOR_NAMES: Final = 200
 
 
 class Service:
@@ -143,6 +146,7 @@ class Service:
             wanted,
             owner=auth.current().name,
             config_hash=plan.hash,
+            configs=plan.known,
             key=self._key("create", request.idempotency_key),
             fingerprint=fingerprint(request),
         )
@@ -181,10 +185,13 @@ class Service:
         self, request: pb.ListRunsRequest, _context: Context
     ) -> pb.ListRunsResponse:
         """List runs, the newest first unless asked otherwise."""
-        page = await self._store.list(self._paging.query(request))
+        query = self._paging.query(request)
+        page = await self._store.list(query)
         return pb.ListRunsResponse(
             runs=[self._to_proto(run) for run in page.runs],
             next_page_token=self._paging.token(request, page.next_after),
+            num_all=page.num_all or 0,
+            warnings=await self._unknown_names(query) if page.num_all == 0 else (),
         )
 
     async def UpdateRun(  # noqa: N802
@@ -271,6 +278,13 @@ class Service:
         # none: it was deleted just now
         provenance = events.decode(found[0].payload).provenance if found else None
         return self._to_proto(run, provenance)
+
+    async def _unknown_names(self, query: RunQuery) -> list[str]:
+        """Return a sentence about each name of a condition that no newer run has."""
+        if query.where is None:
+            return []
+        known = await self._store.names(_NUM_RUNS_FOR_NAMES)
+        return unknown_names(query.where, known)
 
     def _to_proto(
         self, run: Run, provenance: provenance_pb2.Provenance | None = None

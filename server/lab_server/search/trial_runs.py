@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from lab_core.configs import PlainValue
+from lab_core.configs import PlainValue, Plan
 from lab_server.errors import InvalidState, LimitReached, NotFound
 from lab_server.model.launch import DISK_FULL
 from lab_server.model.run import Run, RunRequest, RunState, TrialOf
@@ -29,13 +29,13 @@ _NO_SPACE: Final = os.strerror(errno.ENOSPC)
 class Plans(Protocol):
     """Resolves config messages; a catalogue does."""
 
-    async def config_hash(
+    async def replan(
         self,
         experiment: str,
         overrides: Mapping[str, PlainValue],
         run_order: tuple[tuple[str, ...], ...],
-    ) -> str:
-        """Return the hash of the plan of a config message that was found good before."""
+    ) -> Plan:
+        """Return the plan of a config message that was found good before."""
 
 
 class TrialRuns:
@@ -86,12 +86,12 @@ class TrialRuns:
             notes=spec.notes,
             trial=TrialOf(search.id, trial.number, trial.seed),
         )
+        plan = await self._plans.replan(spec.experiment, request.overrides, spec.run_order)
         return await self._runs.create(
             request,
             owner=search.owner,
-            config_hash=await self._plans.config_hash(
-                spec.experiment, request.overrides, spec.run_order
-            ),
+            config_hash=plan.hash,
+            configs=plan.known,
             key=_key(search, trial),
             fingerprint=hashlib.sha256(repr(request).encode()).hexdigest(),
         )

@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL write differently: texts, JSON, and the search in a text.
+"""What SQLite and PostgreSQL write differently: texts, lists of JSON, and the search in a text.
 
 Statements are written once, with these; each database compiles them its way.
 """
@@ -6,6 +6,7 @@ Statements are written once, with these; each database compiles them its way.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -24,9 +25,6 @@ _FROM_MARKED: Final = {"0": "\0", "1": _MARK}
 _ESCAPES: Final = re.compile(r"\\(?:\\|u0000|uf8ff)")
 _MARKED_ESCAPES: Final = re.compile(r"\\(?:\\|uf8ff([01]))")
 _ESCAPES_TO_MARKED: Final = {r"\u0000": r"\uf8ff0", r"\uf8ff": r"\uf8ff1"}
-
-# what JSON and SQLite's paths write alike: no quotes, escapes, or letters beyond ASCII
-_PLAIN_NAME: Final = re.compile(r"[ !#-\[\]-~]+")
 
 
 class _PortableText(TypeDecorator[str]):
@@ -93,16 +91,24 @@ def contains(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
 
 def has_element(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
     """Return whether a column's JSON list of strings has this one."""
+    return any_element(column, lambda element: element == text)
+
+
+def contains_any_case(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    """Return whether a column has a text in it, whatever the case of the letters A to Z."""
+    return _IndexIn(_Lower(column), sa.literal(_lower(text), AnyText())) > 0
+
+
+def any_element(
+    column: ColumnElement[str], test: Callable[[ColumnElement[str]], ColumnElement[bool]]
+) -> ColumnElement[bool]:
+    """Return whether a test holds for one of the strings in a column's JSON list."""
     elements = _Elements(column).table_valued(sa.column("value", AnyText()))
-    return sa.select(elements.c.value).where(elements.c.value == text).exists()
+    return sa.select(elements.c.value).where(test(elements.c.value)).exists()
 
 
-def number_of(column: ColumnElement[str], name: str) -> ColumnElement[float]:
-    """Return the number of a name in a column's JSON object of numbers; NULL without one.
-
-    9e999 and -9e999 are infinite.
-    """
-    return _NumberOf(column, sa.literal(name, AnyText()), name=name)
+def _lower(text: str) -> str:
+    return text.translate({upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)})
 
 
 class _IndexIn(FunctionElement[int]):
@@ -114,13 +120,9 @@ class _Elements(FunctionElement[str]):
     inherit_cache = True
 
 
-class _NumberOf(FunctionElement[float]):
-    type = sa.Double()
-    inherit_cache = False  # SQLite's text depends on the name
-
-    def __init__(self, *clauses: Any, name: str) -> None:
-        super().__init__(*clauses)
-        self.of_name = name
+class _Lower(FunctionElement[str]):
+    type = AnyText()
+    inherit_cache = True
 
 
 @compiles(_IndexIn, "sqlite")
@@ -146,22 +148,12 @@ def _(element: _Elements, compiler: SQLCompiler, **options: Any) -> str:
     )
 
 
-@compiles(_NumberOf, "sqlite")
-def _(element: _NumberOf, compiler: SQLCompiler, **options: Any) -> str:
-    column, name = element.clauses
-    if _PLAIN_NAME.fullmatch(element.of_name):
-        # looks for one name in half the time that json_each takes for all of them
-        path = sa.literal(f'$."{element.of_name}"')
-        return compiler.process(func.json_extract(column, path), **options)
-    items = func.json_each(column).table_valued("key", "value")
-    query = sa.select(items.c.value).where(items.c.key == name)
-    return compiler.process(query.scalar_subquery(), **options)
+@compiles(_Lower, "sqlite")
+def _(element: _Lower, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(func.lower(*element.clauses), **options)
 
 
-@compiles(_NumberOf, "postgresql")
-def _(element: _NumberOf, compiler: SQLCompiler, **options: Any) -> str:
-    column, name = element.clauses
-    # the number as it is written, and not jsonb's, which is none
-    text = sa.cast(column, postgresql.JSON).op("->>")(name)
-    number = sa.cast(func.replace(text, "9e999", "Infinity"), sa.Double)
-    return compiler.process(number, **options)
+@compiles(_Lower, "postgresql")
+def _(element: _Lower, compiler: SQLCompiler, **options: Any) -> str:
+    (text,) = element.clauses
+    return compiler.process(func.lower(text.collate("C")), **options)

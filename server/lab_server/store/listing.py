@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, or_, select
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, false, func, literal, or_, select
 
 from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest
-from lab_server.model.run import RunState
-from lab_server.store.dialects import contains, has_element, number_of
+from lab_server.store.dialects import contains, has_element
 from lab_server.store.protocol import RunQuery
 from lab_server.store.schema import runs
+from lab_server.store.where import holds, sort_keys
+
+_KEY = "sort_key_"
 
 
 def page_query(query: RunQuery) -> Select[Any]:
-    """Return the statement: a page and one run more, with the order's value as `sort_key`.
+    """Return the statement: a page and one run more, with what they are ordered by.
 
     Raises:
-        InvalidRequest: If the order is unknown or the token invalid.
+        InvalidRequest: If the token is invalid.
     """
-    key = _sort_key(query.order_by).label("sort_key")
-    statement = select(runs, key).where(*_filters(query))
-    if query.after:
-        statement = statement.where(_is_after(query, _sort_key(query.order_by)))
-    by_key, by_id = (key.desc(), runs.c.id.desc()) if query.is_descending else (key, runs.c.id)
-    return statement.order_by(by_key.nulls_last(), by_id).limit(query.limit + 1)
+    place = _Place.of(query.after) if query.after else None
+    # all pages of a list are of one moment, as far as durations go
+    now_ns = query.now_ns if place is None else place.now_ns
+    keys = sort_keys(query.order_by, now_ns)
+    labels = [key.label(f"{_KEY}{index}") for index, key in enumerate(keys)]
+    now = literal(now_ns, BigInteger()).label("now_ns")
+    statement = select(runs, *labels, now).where(*_filters(query, now_ns))
+    if place is not None:
+        statement = statement.where(place.is_before(keys, query.is_descending))
+    order = [(label.desc() if query.is_descending else label).nulls_last() for label in labels]
+    by_id = runs.c.id.desc() if query.is_descending else runs.c.id
+    return statement.order_by(*order, by_id).limit(query.limit + 1)
+
+
+def count_query(query: RunQuery) -> Select[Any]:
+    """Return the statement: how many runs there are on all pages."""
+    return select(func.count()).select_from(runs).where(*_filters(query, query.now_ns))
 
 
 def token_of(row: Any) -> str:
     """Return the token that goes on after a row of the page."""
-    return json.dumps([row.sort_key, row.id])
+    values = [value for name, value in row._mapping.items() if name.startswith(_KEY)]
+    return json.dumps([values, row.id, row.now_ns])
 
 
-def _filters(query: RunQuery) -> list[ColumnElement[bool]]:
+def _filters(query: RunQuery, now_ns: int) -> list[ColumnElement[bool]]:
     filters: list[ColumnElement[bool]] = []
     if query.experiment:
         filters.append(runs.c.experiment == query.experiment)
@@ -44,39 +61,51 @@ def _filters(query: RunQuery) -> list[ColumnElement[bool]]:
         filters.append(runs.c.owner == query.owner)
     if query.name_contains:
         filters.append(contains(runs.c.name, query.name_contains))
-    return [*filters, *(has_element(runs.c.tags, tag) for tag in sorted(query.tags))]
+    filters += [has_element(runs.c.tags, tag) for tag in sorted(query.tags)]
+    if query.where is not None:
+        filters.append(holds(query.where, now_ns))
+    return filters
 
 
-def _sort_key(order_by: str) -> ColumnElement[Any]:
-    match order_by:
-        case "create_time":
-            return runs.c.create_time_ns
-        case "name":
-            return runs.c.name
-        case "step":
-            return runs.c.step
-        case "state":
-            order = {state.value: index for index, state in enumerate(RunState)}
-            return case(order, value=runs.c.state)
-    kind, _, name = order_by.partition(".")
-    if kind == "metrics" and name:
-        return number_of(runs.c.metrics, name)
-    choices = "create_time, name, state, step or metrics.NAME"
-    message = f"runs cannot be ordered by {order_by!r}; use {choices}"
-    raise InvalidRequest([Violation("order_by", message)])
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The last run of a page.
 
+    Attributes:
+        values: what it was ordered by, one after the other.
+        now_ns: when its list was begun.
+    """
 
-def _is_after(query: RunQuery, key: ColumnElement[Any]) -> ColumnElement[bool]:
-    try:
-        value, run_id = json.loads(query.after)
-        is_known = isinstance(run_id, str) and isinstance(value, int | float | str | None)
-    except (ValueError, TypeError):
-        is_known = False
-    if not is_known:
-        message = "the page token is not valid; start again without one"
-        raise InvalidRequest([Violation("page_token", message)])
-    is_later_id = runs.c.id < run_id if query.is_descending else runs.c.id > run_id
-    if value is None:
-        return and_(key.is_(None), is_later_id)
-    is_later = key < value if query.is_descending else key > value
-    return or_(is_later, and_(key == value, is_later_id), key.is_(None))
+    values: Sequence[int | float | str | None]
+    run_id: str
+    now_ns: int
+
+    @classmethod
+    def of(cls, token: str) -> _Place:
+        try:
+            values, run_id, now_ns = json.loads(token)
+            is_known = isinstance(values, list) and isinstance(run_id, str)
+            is_known = is_known and isinstance(now_ns, int)
+            is_known = is_known and all(isinstance(v, int | float | str | None) for v in values)
+        except (ValueError, TypeError):
+            is_known = False
+        if not is_known:
+            message = "the page token is not valid; start again without one"
+            raise InvalidRequest([Violation("page_token", message)])
+        return cls(values, run_id, now_ns)
+
+    def is_before(
+        self, keys: Sequence[ColumnElement[Any]], is_descending: bool
+    ) -> ColumnElement[bool]:
+        """Return the clause that is true for the runs that come later; NULL comes last."""
+        is_later = runs.c.id < self.run_id if is_descending else runs.c.id > self.run_id
+        for key, value in reversed(list(zip(keys, self.values, strict=False))):
+            if value is None:
+                is_equal: ColumnElement[bool] = key.is_(None)
+                is_behind: ColumnElement[bool] = false()
+            else:
+                bound = literal(value, BigInteger() if isinstance(value, int) else None)
+                is_equal = key == bound
+                is_behind = or_(key < bound if is_descending else key > bound, key.is_(None))
+            is_later = or_(is_behind, and_(is_equal, is_later))
+        return sa.func.coalesce(is_later, false())

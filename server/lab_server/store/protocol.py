@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
+from lab_server.where import CREATE_TIME, Condition, Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,11 @@ class RunQuery:
     """Which runs to list; every set filter must hold.
 
     Attributes:
-        order_by: "create_time", "name", "state", "step" or "metrics.NAME".
-        after: the sort key of the last run of the page before, as `Store.list` gave it.
+        where: a condition that must hold, too; None is no condition.
+        order_by: runs that do not have it come last.
+        after: the place of the last run of the page before, as `Store.list` gave it.
+        now_ns: the time that ages, and durations of what still trains, are told by.
+        is_counted: whether to say how many runs there are on all pages.
     """
 
     experiment: str = ""
@@ -49,18 +53,27 @@ class RunQuery:
     tags: frozenset[str] = frozenset()
     name_contains: str = ""
     owner: str | None = None
-    order_by: str = "create_time"
+    where: Condition | None = None
+    order_by: Name = CREATE_TIME
     is_descending: bool = True
     limit: int = 100
     after: str = ""
+    now_ns: int = 0
+    is_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Some runs, and where to go on (empty when there are no more)."""
+    """Some runs, and where to go on.
+
+    Attributes:
+        next_after: empty when there are no more.
+        num_all: the number of runs on all pages, when it was asked for.
+    """
 
     runs: tuple[Run, ...]
     next_after: str
+    num_all: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +151,9 @@ class Store(Protocol):
 
     async def list(self, query: RunQuery) -> RunPage:
         """Return a page of runs."""
+
+    async def names(self, num_runs: int) -> frozenset[str]:
+        """Return the keys of all configs and metrics of so many runs, the newest."""
 
     async def unfinished(self) -> tuple[Run, ...]:
         """Return every run that is QUEUED or has a process, in the order of the queue."""

@@ -19,6 +19,8 @@ from lab_server.model.run import (
     TrialOf,
 )
 
+_NAN_OBJECT = {"float": "nan"}
+_NAN = json.dumps(_NAN_OBJECT)
 _DETAILS = (
     "reason",
     "attempt",
@@ -36,11 +38,12 @@ _DETAILS = (
     "until_step",
     "code_digest",
     "provenance_seq",
+    "has_stale_extremes",
 )
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """Return the columns of a run."""
+    """Return the columns of a run that may change."""
     details: dict[str, Any] = {name: getattr(run, name) for name in _DETAILS}
     if run.process is not None:
         details["process"] = [run.process.pid, run.process.start_ticks]
@@ -59,7 +62,13 @@ def row_of(run: Run) -> dict[str, Any]:
         "last_seq": run.last_seq,
         "request": _request_json(run.request),
         "details": json.dumps(details),
+        "extremes": strict_json(run.extremes),
     }
+
+
+def new_row_of(run: Run) -> dict[str, Any]:
+    """Return the columns of a run, with those that never change."""
+    return {**row_of(run), "configs": strict_json(run.configs)}
 
 
 def run_of(row: RowMapping) -> Run:
@@ -80,8 +89,37 @@ def run_of(row: RowMapping) -> Run:
         create_time_ns=row["create_time_ns"],
         last_seq=row["last_seq"],
         process=TrainerProcess(*process) if process else None,
+        configs=parse_json(row["configs"]),
+        extremes={name: (low, high) for name, (low, high) in parse_json(row["extremes"]).items()},
         **details,
     )
+
+
+def strict_json(value: Any) -> str:
+    """Return plain data as JSON that SQLite reads, too.
+
+    It has no NaN, which becomes an object, and reads 9e999 as infinite.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return _json(value)
+
+
+def _json(value: Any) -> str:
+    match value:
+        case float():
+            return _NAN if math.isnan(value) else _number(value)
+        case dict():
+            return f"{{{','.join(f'{json.dumps(k)}:{_json(v)}' for k, v in value.items())}}}"
+        case list() | tuple():
+            return f"[{','.join(map(_json, value))}]"
+    return json.dumps(value)
+
+
+def parse_json(text: str) -> Any:
+    """Return what `strict_json` wrote."""
+    return json.loads(text, object_hook=lambda found: math.nan if found == _NAN_OBJECT else found)
 
 
 def _metrics_json(metrics: Mapping[str, float]) -> str:
@@ -99,7 +137,7 @@ def _number(value: float) -> str:
 
 def _request_json(request: RunRequest) -> str:
     options, parent, trial = request.options, request.parent, request.trial
-    return json.dumps(
+    return strict_json(
         {
             "overrides": dict(request.overrides),
             "run_order": request.run_order,
@@ -116,7 +154,7 @@ def _request_json(request: RunRequest) -> str:
 
 
 def _request_of(row: RowMapping) -> RunRequest:
-    data = json.loads(row["request"])
+    data = parse_json(row["request"])
     return RunRequest(
         experiment=row["experiment"],
         overrides=data["overrides"],

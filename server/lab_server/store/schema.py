@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from lab_server.store.dialects import AnyText, JsonText
 
-SCHEMA_REVISION: Final = "0002"
+SCHEMA_REVISION: Final = "0003"
 """The last of the revisions in `migrations`, which come to these tables."""
 
 LAST_POSITION: Final = "last_position"
@@ -56,6 +56,10 @@ runs = Table(
     # the rest, as JSON
     Column("request", JsonText, nullable=False),
     Column("details", JsonText, nullable=False),
+    # the configs that its plan knew, written once: a JSON object; see lab_server.store.rows
+    Column("configs", JsonText, nullable=False),
+    # by metric its smallest and its largest finite value, a JSON object of pairs
+    Column("extremes", JsonText, nullable=False),
     Index("runs_by_create_time", "create_time_ns", "id"),
     Index("runs_by_state", "state"),
 )

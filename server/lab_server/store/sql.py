@@ -27,7 +27,8 @@ from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.store import blocks, event_log, history_table, migrations, schema
 from lab_server.store.database import NUM_READERS, Database
-from lab_server.store.listing import page_query, token_of
+from lab_server.store.json_values import keys_of
+from lab_server.store.listing import count_query, page_query, token_of
 from lab_server.store.protocol import (
     History,
     IdempotencyRecord,
@@ -36,7 +37,7 @@ from lab_server.store.protocol import (
     RunQuery,
     StoredEvent,
 )
-from lab_server.store.rows import row_of, run_of
+from lab_server.store.rows import new_row_of, row_of, run_of
 from lab_server.store.search_table import SearchTable
 from lab_server.store.urls import open_database
 from lab_server.store.writer import GroupWriter
@@ -58,7 +59,7 @@ _TAKE_POSITIONS: Final = (
 _UPDATE_RUN: Final = (
     _runs.update()
     .where(_runs.c.id == sa.bindparam("row_id"), _runs.c.last_seq == sa.bindparam("row_last_seq"))
-    .values({column.name: sa.bindparam(column.name) for column in _runs.c if column.name != "id"})
+    .values({c.name: sa.bindparam(c.name) for c in _runs.c if c.name not in ("id", "configs")})
 )
 
 
@@ -187,7 +188,7 @@ class SqlStore:
                 if known is not None:
                     _check_fingerprint(idempotency, known[0])
                     return _get(connection, known[1])
-            connection.execute(_runs.insert(), row_of(run))
+            connection.execute(_runs.insert(), new_row_of(run))
             _add_idempotency_record(connection, idempotency, run.id)
             return run
 
@@ -327,12 +328,25 @@ class SqlStore:
             rows = connection.execute(statement).all()
             page = rows[: query.limit]
             has_more = len(rows) > len(page)
+            counted = count_query(query) if query.is_counted else None
             return RunPage(
                 tuple(run_of(row._mapping) for row in page),
                 token_of(page[-1]) if has_more and page else "",
+                None if counted is None else connection.execute(counted).scalar(),
             )
 
         return await self._read(work)
+
+    async def names(self, num_runs: int) -> frozenset[str]:
+        """See Store."""
+        newest = select(_runs).order_by(_runs.c.create_time_ns.desc()).limit(num_runs).subquery()
+        keys = [keys_of(newest.c[column]) for column in ("configs", "metrics")]
+        queries = [select(each.c.key).select_from(newest.join(each, sa.true())) for each in keys]
+        return await self._read(
+            lambda connection: frozenset(
+                key for query in queries for key in connection.execute(query.distinct()).scalars()
+            )
+        )
 
     async def unfinished(self) -> tuple[Run, ...]:
         """See Store."""

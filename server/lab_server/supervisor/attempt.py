@@ -272,6 +272,7 @@ class Attempt:
                 self._result = AttemptResult()
                 self._spool.offset = self._live_runs.current(self._run_id).spool_offset
             else:
+                await self._live_runs.renew_extremes(self._run_id)
                 return True
         await asyncio.sleep(_STORE_RETRY_S)
         return True

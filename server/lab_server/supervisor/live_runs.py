@@ -17,6 +17,7 @@ from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.store.protocol import IdempotencyRecord, Store
+from lab_server.watch.history import query_metrics
 from lab_server.watch.hub import Hub
 
 _log = structlog.get_logger(RUNS)
@@ -98,6 +99,20 @@ class LiveRuns:
             [events.encode_state(run.attempt, time.time_ns(), state, reason)],
             idempotency,
         )
+
+    async def renew_extremes(self, run_id: str) -> None:
+        """Read the extremes of an unfinished run anew where a resume took steps back; with its lock held."""
+        run = self._unfinished[run_id]
+        if not run.has_stale_extremes:
+            return
+        try:
+            found = await query_metrics(self._store, run_id, max_points=1)
+            extremes = {
+                s.name: (s.min_value, s.max_value) for s in found if s.min_value <= s.max_value
+            }
+            await self.commit(replace(run, extremes=extremes, has_stale_extremes=False))
+        except StoreError as error:  # they stay stale until more is measured
+            self.note_outage(error)
 
     async def exclusively(self, run_id: str, work: Callable[[], Awaitable[T]]) -> T:
         """Hold the run's lock while some work is done, to its end.

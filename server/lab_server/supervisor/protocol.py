@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from lab_core.configs import PlainValue
 from lab_server.model.run import Run, RunRequest
 from lab_server.model.slot import Slot
 
@@ -39,6 +40,7 @@ class RunControl(Protocol):
         config_hash: str,
         key: str | None,
         fingerprint: str,
+        configs: Mapping[str, PlainValue] | None = None,
     ) -> Run:
         """Create a run, or return the one of the same idempotency key, which is unique per caller."""
 

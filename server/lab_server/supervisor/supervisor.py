@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lab_core.configs import PlainValue
 from lab_core.errors import LabError
 from lab_server.errors import AlreadyExists, InvalidState, NotFound, StoreError
 from lab_server.executors.protocol import Executor
@@ -108,8 +109,17 @@ class Supervisor:
         config_hash: str,
         key: str | None,
         fingerprint: str,
+        configs: Mapping[str, PlainValue] | None = None,
     ) -> Run:
         """Create a run, or return the one of the same key.
+
+        Args:
+            request: what was asked for.
+            owner: who asked.
+            config_hash: of its plan.
+            key: the same key with the same fingerprint gives the same run.
+            fingerprint: tells requests apart.
+            configs: every config whose value the plan knows, to find the run by.
 
         Raises:
             AlreadyExists: If the key was used for another request.
@@ -117,7 +127,9 @@ class Supervisor:
             NotFound: If the run or the checkpoint that it continues does not exist.
         """
         idempotency = IdempotencyRecord(key, fingerprint) if key else None
-        return await run_to_completion(self._create(request, owner, config_hash, idempotency))
+        return await run_to_completion(
+            self._create(request, owner, config_hash, configs, idempotency)
+        )
 
     async def start(
         self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
@@ -224,6 +236,7 @@ class Supervisor:
         request: RunRequest,
         owner: str,
         config_hash: str,
+        configs: Mapping[str, PlainValue] | None,
         idempotency: IdempotencyRecord | None,
     ) -> Run:
         known = await self._known(idempotency)
@@ -236,6 +249,7 @@ class Supervisor:
             owner=owner,
             create_time_ns=time.time_ns(),
             config_hash=config_hash,
+            configs=dict(configs or {}),
         )
         folder = self._folder(run)
         try:
