@@ -178,6 +178,7 @@ async def open_surface(
             tmp_path,
             SiteParts(
                 service=service,
+                searches=search_service,
                 streams=streams,
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, tmp_path),

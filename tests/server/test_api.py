@@ -218,7 +218,9 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert [v.key for v in caught.value.violations] == ["checkpoint", "grace_s", "run_id"]
 
 
-async def test_the_document_has_every_route_and_no_other(site: aiohttp.ClientSession) -> None:
+async def test_the_document_has_every_route_and_no_other(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
     _, document = await _get(site, "/openapi.json")
     described = {
         (verb.upper(), path)
@@ -228,7 +230,7 @@ async def test_the_document_has_every_route_and_no_other(site: aiohttp.ClientSes
     assert {(route.verb, route.path) for route in ROUTES} <= described
     served = {
         (route.method, route.resource.canonical)
-        for route in _served_routes()
+        for route in _served_routes(surface)
         if route.resource is not None
         and route.resource.canonical.startswith(API)
         and route.method != "HEAD"
@@ -237,25 +239,17 @@ async def test_the_document_has_every_route_and_no_other(site: aiohttp.ClientSes
     assert described == served - {("GET", f"{API}/openapi.json")}
 
 
-def _served_routes() -> Any:
+def _served_routes(surface: Surface) -> Any:
     """Return the routes of the application as the server makes it."""
     from aiohttp import web
 
     from lab_server.api.gate import Gate
     from lab_server.api.site import add_api
-    from lab_server.rpc.site_parts import SiteParts
-    from lab_server.security.sessions import Sessions
     from lab_server.settings.address import Address
 
-    class Anything:
-        def __getattr__(self, name: str) -> object:
-            return name
-
-    sessions = Sessions(b"x", is_https=False)
-    gate = Gate(Address("localhost", 0), (), None, sessions)
     app = web.Application()
-    anything: Any = {name: Anything() for name in SiteParts.__dataclass_fields__}
-    add_api(app, gate, SiteParts(**anything | {"tokens": None, "sessions": sessions}))
+    gate = Gate(Address("localhost", 0), (), None, surface.site.sessions)
+    add_api(app, gate, surface.site)
     return app.router.routes()
 
 

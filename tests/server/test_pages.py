@@ -15,6 +15,7 @@ from lab_server.messages import events
 from lab_server.model.roles import Role
 from lab_server.model.run import RunRequest, RunState
 from lab_server.security.tokens import TokenFile, Tokens
+from lab_server.store import RunQuery
 from tests.server.conftest import Surface, open_site, open_surface
 from tests.server.test_api_streams import Column
 
@@ -334,3 +335,124 @@ def test_uplot_is_what_its_authors_published() -> None:
 
 def test_all_scripts_together_are_at_most_150_kB() -> None:
     assert sum(path.stat().st_size for path in STATIC.rglob("*.js")) <= 150_000
+
+
+# ---- compare, new runs, searches
+
+
+async def test_a_comparison_shows_what_differs_and_not_what_is_equal(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    ids = []
+    for rate in (0.1, 0.2):
+        overrides = {"learning_rate": {"double_value": rate}, "epochs": {"int_value": 3}}
+        run = await surface.run(RunState.RUNNING, config={"overrides": overrides})
+        ids.append(run.id)
+        await surface.supervisor.say(
+            run, *events.encode_metrics(1, 1, [Column("loss", [1], [rate])])
+        )
+    _, text = await _page(site, f"/compare?runs={ids[0]}&runs={ids[1]}")
+    assert "<bdi>learning_rate=0.2</bdi>" in text
+    assert re.search(r'<td class="config differs"><bdi>0.2</bdi>', text)
+    assert "1 set alike" in text
+    for query, sentence in (
+        ("", "select runs to compare first"),
+        ("runs=nothing", "there is no run"),
+        ("&".join(f"runs=r{i}" for i in range(101)), "at most 100 runs"),
+    ):
+        status, text = await _page(site, f"/compare?{query}")
+        assert (status in (400, 404), sentence in text) == (True, True)
+
+
+async def test_a_form_has_a_field_for_each_config_and_starts_a_run(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    _, text = await _page(site, "/new")
+    assert 'href="/new?experiment=mnist"' in text
+    assert "No module named" in text, "an experiment that cannot be run says why"
+    _, text = await _page(site, "/new?experiment=mnist")
+    assert re.search(r'name="c.epochs" value="" placeholder="10"', text)
+    assert "passes over the data" in text
+    fields = {"experiment": "mnist", "c.epochs": "3", "c.learning_rate": "1e-3", "tags": "a,b"}
+    status, text = await _send(site, "/new", fields | {"action": "plan"})
+    assert (status, "It would run with" in text) == (200, True)
+    assert (await surface.store.list(RunQuery())).runs == ()
+    status, place = await _send(site, "/new", fields | {"action": "start", "key": "k"})
+    assert status == 303
+    run = await surface.supervisor.get(place.removeprefix("/runs/"))
+    assert run.state is RunState.QUEUED
+    assert (run.request.overrides, run.request.tags) == (
+        {"epochs": 3, "learning_rate": 0.001},
+        ("a", "b"),
+    )
+
+
+async def test_each_violation_is_beside_its_field_and_what_was_written_stays(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    wrong = {"experiment": "mnist", "c.epochs": "0", "c.learning_rate": "fast", "action": "start"}
+    status, text = await _send(site, "/new", wrong | {"notes": "keep <me>"})
+    assert (status, "2 things are wrong; nothing was started" in text) == (400, True)
+    for key, written in (("epochs", "0"), ("learning_rate", "fast")):
+        field = text[text.index(f'name="c.{key}"') :]
+        assert f'value="{written}"' in field[:80]
+        assert 'class="error"' in field[: field.index('class="doc"')]
+    assert "keep &lt;me&gt;" in text
+    assert (await surface.store.list(RunQuery())).runs == ()
+
+
+async def test_a_forks_form_has_its_parents_configs(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    config = {"overrides": {"epochs": {"int_value": 2}}}
+    run = await surface.run(RunState.STOPPED, config=config, name="parent")
+    (surface.home / "runs" / "mnist" / run.id / "checkpoints" / "7").mkdir(parents=True)
+    _, text = await _page(site, f"/new?parent={run.id}&step=7")
+    assert "Fork of <bdi>parent</bdi>" in text
+    assert 'name="c.epochs" value="2"' in text
+    fields = {"parent": run.id, "step": "7", "c.epochs": "5", "action": "start"}
+    status, place = await _send(site, "/new", fields)
+    assert status == 303, place
+    fork = await surface.supervisor.get(place.removeprefix("/runs/"))
+    assert fork.request.parent is not None
+    assert (fork.request.parent.step, fork.request.overrides) == (7, {"epochs": 5})
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/new?experiment=nothing", 404),
+        ("/new?experiment=broken", 409),
+        ("/new?parent=nothing", 404),
+        ("/searches/nothing", 404),
+        ("/searches?page=x", 400),
+    ],
+)
+async def test_what_is_not_there_gets_a_page(
+    site: aiohttp.ClientSession, path: str, status: int
+) -> None:
+    assert (await _page(site, path))[0] == status
+
+
+async def test_a_search_shows_its_trials_and_is_paused_and_stopped(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    spec = {
+        "experiment": "mnist",
+        "name": "rates",
+        "space": {"epochs": {"choice": {"values": [1, 2]}}},
+        "objective": {"metric": "loss", "direction": "MINIMIZE"},
+    }
+    async with site.post("/api/v1/searches", json={"spec": spec}) as response:
+        assert response.status == 200, await response.text()
+        search = (await response.json())["search"]
+    _, text = await _page(site, "/searches")
+    assert "<bdi>rates</bdi>" in text
+    path = f"/searches/{search['id']}"
+    _, text = await _page(site, path)
+    assert "<td>1, 2</td>" in text
+    assert await _send(site, f"{path}/pause") == (303, path)
+    assert "Go on" in (await _page(site, path))[1]
+    await _send(site, f"{path}/go-on")
+    assert await _send(site, f"{path}/stop") == (303, path)
+    assert (await _send(site, f"{path}/explode"))[0] == 404

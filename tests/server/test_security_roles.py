@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lab_rpc.v1 import config_pb2, search_pb2, search_service_pb2, training_service_pb2
+from lab_server.api.json_messages import to_json
 from lab_server.api.routes import ROUTES, Route
 from lab_server.api.special import SPECIAL
 from lab_server.messages.searches import Open, spec_from_proto
@@ -182,7 +183,8 @@ async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route)
     """The same table: a route is its RPC."""
     statuses = {OK: 200, UNAUTHENTICATED: 401, DENIED: 403}
     expected = dict.fromkeys(NOBODIES, UNAUTHENTICATED)
-    expected |= dict(zip(SOMEBODIES, TABLE[route.rpc], strict=True))
+    expected |= dict(zip(SOMEBODIES, (TABLE | SEARCH_TABLE)[route.rpc], strict=True))
+    spec = spec_from_proto(_SPEC, Open(Sampler.GRID, 1, 2))
     found = {}
     async with open_site(guarded.surface) as client:
         for caller, header in guarded.headers.items():
@@ -197,10 +199,26 @@ async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route)
             folder = guarded.surface.home / "runs" / "mnist" / run.id
             (folder / "checkpoints" / "1").mkdir(parents=True)
             (folder / "log.txt").write_text("x")
-            path = route.path.format(run_id=run.id, name="mnist", path="log.txt")
+            search_id = ""
+            if "{search_id}" in route.path:
+                search = await guarded.surface.searches.create(spec, owner=owner, idempotency=None)
+                search_id = search.id
+            if route.rpc == "DeleteSearch":
+                await guarded.surface.searches.stop(search_id, with_trials=True)
+                async for _ in guarded.surface.searches.watch(search_id, 0):
+                    pass
+            path = route.path.format(
+                run_id=run.id, name="mnist", path="log.txt", search_id=search_id
+            )
             if route.path.endswith("/curves"):
                 path += f"?runs={run.id}&metrics=*"
-            body: dict[str, Any] = {"UpdateRun": {"name": "new"}}.get(route.rpc, {})
+            bodies: dict[str, dict[str, Any]] = {
+                "UpdateRun": {"name": "new"},
+                "CreateSearch": {"spec": to_json(_SPEC)},
+                "UpdateSearch": {"budget": {"parallel": 2}},
+                "EnqueueTrials": {"points": [{"params": {"epochs": 2}}]},
+            }
+            body = bodies.get(route.rpc, {})
             if route.path.endswith("/fork"):
                 body = {"step": 1}
             elif route.rpc in ("CreateRun", "PlanRun"):

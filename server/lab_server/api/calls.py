@@ -21,9 +21,9 @@ from lab_server.errors import InvalidRequest
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def call_handler(route: Route, gate: Gate, service: object) -> Handler:
-    """Return the handler of a route, which calls the service's handler of its RPC."""
-    behavior = getattr(service, route.rpc)
+def call_handler(route: Route, gate: Gate, *services: object) -> Handler:
+    """Return the handler of a route, which calls the handler of its RPC that one of the services has."""
+    (behavior,) = (getattr(part, route.rpc) for part in services if hasattr(part, route.rpc))
 
     async def handle(request: web.Request) -> web.StreamResponse:
         gate.admit(request, route.method)
@@ -49,7 +49,7 @@ async def read_request(route: Route, request: web.Request) -> Message:
     message = route.new_request()
     from_json(message, {**data, **request.match_info})
     if route.has_mask:
-        message.update_mask.paths.extend(sorted(data))  # type: ignore[attr-defined]
+        message.update_mask.paths.extend(_paths(data))  # type: ignore[attr-defined]
     return message
 
 
@@ -99,6 +99,14 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InvalidRequest([Violation("", "the body must be a JSON object")])
     return data
+
+
+def _paths(data: Mapping[str, Any]) -> list[str]:
+    """Return what a body names, each field of an inner object by itself: "paused", "budget.parallel"."""
+    found = []
+    for name, value in data.items():
+        found += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
+    return sorted(found)
 
 
 def _all_fields(route: Route) -> set[str]:

@@ -87,6 +87,8 @@ def _field_to_json(message: Message, field: Field) -> Any:
         return [_one_to_json(field, item) for item in value]
     if field.has_presence and not message.HasField(field.name):
         return None
+    if field.enum_type is not None and not value:
+        return None
     return _one_to_json(field, value)
 
 
@@ -148,7 +150,7 @@ class _Reader:
 
     def _set(self, message: Message, field: Field, value: Any, path: str, depth: int) -> None:
         if is_map(field):
-            self._fill_map(message, field, value, path)
+            self._fill_map(message, field, value, path, depth)
         elif field.is_repeated:
             if not isinstance(value, list):
                 self._add(path, f"must be a list, got {_kind(value)}")
@@ -157,17 +159,17 @@ class _Reader:
             for index, item in enumerate(value):
                 place = f"{path}[{index}]"
                 if field.message_type is not None:
-                    self.fill(target.add(), item, place, depth + 1)
+                    self._inner(target.add(), item, place, depth + 1)
                 elif (found := self._scalar(field, item, place)) is not None:
                     target.append(found)
         elif field.message_type is not None:
             inner = getattr(message, field.name)
             inner.SetInParent()
-            self.fill(inner, value, path, depth + 1)
+            self._inner(inner, value, path, depth + 1)
         elif (found := self._scalar(field, value, path)) is not None:
             setattr(message, field.name, found)
 
-    def _fill_map(self, message: Message, field: Field, value: Any, path: str) -> None:
+    def _fill_map(self, message: Message, field: Field, value: Any, path: str, depth: int) -> None:
         if not isinstance(value, Mapping):
             self._add(path, f"must be an object, got {_kind(value)}")
             return
@@ -176,7 +178,13 @@ class _Reader:
             if not _is_text(key):
                 self._add(path, "a key is not valid Unicode")
             else:
-                self._config_value(target[key], item, f"{path}.{key}"[:200])
+                self._inner(target[key], item, f"{path}.{key}"[:200], depth + 1)
+
+    def _inner(self, message: Any, data: Any, path: str, depth: int) -> None:
+        if message.DESCRIPTOR.full_name == VALUE:
+            self._config_value(message, data, path)
+        else:
+            self.fill(message, data, path, depth)
 
     def _config_value(self, message: config_pb2.Value, data: Any, path: str) -> None:
         try:

@@ -202,7 +202,8 @@ class _Schemas:
 
     def _described(self, field: Field) -> dict[str, Any]:
         schema = self.field(field)
-        if field.has_presence:
+        is_enum = field.enum_type is not None and not field.is_repeated
+        if field.has_presence or is_enum:
             schema = {"anyOf": [schema, {"type": "null"}]}
         text = comments().get((field.containing_type.name, field.name), "")
         return schema | ({"description": text} if text else {})

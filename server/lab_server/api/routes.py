@@ -9,22 +9,29 @@ from typing import Any, Final, Literal
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
-from lab_rpc.v1 import training_service_pb2
+from lab_rpc.v1 import search_service_pb2, training_service_pb2
 
 PREFIX: Final = "/api/v1"
 Verb = Literal["GET", "POST"]
 
-_SERVICE: Final = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+_METHODS: Final = {
+    method.name: method
+    for service in (
+        training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"],
+        search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
+    )
+    for method in service.methods
+}
 
 
 def method_of(rpc: str) -> str:
     """Return the full name of an RPC, as the table of roles has it."""
-    return f"/{_SERVICE.full_name}/{rpc}"
+    return f"/{_METHODS[rpc].containing_service.full_name}/{rpc}"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path of the API that is an RPC: its role, its request, its answer, its errors.
+    """A path of the API that is an RPC, of TrainingService or SearchService: its role, its request, its answer, its errors.
 
     What is in braces in the path is a field of the request; a GET has the other fields as its query, a
     POST as its JSON body.
@@ -58,21 +65,22 @@ class Route:
     def fields(self) -> tuple[Any, ...]:
         """The fields of the request that are in the query or the body."""
         hidden = {*self.path_fields, *self.fixed, *self.left_out, "update_mask"}
-        descriptor = _SERVICE.methods_by_name[self.rpc].input_type
+        descriptor = _METHODS[self.rpc].input_type
         return tuple(f for f in descriptor.fields if f.name not in hidden)
 
     def new_request(self) -> Message:
         """Return an empty request with what the route sets."""
-        descriptor = _SERVICE.methods_by_name[self.rpc].input_type
+        descriptor = _METHODS[self.rpc].input_type
         return message_factory.GetMessageClass(descriptor)(**self.fixed)
 
     @property
     def response(self) -> Any:
         """The message of the answer."""
-        return _SERVICE.methods_by_name[self.rpc].output_type
+        return _METHODS[self.rpc].output_type
 
 
 _RUN: Final = f"{PREFIX}/runs/{{run_id}}"
+_SEARCH: Final = f"{PREFIX}/searches/{{search_id}}"
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", f"{PREFIX}/server", "GetServerInfo", "The server, its slots, and who you are."),
@@ -98,4 +106,20 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", f"{_RUN}/delete", "DeleteRun", "Delete a run that has ended, with its files."),
     Route("GET", f"{_RUN}/files", "ListArtifacts", "The files of a run."),
     Route("GET", f"{_RUN}/metrics", "QueryMetrics", "Points of a run's metrics, thinned."),
+    Route("GET", f"{PREFIX}/searches", "ListSearches", "Searches, the newest first."),
+    Route("POST", f"{PREFIX}/searches", "CreateSearch", "Create a search, which starts at once."),
+    Route("GET", _SEARCH, "GetSearch", "A search as it is now."),
+    Route("GET", f"{_SEARCH}/trials", "ListTrials", "The trials of a search."),
+    Route(
+        *(
+            "POST",
+            f"{_SEARCH}/update",
+            "UpdateSearch",
+            "Pause a search, go on, or change its budget.",
+        ),
+        has_mask=True,
+    ),
+    Route("POST", f"{_SEARCH}/stop", "StopSearch", "Stop a search, with its trials or without."),
+    Route("POST", f"{_SEARCH}/enqueue", "EnqueueTrials", "Have a search try some points next."),
+    Route("POST", f"{_SEARCH}/delete", "DeleteSearch", "Delete a search that has ended."),
 )

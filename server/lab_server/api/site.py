@@ -33,7 +33,9 @@ def add_api(app: web.Application, gate: Gate, parts: SiteParts) -> None:
     """
     app.middlewares.append(_middleware(gate))
     for route in ROUTES:
-        app.router.add_route(route.verb, route.path, call_handler(route, gate, parts.service))
+        app.router.add_route(
+            route.verb, route.path, call_handler(route, gate, parts.service, parts.searches)
+        )
     for special in special_routes(gate, parts):
         app.router.add_route(special.route.verb, special.pattern, special.handle)
     events = EventStreams(gate, parts.streams)

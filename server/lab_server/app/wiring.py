@@ -177,6 +177,7 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             settings,
             SiteParts(
                 service=service,
+                searches=search_service,
                 streams=streams,
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, home),

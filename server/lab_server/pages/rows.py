@@ -55,7 +55,7 @@ def line_of(run: run_pb2.Run, keys: Sequence[str], metrics: Sequence[str]) -> Li
         run,
         STATES_FROM_PROTO[run.state],
         percent_of(run),
-        [_config(run, key) for key in keys],
+        [config_of(run, key) for key in keys],
         [number(run.metrics[name]) if name in run.metrics else _UNKNOWN for name in metrics],
     )
 
@@ -75,7 +75,7 @@ def differing_keys(runs: Iterable[run_pb2.Run]) -> list[str]:
         for key in run.config.overrides:
             values.setdefault(key, set())
     for key, found in values.items():
-        found.update(_config(run, key) for run in runs)
+        found.update(config_of(run, key) for run in runs)
     differing = {key: found for key, found in values.items() if len(found) > 1}
     return sorted(differing, key=lambda key: (-len(differing[key]), key))
 
@@ -114,7 +114,7 @@ def group_lines(
     keys = chosen or [key for key in differing_keys(runs) if key not in left_out]
     groups: dict[tuple[str, ...], list[run_pb2.Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(_config(run, key) for key in keys), []).append(run)
+        groups.setdefault(tuple(config_of(run, key) for key in keys), []).append(run)
     lines = [
         GroupLine(
             [run.id for run in members],
@@ -134,7 +134,8 @@ def overrides_of(run: run_pb2.Run) -> Mapping[str, Any]:
     return {key: value_from_proto(value) for key, value in run.config.overrides.items()}
 
 
-def _config(run: run_pb2.Run, key: str) -> str:
+def config_of(run: run_pb2.Run, key: str) -> str:
+    """Return the text of what a run sets a config to, "default" if it does not."""
     overrides: Mapping[str, config_pb2.Value] = run.config.overrides
     return config_text(overrides[key]) if key in overrides else _DEFAULT
 

@@ -16,10 +16,13 @@ from lab_server.api.gate import Gate
 from lab_server.errors import Unauthenticated
 from lab_server.pages import static
 from lab_server.pages.actions import Actions
+from lab_server.pages.compare import ComparePage
 from lab_server.pages.login import LoginPages
+from lab_server.pages.new_run import NewRunPage
 from lab_server.pages.render import Pages
 from lab_server.pages.run import RunPage
 from lab_server.pages.runs import RunsPage
+from lab_server.pages.searches import SearchPages
 from lab_server.pages.server import ServerPage
 from lab_server.rpc.site_parts import SiteParts
 
@@ -45,6 +48,14 @@ def add_pages(app: web.Application, gate: Gate, parts: SiteParts) -> None:
     add("POST", "/runs", actions.on_several)
     add("GET", "/runs/{run_id}", RunPage(gate, pages, parts).show)
     add("POST", "/runs/{run_id}/{action}", actions.on_one)
+    add("GET", "/compare", ComparePage(gate, pages, parts).show)
+    new = NewRunPage(gate, pages, parts)
+    add("GET", "/new", new.show)
+    add("POST", "/new", new.send)
+    searches = SearchPages(gate, pages, parts)
+    add("GET", "/searches", searches.show_all)
+    add("GET", "/searches/{search_id}", searches.show)
+    add("POST", "/searches/{search_id}/{action}", searches.act)
     add("GET", "/server", ServerPage(gate, pages, parts).show)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.logs import Logs
+from lab_server.rpc.searches import SearchHandlers
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
@@ -20,6 +21,7 @@ class SiteParts:
 
     Attributes:
         service: the unary RPCs.
+        searches: those of searches.
         streams: the streaming ones.
         curves, logs, timeline: what only the site shows.
         home: the server's folder.
@@ -28,6 +30,7 @@ class SiteParts:
     """
 
     service: Service
+    searches: SearchHandlers
     streams: Streams
     curves: Curves
     logs: Logs

@@ -1,0 +1,31 @@
+// @ts-check
+// The comparison of runs: their charts, live, and figures of results over configs.
+import { onChanges } from "./live.js";
+import { Board, strokeOf } from "./charts.js";
+import { fill } from "./figures.js";
+
+const place = document.getElementById("charts");
+const board = place ? new Board(place) : null;
+
+function legend() {
+  for (const [index, line] of [...document.querySelectorAll("#legend li")].entries()) {
+    const { colour, dash } = strokeOf(index);
+    const key = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    key.setAttribute("aria-hidden", "true");
+    key.setAttribute("viewBox", "0 0 30 10");
+    const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    for (const [name, value] of Object.entries({ x1: "0", x2: "30", y1: "5", y2: "5", stroke: colour,
+      "stroke-width": "3", "stroke-dasharray": dash.join(" ") })) stroke.setAttribute(name, value);
+    key.append(stroke);
+    line.querySelector("svg")?.remove();
+    line.prepend(key);
+  }
+}
+
+legend();
+document.addEventListener("themechange", legend);
+fill(document.getElementById("figures"));
+onChanges((changes) => {
+  if (changes.some((change) => board?.runs.includes(change.id)
+    && (change.kinds.includes("metrics") || change.kinds.includes("truncate")))) board?.refresh();
+});
