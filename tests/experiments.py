@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from lab_core import loop, tracker
 from lab_core.configs import BaseConfigs
+from lab_core.helpers.training_loop import TrainingLoopConfigs
 
 
 class Counting(BaseConfigs):
@@ -29,6 +30,23 @@ class Counting(BaseConfigs):
             time.sleep(self.step_s)
 
 
+class Valley(TrainingLoopConfigs):
+    """Comes down to (x - 0.3)^2, the faster the larger its rate; checkpoints hold where it is."""
+
+    x: float = 0.0
+    rate: Annotated[float, Gt(0)] = 0.1
+    loop_count: int = 27
+    checkpoint_interval: int | None = None
+    log_new_line_interval: int = 1000
+
+    def run(self) -> None:
+        """Record the loss at each step."""
+        for _ in self.training_loop:
+            loop.add_global_step()
+            step = loop.get_global_step()
+            tracker.save(loss=(self.x - 0.3) ** 2 + 1 / (1 + self.rate * step))
+
+
 class Raises(BaseConfigs):
     """Raises while it trains."""
 
@@ -38,4 +56,4 @@ class Raises(BaseConfigs):
         print(1 // 0)
 
 
-EXPERIMENTS = {"counting": Counting, "raises": Raises}
+EXPERIMENTS = {"counting": Counting, "raises": Raises, "valley": Valley}

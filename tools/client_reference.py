@@ -18,12 +18,16 @@ SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Example):$")
 HEAD = """# Client reference
 
 Built from the docstrings by `python tools/client_reference.py`; the [guide](../guide/client.md) tells how the parts
-belong together. `AsyncClient`, `AsyncRun` and `AsyncExperiment` have the methods of their blocking twins, to be
+belong together. `AsyncClient`, `AsyncRun`, `AsyncSearch` and `AsyncExperiment` have the methods of their blocking twins, to be
 awaited; what is an iterator there is an async iterator here.
 """
 GROUPS = {
     "Clients": ("lab_client", ["Client", "AsyncClient"]),
-    "Handles": ("lab_client", ["Run", "AsyncRun", "Experiment", "AsyncExperiment"]),
+    "Handles": (
+        "lab_client",
+        ["Run", "AsyncRun", "Search", "AsyncSearch", "Experiment", "AsyncExperiment"],
+    ),
+    "Values: searches": ("lab_client.searches", None),
     "Values: runs and servers": ("lab_client.runs", None),
     "Values: code and environment": ("lab_client.provenance", None),
     "Values: configs": ("lab_client.configs", None),

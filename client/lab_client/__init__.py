@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lab_client.aio.client import AsyncClient as AsyncClient
     from lab_client.aio.experiment import AsyncExperiment as AsyncExperiment
     from lab_client.aio.run import AsyncRun as AsyncRun
+    from lab_client.aio.search import AsyncSearch as AsyncSearch
     from lab_client.configs import Plan as Plan
     from lab_client.errors import AlreadyExists as AlreadyExists
     from lab_client.errors import ConfigError as ConfigError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from lab_client.errors import QueueFull as QueueFull
     from lab_client.errors import RunFailed as RunFailed
     from lab_client.errors import RunNotFound as RunNotFound
+    from lab_client.errors import SearchFailed as SearchFailed
+    from lab_client.errors import SearchNotFound as SearchNotFound
     from lab_client.errors import Unauthenticated as Unauthenticated
     from lab_client.errors import Unavailable as Unavailable
     from lab_client.events import Event as Event
@@ -34,9 +37,21 @@ if TYPE_CHECKING:
     from lab_client.runs import RunInfo as RunInfo
     from lab_client.runs import RunOptions as RunOptions
     from lab_client.runs import RunState as RunState
+    from lab_client.searches import Halving as Halving
+    from lab_client.searches import MedianStopping as MedianStopping
+    from lab_client.searches import SearchInfo as SearchInfo
+    from lab_client.searches import SearchState as SearchState
+    from lab_client.searches import Trial as Trial
+    from lab_client.searches import TrialState as TrialState
+    from lab_client.searches import anything as anything
+    from lab_client.searches import choice as choice
+    from lab_client.searches import int_range as int_range
+    from lab_client.searches import log_uniform as log_uniform
+    from lab_client.searches import uniform as uniform
     from lab_client.sync.client import Client as Client
     from lab_client.sync.experiment import Experiment as Experiment
     from lab_client.sync.run import Run as Run
+    from lab_client.sync.search import Search as Search
 
 _MODULES = {
     "AsyncClient": "aio.client",
@@ -62,11 +77,26 @@ _MODULES = {
     "RunNotFound": "errors",
     "RunOptions": "runs",
     "RunState": "runs",
+    "AsyncSearch": "aio.search",
+    "Search": "sync.search",
+    "SearchFailed": "errors",
+    "SearchInfo": "searches",
+    "SearchNotFound": "errors",
+    "SearchState": "searches",
+    "Trial": "searches",
+    "TrialState": "searches",
+    "Halving": "searches",
+    "MedianStopping": "searches",
+    "anything": "searches",
+    "choice": "searches",
+    "int_range": "searches",
+    "log_uniform": "searches",
+    "uniform": "searches",
     "Unauthenticated": "errors",
     "Unavailable": "errors",
 }
 _SUBMODULES = frozenset(
-    {"configs", "errors", "events", "experiment", "history", "provenance", "runs"}
+    {"configs", "errors", "events", "experiment", "history", "provenance", "runs", "searches"}
 )
 
 __all__ = [
@@ -74,15 +104,18 @@ __all__ = [
     "AsyncClient",
     "AsyncExperiment",
     "AsyncRun",
+    "AsyncSearch",
     "Client",
     "ConfigError",
     "DeadlineExceeded",
     "Event",
     "Experiment",
     "ExperimentNotFound",
+    "Halving",
     "History",
     "InvalidState",
     "LabError",
+    "MedianStopping",
     "PermissionDenied",
     "Plan",
     "Point",
@@ -93,9 +126,21 @@ __all__ = [
     "RunNotFound",
     "RunOptions",
     "RunState",
+    "Search",
+    "SearchFailed",
+    "SearchInfo",
+    "SearchNotFound",
+    "SearchState",
+    "Trial",
+    "TrialState",
     "Unauthenticated",
     "Unavailable",
+    "anything",
+    "choice",
     "experiment",
+    "int_range",
+    "log_uniform",
+    "uniform",
 ]
 
 

@@ -32,6 +32,8 @@ __all__ = [
     "ResourceExhausted",
     "RunFailed",
     "RunNotFound",
+    "SearchFailed",
+    "SearchNotFound",
     "ServerError",
     "Unauthenticated",
     "Unavailable",
@@ -140,6 +142,19 @@ class ExperimentNotFound(NotFound):
         ...     try:
         ...         client.experiment("minst")
         ...     except ExperimentNotFound as error:
+        ...         print(error)
+    """
+
+
+class SearchNotFound(NotFound):
+    """There is no search with this id.
+
+    Example:
+        >>> from lab_client import Client, SearchNotFound
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.get_search("20200101-000000-none")
+        ...     except SearchNotFound as error:
         ...         print(error)
     """
 
@@ -325,6 +340,34 @@ class RunFailed(LabError):
 
     def __str__(self) -> str:
         return f"run {self.run_id} ended {self.state}: {self.reason or 'no reason was recorded'}"
+
+
+class SearchFailed(LabError):
+    """The search that was waited for ended in another state than COMPLETED.
+
+    Attributes:
+        search_id: the search.
+        state: the state's name.
+        reason: one sentence: why.
+
+    Example:
+        >>> from lab_client import Client, SearchFailed, choice
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     study = client.search("mnist", {"conv1_kernal": choice(3, 5)}, maximize="accuracy")
+        ...     try:
+        ...         study.wait(check=True)
+        ...     except SearchFailed as error:
+        ...         print(error.state, error.reason)
+    """
+
+    def __init__(self, search_id: str, state: str, reason: str) -> None:
+        super().__init__(search_id, state, reason)
+        self.search_id = search_id
+        self.state = state
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"search {self.search_id} ended {self.state}: {self.reason}"
 
 
 class DownloadError(LabError):

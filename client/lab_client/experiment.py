@@ -23,14 +23,25 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lab_client.configs import Plan, RunOrder
 from lab_client.errors import InvalidState
+from lab_client.protocol.search_operations import Space
 from lab_client.runs import RunOptions
 from lab_client.sync.client import Client
 from lab_client.sync.run import Run
+from lab_client.sync.search import Search
 
-__all__ = ["add_pytorch_models", "calculate_configs", "client", "connect", "create", "start"]
+__all__ = [
+    "add_pytorch_models",
+    "calculate_configs",
+    "client",
+    "connect",
+    "create",
+    "search",
+    "start",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,22 @@ def add_pytorch_models(models: Iterable[str]) -> None:
     names = (models,) if isinstance(models, str) else tuple(models)
     draft = _current("add_pytorch_models")
     _drafts.draft = replace(draft, models=(*draft.models, *names))
+
+
+def search(experiment: str, space: Space, **arguments: Any) -> Search:
+    """Search for good configs on the server: the loop over the grid in one call. See `Client.search`.
+
+    Args:
+        experiment: the name of an experiment of the server.
+        space: by config item what to search, or a plain value.
+        **arguments: those of `Client.search`: `maximize="accuracy"`, say.
+
+    Example:
+        >>> from lab_client import choice, experiment
+        >>> grid = {"conv1_kernal": choice(3, 5), "conv2_kernal": choice(3, 5)}
+        >>> study = experiment.search("mnist", grid, maximize="accuracy")  # doctest: +SKIP
+    """
+    return client().search(experiment, space, **arguments)
 
 
 def start() -> Run:

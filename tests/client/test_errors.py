@@ -16,6 +16,7 @@ SAMPLES: list[LabError] = [
     errors.RunNotFound("there is no run 'x'", "x"),
     errors.EventGap("r", 5, 8),
     errors.RunFailed("r", "FAILED", "out of memory"),
+    errors.SearchFailed("s", "FAILED", "no trial gave a value"),
     errors.ServerError("it broke", "INTERNAL"),
 ]
 

@@ -14,6 +14,7 @@ import pytest
 from lab_client import (
     AsyncClient,
     AsyncRun,
+    AsyncSearch,
     Client,
     Event,
     Experiment,
@@ -24,11 +25,17 @@ from lab_client import (
     RunInfo,
     RunOptions,
     RunState,
+    Search,
+    SearchInfo,
+    Trial,
+    choice,
     experiment,
+    log_uniform,
 )
 from lab_client.configs import ConfigItem, PlainValue
 from lab_client.events import LogLine, MetricsBatch, MetricsUpdate, StateChange
 from lab_client.history import Series
+from lab_client.searches import SearchEntry
 
 
 def blocking(client: Client) -> None:
@@ -58,6 +65,14 @@ def blocking(client: Client) -> None:
                 assert_type(change.state, RunState)
             case _:
                 pass
+    study = client.search("mnist", {"conv1_kernal": choice(3, 5), "epochs": 1}, maximize="accuracy")
+    assert_type(study, Search)
+    assert_type(study.best, Trial | None)
+    assert_type(study.trials(), tuple[Trial, ...])
+    assert_type(study.watch(), Iterator[SearchEntry])
+    assert_type(study.wait(progress=True), SearchInfo)
+    assert_type(study.extend(30), Search)
+    assert_type(study.importances(), dict[str, float])
     with client as same:
         assert_type(same, Client)
 
@@ -71,6 +86,10 @@ async def asynchronous(client: AsyncClient) -> None:
     assert_type(run.metrics(), AsyncIterator[Point])
     assert_type(await run.history(), History)
     assert_type(client.runs(), AsyncIterator[AsyncRun])
+    study = await client.search("mnist", {"lr": log_uniform(1e-4, 1e-1)}, minimize="loss")
+    assert_type(study, AsyncSearch)
+    assert_type(await study.best, Trial | None)
+    assert_type(study.watch(), AsyncIterator[SearchEntry])
     assert_type(client.watch_metrics(), AsyncIterator[MetricsUpdate])
 
 

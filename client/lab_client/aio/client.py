@@ -6,19 +6,23 @@ import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from lab_client.aio.experiment import AsyncExperiment
 from lab_client.aio.run import AsyncRun
+from lab_client.aio.search import AsyncSearch
 from lab_client.aio.shell import AsyncShell
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
-from lab_client.protocol import folds, operations, streams
+from lab_client.protocol import folds, operations, search_operations, streams
 from lab_client.protocol.code_diff import CodeDiff
 from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
+from lab_client.protocol.search_operations import PAGE_SIZE, Space
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+from lab_client.searches import SearchState
 from lab_client.transport.base import BaseClient
 
 
@@ -280,6 +284,41 @@ class AsyncClient(BaseClient[AsyncShell]):
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
         )
+
+    async def search(self, experiment: str, space: Space, **arguments: Any) -> AsyncSearch:
+        """Search for good configs; it starts at once. See `Client.search`."""
+        operation = search_operations.create_search(experiment, space, **arguments)
+        return AsyncSearch(self._shell, await self._shell.call(operation))
+
+    async def get_search(self, search_id: str) -> AsyncSearch:
+        """Attach to a search, from anywhere. See `Client.get_search`."""
+        info = await self._shell.call(search_operations.get_search(search_id))
+        return AsyncSearch(self._shell, info)
+
+    async def searches(
+        self,
+        *,
+        experiment: str = "",
+        states: Iterable[SearchState | str] = (),
+        limit: int | None = None,
+    ) -> AsyncIterator[AsyncSearch]:
+        """Yield the searches for which all filters hold. See `Client.searches`."""
+        token, left = "", limit
+        while left is None or left > 0:
+            page = await self._shell.call(
+                search_operations.list_searches(
+                    experiment=experiment,
+                    states=states,
+                    page_size=min(left or PAGE_SIZE, PAGE_SIZE),
+                    page_token=token,
+                )
+            )
+            for info in page.searches:
+                yield AsyncSearch(self._shell, info)
+            left = None if left is None else left - len(page.searches)
+            token = page.next_page_token
+            if not token:
+                return
 
     async def code_diff(self, run_id: str, other_id: str) -> str:
         """Return a unified diff from the code of one run to that of another. See `Client.code_diff`."""

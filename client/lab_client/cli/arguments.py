@@ -26,6 +26,19 @@ def parse_overrides(
     Raises:
         ConfigError: if an argument is not KEY=VALUE, or a key comes twice.
     """
+    pairs = split_pairs(arguments)
+    if not pairs:
+        return {}
+    schema = client.experiment(experiment).schema
+    return {key: parse_value(text, schema, key) for key, text in pairs}
+
+
+def split_pairs(arguments: Iterable[str]) -> list[tuple[str, str]]:
+    """Return KEY=VALUE as pairs.
+
+    Raises:
+        ConfigError: if an argument is not KEY=VALUE, or a key comes twice.
+    """
     arguments = list(arguments)
     wrong = [text for text in arguments if not text.partition("=")[0] or "=" not in text]
     keys = [text.partition("=")[0] for text in arguments]
@@ -39,11 +52,7 @@ def parse_overrides(
                 for text in wrong
             ]
         )
-    if not arguments:
-        return {}
-    schema = client.experiment(experiment).schema
-    pairs = (text.partition("=") for text in arguments)
-    return {key: parse_value(text, schema, key) for key, _, text in pairs}
+    return [(key, text) for key, _, text in (text.partition("=") for text in arguments)]
 
 
 def parse_value(text: str, schema: ExperimentSchema, key: str) -> PlainValue:
@@ -77,7 +86,8 @@ def split_columns(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
-def _client_for_completion(context: typer.Context) -> Client:
+def client_for_completion(context: typer.Context) -> Client:
+    """Return a client that does not wait long: somebody waits for the shell."""
     root = context.find_root().params
     settings = Settings(
         *(root.get(name) for name in ("server", "token", "tls", "ca", "cert", "key"))
@@ -88,7 +98,7 @@ def _client_for_completion(context: typer.Context) -> Client:
 def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of the newest runs that begin so."""
     try:
-        with _client_for_completion(ctx) as client:
+        with client_for_completion(ctx) as client:
             runs = client.runs(limit=100)
             return [
                 (run.id, f"{run.name} {run.info.state}")
@@ -102,7 +112,7 @@ def complete_runs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 def complete_experiments(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the experiments that begin so."""
     try:
-        with _client_for_completion(ctx) as client:
+        with client_for_completion(ctx) as client:
             return [
                 (item.name, item.summary)
                 for item in client.experiments()

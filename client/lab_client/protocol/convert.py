@@ -247,9 +247,19 @@ def _time(message: run_pb2.Run, field: str) -> datetime | None:
     return timestamp.ToDatetime(UTC)
 
 
+def run_options(options: run_pb2.RunOptions) -> runs.RunOptions:
+    """Return how a run is executed."""
+    return runs.RunOptions(
+        priority=options.priority,
+        device=options.device,
+        max_runtime_s=options.max_runtime_s,
+        max_retries=options.max_retries if options.HasField("max_retries") else None,
+        writers=tuple(options.writers),
+    )
+
+
 def run(message: run_pb2.Run) -> runs.RunInfo:
     """Return a run as the server knows it."""
-    options = message.options
     return runs.RunInfo(
         id=message.id,
         experiment=message.experiment,
@@ -260,13 +270,7 @@ def run(message: run_pb2.Run) -> runs.RunInfo:
         overrides={key: value(item) for key, item in sorted(message.config.overrides.items())},
         run_order=run_order(message.config.run_order),
         models=tuple(message.config.models),
-        options=runs.RunOptions(
-            priority=options.priority,
-            device=options.device,
-            max_runtime_s=options.max_runtime_s,
-            max_retries=options.max_retries if options.HasField("max_retries") else None,
-            writers=tuple(options.writers),
-        ),
+        options=run_options(message.options),
         state=state(message.state),
         reason=message.reason,
         attempt=message.attempt,

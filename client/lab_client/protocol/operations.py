@@ -106,7 +106,7 @@ def create(
         config=convert.to_config(overrides, run_order, models),
         options=None if options is None else convert.to_run_options(options),
         name=name,
-        tags=_tags(tags),
+        tags=as_texts(tags),
         notes=notes,
         idempotency_key=idempotency_key or os.urandom(16).hex(),
         parent=_parent(parent),
@@ -118,8 +118,8 @@ def _parent(parent: RunParent | None) -> run_pb2.RunParent | None:
     return None if parent is None else run_pb2.RunParent(run_id=parent.run_id, step=parent.step)
 
 
-def _tags(tags: Iterable[str]) -> list[str]:
-    """Return texts as a list; one alone need not be in one."""
+def as_texts(tags: Iterable[str]) -> list[str]:
+    """Return tags or names as a list; one alone need not be in one."""
     found = [tags] if isinstance(tags, str) or not isinstance(tags, Iterable) else list(tags)
     wrong = [item for item in found if not isinstance(item, str)]
     if wrong:
@@ -163,7 +163,7 @@ def list_runs(
     request = pb.ListRunsRequest(
         experiment=experiment,
         states=[convert.to_state(state) for state in states],
-        tags=_tags(tags),
+        tags=as_texts(tags),
         order_by=order_by,
         page_size=page.size,
         page_token=page.token,
@@ -186,7 +186,7 @@ def update(
     run_id: str, *, name: str | None, tags: Iterable[str] | None, notes: str | None
 ) -> Operation[RunInfo]:
     """Change what people wrote about a run; what is None stays."""
-    changes = {"name": name, "tags": None if tags is None else _tags(tags), "notes": notes}
+    changes = {"name": name, "tags": None if tags is None else as_texts(tags), "notes": notes}
     changes = {field: value for field, value in changes.items() if value is not None}
     if not changes:
         raise InvalidRequest([Violation("", "nothing to change: give name=, tags= or notes=")])
@@ -218,7 +218,7 @@ def query_metrics(
     """Ask for a run's metrics."""
     request = pb.QueryMetricsRequest(
         run_id=run_id,
-        names=_tags(names),
+        names=as_texts(names),
         max_points=max_points,
         min_step=min_step,
         max_step=max_step,

@@ -20,6 +20,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 _NOT_FOUND: dict[str, type[errors.NotFound]] = {
     "run": errors.RunNotFound,
+    "search": errors.SearchNotFound,
     "experiment": errors.ExperimentNotFound,
     "artifact": errors.ArtifactNotFound,
     "checkpoint": errors.CheckpointNotFound,

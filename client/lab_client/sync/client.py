@@ -10,14 +10,17 @@ from types import TracebackType
 from lab_client.configs import ExperimentInfo, Plan, RunOrder
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
-from lab_client.protocol import folds, operations, streams
+from lab_client.protocol import folds, operations, search_operations, streams
 from lab_client.protocol.code_diff import CodeDiff
 from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
+from lab_client.protocol.search_operations import PAGE_SIZE, Space
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+from lab_client.searches import Halving, MedianStopping, SearchState
 from lab_client.sync.experiment import Experiment
 from lab_client.sync.run import Run
+from lab_client.sync.search import Search
 from lab_client.sync.shell import SyncShell
 from lab_client.transport.base import BaseClient
 
@@ -396,6 +399,131 @@ class Client(BaseClient[SyncShell]):
                 run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
             )
         )
+
+    def search(
+        self,
+        experiment: str,
+        space: Space,
+        *,
+        maximize: str = "",
+        minimize: str = "",
+        max_trials: int | None = None,
+        parallel: int = 1,
+        sampler: str = "",
+        seed: int | None = None,
+        lockstep: bool | None = None,
+        halving: Halving | None = None,
+        median_stopping: MedianStopping | None = None,
+        max_steps: int = 0,
+        max_seconds: float = 0.0,
+        reduction: str = "last",
+        num_last: int = 0,
+        run_order: RunOrder | None = None,
+        models: Iterable[str] | None = None,
+        name: str = "",
+        tags: Iterable[str] = (),
+        notes: str = "",
+        options: RunOptions | None = None,
+        idempotency_key: str | None = None,
+    ) -> Search:
+        """Search for good configs; each trial is a run like any other. It starts at once.
+
+        Args:
+            experiment: the experiment's name.
+            space: by config item what to search (`choice`, `uniform`, `log_uniform`, `int_range`,
+                `anything`), or a plain value that is the same for all trials.
+            maximize: the metric whose larger values are better; or
+            minimize: the one whose smaller values are.
+            max_trials: the number of trials in all; None takes the whole of a grid.
+            parallel: trials that wait or train at a time.
+            sampler: "grid", "random", "quasi_random" or "tpe"; when empty grid if every item is a choice,
+                else tpe.
+            seed: the same search with the same seed gives the same trials; None takes a random one.
+            lockstep: a proposal depends on the trials before it in a fixed order, and not on which was
+                faster; None does so when a seed is given.
+            halving: train all trials a little, and the best on.
+            median_stopping: stop trials that are worse than the median.
+            max_steps: propose nothing more after so many steps of all trials together; 0 for no limit.
+            max_seconds: the same after so many seconds; 0 for no limit.
+            reduction: which of a run's values counts: the "last", the "best", or the "mean" of the last
+                `num_last`.
+            num_last: of how many values the mean is taken.
+            run_order: what each trial computes first; None is the experiment's own order.
+            models: config items to checkpoint; None means all models and optimizers.
+            name: for people; the experiment's name when empty.
+            tags: labels, which the trials get, too.
+            notes: free text.
+            options: priority, device and the like of each trial.
+            idempotency_key: the same key with the same request gives the same search.
+
+        Raises:
+            InvalidRequest: if it cannot be searched so, with all that is wrong.
+            ExperimentNotFound: if there is no such experiment.
+        """
+        operation = search_operations.create_search(
+            experiment,
+            space,
+            maximize=maximize,
+            minimize=minimize,
+            max_trials=max_trials,
+            parallel=parallel,
+            sampler=sampler,
+            seed=seed,
+            lockstep=lockstep,
+            halving=halving,
+            median_stopping=median_stopping,
+            max_steps=max_steps,
+            max_seconds=max_seconds,
+            reduction=reduction,
+            num_last=num_last,
+            run_order=run_order,
+            models=models,
+            name=name,
+            tags=tags,
+            notes=notes,
+            options=options,
+            idempotency_key=idempotency_key,
+        )
+        return Search(self._shell, self._shell.call(operation))
+
+    def get_search(self, search_id: str) -> Search:
+        """Attach to a search, from anywhere; a unique prefix of its id is enough.
+
+        Raises:
+            SearchNotFound: if there is none.
+        """
+        return Search(self._shell, self._shell.call(search_operations.get_search(search_id)))
+
+    def searches(
+        self,
+        *,
+        experiment: str = "",
+        states: Iterable[SearchState | str] = (),
+        limit: int | None = None,
+    ) -> Iterator[Search]:
+        """Yield the searches for which all filters hold, the newest first, page by page.
+
+        Args:
+            experiment: the experiment's name.
+            states: any of these.
+            limit: the most searches to yield; None for all.
+        """
+        token, left = "", limit
+        while left is None or left > 0:
+            page = self._shell.call(
+                search_operations.list_searches(
+                    experiment=experiment,
+                    states=states,
+                    page_size=min(left or PAGE_SIZE, PAGE_SIZE),
+                    page_token=token,
+                )
+            )
+            for info in page.searches:
+                yield Search(self._shell, info)
+            left = None if left is None else left - len(page.searches)
+            token = page.next_page_token
+            if not token:
+                return
 
     def code_diff(self, run_id: str, other_id: str) -> str:
         """Return a unified diff from the code of one run to that of another; "" when it is equal.

@@ -1,4 +1,4 @@
-"""Channels to a server, and the calls of its one service on them, for both shells."""
+"""Channels to a server, and the calls of its services on them, for both shells."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from google.protobuf.message_factory import GetMessageClass
 
 from lab_client.errors import ConnectionSettingsError
 from lab_client.transport.target import Target
-from lab_rpc.v1 import training_service_pb2
+from lab_rpc.v1 import search_service_pb2, training_service_pb2
 
-SERVICE = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+_SERVICES = (
+    training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"],
+    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
+)
+_METHODS = {
+    name: method for service in _SERVICES for name, method in service.methods_by_name.items()
+}
 
 _MAX_RECEIVE_BYTES = 512 * 1024 * 1024  # a whole history in one answer
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -57,11 +63,11 @@ def open_aio_channel(target: Target) -> grpc.aio.Channel:
 
 
 def bind(channel: Any, rpc: str) -> Any:
-    """Return what calls an RPC of the service on a channel of either kind."""
-    method = SERVICE.methods_by_name[rpc]
+    """Return what calls an RPC of a service on a channel of either kind."""
+    method = _METHODS[rpc]
     make = channel.unary_stream if method.server_streaming else channel.unary_unary
     return make(
-        f"/{SERVICE.full_name}/{rpc}",
+        f"/{method.containing_service.full_name}/{rpc}",
         request_serializer=GetMessageClass(method.input_type).SerializeToString,
         response_deserializer=GetMessageClass(method.output_type).FromString,
     )

@@ -113,7 +113,7 @@ class _SearchMode:
 class _SearchModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SearchMode.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
-    """LOCKSTEP."""
+    """LOCKSTEP when a seed is given, else ASYNC."""
     SEARCH_MODE_LOCKSTEP: _SearchMode.ValueType  # 1
     """On the trials before in a fixed order, whichever was faster: the same search gives the same trials."""
     SEARCH_MODE_ASYNC: _SearchMode.ValueType  # 2
@@ -123,7 +123,7 @@ class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
     """What a proposal may depend on."""
 
 SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
-"""LOCKSTEP."""
+"""LOCKSTEP when a seed is given, else ASYNC."""
 SEARCH_MODE_LOCKSTEP: SearchMode.ValueType  # 1
 """On the trials before in a fixed order, whichever was faster: the same search gives the same trials."""
 SEARCH_MODE_ASYNC: SearchMode.ValueType  # 2

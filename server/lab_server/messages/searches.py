@@ -145,7 +145,10 @@ def spec_from_proto(message: search_pb2.SearchSpec, open: Open) -> SearchSpec:  
         budget=budget_from_proto(message.budget, open.max_trials),
         sampler=enum_from_proto(Sampler, message.sampler) or open.sampler,
         seed=message.seed if message.HasField("seed") else open.seed,
-        is_lockstep=message.mode != pb.SEARCH_MODE_ASYNC,
+        is_lockstep=(
+            message.mode == pb.SEARCH_MODE_LOCKSTEP
+            or (not message.mode and message.HasField("seed"))
+        ),
         early_stopping=_early_stopping(message),
         fixed=overrides_from_proto(message.config),
         run_order=run_order_from_proto(message.config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -256,7 +257,11 @@ class Searches:
         self._controllers[search.id] = controller
         for trial in search.trials:  # also those that are paused: they may be promoted
             self._by_run[trial.run_id] = controller
-        self._tasks[search.id] = asyncio.create_task(self._run(controller), name=search.id)
+        # its log lines are not those of the call that created it
+        context = contextvars.Context()
+        self._tasks[search.id] = asyncio.create_task(
+            self._run(controller), name=search.id, context=context
+        )
         return controller
 
     async def _run(self, controller: Controller) -> None:
