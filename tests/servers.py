@@ -1,4 +1,4 @@
-"""A real lab-server as a process of its own, for tests."""
+"""A real lab-server and real agents as processes of their own, for tests."""
 
 from __future__ import annotations
 
@@ -68,3 +68,58 @@ def start_server(
         process.wait()
         raise RuntimeError(f"the server did not start: {line!r}\n{log.read_text()}")
     return RealServer(ready[1], f"http://{ready[2]}", home, process, log)
+
+
+@dataclass
+class RealAgent:
+    """An agent that runs.
+
+    Attributes:
+        process: the agent.
+        home: its folder.
+        log: its standard error.
+    """
+
+    process: subprocess.Popen[str]
+    home: Path
+    log: Path
+
+    def stop(self) -> None:
+        """End the agent, and its trainers."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def launch_agent(address: str, home: Path, *arguments: str) -> RealAgent:
+    """Start an agent with one slot; its name is that of its folder, unless the arguments say another."""
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "agent.log"
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            [
+                *(str(Path(sys.executable).with_name("lab-agent")), "join", address),
+                *("--name", home.name, "--home", str(home), "--slots", "cpu:1", *arguments),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "LAB_DATA_PATH": str(home / "data")},
+        )
+    return RealAgent(process, home, log)
+
+
+def start_agent(address: str, home: Path, *arguments: str) -> RealAgent:
+    """Start an agent and wait until it is ready."""
+    agent = launch_agent(address, home, *arguments)
+    assert agent.process.stdout is not None
+    line = agent.process.stdout.readline()
+    if not line.startswith("lab-agent ready"):
+        agent.process.kill()
+        agent.process.wait()
+        raise RuntimeError(f"the agent did not start: {line!r}\n{agent.log.read_text()}")
+    return agent

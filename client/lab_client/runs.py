@@ -50,6 +50,7 @@ class RunOptions:
     Attributes:
         priority: higher runs first; equal ones in the order in which they were started.
         device: the requested device, "cpu" or "cuda:0"; empty takes any slot.
+        pool: the pool of agents that is to train it; empty takes any slot, also the server's own.
         max_runtime_s: stopped after this many seconds of training; 0 means no limit.
         max_retries: how often it is retried after its trainer died; None is the server's default.
         writers: which writers record it, of "sqlite" and "tensorboard"; empty means both.
@@ -62,6 +63,7 @@ class RunOptions:
 
     priority: int = 0
     device: str = ""
+    pool: str = ""
     max_runtime_s: float = 0.0
     max_retries: int | None = None
     writers: tuple[str, ...] = ()
@@ -236,7 +238,7 @@ class Slot:
     """A place in which one run can train.
 
     Attributes:
-        name: such as "cpu:0" or "cuda:1".
+        name: such as "cpu:0" or "cuda:1"; of an agent "pool/agent/cuda:1".
         run_id: the run that has it; empty when it is free.
     """
 

@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 
 from lab_server.errors import StoreError
+from lab_server.executors.last_rows import take_over
 from lab_server.executors.local import LocalExecutor
 from lab_server.files.spool import SpoolReader
 from lab_server.model.run import Run, RunOptions, RunParent, RunState
 from lab_server.supervisor import attempt, live_runs
-from lab_server.supervisor.last_rows import take_over
 from tests.runs.rig import Gate, Points, Rig, becomes_true, is_gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -49,8 +49,8 @@ def test_a_run_that_waits_for_a_gpu_holds_up_nobody() -> None:
     queue = RunQueue(limit=10)
     queue.add(waiting("a", 1, device="cuda:0"))
     queue.add(waiting("b", 2))
-    assert queue.first(lambda device: device != "cuda:0") == "b"
-    assert queue.first(lambda device: False) is None
+    assert queue.first(lambda wants: wants.device != "cuda:0") == "b"
+    assert queue.first(lambda wants: False) is None
 
 
 def test_removing_what_does_not_wait_is_nothing() -> None:

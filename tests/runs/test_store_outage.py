@@ -13,9 +13,9 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from lab_server.errors import InvalidState, StoreError
+from lab_server.executors.last_rows import take_over
 from lab_server.model.run import Run, RunOptions, RunState
 from lab_server.supervisor import attempt, live_runs
-from lab_server.supervisor.last_rows import take_over
 from tests.runs.rig import Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -128,7 +128,13 @@ class ToyRuns(FakeSupervisor):
         return await super().create(request, **arguments)
 
     async def start(
-        self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
+        self,
+        run_id: str,
+        *,
+        resume: bool = False,
+        until_step: int = 0,
+        key: str | None = None,
+        code_digest: str = "",
     ) -> Run:
         self.die_if_dead()
         run = await super().start(run_id, resume=resume, until_step=until_step, key=key)

@@ -10,6 +10,7 @@ from typing import Any
 from lab_core.configs import PlainValue, Schema, SchemaItem
 from lab_core.errors import Violation
 from lab_server.errors import InvalidState, LaunchError, NotFound
+from lab_server.executors.one_machine import OneMachine
 from lab_server.executors.protocol import Usage
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
@@ -43,7 +44,7 @@ MNIST = Schema(
 )
 
 
-class FakeExecutor:
+class FakeExecutor(OneMachine):
     """Knows one good experiment and a broken one; launches nothing."""
 
     def __init__(
@@ -75,7 +76,9 @@ class FakeExecutor:
     async def launch(self, spec: LaunchSpec) -> TrainerProcess:
         raise LaunchError("a fake starts nothing")
 
-    async def inspect(self, spec_folder: object, attempt: int) -> TrainerProcess | None:
+    async def inspect(
+        self, spec_folder: object, attempt: int, slot: str = ""
+    ) -> TrainerProcess | None:
         return None
 
     async def wait(self, process: TrainerProcess) -> str:
@@ -127,6 +130,7 @@ class FakeSupervisor:
         key: str | None,
         fingerprint: str,
         configs: Mapping[str, PlainValue] | None = None,
+        code_digest: str = "",
     ) -> Run:
         self._num_created += 1
         run_id = f"20261123-000000-{self._num_created:06x}"
@@ -136,6 +140,7 @@ class FakeSupervisor:
             owner,
             config_hash=config_hash,
             configs=dict(configs or {}),
+            planned_digest=code_digest,
             create_time_ns=time.time_ns(),
         )
         idempotency = IdempotencyRecord(key, fingerprint) if key else None
@@ -145,7 +150,13 @@ class FakeSupervisor:
         return await self._store.get(created.id)
 
     async def start(
-        self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
+        self,
+        run_id: str,
+        *,
+        resume: bool = False,
+        until_step: int = 0,
+        key: str | None = None,
+        code_digest: str = "",
     ) -> Run:
         run = dataclasses.replace(await self.get(run_id), until_step=until_step)
         startable = (RunState.STOPPED, RunState.FAILED) if resume else (RunState.CREATED,)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab_core.tracker import Tracker
+from lab_server.executors.last_rows import take_over
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.files.tail import Mark, Row, TailReader, TailWriter, columns_of
 from lab_server.messages import events
 from lab_server.model.run import RunState
-from lab_server.supervisor.last_rows import take_over
 from lab_server.trainer.outbox import Outbox, SpoolMetrics
 
 NAMES = st.sampled_from([("a",), ("a", "b"), ("ü", "x\x00y"), tuple("abcdefgh")])

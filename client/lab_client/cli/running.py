@@ -54,6 +54,9 @@ def run(
     device: Annotated[
         str, typer.Option(help="The device, such as cpu or cuda:0; any when not given.")
     ] = "",
+    pool: Annotated[
+        str, typer.Option(help="The pool of agents, such as gpus; any slot when not given.")
+    ] = "",
     max_runtime_s: Annotated[
         float, typer.Option(min=0, help="Stop after this many seconds; 0 is no limit.")
     ] = 0,
@@ -76,7 +79,11 @@ def run(
     """Start a run and print its id."""
     client = connect(context)
     options = RunOptions(
-        priority=priority, device=device, max_runtime_s=max_runtime_s, max_retries=max_retries
+        priority=priority,
+        device=device,
+        pool=pool,
+        max_runtime_s=max_runtime_s,
+        max_retries=max_retries,
     )
     handle = client.create(
         experiment,

@@ -130,6 +130,7 @@ def to_run_options(options: runs.RunOptions) -> run_pb2.RunOptions:
         return run_pb2.RunOptions(
             priority=options.priority,
             device=options.device,
+            pool=options.pool,
             max_runtime_s=options.max_runtime_s,
             max_retries=options.max_retries,
             writers=sorted(options.writers),
@@ -252,6 +253,7 @@ def run_options(options: run_pb2.RunOptions) -> runs.RunOptions:
     return runs.RunOptions(
         priority=options.priority,
         device=options.device,
+        pool=options.pool,
         max_runtime_s=options.max_runtime_s,
         max_retries=options.max_retries if options.HasField("max_retries") else None,
         writers=tuple(options.writers),

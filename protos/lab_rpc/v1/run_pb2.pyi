@@ -33,6 +33,7 @@ class RunOptions(google.protobuf.message.Message):
     MAX_RUNTIME_S_FIELD_NUMBER: builtins.int
     MAX_RETRIES_FIELD_NUMBER: builtins.int
     WRITERS_FIELD_NUMBER: builtins.int
+    POOL_FIELD_NUMBER: builtins.int
     priority: builtins.int
     """From -1000000 to 1000000. Higher runs first; equal priorities run in the order in which they were started."""
     device: builtins.str
@@ -41,6 +42,8 @@ class RunOptions(google.protobuf.message.Message):
     """Stopped after so many seconds of training, at most ten years; 0 means no limit."""
     max_retries: builtins.int
     """How often the run is retried after its trainer died, 0 to 1000; unset means the server's default."""
+    pool: builtins.str
+    """The pool of agents that is to train it; empty takes any slot, also the server's own."""
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Which writers record it, of "sqlite" and "tensorboard"; empty means both."""
@@ -53,9 +56,10 @@ class RunOptions(google.protobuf.message.Message):
         max_runtime_s: builtins.float = ...,
         max_retries: builtins.int | None = ...,
         writers: collections.abc.Iterable[builtins.str] | None = ...,
+        pool: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_retries", b"_max_retries", "max_retries", b"max_retries"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_retries", b"_max_retries", "device", b"device", "max_retries", b"max_retries", "max_runtime_s", b"max_runtime_s", "priority", b"priority", "writers", b"writers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_retries", b"_max_retries", "device", b"device", "max_retries", b"max_retries", "max_runtime_s", b"max_runtime_s", "pool", b"pool", "priority", b"priority", "writers", b"writers"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_max_retries", b"_max_retries"]) -> typing.Literal["max_retries"] | None: ...
 
 Global___RunOptions: typing_extensions.TypeAlias = RunOptions

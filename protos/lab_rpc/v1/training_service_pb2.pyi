@@ -84,7 +84,7 @@ class Slot(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     RUN_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """The name, such as "cpu:0" or "cuda:1"."""
+    """The name, such as "cpu:0" or "cuda:1"; of an agent "pool/agent/cuda:1"."""
     run_id: builtins.str
     """The run that has it; empty when it is free."""
     def __init__(

@@ -13,14 +13,17 @@ from prometheus_client import CollectorRegistry
 from lab_server.app.background import give_back_memory, load_catalogue, retain, serve_http
 from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials
 from lab_server.executors.catalogue import Catalogue
+from lab_server.executors.cluster import ClusterExecutor
 from lab_server.executors.protocol import Executor
+from lab_server.executors.remote.registry import Agents
 from lab_server.files.home import Home
 from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
+from lab_server.rpc.agents import AgentService
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.forwarding import Forwarding
-from lab_server.rpc.handlers import handlers, search_handlers
+from lab_server.rpc.handlers import agent_handlers, handlers, search_handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.logs import Logs
@@ -32,6 +35,7 @@ from lab_server.rpc.streams import Streams
 from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
 from lab_server.search.searches import Searches
+from lab_server.security.agents import AgentCredentials
 from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
@@ -59,8 +63,12 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[Server]:
+async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Server]:
     """Serve while the context is open; on exit drain calls, and leave or interrupt the trainers.
+
+    Args:
+        settings: of the server.
+        here: starts trainers on this machine.
 
     Raises:
         SettingsError: If an address cannot be bound, or a TLS or token file cannot be used.
@@ -84,6 +92,10 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
         following = Following(store, hub, queue_limit=settings.queue_limit)
         control = SwitchedControl(following)
         supervisor = cast(RunControl, control)
+        credentials = AgentCredentials(home, settings.tokens)
+        agents = Agents(settings.agent_lease_s, credentials.pools())
+        stack.callback(agents.close)
+        executor = ClusterExecutor(here, agents)
         catalogue, devices = Catalogue(executor), Devices()
         searches = Searches(
             store=store.searches,
@@ -154,13 +166,19 @@ async def open_server(settings: Settings, executor: Executor) -> AsyncIterator[S
             limits=limits,
             paging=paging,
         )
+        agent_service = AgentService(agents, credentials)
         server.add_generic_rpc_handlers(
-            (handlers(service, streams), search_handlers(search_service))
+            (
+                handlers(service, streams),
+                search_handlers(search_service),
+                agent_handlers(agent_service),
+            )
         )
         await server.start()
 
         async def drain() -> None:
             service.drain()
+            agent_service.drain()
             health.end()
             hub.close()
             searches.close()

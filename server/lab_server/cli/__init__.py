@@ -1,4 +1,4 @@
-"""The command `lab-server`. Imports nothing beyond Python itself, to say what is not installed."""
+"""The commands `lab-server` and `lab-agent`. Imports nothing beyond Python itself, to say what is not installed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,26 @@ _NEEDED = ("aiohttp", "pydantic_settings", "sqlalchemy", "structlog", "torch", "
 
 
 def main() -> None:
-    """Run the command; without the [server] extra, say so in one line."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        sys.exit(
-            f"lab-server needs {', '.join(missing)}; install them with: pip install 'lab-train[server]'"
-        )
-    # Collecting while modules are imported finds nothing and costs a tenth of the start.
-    gc.disable()
+    """Run lab-server; without the [server] extra, say so in one line."""
+    _check_installed("lab-server")
     from lab_server.cli.commands import app
 
     app(prog_name="lab-server")
+
+
+def agent_main() -> None:
+    """Run lab-agent; without the [server] extra, say so in one line."""
+    _check_installed("lab-agent")
+    from lab_server.cli.agent import app
+
+    app(prog_name="lab-agent")
+
+
+def _check_installed(command: str) -> None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"{command} needs {', '.join(missing)}; install them with: pip install 'lab-train[server]'"
+        )
+    # Collecting while modules are imported finds nothing and costs a tenth of the start.
+    gc.disable()

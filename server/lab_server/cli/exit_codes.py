@@ -14,10 +14,10 @@ EXIT_USAGE = 2
 
 
 @contextlib.contextmanager
-def errors_as_exit_codes() -> Iterator[None]:
+def errors_as_exit_codes(command: str = "lab-server") -> Iterator[None]:
     """Print an error of ours and exit: 2 for a wrong setting or argument, else 1."""
     try:
         yield
     except LabError as error:
-        typer.echo(f"lab-server: {error}", err=True)
+        typer.echo(f"{command}: {error}", err=True)
         raise typer.Exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED) from None

@@ -42,13 +42,37 @@ def create(
     with errors_as_exit_codes():
         if not name.isprintable() or not 0 < len(name.strip()) <= _MAX_NAME_CHARS:
             raise SettingsError(f"a name must have 1 to {_MAX_NAME_CHARS} printable characters")
-        if role.upper() not in Role.__members__:
+        if role not in ("viewer", "operator", "admin"):
             raise SettingsError(f"the role must be viewer, operator or admin, got {role!r}")
         expire_time = time.time() + expires_days * 86400 if expires_days else 0.0
         path = _path(file)
         token = TokenFile(path).create(name.strip(), Role[role.upper()], expire_time)
     typer.echo(token)
     typer.echo(f"stored hashed in {path}; serve with: lab-server serve --tokens {path}", err=True)
+
+
+@app.command("create-join")
+def create_join(
+    pool: Annotated[
+        str, typer.Option(help="pool of the agent that joins by it; empty: the agent says it")
+    ] = "",
+    expires_days: Annotated[
+        float, typer.Option(min=0, max=_MAX_DAYS, help="days until it expires; 0: never")
+    ] = 1.0,
+    file: File = None,
+) -> None:
+    """Create a join token, by which one agent can join once, and print it."""
+    from lab_server.model.agent import NAME
+    from lab_server.security.tokens import TokenFile
+
+    with errors_as_exit_codes():
+        if pool and not NAME.fullmatch(pool):
+            raise SettingsError(f"--pool {pool!r}: use up to 63 letters, digits, '-', '_' and '.'")
+        expire_time = time.time() + expires_days * 86400 if expires_days else 0.0
+        path = _path(file)
+        token = TokenFile(path).create("agent", Role.JOIN, expire_time, pool)
+    typer.echo(token)
+    typer.echo("use it once: lab-agent join HOST:PORT --token TOKEN", err=True)
 
 
 @app.command("list")
@@ -65,6 +89,8 @@ def list_all(file: File = None) -> None:
         state = "valid"
         if token.is_revoked:
             state = "revoked"
+        elif token.used_by:
+            state = "used"
         elif token.is_expired(time.time()):
             state = "expired"
         typer.echo(f"{token.id:<10}{token.role:<10}{expires!s:<12}{state:<10}{token.name}")

@@ -14,6 +14,7 @@ from lab_core.errors import Violation
 from lab_server.errors import LaunchError
 from lab_server.executors.current_generation import CurrentGeneration
 from lab_server.executors.forkserver_client import ForkServerClient
+from lab_server.executors.one_machine import OneMachine
 from lab_server.executors.protocol import Usage
 from lab_server.executors.thread_wait import Policy, environment
 from lab_server.files.run_folder import RunFolder
@@ -31,7 +32,7 @@ _REPORT_S = 0.5  # from a process's end to the forkserver's report of its status
 _KILL_S = 10.0
 
 
-class LocalExecutor:
+class LocalExecutor(OneMachine):
     """Forks trainers by a forkserver, which it starts at once, and ends them with all they started.
 
     Args:
@@ -141,8 +142,11 @@ class LocalExecutor:
         self._status(process.pid)
         return process
 
-    async def inspect(self, spec_folder: Path, attempt: int) -> TrainerProcess | None:
+    async def inspect(
+        self, spec_folder: Path, attempt: int, slot: str = ""
+    ) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, else None."""
+        del slot
         process = read_pid_file(RunFolder(spec_folder).pid_file(attempt))
         if process is None or not await asyncio.to_thread(lineage.members, process):
             return None

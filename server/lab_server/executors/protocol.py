@@ -1,8 +1,8 @@
-"""The seam between the server and where trainers run: local processes now, a cluster later."""
+"""The seam between the server and where trainers run: this machine, and the agents on others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
-from lab_server.model.slot import Slot
+from lab_server.model.slot import Slot, Wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,17 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> Sequence[Slot]:
-        """Every slot there is."""
+        """Every slot there is now; those of agents come and go."""
+
+    @property
+    def pools(self) -> Sequence[str]:
+        """The names of the pools that a run may ask for."""
+
+    def observe(self, on_change: Callable[[], None]) -> None:
+        """Call a function whenever there may be a slot for a run that waits."""
+
+    def obstacle(self, slot: Slot, wants: Wants) -> str:
+        """Return why a run that fits a slot cannot have it now, as a clause, "" when it can."""
 
     async def describe(self) -> tuple[ExperimentEntry, ...]:
         """Return the experiments as their code is now: the same ones while it does not change.
@@ -60,8 +70,19 @@ class Executor(Protocol):
             LaunchError: If no process could be started.
         """
 
-    async def inspect(self, spec_folder: Path, attempt: int) -> TrainerProcess | None:
-        """Return the attempt's trainer while any process of it lives, else None."""
+    async def inspect(
+        self, spec_folder: Path, attempt: int, slot: str = ""
+    ) -> TrainerProcess | None:
+        """Return the attempt's trainer while any process of it lives, or may live, else None."""
+
+    def out_of_reach(self, process: TrainerProcess) -> str:
+        """Return since when nobody can know how a trainer is, as a clause; "" when it is in reach."""
+
+    async def relay(self, folder: Path, attempt: int) -> None:
+        """Bring what was just added to a run's control file to the attempt's trainer."""
+
+    def forget(self, run_id: str, attempt: int) -> None:
+        """Let go of an attempt: how it ended is in the store."""
 
     async def wait(self, process: TrainerProcess) -> str:
         """Return when the trainer itself has ended: how, in words, "" when its exit status is unknown."""

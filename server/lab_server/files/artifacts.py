@@ -117,6 +117,11 @@ def _part(folder: Path, path: str, offset: int, max_bytes: int) -> tuple[int, by
         os.close(fd)
 
 
+def paths(folder: Path) -> list[str]:
+    """Return the paths of a run's files; blocks while it looks."""
+    return [artifact.path for artifact in _list(folder)]
+
+
 def _list(folder: Path) -> list[Artifact]:
     return sorted(_walk(folder, "", _INTERNALS), key=lambda artifact: artifact.path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,9 @@ class RunFolder:
         """
         with contextlib.suppress(OSError):  # somebody removed the folder, or made it read-only
             for path in self.spool_folder.iterdir():
-                if path.suffix != ".pid":
+                if path.is_dir():  # of files that were arriving from an agent
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.suffix != ".pid":
                     path.unlink(missing_ok=True)
 
     def send(self, attempt: int, command: str, **arguments: object) -> None:
@@ -93,15 +96,19 @@ class RunFolder:
         finally:
             os.close(fd)
 
-    def was_sent(self, attempt: int, command: str) -> bool:
-        """Whether a command for the attempt's trainer is in the file, whole."""
+    def commands(self, attempt: int) -> list[str]:
+        """Return the lines of the file that are commands for the attempt's trainer, whole ones."""
         try:
             lines = self.control.read_bytes().splitlines()
         except OSError:
-            return False
+            return []
+        found = []
         for line in lines:
             with contextlib.suppress(ValueError, AttributeError):
-                sent = json.loads(line)
-                if (sent.get("attempt"), sent.get("command")) == (attempt, command):
-                    return True
-        return False
+                if json.loads(line).get("attempt") == attempt:
+                    found.append(line.decode())
+        return found
+
+    def was_sent(self, attempt: int, command: str) -> bool:
+        """Whether a command for the attempt's trainer is in the file, whole."""
+        return any(json.loads(line).get("command") == command for line in self.commands(attempt))

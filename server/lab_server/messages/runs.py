@@ -26,6 +26,7 @@ def options_from_proto(message: run_pb2.RunOptions) -> RunOptions:
     return RunOptions(
         priority=message.priority,
         device=message.device,
+        pool=message.pool,
         max_runtime_s=message.max_runtime_s,
         max_retries=message.max_retries if message.HasField("max_retries") else None,
         writers=tuple(message.writers),
@@ -37,6 +38,7 @@ def options_to_proto(options: RunOptions) -> run_pb2.RunOptions:
     return run_pb2.RunOptions(
         priority=options.priority,
         device=options.device,
+        pool=options.pool,
         max_runtime_s=options.max_runtime_s,
         max_retries=options.max_retries,
         writers=options.writers,

@@ -18,6 +18,8 @@ EXIT_INTERRUPTED = 75
 DISK_FULL = "the disk is full: the trainer could not even write its outcome"
 """What `Executor.wait` returns for a trainer that would fail in the same way if it were retried."""
 
+_PATHS = ("folder", "parent_folder", "lease")
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
@@ -33,6 +35,8 @@ class LaunchSpec:
         until_step: the step from which to save and stop, unless the run ends there; 0 for none.
         seed: what random numbers are seeded by where the experiment sets no seed.
         code_digest: of the code that the run began with; "" at its first attempt.
+        slot: the name of its slot.
+        lease: a file that says until when it may train; None for as long as it takes.
     """
 
     run_id: str
@@ -56,27 +60,27 @@ class LaunchSpec:
     until_step: int = 0
     seed: str = ""
     code_digest: str = ""
+    slot: str = ""
+    lease: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, for the way to the forkserver."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}  # asdict copies
-        data["folder"] = str(self.folder)
         data["overrides"] = dict(self.overrides)
-        data["parent_folder"] = None if self.parent_folder is None else str(self.parent_folder)
+        for name in _PATHS:
+            data[name] = None if data[name] is None else str(data[name])
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LaunchSpec:
         """Return the spec that `to_json` made plain."""
-        parent_folder = data["parent_folder"]
         return cls(
             **{
                 **data,
-                "folder": Path(data["folder"]),
+                **{name: None if data[name] is None else Path(data[name]) for name in _PATHS},
                 "run_order": tuple(tuple(group) for group in data["run_order"]),
                 "models": tuple(data["models"]),
                 "writers": tuple(data["writers"]),
                 "tags": tuple(data["tags"]),
-                "parent_folder": None if parent_folder is None else Path(parent_folder),
             }
         )

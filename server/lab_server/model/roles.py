@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 
 class Role(enum.IntEnum):
-    """What a caller may do; each role includes the ones before it."""
+    """What a caller may do; of the last three each includes the ones before it."""
 
+    JOIN = -1
+    """Become an agent, once."""
+    AGENT = 0
+    """Run trainers, and ship what is of its own attempts."""
     VIEWER = 1
     """See everything."""
     OPERATOR = 2
@@ -63,6 +67,14 @@ _SEARCH_RPCS = {
 ROLES: Mapping[str, Role | None] = {
     **{_SERVICE + name: role for role, names in _RPCS.items() for name in names},
     **{_SEARCH_SERVICE + name: role for role, names in _SEARCH_RPCS.items() for name in names},
+    # AgentService asks for its own credentials, also where the server needs no tokens.
+    **{
+        f"/lab_rpc.v1.AgentService/{name}": None
+        for name in (
+            *("Join", "Attach", "AppendEvents", "FetchFiles"),
+            *("CompareFiles", "UploadChunks", "CommitFiles"),
+        )
+    },
     # Load balancers and probes ask without a token.
     "/grpc.health.v1.Health/Check": None,
     "/grpc.health.v1.Health/List": None,

@@ -45,6 +45,7 @@ class RunOptions:
     max_runtime_s: float = 0.0
     max_retries: int | None = None
     writers: tuple[str, ...] = ()
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,12 @@ class TrainerProcess:
     Attributes:
         pid: the process id, also the id of its session and process group.
         start_ticks: field 22 of /proc/PID/stat, in clock ticks after boot.
+        agent: the name of the agent on whose machine it is, "" on the server's own.
     """
 
     pid: int
     start_ticks: int
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class Run:
             computes the option's name.
         extremes: by metric the smallest and the largest finite value of all steps that count.
         has_stale_extremes: a resume took steps back, and the extremes still have them.
+        planned_digest: of the code that it was planned with when it was started last; "" for any.
     """
 
     id: str
@@ -150,6 +154,7 @@ class Run:
     configs: Mapping[str, PlainValue] = field(default_factory=dict)
     extremes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     has_stale_extremes: bool = False
+    planned_digest: str = ""
 
     @property
     def is_paused(self) -> bool:

@@ -17,6 +17,7 @@ def write_pid_file(path: Path, process: TrainerProcess) -> bool:
         "start_ticks": process.start_ticks,
         "boot_id": boot_id(),
         "folder_inode": path.parent.stat().st_ino,
+        **({"agent": process.agent} if process.agent else {}),
     }
     draft = path.with_name(f".{path.name}-{process.pid}")
     draft.write_text(json.dumps(content))
@@ -33,16 +34,17 @@ def read_pid_file(path: Path) -> TrainerProcess | None:
     """Return the process that a pid file names; None without one.
 
     None also when it is of an earlier boot, or in a copy of the folder, restored from a backup, say: then
-    the process is not this folder's.
+    the process is not this folder's. One on an agent's machine has another boot, of which the agent knows.
     """
     try:
         found = json.loads(path.read_text())
-        process = TrainerProcess(int(found["pid"]), int(found["start_ticks"]))
-        is_ours = (found["boot_id"], found["folder_inode"]) == (
+        agent = str(found.get("agent", ""))
+        process = TrainerProcess(int(found["pid"]), int(found["start_ticks"]), agent)
+        is_ours = bool(agent) or (found["boot_id"], found["folder_inode"]) == (
             boot_id(),
             path.parent.stat().st_ino,
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return process if is_ours else None
 

@@ -35,7 +35,7 @@ class Authenticate:
             PermissionDenied: If its role is too low for the method.
         """
         if ROLES.get(method, Role.ADMIN) is not None:
-            admit(self._tokens, method, _authorization(context))
+            admit(self._tokens, method, authorization(context))
         return await proceed(request, context)
 
 
@@ -108,7 +108,8 @@ def require_owner(what: str, id: str, owner: str) -> None:
         )
 
 
-def _authorization(context: Context) -> str:
+def authorization(context: Context) -> str:
+    """Return a call's authorization header, "" without one."""
     for key, value in context.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str):
             return value

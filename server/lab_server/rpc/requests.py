@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from lab_core.errors import Violation
 from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
+from lab_server.model.agent import NAME
 
 MAX_NAME_CHARS = 200
 MAX_NUM_TAGS = 50
@@ -177,11 +178,13 @@ def check_options(checks: Checks, options: run_pb2.RunOptions, devices: list[str
     checks.between("options.max_retries", options.max_retries, 0, MAX_RETRIES)
     checks.seconds("options.max_runtime_s", options.max_runtime_s)
     kinds = {device.partition(":")[0] for device in devices}
-    if options.device and options.device not in {*devices, *kinds}:
+    if options.device and devices and options.device not in {*devices, *kinds}:
         checks.add(
             "options.device",
             f"this server has no device {options.device[:100]!r}; it has {', '.join(devices)}",
         )
+    if options.pool and not NAME.fullmatch(options.pool):
+        checks.add("options.pool", f"{options.pool[:100]!r} is not a pool's name")
     for writer in options.writers[:10]:
         if writer not in WRITERS:
             checks.add(

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from lab_core.errors import SettingsError
 from lab_server.rpc.auth import Authenticate
 from lab_server.rpc.call_log import log_calls
-from lab_server.rpc.handlers import SEARCH_SERVICE_NAME, SERVICE_NAME
+from lab_server.rpc.handlers import AGENT_SERVICE_NAME, SEARCH_SERVICE_NAME, SERVICE_NAME
 from lab_server.rpc.health import Health
 from lab_server.rpc.interceptors import CallInterceptor, CallMiddleware, errors_as_statuses
 from lab_server.rpc.metrics import RpcMetrics
@@ -46,6 +46,7 @@ def make_server(
     names = (
         SERVICE_NAME,
         SEARCH_SERVICE_NAME,
+        AGENT_SERVICE_NAME,
         health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     )
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)

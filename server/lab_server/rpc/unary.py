@@ -147,6 +147,7 @@ class Service:
             owner=auth.current().name,
             config_hash=plan.hash,
             configs=plan.known,
+            code_digest=await self._code_digest(wanted.experiment),
             key=self._key("create", request.idempotency_key),
             fingerprint=fingerprint(request),
         )
@@ -169,6 +170,7 @@ class Service:
             run.id,
             resume=request.resume,
             until_step=request.until_step,
+            code_digest=await self._code_digest(run.experiment),
             key=self._key(run.id, request.idempotency_key),
         )
         return pb.StartRunResponse(run=await self._with_provenance(run))
@@ -317,6 +319,12 @@ class Service:
             sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same experiment"
             raise InvalidRequest([Violation("parent.run_id", sentence)])
         return parent
+
+    async def _code_digest(self, experiment: str) -> str:
+        """Return the digest of the code that an experiment has now, "" when it is not there any more."""
+        with contextlib.suppress(NotFound):
+            return (await self._catalogue.get(experiment)).code_digest
+        return ""
 
     def _refuse_when_draining(self) -> None:
         if self._is_draining:

@@ -25,7 +25,7 @@ _log = structlog.get_logger("lab_server.tokens")
 
 PREFIX = "lab"
 _SECRET_BYTES = 32
-_SIGN_IN = "ask an admin for one (`lab-server tokens create`) and set LAB_TOKEN"
+SIGN_IN = "ask an admin for one (`lab-server tokens create`) and set LAB_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Token:
         name: the principal, who owns the runs created with it.
         sha256: of the secret part. It is random and long, so no salt and no slow hash are needed.
         expire_time: 0 for never.
+        pool: of a join token, the pool of the agent that it makes; of an agent, its pool.
+        used_by: of a join token, the hash of the secret of the agent that it made.
     """
 
     id: str
@@ -46,6 +48,8 @@ class Token:
     create_time: float
     expire_time: float = 0.0
     is_revoked: bool = False
+    pool: str = ""
+    used_by: str = ""
 
     def is_expired(self, now: float) -> bool:
         """Return whether it has expired."""
@@ -81,15 +85,35 @@ class TokenFile:
             ) from None
         return {token.id: token for token in tokens}
 
-    def create(self, name: str, role: Role, expire_time: float = 0.0) -> str:
+    def create(self, name: str, role: Role, expire_time: float = 0.0, pool: str = "") -> str:
         """Add a token and return it in full; it cannot be recovered later."""
-        token_id, secret = secrets.token_hex(4), secrets.token_urlsafe(_SECRET_BYTES)
+        secret = new_secret()
+        token = self.add(name, role, hash_of(secret), expire_time, pool)
+        return written(token.id, secret)
+
+    def add(
+        self, name: str, role: Role, sha256: str, expire_time: float = 0.0, pool: str = ""
+    ) -> Token:
+        """Add a token whose secret somebody else has, by the secret's hash."""
         token = Token(
-            token_id, name, role.name.lower(), _hash(secret), round(time.time()), expire_time
+            secrets.token_hex(4),
+            name,
+            role.name.lower(),
+            sha256,
+            round(time.time()),
+            expire_time,
+            pool=pool,
         )
         with self._change() as tokens:
-            tokens[token_id] = token
-        return f"{PREFIX}_{token_id}_{secret}"
+            tokens[token.id] = token
+        return token
+
+    def use(self, token_id: str, by: str) -> bool:
+        """Note who uses a one-time token; False when another one has."""
+        with self._change() as tokens:
+            token = tokens[token_id]
+            tokens[token_id] = replace(token, used_by=token.used_by or by)
+            return tokens[token_id].used_by == by
 
     def revoke(self, token_id: str) -> bool:
         """Revoke a token; False when there is none of this id."""
@@ -119,20 +143,31 @@ class TokenFile:
 class Tokens:
     """Maps tokens to principals; reloads the file when it changes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_absent: bool = False, sign_in: str = SIGN_IN) -> None:
         """Read the file.
+
+        Args:
+            path: the file.
+            may_be_absent: without a file there is no token yet.
+            sign_in: what a caller without a valid token can do, as a clause.
 
         Raises:
             SettingsError: If it is not there, or not what `lab-server tokens` writes.
         """
         self._path = path
+        self._sign_in = sign_in
         self._file = TokenFile(path)
         self._stamp = _stamp(path)
-        if self._stamp is None:
+        if self._stamp is None and not may_be_absent:
             raise SettingsError(
                 f"there is no token file at {path}; create it with `lab-server tokens create`"
             )
         self._tokens = self._file.read()
+
+    def __iter__(self) -> Iterator[Token]:
+        """Yield the tokens."""
+        self._reload()
+        return iter(tuple(self._tokens.values()))
 
     def principal(self, header: str) -> Principal:
         """Return the principal of an authorization header.
@@ -140,22 +175,31 @@ class Tokens:
         Raises:
             Unauthenticated: If it holds no token, or one that is wrong, expired or revoked.
         """
+        token = self.token(header)
+        return Principal(token.name, Role[token.role.upper()])
+
+    def token(self, header: str) -> Token:
+        """Return the token of an authorization header.
+
+        Raises:
+            Unauthenticated: If it holds no token, or one that is wrong, expired or revoked.
+        """
         self._reload()
         scheme, _, text = header.partition(" ")
         if scheme.lower() != "bearer" or not text:
-            raise Unauthenticated(f"this server needs a token; {_SIGN_IN}")
+            raise Unauthenticated(f"this server needs a token; {self._sign_in}")
         prefix, _, rest = text.strip().partition("_")
         token_id, _, secret = rest.partition("_")
         token = self._tokens.get(token_id)
         # Compared for an unknown id, too: the time must not tell which ids exist.
-        is_right = hmac.compare_digest(token.sha256 if token else _hash(""), _hash(secret))
+        is_right = hmac.compare_digest(token.sha256 if token else hash_of(""), hash_of(secret))
         if token is None or not is_right or prefix != PREFIX:
-            raise Unauthenticated(f"the token is not valid on this server; {_SIGN_IN}")
+            raise Unauthenticated(f"the token is not valid on this server; {self._sign_in}")
         if token.is_revoked:
-            raise Unauthenticated(f"the token was revoked; {_SIGN_IN}")
+            raise Unauthenticated(f"the token was revoked; {self._sign_in}")
         if token.is_expired(time.time()):
-            raise Unauthenticated(f"the token has expired; {_SIGN_IN}")
-        return Principal(token.name, Role[token.role.upper()])
+            raise Unauthenticated(f"the token has expired; {self._sign_in}")
+        return token
 
     def _reload(self) -> None:
         stamp = _stamp(self._path)
@@ -170,7 +214,18 @@ class Tokens:
             _log.info("tokens reloaded", count=len(self._tokens))
 
 
-def _hash(secret: str) -> str:
+def new_secret() -> str:
+    """Return the secret part of a new token."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def written(token_id: str, secret: str) -> str:
+    """Return a token in full."""
+    return f"{PREFIX}_{token_id}_{secret}"
+
+
+def hash_of(secret: str) -> str:
+    """Return the hash by which a secret is kept."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -73,7 +73,8 @@ class Settings(BaseSettings):
     )
     slots: str = Field(
         "",
-        description="slots to train in: cpu:N or cuda:0,cuda:1*2; empty: every GPU, else one CPU slot",
+        description="slots to train in: cpu:N or cuda:0,cuda:1*2; empty: every GPU, else one CPU slot;"
+        " none: train on agents only",
     )
     experiments: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -100,6 +101,11 @@ class Settings(BaseSettings):
     stall_timeout_s: Seconds = Field(
         600.0,
         description="seconds without progress after which a trainer is killed and its run retried",
+    )
+    agent_lease_s: Annotated[float, Field(ge=1, le=7 * 86400)] = Field(
+        900.0,
+        description="seconds that an agent trains on without reaching the server; then its runs are"
+        " tried elsewhere",
     )
     on_shutdown: Literal["leave", "stop"] = Field(
         "leave", description="on shutdown, leave trainers running or stop them"

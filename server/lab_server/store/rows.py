@@ -39,6 +39,7 @@ _DETAILS = (
     "code_digest",
     "provenance_seq",
     "has_stale_extremes",
+    "planned_digest",
 )
 
 
@@ -46,7 +47,7 @@ def row_of(run: Run) -> dict[str, Any]:
     """Return the columns of a run that may change."""
     details: dict[str, Any] = {name: getattr(run, name) for name in _DETAILS}
     if run.process is not None:
-        details["process"] = [run.process.pid, run.process.start_ticks]
+        details["process"] = [run.process.pid, run.process.start_ticks, run.process.agent]
     return {
         "id": run.id,
         "experiment": run.experiment,
@@ -143,6 +144,7 @@ def _request_json(request: RunRequest) -> str:
             "run_order": request.run_order,
             "models": request.models,
             "device": options.device,
+            "pool": options.pool,
             "max_runtime_s": options.max_runtime_s,
             "max_retries": options.max_retries,
             "writers": options.writers,
@@ -163,6 +165,7 @@ def _request_of(row: RowMapping) -> RunRequest:
         options=RunOptions(
             priority=row["priority"],
             device=data["device"],
+            pool=data.get("pool", ""),
             max_runtime_s=data["max_runtime_s"],
             max_retries=data["max_retries"],
             writers=tuple(data["writers"]),

@@ -11,6 +11,7 @@ from dataclasses import replace
 import structlog
 
 from lab_server.errors import LaunchError, StoreError
+from lab_server.executors.last_rows import take_over
 from lab_server.executors.protocol import Executor
 from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
@@ -20,7 +21,6 @@ from lab_server.messages import events
 from lab_server.messages.projection import apply_events
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, TrainerProcess
-from lab_server.supervisor.last_rows import take_over
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.records import AttemptResult, read_records
@@ -64,6 +64,7 @@ class Attempt:
         self._killing: asyncio.Task[None] | None = None
         self._cause = ""
         self._stop_at: float | None = None
+        self._stop_grace_s = 0.0
         self._interruption: tuple[float, str] | None = None
         self._beat = 0
         self._beat_seen = time.monotonic()
@@ -79,6 +80,7 @@ class Attempt:
     def stop_within(self, grace_s: float) -> None:
         """End the trainer by signals unless it ends by itself before; the earliest deadline holds."""
         deadline = time.monotonic() + grace_s
+        self._stop_grace_s = grace_s
         self._stop_at = deadline if self._stop_at is None else min(self._stop_at, deadline)
 
     def interrupt(self, grace_s: float, cause: str) -> None:
@@ -169,6 +171,12 @@ class Attempt:
         now = time.monotonic()
         if self._killing is not None:
             return
+        if self._executor.out_of_reach(process):
+            self._note_out_of_reach(now)
+        else:
+            self._enforce_at(process, now)
+
+    def _enforce_at(self, process: TrainerProcess, now: float) -> None:
         if self._interruption is not None:
             self._kill(process, *self._interruption)
             return
@@ -190,6 +198,12 @@ class Attempt:
             self._damage_seen = now
         elif now - self._damage_seen > _DAMAGE_S:
             self._kill(process, 0, "its spool file is damaged")
+
+    def _note_out_of_reach(self, now: float) -> None:
+        """Judge nothing that cannot be seen: the times begin anew when the trainer is in reach again."""
+        self._beat_seen = self._progress_seen = now
+        if self._stop_at is not None:
+            self._stop_at = max(self._stop_at, now + self._stop_grace_s)
 
     def _kill(self, process: TrainerProcess, grace_s: float, cause: str) -> None:
         _log.warning("killing the trainer", run=self._run_id, reason=cause)

@@ -41,11 +41,21 @@ class RunControl(Protocol):
         key: str | None,
         fingerprint: str,
         configs: Mapping[str, PlainValue] | None = None,
+        code_digest: str = "",
     ) -> Run:
-        """Create a run, or return the one of the same idempotency key, which is unique per caller."""
+        """Create a run, or return the one of the same idempotency key, which is unique per caller.
+
+        `code_digest` is that of the code that it was planned with.
+        """
 
     async def start(
-        self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
+        self,
+        run_id: str,
+        *,
+        resume: bool = False,
+        until_step: int = 0,
+        key: str | None = None,
+        code_digest: str = "",
     ) -> Run:
         """Queue a created run; with resume, a stopped or failed one; up to a step, unless that is 0."""
 

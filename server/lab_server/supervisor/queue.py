@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from lab_server.errors import QueueFull
 from lab_server.model.run import Run
+from lab_server.model.slot import Wants
 
 
 class RunQueue:
@@ -19,7 +20,7 @@ class RunQueue:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._waiting: list[tuple[int, int, str]] = []
-        self._devices: dict[str, str] = {}
+        self._wants: dict[str, Wants] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,20 +41,37 @@ class RunQueue:
     def add(self, run: Run) -> None:
         """Add a run, even beyond the limit: it was accepted before."""
         bisect.insort(self._waiting, _key(run))
-        self._devices[run.id] = run.request.options.device
+        self._wants[run.id] = wants_of(run)
 
     def remove(self, run: Run) -> None:
         """Remove a run, if it is there."""
-        if self._devices.pop(run.id, None) is not None:
+        if self._wants.pop(run.id, None) is not None:
             self._waiting.remove(_key(run))
 
     def position(self, run_id: str) -> int:
         """Return the run's place, from 1; 0 when it does not wait."""
         return next((place for place, waiting in enumerate(self, 1) if waiting == run_id), 0)
 
-    def first(self, has_slot: Callable[[str], bool]) -> str | None:
-        """Return the first run whose device has a slot: a run that waits for a GPU blocks no other."""
-        return next((run_id for run_id in self if has_slot(self._devices[run_id])), None)
+    def wants(self, run_id: str) -> Wants:
+        """Return what a waiting run needs of its slot."""
+        return self._wants[run_id]
+
+    def first(self, has_slot: Callable[[Wants], bool]) -> str | None:
+        """Return the first run that can have a slot: a run that waits for a GPU blocks no other."""
+        refused: set[Wants] = set()
+        for run_id in self:
+            wants = self._wants[run_id]
+            if wants not in refused:
+                if has_slot(wants):
+                    return run_id
+                refused.add(wants)
+        return None
+
+
+def wants_of(run: Run) -> Wants:
+    """Return what a run needs of its slot."""
+    options = run.request.options
+    return Wants(options.device, options.pool, run.experiment, run.planned_digest)
 
 
 def _key(run: Run) -> tuple[int, int, str]:

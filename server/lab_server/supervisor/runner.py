@@ -18,8 +18,10 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.logs import RUNS
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
+from lab_server.model.agent import AGENT_LEFT, LEASE_OVER
 from lab_server.model.launch import DISK_FULL, LaunchSpec
 from lab_server.model.run import Run, RunState
+from lab_server.model.slot import agent_of, device_of
 from lab_server.supervisor.attempt import Attempt
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
@@ -30,6 +32,7 @@ from lab_server.supervisor.slot_table import SlotTable
 _log = structlog.get_logger(RUNS)
 
 _INTERRUPTED = "the server was shut down"
+_NOT_ITS_FAULT = (_INTERRUPTED, AGENT_LEFT, LEASE_OVER)
 
 
 class Runner:
@@ -43,10 +46,11 @@ class Runner:
         self._home = home
         self._options = options
         self.queue = RunQueue(options.queue_limit)
-        self.slots = SlotTable(executor.slots)
+        self.slots = SlotTable(lambda: executor.slots, executor.obstacle)
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
+        executor.observe(self.dispatch)
 
     def lag_s(self, run_id: str) -> float:
         """Age of the oldest event that is in the run's spool and not in the log."""
@@ -61,11 +65,11 @@ class Runner:
     def dispatch(self) -> None:
         """Start waiting runs while there are free slots for them."""
         while not self._is_closing:
-            run_id = self.queue.first(lambda device: self.slots.find_free(device) is not None)
+            run_id = self.queue.first(lambda wants: self.slots.find_free(wants) is not None)
             if run_id is None:
                 return
             run = self._live_runs.current(run_id)
-            slot = self.slots.find_free(run.request.options.device)
+            slot = self.slots.find_free(self.queue.wants(run_id))
             assert slot is not None, "first() found one"
             self.queue.remove(run)
             self.slots.take(slot.name, run_id)
@@ -77,9 +81,9 @@ class Runner:
         if run.state is RunState.QUEUED:
             self.queue.add(run)
             return
-        self.slots.take(run.slot, run.id)
+        self.slots.keep(run.slot, run.id)
         folder = self._home.run_folder(run.experiment, run.id)
-        process = await self._executor.inspect(folder.path, run.attempt)
+        process = await self._executor.inspect(folder.path, run.attempt, run.slot)
         run = replace(run, process=process)
         self._live_runs.track(run)
         was_launched = folder.pid_file(run.attempt).exists()
@@ -111,10 +115,13 @@ class Runner:
         """Release all runs; trainers go on, or are interrupted and retried by the next server."""
         self._is_closing = True
         if stop_trainers:
-            for attempt in self._attempts.values():
-                attempt.interrupt(self._options.grace_s, _INTERRUPTED)
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=self._options.grace_s + 15)
+            # agents train on without a server
+            here = {id for id in self._attempts if not agent_of(self._live_runs.current(id).slot)}
+            for run_id in here:
+                self._attempts[run_id].interrupt(self._options.grace_s, _INTERRUPTED)
+            tasks = {task for task in self._tasks if task.get_name() in here}
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._options.grace_s + 15)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -145,6 +152,7 @@ class Runner:
     async def _send_stop(self, run: Run, folder: RunFolder, *, checkpoint: bool) -> bool:
         try:
             await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
+            await self._executor.relay(folder.path, run.attempt)
         except OSError as error:
             _log.warning("cannot send the stop command; killing", run=run.id, error=str(error))
             return False
@@ -199,6 +207,7 @@ class Runner:
             run = await self._live_runs.persist(lambda: self._conclude_attempt(run_id, result))
         finally:
             self._release(run_id)
+        self._executor.forget(run_id, run.attempt)
         _log.info("attempt ended", run=run_id, attempt=run.attempt, state=run.state.value)
         if run.state.is_terminal:
             folder = self._home.run_folder(run.experiment, run_id)
@@ -254,8 +263,8 @@ class Runner:
             return await self._end(run, RunState.STOPPED, reason, event)
         if run.is_stop_requested:
             return await self._end(run, RunState.STOPPED, f"{run.reason}; {result.cause}")
-        if result.cause == _INTERRUPTED:
-            return await self._requeue(run, _INTERRUPTED)
+        if result.cause in _NOT_ITS_FAULT:
+            return await self._requeue(run, result.cause)
         if result.cause == DISK_FULL:
             return await self._end(run, RunState.FAILED, result.cause)
         allowed = run.request.options.max_retries
@@ -296,7 +305,7 @@ class Runner:
             name=request.name,
             tags=request.tags,
             notes=request.notes,
-            device=self._device_of(run.slot),
+            device=device_of(run.slot),
             num_threads=self.slots.num_threads,
             is_resume=run.attempt > 1,
             max_checkpoint_step=-1 if run.checkpoint_step is None else run.checkpoint_step,
@@ -306,10 +315,8 @@ class Runner:
             until_step=run.until_step,
             seed=f"{request.trial.seed}" if request.trial else run.id,
             code_digest=run.code_digest,
+            slot=run.slot,
         )
-
-    def _device_of(self, slot_name: str) -> str:
-        return next((slot.device for slot, _ in self.slots if slot.name == slot_name), "cpu")
 
 
 def _time_ns(event: EncodedEvent) -> int:

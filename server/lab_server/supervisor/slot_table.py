@@ -2,60 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lab_core.errors import ConfigError, Violation
-from lab_server.model.slot import Slot, num_threads_each
+from lab_server.model.slot import Slot, Wants, num_threads_each
 
 
 class SlotTable:
-    """Which run has which slot. The supervisor owns it."""
+    """Which run has which slot. The supervisor owns it.
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        self._slots = tuple(slots)
+    Args:
+        slots: returns the slots that there are now.
+        obstacle: returns why a run that fits a slot cannot have it now, "" when it can.
+    """
+
+    def __init__(
+        self,
+        slots: Callable[[], Sequence[Slot]],
+        obstacle: Callable[[Slot, Wants], str] = lambda _slot, _wants: "",
+    ) -> None:
+        self._slots = slots
+        self._obstacle = obstacle
         self._runs: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[tuple[Slot, str]]:
         """Yield each slot with the id of the run that has it, "" when it is free."""
-        for slot in self._slots:
+        for slot in self._slots():
             yield slot, self._runs.get(slot.name, "")
 
     @property
     def num_threads(self) -> int:
-        """How many threads each trainer gets."""
-        return num_threads_each(len(self._slots))
+        """How many threads each trainer on this machine gets."""
+        return num_threads_each(sum(not slot.pool for slot in self._slots()))
 
-    def find_free(self, device: str) -> Slot | None:
-        """Return a free slot for a device request, None when there is none now."""
-        for slot in self._slots:
-            if slot.name not in self._runs and fits(slot, device):
+    def find_free(self, wants: Wants) -> Slot | None:
+        """Return a free slot for a run, None when there is none now."""
+        for slot in self._slots():
+            is_free = slot.name not in self._runs
+            if is_free and wants.fit(slot) and not self._obstacle(slot, wants):
                 return slot
         return None
 
     def take(self, name: str, run_id: str) -> Slot | None:
-        """Give a slot to a run; None when the server has no such slot (any more), or it is taken."""
-        for slot in self._slots:
+        """Give a slot to a run; None when there is no such slot (any more), or it is taken."""
+        for slot in self._slots():
             if slot.name == name and self._runs.get(name, run_id) == run_id:
                 self._runs[name] = run_id
                 return slot
         return None
 
+    def keep(self, name: str, run_id: str) -> None:
+        """Note that a run has a slot, which may be on an agent that is away."""
+        self._runs.setdefault(name, run_id)
+
     def release(self, run_id: str) -> None:
         """Free what the run has."""
         self._runs = {name: owner for name, owner in self._runs.items() if owner != run_id}
 
-    def check(self, device: str) -> None:
-        """Refuse a device request that no slot will ever fulfil.
+    def check(self, wants: Wants) -> None:
+        """Refuse a device that no slot has, unless slots may come that have it.
 
         Raises:
             ConfigError: With what there is.
         """
-        if not any(fits(slot, device) for slot in self._slots):
-            devices = ", ".join(dict.fromkeys(slot.device for slot in self._slots))
-            message = f"this server has no slot on device {device!r}; it has {devices}"
+        slots = [slot for slot in self._slots() if wants.pool in ("", slot.pool)]
+        if slots and not any(wants.fit(slot) for slot in slots):
+            devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
+            where = f"pool {wants.pool!r}" if wants.pool else "this server"
+            message = f"{where} has no slot on device {wants.device!r}; it has {devices}"
             raise ConfigError([Violation("options.device", message)])
 
-
-def fits(slot: Slot, device: str) -> bool:
-    """Whether a run that asks for a device may have the slot: "" takes any, "cuda" any GPU."""
-    return device in ("", slot.device, slot.device.partition(":")[0])
+    def why_waits(self, wants: Wants) -> str:
+        """Return why a run cannot have any slot, free or not, as a clause; "" when it just waits."""
+        fitting = [slot for slot in self._slots() if wants.fit(slot)]
+        if not fitting:
+            where = f" in pool {wants.pool!r}" if wants.pool else ""
+            return f"no agent with such a slot is attached{where}"
+        obstacles = [self._obstacle(slot, wants) for slot in fitting]
+        return "" if "" in obstacles else "; ".join(dict.fromkeys(obstacles))

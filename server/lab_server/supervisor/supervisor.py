@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab_core.configs import PlainValue
-from lab_core.errors import LabError
+from lab_core.errors import ConfigError, LabError, Violation
 from lab_server.errors import AlreadyExists, InvalidState, NotFound, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.run import Run, RunParent, RunRequest, RunState
-from lab_server.model.slot import Slot
+from lab_server.model.slot import Slot, Wants
 from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.supervisor.deletions import Deletions
 from lab_server.supervisor.live_runs import LiveRuns, run_to_completion
@@ -42,6 +42,7 @@ class Supervisor:
         self._options = options
         self._home = Home(home)
         self._live_runs = LiveRuns(store, hub)
+        self._executor = executor
         self._runner = Runner(self._live_runs, executor, self._home, options)
         self._deletions = Deletions(self._live_runs, store, hub, self._home)
         self._last_queue_key = 0
@@ -93,11 +94,22 @@ class Supervisor:
             NotFound: If there is none, or several.
         """
         run = await self._find(run_id)
+        now = self._now(run)
+        return replace(
+            run, reason=f"{run.reason}; {now}" if run.reason and now else run.reason or now
+        )
+
+    def _now(self, run: Run) -> str:
+        """Return what is true of a run right now and in no event: why it waits, or is not heard of."""
         position = self.queue_position(run.id)
-        if not position:
-            return run
-        waits = f"waits for a slot, position {position} of {self.queue_length()} in the queue"
-        return replace(run, reason=f"{run.reason}; {waits}" if run.reason else waits)
+        if position:
+            waits = f"waits for a slot, position {position} of {self.queue_length()} in the queue"
+            why = self._runner.slots.why_waits(self._runner.queue.wants(run.id))
+            return f"{waits}: {why}" if why else waits
+        if run.process is not None and run.state.has_process:
+            away = self._executor.out_of_reach(run.process)
+            return f"{away}; it trains on" if away else ""
+        return ""
 
     # ---- changes
 
@@ -110,6 +122,7 @@ class Supervisor:
         key: str | None,
         fingerprint: str,
         configs: Mapping[str, PlainValue] | None = None,
+        code_digest: str = "",
     ) -> Run:
         """Create a run, or return the one of the same key.
 
@@ -120,19 +133,26 @@ class Supervisor:
             key: the same key with the same fingerprint gives the same run.
             fingerprint: tells requests apart.
             configs: every config whose value the plan knows, to find the run by.
+            code_digest: of the code that it was planned with; "" for any.
 
         Raises:
             AlreadyExists: If the key was used for another request.
-            ConfigError: If no slot has the device that it asks for.
+            ConfigError: If no slot has the device that it asks for, or there is no such pool.
             NotFound: If the run or the checkpoint that it continues does not exist.
         """
         idempotency = IdempotencyRecord(key, fingerprint) if key else None
         return await run_to_completion(
-            self._create(request, owner, config_hash, configs, idempotency)
+            self._create(request, owner, config_hash, configs, idempotency, code_digest)
         )
 
     async def start(
-        self, run_id: str, *, resume: bool = False, until_step: int = 0, key: str | None = None
+        self,
+        run_id: str,
+        *,
+        resume: bool = False,
+        until_step: int = 0,
+        key: str | None = None,
+        code_digest: str = "",
     ) -> Run:
         """Queue a created run; with resume, a stopped or failed one, from its last checkpoint.
 
@@ -141,6 +161,7 @@ class Supervisor:
             resume: whether it was started before.
             until_step: save and stop it at the first step boundary from this step on; 0 for none.
             key: the same key gives the same answer.
+            code_digest: of the code that it is to be trained with; "" for that of before.
 
         Raises:
             AlreadyExists: If the key was used for another request.
@@ -152,7 +173,7 @@ class Supervisor:
         until = f" until={until_step}" if until_step else ""
         fingerprint = f"start {run.id} resume={resume}{until}"
         idempotency = IdempotencyRecord(key, fingerprint) if key else None
-        return await self._start(run.id, resume, until_step, idempotency)
+        return await self._start(run.id, resume, until_step, idempotency, code_digest)
 
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop; returns when the request is recorded.
@@ -238,11 +259,12 @@ class Supervisor:
         config_hash: str,
         configs: Mapping[str, PlainValue] | None,
         idempotency: IdempotencyRecord | None,
+        code_digest: str,
     ) -> Run:
         known = await self._known(idempotency)
         if known is not None:
             return await self._record_created(known)
-        self._runner.slots.check(request.options.device)
+        self._check_place(request)
         run = Run(
             id=new_run_id(),
             request=await self._with_parent(request),
@@ -250,6 +272,7 @@ class Supervisor:
             create_time_ns=time.time_ns(),
             config_hash=config_hash,
             configs=dict(configs or {}),
+            planned_digest=code_digest,
         )
         folder = self._folder(run)
         try:
@@ -268,6 +291,14 @@ class Supervisor:
         if created.id != run.id:  # two concurrent requests with one key
             await asyncio.to_thread(remove, folder.path)
         return await self._record_created(created)
+
+    def _check_place(self, request: RunRequest) -> None:
+        pool, pools = request.options.pool, self._executor.pools
+        if pool and pool not in pools:
+            there = f"it has {', '.join(pools)}" if pools else "it has none"
+            message = f"this server has no pool {pool!r}; {there}"
+            raise ConfigError([Violation("options.pool", message)])
+        self._runner.slots.check(Wants(request.options.device, pool))
 
     async def _with_parent(self, request: RunRequest) -> RunRequest:
         if request.parent is None:
@@ -294,22 +325,32 @@ class Supervisor:
             return await self._live_runs.change_state(run, RunState.CREATED, reason)
 
     async def _start(
-        self, run_id: str, resume: bool, until_step: int, idempotency: IdempotencyRecord | None
+        self,
+        run_id: str,
+        resume: bool,
+        until_step: int,
+        idempotency: IdempotencyRecord | None,
+        code_digest: str,
     ) -> Run:
         known = await self._known(idempotency)
         if known is not None:
             return known
         await self._record_created(await self._live_runs.get(run_id))
         return await self._live_runs.exclusively(
-            run_id, lambda: self._queue(run_id, resume, until_step, idempotency)
+            run_id, lambda: self._queue(run_id, resume, until_step, idempotency, code_digest)
         )
 
     async def _queue(
-        self, run_id: str, resume: bool, until_step: int, idempotency: IdempotencyRecord | None
+        self,
+        run_id: str,
+        resume: bool,
+        until_step: int,
+        idempotency: IdempotencyRecord | None,
+        code_digest: str,
     ) -> Run:
         run = await self._live_runs.get(run_id)
         _check_startable(run, resume, until_step)
-        self._runner.slots.check(run.request.options.device)
+        self._check_place(run.request)
         self._runner.queue.check_room()
         self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
         queued = replace(
@@ -319,6 +360,7 @@ class Supervisor:
             is_stop_requested=False,
             end_time_ns=0,
             until_step=until_step,
+            planned_digest=code_digest or run.planned_digest,
         )
         reason = "resumed on request" if resume else ""
         run = await self._live_runs.change_state(

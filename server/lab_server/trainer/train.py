@@ -97,7 +97,7 @@ class _Attempt:
         )
         if spec.until_step:
             self._experiment.loop.until_step = spec.until_step
-        self._watcher = Watcher(folder, outbox, log_offset=log_offset)
+        self._watcher = Watcher(folder, outbox, log_offset=log_offset, lease=spec.lease)
         self._provenance = ProvenanceRecorder(spec, found.code, self._experiment, outbox)
 
     def run(self) -> int:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from lab_core import loop
 from lab_core._threads import show_thread_name
+from lab_server.files.lease import Lease, now_s
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.trainer.outbox import Outbox
@@ -33,7 +37,9 @@ class Watcher:
         stop_checkpoint: set once the server asked to stop: whether with a checkpoint.
     """
 
-    def __init__(self, folder: RunFolder, outbox: Outbox, *, log_offset: int) -> None:
+    def __init__(
+        self, folder: RunFolder, outbox: Outbox, *, log_offset: int, lease: Path | None = None
+    ) -> None:
         self.stop_checkpoint: bool | None = None
         self._folder = folder
         self._outbox = outbox
@@ -46,6 +52,9 @@ class Watcher:
         self._sent: tuple[int, float] = 0, 0.0
         self._failed: list[object] = []
         self._activity = -1
+        self._lease_file = lease
+        self._lease = Lease(0.0, 0.0)
+        self._is_lease_over = False
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lab-watcher", daemon=True)
 
@@ -67,6 +76,7 @@ class Watcher:
         next_progress = 0.0
         while not self._is_done.wait(POLL_S):
             self._guard(self._read_commands)
+            self._guard(self._heed_lease)
             self._guard(self._send_log, _LOG_CHUNK_BYTES)
             if self._outbox.failure is not None:
                 loop.request_stop(checkpoint=False)
@@ -164,6 +174,18 @@ class Watcher:
             self._activity = count
             with contextlib.suppress(OSError):
                 self._folder.heartbeat(self._outbox.attempt).touch()
+
+    def _heed_lease(self) -> None:
+        """End when the lease is over: the agent, which renews it and would see to this, is dead."""
+        if self._lease_file is None or now_s() < self._lease.stop_at_s:
+            return
+        # what was read last is over; the file may have been renewed since
+        self._lease = Lease.read(self._lease_file) or Lease(math.inf, math.inf)
+        if now_s() >= self._lease.kill_at_s:
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        elif now_s() >= self._lease.stop_at_s and not self._is_lease_over:
+            self._is_lease_over = True
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _send_progress(self, now: float) -> None:
         if self._speed is None:

@@ -1,0 +1,1 @@
+"""`lab-agent`: runs trainers on this machine for a server on another."""

@@ -1,0 +1,299 @@
+"""The agent: attached to a server, it does what that asks, and keeps what it holds while it is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import Any
+
+import grpc.aio
+import structlog
+
+import lab_server
+from lab_core.errors import LabError
+from lab_server.agent.attempt import HeldAttempt
+from lab_server.agent.home import AgentHome, Identity
+from lab_server.agent.link import Link, Tls, open_channel, refusal, stub_of
+from lab_server.executors.protocol import Executor
+from lab_server.files.lease import Lease, now_s
+from lab_server.messages.agents import request_to_proto, response_from_proto
+from lab_server.model.agent import (
+    AGENT_LEFT,
+    LEASE_OVER,
+    AttemptKey,
+    Command,
+    Experiments,
+    FromAgent,
+    Hello,
+    Kill,
+    Launch,
+    Launched,
+    Leaving,
+    Ping,
+    Release,
+    ToAgent,
+    Welcome,
+)
+from lab_server.model.launch import LaunchSpec
+
+_log = structlog.get_logger("lab_agent")
+
+_BEAT_S = 1.0
+_LOOK_S = 2.0
+_PING_RATIO = 0.1
+_MAX_PING_S = 10.0
+_PAUSE_S = 0.2
+_MAX_PAUSE_S = 5.0
+_PATIENCE_S = 30.0  # for an answer to a ping, before the stream is taken for dead
+
+
+class Agent:
+    """Owns the attempts that this machine holds, and the lease.
+
+    Args:
+        executor: starts trainers here.
+        experiments: the digest of each one's code, by name.
+        addresses: of servers, tried in turn.
+    """
+
+    def __init__(
+        self,
+        home: AgentHome,
+        identity: Identity,
+        executor: Executor,
+        experiments: Mapping[str, str],
+        addresses: Sequence[str],
+        tls: Tls | None,
+    ) -> None:
+        self._home = home
+        self._executor = executor
+        self._experiments = experiments
+        self._addresses = addresses
+        self._tls = tls
+        self._link = Link(identity)
+        self._held: dict[AttemptKey, HeldAttempt] = {}
+        self._outgoing: asyncio.Queue[FromAgent] | None = None
+        self._pings: dict[int, float] = {}
+        self._numbers = itertools.count(1)
+        self._lease_s = 0.0
+        self._lease: Lease | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.attached = asyncio.Event()
+
+    async def run(self) -> None:
+        """Hold on to the server until cancelled.
+
+        Raises:
+            Refused: If a server refuses the agent before any has taken it.
+        """
+        for spec in self._home.held():
+            self._hold(spec)
+        beating = asyncio.create_task(self._beat())
+        leasing = asyncio.create_task(self._keep_lease())
+        looking = asyncio.create_task(self._look_for_edits())
+        try:
+            await self._stay_attached()
+        finally:
+            for task in (beating, leasing, looking, *self._tasks):
+                task.cancel()
+            await asyncio.gather(beating, leasing, looking, *self._tasks, return_exceptions=True)
+            for held in self._held.values():
+                held.close()
+
+    async def leave(self, grace_s: float) -> None:
+        """Take no new runs, have the trainers save and exit, and ship all that they wrote."""
+        self._tell(Leaving())
+        held = list(self._held.values())
+        for each in held:
+            each.end(grace_s, AGENT_LEFT)
+        await asyncio.gather(*(each.until_told() for each in held))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self._held:  # noqa: ASYNC110 - the server lets go of each when it has all of it
+                    await asyncio.sleep(_PAUSE_S)
+
+    # ---- the stream
+
+    async def _stay_attached(self) -> None:
+        pause_s = _PAUSE_S
+        for address in itertools.cycle(self._addresses):
+            try:
+                await self._attach(address)
+                pause_s = _PAUSE_S
+            except grpc.aio.AioRpcError as error:
+                refused = refusal(error)
+                if refused is not None and not self.attached.is_set():
+                    raise refused from None
+                was_attached = self._outgoing is not None
+                _log.warning("no server", server=address, reason=error.details())
+                pause_s = _PAUSE_S if was_attached else min(2 * pause_s, _MAX_PAUSE_S)
+            finally:
+                self._link.detached()
+                self._outgoing = None
+            await asyncio.sleep(pause_s)
+
+    async def _attach(self, address: str) -> None:
+        outgoing: asyncio.Queue[FromAgent] = asyncio.Queue()
+        slots = tuple(self._executor.slots)
+        outgoing.put_nowait(
+            Hello(lab_server.__version__, slots, self._experiments, tuple(self._held))
+        )
+        self._pings.clear()
+        channel = open_channel(address, self._tls)
+        async with channel:
+            stub = stub_of(channel)
+            stream = stub.Attach(_requests(outgoing), metadata=self._link.metadata)
+            pinging = asyncio.create_task(self._ping(outgoing, stream))
+            try:
+                async for message in stream:
+                    said = response_from_proto(message)
+                    if isinstance(said, Welcome):
+                        self._welcome(said, outgoing)
+                        self._link.attached(stub)
+                        _log.info("attached", server=address, held=len(said.held))
+                        self.attached.set()
+                    elif said is not None:
+                        self._receive(said)
+            finally:
+                pinging.cancel()
+
+    async def _ping(self, outgoing: asyncio.Queue[FromAgent], stream: grpc.aio.Call) -> None:
+        while True:
+            oldest_s = next(iter(self._pings.values()), None)
+            if oldest_s is not None and now_s() - oldest_s > _PATIENCE_S:
+                stream.cancel()
+                return
+            number = next(self._numbers)
+            self._pings[number] = now_s()
+            outgoing.put_nowait(Ping(number))
+            interval_s = min(_MAX_PING_S, self._lease_s * _PING_RATIO) if self._lease_s else 1.0
+            await asyncio.sleep(interval_s)
+
+    def _welcome(self, said: Welcome, outgoing: asyncio.Queue[FromAgent]) -> None:
+        self._lease_s = said.lease_s
+        self._outgoing = outgoing
+        for key in said.held:
+            if key in self._held:
+                self._held[key].report()
+
+    def _tell(self, told: FromAgent) -> None:
+        if self._outgoing is not None:
+            self._outgoing.put_nowait(told)
+
+    # ---- what the server says
+
+    def _receive(self, said: ToAgent) -> None:
+        match said:
+            case Ping(number):
+                sent_s = self._pings.pop(number, None)
+                if sent_s is not None:
+                    self._lease = Lease.from_ping(sent_s, self._lease_s)
+                    self._lease.write(self._home.lease)
+            case Launch(key, spec, slot):
+                self._launch(key, spec, slot)
+            case Command(key, line):
+                if key in self._held:
+                    self._held[key].command(line)
+            case Kill(key, grace_s):
+                if key in self._held:
+                    self._held[key].end(grace_s)
+            case Release(key):
+                self._spawn(self._release(key))
+            case Welcome():
+                pass
+
+    def _launch(self, key: AttemptKey, spec: LaunchSpec, slot: str) -> None:
+        if key in self._held:
+            self._held[key].report()
+            return
+        # an earlier attempt of the run, or the last one in the slot, ends before this begins
+        others = [
+            held.key
+            for held in self._held.values()
+            if held.key.run_id == key.run_id or held.slot.rpartition("/")[2] == slot
+        ]
+        self._spawn(self._launch_after(spec, others))
+
+    async def _launch_after(self, spec: LaunchSpec, others: list[AttemptKey]) -> None:
+        for other in others:
+            await self._release(other)
+        try:
+            await asyncio.to_thread(self._home.hold, spec)
+        except OSError as error:
+            key = AttemptKey(spec.run_id, spec.attempt)
+            self._tell(Launched(key, None, f"its agent cannot write: {error.strerror}"))
+            return
+        self._hold(spec)
+
+    def _hold(self, spec: LaunchSpec) -> None:
+        held = HeldAttempt(self._home, self._executor, self._link, spec, self._tell)
+        self._held[held.key] = held
+
+    async def _release(self, key: AttemptKey) -> None:
+        held = self._held.get(key)
+        if held is not None:
+            await held.release()
+            self._held.pop(key, None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- by itself
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            running = [held for held in self._held.values() if held.process is not None]
+            processes = [held.process for held in running if held.process is not None]
+            usages = await self._executor.usages(processes) if processes else {}
+            for held in running:
+                usage = usages.get(held.process) if held.process is not None else None
+                beat = held.beat((usage.cpu_seconds, usage.memory_bytes) if usage else None)
+                if beat is not None:
+                    self._tell(beat)
+
+    async def _look_for_edits(self) -> None:
+        """Tell the server when the experiments' code has changed."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                experiments = await digests(self._executor)
+            except LabError as error:
+                _log.warning("cannot look for edited experiments", reason=str(error))
+                continue
+            if experiments != self._experiments:
+                self._experiments = experiments
+                self._tell(Experiments(experiments))
+
+    async def _keep_lease(self) -> None:
+        """End the trainers when the lease is over, before the server gives them up."""
+        while True:
+            lease = self._lease
+            left_s = 1.0 if lease is None else lease.stop_at_s - now_s()
+            if left_s > 0:
+                # a wait of the event loop may sleep with the machine: look again soon
+                await asyncio.sleep(min(left_s, 1.0))
+                continue
+            assert lease is not None
+            for held in self._held.values():
+                if held.process is not None:
+                    _log.error("the lease is over; ending a trainer", attempt=str(held.key))
+                    held.end(lease.grace_s, LEASE_OVER)
+            self._lease = None
+
+
+async def digests(executor: Executor) -> dict[str, str]:
+    """Return the digest of the code of each experiment that can be run, by name."""
+    entries = await executor.describe()
+    return {entry.name: entry.code_digest for entry in entries if entry.schema is not None}
+
+
+async def _requests(outgoing: asyncio.Queue[FromAgent]) -> AsyncIterator[object]:
+    while True:
+        told = await outgoing.get()
+        yield request_to_proto(told)
+        outgoing.task_done()

@@ -1,0 +1,192 @@
+"""A run's files between an agent and its server: fetched before an attempt, uploaded while it trains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import grpc.aio
+import structlog
+
+from lab_server.agent.link import Link
+from lab_server.files import artifacts
+from lab_server.files.chunks import CHUNK_BYTES, FileChunks, chunks_of
+from lab_server.files.run_folder import RunFolder
+from lab_server.model.agent import AttemptKey
+
+_log = structlog.get_logger("lab_agent")
+
+_RETRY_S = 1.0
+_UPLOAD_CHUNKS = 8
+
+Stamp = tuple[int, int]
+
+
+class RunFiles:
+    """The files of one attempt's run.
+
+    Checkpoints are uploaded as they are taken, each after all that was recorded before it, so that an
+    attempt elsewhere can go on from any of them; everything is once more when the attempt has ended.
+    """
+
+    def __init__(self, link: Link, key: AttemptKey, folder: RunFolder) -> None:
+        self._link = link
+        self._key = key
+        self._folder = folder
+        self._sent: dict[str, Stamp] = {}
+        self._checkpoints: set[int] = set()
+
+    async def fetch(self) -> None:
+        """Get the run's files as the server has them.
+
+        Raises:
+            Refused: If the attempt is over, for the server.
+            OSError: If this disk takes no more.
+        """
+        while True:
+            try:
+                await self._fetch()
+            except grpc.aio.AioRpcError as error:
+                _log.warning("fetching files was cut; trying again", reason=error.details())
+                await asyncio.sleep(_RETRY_S)
+            else:
+                break
+        for path, stamp in await asyncio.to_thread(self._loose):
+            self._sent[path] = stamp
+        self._checkpoints = await asyncio.to_thread(self._steps)
+
+    @property
+    def has_new_checkpoint(self) -> bool:
+        """Whether the trainer has taken or dropped one since the last upload."""
+        return self._steps() != self._checkpoints
+
+    async def upload(self) -> None:
+        """Bring the server's files up to these.
+
+        Raises:
+            Refused: If the attempt is over, for the server.
+        """
+        steps = await asyncio.to_thread(self._steps)
+        loose = await asyncio.to_thread(self._loose)
+        changed = [(path, stamp) for path, stamp in loose if self._sent.get(path) != stamp]
+        gone = [path for path in self._sent if path not in dict(loose)]
+        dropped = [f"checkpoints/{step}" for step in sorted(self._checkpoints - steps)]
+        with _snapshots(self._folder.spool_folder / f"{self._key.attempt}.snapshots") as snapshots:
+            files: dict[str, Path] = {}
+            for path, _ in changed:
+                source = self._folder.path / path
+                if path.endswith(".db"):
+                    source = await asyncio.to_thread(_snapshot, source, snapshots)
+                files[path] = source
+            await self._send(files, [*gone, *dropped])
+        self._sent = dict(loose)
+        for step in sorted(steps - self._checkpoints):
+            folder = self._folder.checkpoints / str(step)
+            with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
+                files = {f"checkpoints/{step}/{f.name}": f for f in sorted(folder.iterdir())}
+                await self._send(files, [])
+        self._checkpoints = steps
+
+    async def _send(self, files: dict[str, Path], removed: list[str]) -> None:
+        chunked: list[FileChunks] = []
+        for path, source in files.items():
+            chunked.append(await asyncio.to_thread(chunks_of, source, path))
+        if not chunked and not removed:
+            return
+        missing = set(await self._link.compare(self._key, chunked))
+        batch: list[bytes] = []
+        for file in chunked:
+            for index, chunk in enumerate(file.chunks):
+                if chunk in missing:
+                    missing.discard(chunk)
+                    batch.append(await asyncio.to_thread(_read, files[file.path], index, file))
+                if len(batch) == _UPLOAD_CHUNKS:
+                    await self._link.upload(self._key, batch)
+                    batch = []
+        if batch:
+            await self._link.upload(self._key, batch)
+        await self._link.commit(self._key, chunked, removed)
+
+    def _steps(self) -> set[int]:
+        """Return the steps of the checkpoints that are complete."""
+        return {int(path.name) for path in self._folder.checkpoints.glob("[0-9]*")}
+
+    def _loose(self) -> list[tuple[str, Stamp]]:
+        """Return the files that are in no checkpoint, with what changes when they do."""
+        found = []
+        for path in artifacts.paths(self._folder.path):
+            # what begins with a dot is a draft, or a reserve
+            is_ours = "/." not in f"/{path}" and not path.endswith(_SQLITE_SIDES)
+            if path.startswith(("checkpoints/", "parent/")) or not is_ours:
+                continue
+            with contextlib.suppress(OSError):
+                stat = (self._folder.path / path).stat()
+                found.append((path, (stat.st_size, stat.st_mtime_ns)))
+        return found
+
+    async def _fetch(self) -> None:
+        spool, control = self._folder.spool_folder, self._folder.control
+        for entry in list(self._folder.path.iterdir()):
+            if entry not in (spool, control):
+                await asyncio.to_thread(_remove, entry)
+        file: IO[bytes] | None = None
+        hasher = hashlib.sha256()
+        try:
+            async for answer in self._link.fetch(self._key):
+                if answer.path:
+                    if file is not None:
+                        file.close()
+                    path = self._folder.path.joinpath(*answer.path.split("/"))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    file, hasher = path.open("wb"), hashlib.sha256()
+                if file is None:
+                    continue
+                await asyncio.to_thread(file.write, answer.data)
+                hasher.update(answer.data)
+                if answer.sha256 and hasher.digest() != answer.sha256:
+                    raise OSError(0, f"{file.name} arrived damaged")
+        finally:
+            if file is not None:
+                file.close()
+
+
+_SQLITE_SIDES = ("-wal", "-shm", "-journal")
+
+
+@contextlib.contextmanager
+def _snapshots(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _snapshot(database: Path, folder: Path) -> Path:
+    """Return a copy of a database that its trainer writes to, of one moment."""
+    copy = folder / database.name
+    with (
+        contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as reading,
+        contextlib.closing(sqlite3.connect(copy)) as writing,
+    ):
+        reading.backup(writing)
+    return copy
+
+
+def _read(source: Path, index: int, file: FileChunks) -> bytes:
+    with source.open("rb") as opened:
+        opened.seek(index * CHUNK_BYTES)
+        return opened.read(min(CHUNK_BYTES, file.size_bytes - index * CHUNK_BYTES))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

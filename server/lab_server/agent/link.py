@@ -1,0 +1,194 @@
+"""The agent's connection to its server: calls wait for it, and are made again when it was cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lab_core.errors import LabError, SettingsError
+from lab_rpc.v1 import agent_service_pb2 as pb
+from lab_rpc.v1 import agent_service_pb2_grpc
+from lab_server.agent.home import Identity
+from lab_server.files.chunks import FileChunks
+from lab_server.messages.agents import key_to_proto
+from lab_server.model.agent import AttemptKey
+from lab_server.security.tokens import written
+
+_CALL_S = 60.0
+_PAUSE_S = 0.2
+_MAX_PAUSE_S = 5.0
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+)
+# what the server answers when it is there and means it
+_FINAL = frozenset(
+    {
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+class Refused(LabError):
+    """The server will not do what the agent asked for, however often it asks.
+
+    Attributes:
+        code: the status.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(code, details)
+        self.code, self.details = code, details
+
+    def __str__(self) -> str:
+        return self.details
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How the server proves itself, and the agent to it where that is asked; paths of PEM files."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Return them for gRPC.
+
+        Raises:
+            SettingsError: If a file cannot be read.
+        """
+        try:
+            ca, key, cert = (
+                path.read_bytes() if path else None for path in (self.ca, self.key, self.cert)
+            )
+        except OSError as error:
+            raise SettingsError(f"cannot read {error.filename}: {error.strerror}") from None
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+    """Return a channel to a server."""
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, tls.credentials(), options=_OPTIONS)
+
+
+def refusal(error: grpc.aio.AioRpcError) -> Refused | None:
+    """Return what a failed call means for good, None if it may succeed later."""
+    return Refused(error.code(), error.details() or "") if error.code() in _FINAL else None
+
+
+class Link:
+    """The agent's calls. While it is not attached they wait.
+
+    The agent's loop owns it: `attached` and `detached` are called by the task that attaches.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._metadata = (
+            ("authorization", f"Bearer {written(identity.credential_id, identity.secret)}"),
+        )
+        self._stub: Any = None
+        self._is_attached = asyncio.Event()
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Who the agent is, for each of its calls."""
+        return self._metadata
+
+    def attached(self, stub: Any) -> None:
+        """Let calls go to a server."""
+        self._stub = stub
+        self._is_attached.set()
+
+    def detached(self) -> None:
+        """Let calls wait."""
+        self._is_attached.clear()
+
+    async def append(self, key: AttemptKey, offset: int, data: bytes) -> int:
+        """Append bytes of an attempt's spool; return how many of it the server has.
+
+        Raises:
+            Refused: If the attempt is over, for the server.
+        """
+        request = pb.AppendEventsRequest(key=key_to_proto(key), offset=offset, data=data)
+        return int((await self._call("AppendEvents", request)).offset)
+
+    async def compare(self, key: AttemptKey, files: list[FileChunks]) -> list[bytes]:
+        """Return the hashes of the chunks that the server lacks."""
+        request = pb.CompareFilesRequest(key=key_to_proto(key), files=map(_file_to_proto, files))
+        return list((await self._call("CompareFiles", request)).missing)
+
+    async def upload(self, key: AttemptKey, chunks: list[bytes]) -> None:
+        """Upload chunks."""
+
+        async def requests() -> AsyncIterator[pb.UploadChunksRequest]:
+            for data in chunks:
+                yield pb.UploadChunksRequest(key=key_to_proto(key), data=data)
+
+        await self._call("UploadChunks", requests)
+
+    async def commit(self, key: AttemptKey, files: list[FileChunks], removed: list[str]) -> None:
+        """Have files put together, and others removed."""
+        request = pb.CommitFilesRequest(
+            key=key_to_proto(key), files=map(_file_to_proto, files), removed=removed
+        )
+        await self._call("CommitFiles", request)
+
+    async def fetch(self, key: AttemptKey) -> AsyncIterator[pb.FetchFilesResponse]:
+        """Yield the run's files; a cut ends it with AioRpcError.
+
+        Raises:
+            Refused: If the attempt is over, for the server.
+        """
+        await self._is_attached.wait()
+        request = pb.FetchFilesRequest(key=key_to_proto(key))
+        try:
+            async for answer in self._stub.FetchFiles(request, metadata=self._metadata):
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            raise (refusal(error) or error) from None
+
+    async def _call(self, name: str, request: Any) -> Any:
+        pause_s = _PAUSE_S
+        while True:
+            await self._is_attached.wait()
+            message = request() if callable(request) else request
+            try:
+                return await getattr(self._stub, name)(
+                    message, metadata=self._metadata, timeout=_CALL_S
+                )
+            except grpc.aio.AioRpcError as error:
+                refused = refusal(error)
+                if refused is not None:
+                    raise refused from None
+            except (grpc.aio.UsageError, asyncio.InvalidStateError):
+                pass  # the channel was closed meanwhile
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+
+
+def stub_of(channel: grpc.aio.Channel) -> Any:
+    """Return the calls of AgentService on a channel."""
+    return agent_service_pb2_grpc.AgentServiceStub(channel)
+
+
+def _file_to_proto(file: FileChunks) -> pb.FileChunks:
+    return pb.FileChunks(path=file.path, size_bytes=file.size_bytes, chunks=file.chunks)

@@ -1,0 +1,123 @@
+"""The command `lab-agent`."""
+
+from __future__ import annotations
+
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+
+from lab_core.errors import SettingsError
+from lab_server.cli.exit_codes import errors_as_exit_codes
+
+app = typer.Typer(
+    name="lab-agent",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class OnShutdown(StrEnum):
+    """What becomes of trainers when the agent is stopped."""
+
+    STOP = "stop"
+    LEAVE = "leave"
+
+
+@app.command("join")
+def join(
+    server: Annotated[str, typer.Argument(help="HOST:PORT of the server; several with commas")],
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="LAB_JOIN_TOKEN",
+            help="join token of `lab-server tokens create-join`, needed once, where the server has tokens",
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="name, unique on the server (default: the host's name)")
+    ] = "",
+    pool: Annotated[str, typer.Option(help="pool, where the token does not say it")] = "",
+    slots: Annotated[
+        str,
+        typer.Option(
+            help="slots: cpu:N or cuda:0,cuda:1*2 (default: every GPU, else one CPU slot)"
+        ),
+    ] = "",
+    experiments: Annotated[
+        list[str] | None,
+        typer.Option(help="module or file with experiments, as of the server; repeatable"),
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="folder of the agent (default: in the user's data folder)")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="CA of the server's certificate, PEM")] = None,
+    cert: Annotated[Path | None, typer.Option(help="client certificate for mTLS, PEM")] = None,
+    key: Annotated[Path | None, typer.Option(help="key of that certificate, PEM")] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="use TLS with the system's CAs; --ca implies it")
+    ] = False,
+    on_shutdown: Annotated[
+        OnShutdown,
+        typer.Option(
+            help="when the agent is stopped, stop its trainers, or leave them to the next"
+        ),
+    ] = OnShutdown.STOP,
+    log_level: Annotated[str, typer.Option(help="minimum log level")] = "info",
+) -> None:
+    """Join a server, and run trainers for it until SIGTERM or SIGINT."""
+    from lab_server import logs
+    from lab_server.agent.run import Options, run
+    from lab_server.executors.gpus import default_slots, missing_gpus
+    from lab_server.model.agent import NAME
+    from lab_server.model.slot import parse_slots
+    from lab_server.model.sources import missing_source
+    from lab_server.settings.address import Address
+
+    with errors_as_exit_codes("lab-agent"):
+        addresses = [part.strip() for part in server.split(",")]
+        for address in addresses:
+            try:
+                Address.parse(address)
+            except ValueError as error:
+                raise SettingsError(str(error)) from None
+        chosen = parse_slots(slots or default_slots())
+        problems = [f"--slots {missing}"] if (missing := missing_gpus(chosen)) else []
+        problems += [] if chosen else ["--slots none leaves an agent nothing to do"]
+        problems += [
+            f"--experiments names {source}, but {gone}"
+            for source in experiments or ()
+            if (gone := missing_source(source))
+        ]
+        called = name or socket.gethostname()
+        if not NAME.fullmatch(called):
+            problems.append(f"--name {called!r}: use up to 63 letters, digits, '-', '_' and '.'")
+        if (cert is None) != (key is None):
+            problems.append("--cert and --key belong together")
+        if problems:
+            raise SettingsError("\n".join(problems))
+        folder = home or platformdirs.user_data_path("lab-train") / "agents" / called
+        logs.set_up("auto", log_level)
+        run(
+            Options(
+                addresses=addresses,
+                name=called,
+                pool=pool,
+                token=token,
+                slots=chosen,
+                experiments=tuple(experiments or ()),
+                home=folder.expanduser().absolute(),
+                tls_files=(ca, cert, key) if tls or ca or cert else None,
+                on_shutdown=on_shutdown.value,
+            )
+        )
+
+
+@app.callback()
+def _main() -> None:
+    """Run trainers on this machine for a lab-server on another."""

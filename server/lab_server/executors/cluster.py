@@ -1,0 +1,122 @@
+"""One executor out of two: trainers on this machine, and trainers on agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lab_core.configs import PlainValue
+from lab_core.errors import Violation
+from lab_server.executors.protocol import Executor, Usage
+from lab_server.executors.remote.registry import Agents
+from lab_server.model.agent import AttemptKey
+from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.fork import ForkSource, ForkTrial
+from lab_server.model.launch import LaunchSpec
+from lab_server.model.run import TrainerProcess
+from lab_server.model.slot import Slot, Wants, agent_of
+
+
+class ClusterExecutor:
+    """Sends what is about a slot or a trainer to where that is; experiments are described here.
+
+    Args:
+        here: the executor of this machine.
+        agents: those on others.
+    """
+
+    def __init__(self, here: Executor, agents: Agents) -> None:
+        self._here = here
+        self._agents = agents
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Every slot there is now: those of this machine, and those of agents."""
+        return (*self._here.slots, *(slot for agent in self._agents for slot in agent.slots))
+
+    @property
+    def pools(self) -> Sequence[str]:
+        """The names of the pools that a run may ask for."""
+        return self._agents.pools
+
+    def observe(self, on_change: Callable[[], None]) -> None:
+        """Call a function whenever an agent comes or goes."""
+        self._agents.observe(on_change)
+
+    def obstacle(self, slot: Slot, wants: Wants) -> str:
+        """Return why a run that fits a slot cannot have it now, as a clause, "" when it can."""
+        agent = self._agents.get(agent_of(slot.name))
+        return self._here.obstacle(slot, wants) if agent is None else agent.obstacle(wants)
+
+    async def describe(self) -> tuple[ExperimentEntry, ...]:
+        """Return the experiments of this machine as their code is now."""
+        return await self._here.describe()
+
+    async def reload(self) -> None:
+        """Import the experiments of this machine anew, whether their code changed or not."""
+        await self._here.reload()
+
+    async def check(
+        self, experiment: str, overrides: Mapping[str, PlainValue]
+    ) -> tuple[Violation, ...]:
+        """Run the experiment's own checks on a config message, on this machine."""
+        return await self._here.check(experiment, overrides)
+
+    async def try_fork(
+        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+    ) -> ForkTrial:
+        """See on this machine whether a fork's models and optimizers fit."""
+        return await self._here.try_fork(experiment, overrides, source)
+
+    async def launch(self, spec: LaunchSpec) -> TrainerProcess:
+        """Start a trainer for an attempt; the same attempt again returns the same process.
+
+        Raises:
+            LaunchError: If no process could be started.
+        """
+        return await (self._agents if agent_of(spec.slot) else self._here).launch(spec)
+
+    async def inspect(
+        self, spec_folder: Path, attempt: int, slot: str = ""
+    ) -> TrainerProcess | None:
+        """Return the attempt's trainer while any process of it lives, or may live, else None."""
+        if agent_of(slot):
+            return self._agents.adopt(spec_folder, attempt, slot)
+        return await self._here.inspect(spec_folder, attempt)
+
+    def out_of_reach(self, process: TrainerProcess) -> str:
+        """Return since when nobody can know how a trainer is, as a clause; "" when it is in reach."""
+        agent = self._agents.get(process.agent)
+        return "" if agent is None or agent.send is not None else agent.out_of_reach
+
+    async def wait(self, process: TrainerProcess) -> str:
+        """Return when the trainer has ended: how, in words, "" when its exit status is unknown."""
+        if not process.agent:
+            return await self._here.wait(process)
+        attempt = self._agents.find(process)
+        return "" if attempt is None else await attempt.until_ended()
+
+    async def kill(self, process: TrainerProcess, *, grace_s: float) -> None:
+        """End a trainer, and all that it started; return when all are gone, or its agent is given up."""
+        if process.agent:
+            await self._agents.kill(process, grace_s)
+        else:
+            await self._here.kill(process, grace_s=grace_s)
+
+    async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
+        """Return what each trainer and its children use; one that is gone is not in it."""
+        mine = await self._here.usages([trainer for trainer in trainers if not trainer.agent])
+        theirs = self._agents.usages()
+        return {**mine, **{t: theirs[t] for t in trainers if t.agent and t in theirs}}
+
+    async def relay(self, folder: Path, attempt: int) -> None:
+        """Bring what was just added to a run's control file to the attempt's trainer."""
+        self._agents.relay(AttemptKey(folder.name, attempt))
+
+    def forget(self, run_id: str, attempt: int) -> None:
+        """Let go of an attempt: how it ended is in the store."""
+        self._agents.forget(AttemptKey(run_id, attempt))
+
+    async def close(self) -> None:
+        """Stop the executor itself; trainers go on."""
+        await self._here.close()

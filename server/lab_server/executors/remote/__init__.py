@@ -1,0 +1,1 @@
+"""Trainers on other machines: the agents, and what each holds."""

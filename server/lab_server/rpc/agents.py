@@ -1,0 +1,200 @@
+"""The RPCs of AgentService: who an agent is, what it does, and what it ships."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+
+import lab_server
+from lab_core.errors import Violation
+from lab_rpc.v1 import agent_service_pb2 as pb
+from lab_server.errors import InvalidRequest, InvalidState, StoreError, Unavailable
+from lab_server.executors.remote.attempt import RemoteAttempt
+from lab_server.executors.remote.mirror import MAX_APPEND_BYTES
+from lab_server.executors.remote.registry import Agents
+from lab_server.files import artifacts
+from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks
+from lab_server.messages.agents import key_from_proto, request_from_proto, response_to_proto
+from lab_server.model.agent import FromAgent, Hello, ToAgent
+from lab_server.rpc.auth import authorization
+from lab_server.rpc.interceptors import Context
+from lab_server.security.agents import AgentCredentials
+from lab_server.security.tokens import Token
+
+_log = structlog.get_logger("lab_server.agents")
+
+
+class AgentService:
+    """Handlers named like their RPCs; an interceptor turns their errors into statuses."""
+
+    def __init__(self, agents: Agents, credentials: AgentCredentials) -> None:
+        self._agents = agents
+        self._credentials = credentials
+        self._joining = asyncio.Lock()  # guards the file of credentials between look and write
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """End every stream of an agent: they attach to the next server."""
+        self._is_draining = True
+        for agent in self._agents:
+            if agent.end is not None:
+                agent.end()
+
+    # N802: the names are those of the RPCs
+    async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:  # noqa: N802
+        """Take an agent in."""
+        _check_version(request.version)
+        async with self._joining:
+            token = await asyncio.to_thread(
+                self._credentials.join,
+                authorization(context),
+                name=request.name,
+                pool=request.pool,
+                secret_sha256=request.secret_sha256,
+                is_there=lambda name: self._agents.get(name) is not None,
+            )
+        _log.info("agent joined", agent=token.name, pool=token.pool)
+        return pb.JoinResponse(credential_id=token.id, pool=token.pool)
+
+    async def Attach(  # noqa: N802
+        self, requests: AsyncIterator[pb.AttachRequest], context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield what an agent is to do, and take in what it does."""
+        me = self._me(context)
+        hello = await _hello(requests)
+        _check_version(hello.version)
+        if self._is_draining:
+            raise Unavailable("the server is stopping")
+        outgoing: asyncio.Queue[ToAgent | None] = asyncio.Queue()
+        agent = self._agents.attach(me.name, me.pool, hello, outgoing.put_nowait)
+        agent.end = lambda: outgoing.put_nowait(None)
+
+        async def take_in() -> None:
+            try:
+                async for request in requests:
+                    self._me(context)  # a revoked credential ends the stream
+                    told: FromAgent | None = request_from_proto(request)
+                    if told is not None:
+                        self._agents.receive(agent, told)
+            finally:
+                outgoing.put_nowait(None)
+
+        taking_in = asyncio.create_task(take_in())
+        try:
+            while (said := await outgoing.get()) is not None:
+                yield response_to_proto(said).SerializeToString()
+            if taking_in.done():
+                taking_in.result()
+        finally:
+            taking_in.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await taking_in
+            self._agents.detach(agent)
+
+    async def AppendEvents(  # noqa: N802
+        self, request: pb.AppendEventsRequest, context: Context
+    ) -> pb.AppendEventsResponse:
+        """Append bytes of a spool."""
+        attempt = self._attempt(request.key, context)
+        if len(request.data) > MAX_APPEND_BYTES:
+            problem = f"it may have at most {MAX_APPEND_BYTES} bytes, got {len(request.data)}"
+            raise InvalidRequest([Violation("data", problem)])
+        with _disk_errors():
+            return pb.AppendEventsResponse(offset=attempt.append(request.offset, request.data))
+
+    async def FetchFiles(  # noqa: N802
+        self, request: pb.FetchFilesRequest, context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield the run's files."""
+        folder = self._attempt(request.key, context).folder.path
+        for artifact in await artifacts.list_artifacts(folder):
+            path = artifact.path
+            async for chunk in artifacts.read_chunks(folder, path):
+                answer = pb.FetchFilesResponse(
+                    path=path,
+                    size_bytes=chunk.size_bytes,
+                    data=chunk.data,
+                    sha256=bytes.fromhex(chunk.sha256),
+                )
+                yield answer.SerializeToString()
+                path = ""
+
+    async def CompareFiles(  # noqa: N802
+        self, request: pb.CompareFilesRequest, context: Context
+    ) -> pb.CompareFilesResponse:
+        """Tell which chunks are to be uploaded."""
+        arrivals = self._arrivals(request.key, context)
+        with _disk_errors():
+            missing = await asyncio.to_thread(arrivals.missing, _files(request.files))
+        return pb.CompareFilesResponse(missing=missing)
+
+    async def UploadChunks(  # noqa: N802
+        self, requests: AsyncIterator[pb.UploadChunksRequest], context: Context
+    ) -> pb.UploadChunksResponse:
+        """Keep chunks."""
+        arrivals: Arrivals | None = None
+        async for request in requests:
+            if arrivals is None:
+                arrivals = self._arrivals(request.key, context)
+            if len(request.data) > CHUNK_BYTES:
+                problem = f"it may have at most {CHUNK_BYTES} bytes, got {len(request.data)}"
+                raise InvalidRequest([Violation("data", problem)])
+            with _disk_errors():
+                await asyncio.to_thread(arrivals.keep, request.data)
+        return pb.UploadChunksResponse()
+
+    async def CommitFiles(  # noqa: N802
+        self, request: pb.CommitFilesRequest, context: Context
+    ) -> pb.CommitFilesResponse:
+        """Put files together."""
+        arrivals = self._arrivals(request.key, context)
+        with _disk_errors():
+            await asyncio.to_thread(arrivals.commit, _files(request.files), tuple(request.removed))
+        return pb.CommitFilesResponse()
+
+    def _me(self, context: Context) -> Token:
+        return self._credentials.authenticate(authorization(context))
+
+    def _attempt(self, key: pb.AttemptKey, context: Context) -> RemoteAttempt:
+        return self._agents.attempt(self._me(context).name, key_from_proto(key))
+
+    def _arrivals(self, key: pb.AttemptKey, context: Context) -> Arrivals:
+        return Arrivals(self._attempt(key, context).folder, key.attempt)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """A disk that refuses is the server's trouble, which passes: the agent tries again."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"the server cannot write the run's files: {error.strerror}") from error
+
+
+def _files(messages: Iterable[pb.FileChunks]) -> list[FileChunks]:
+    size = hashlib.sha256().digest_size
+    files = [FileChunks(m.path, m.size_bytes, tuple(m.chunks)) for m in messages]
+    if any(len(chunk) != size for file in files for chunk in file.chunks):
+        raise InvalidRequest([Violation("files.chunks", "a chunk's hash is not a SHA-256")])
+    return files
+
+
+def _check_version(version: str) -> None:
+    if version != lab_server.__version__:
+        raise InvalidState(
+            f"the agent is of version {version[:50]!r}, and the server of {lab_server.__version__}; "
+            "install the same on both"
+        )
+
+
+async def _hello(requests: AsyncIterator[pb.AttachRequest]) -> Hello:
+    async for request in requests:
+        told = request_from_proto(request)
+        if isinstance(told, Hello):
+            return told
+        break
+    raise InvalidRequest([Violation("kind", "an agent's first message must be a hello")])
