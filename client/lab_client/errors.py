@@ -353,7 +353,8 @@ class SearchFailed(LabError):
     Example:
         >>> from lab_client import Client, SearchFailed, choice
         >>> with Client() as client:  # doctest: +SKIP
-        ...     study = client.search("mnist", {"conv1_kernal": choice(3, 5)}, maximize="accuracy")
+        ...     space = {"dataset": choice("mnist_5k"), "epochs": 1}
+        ...     study = client.search("mnist", space, maximize="acuracy")
         ...     try:
         ...         study.wait(check=True)
         ...     except SearchFailed as error:

@@ -208,8 +208,9 @@ class Trial:
     Example:
         >>> from lab_client import Client
         >>> with Client() as client:  # doctest: +SKIP
-        ...     for trial in client.get_search("20261126").trials():
-        ...         print(trial.number, trial.params, trial.value)
+        ...     for study in client.searches(limit=1):
+        ...         for trial in study.trials():
+        ...             print(trial.number, trial.params, trial.value)
     """
 
     number: int

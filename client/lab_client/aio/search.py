@@ -25,7 +25,8 @@ class AsyncSearch(SearchHandle):
         >>> from lab_client import AsyncClient, choice
         >>> async def tune() -> None:
         ...     async with AsyncClient() as client:
-        ...         study = await client.search("mnist", {"conv1_kernal": choice(3, 5)}, maximize="accuracy")
+        ...         space = {"conv1_kernal": choice(3, 5), "dataset": "mnist_5k", "epochs": 1}
+        ...         study = await client.search("mnist", space, maximize="accuracy")
         ...         await study.wait()
         ...         print(await study.best)
     """

@@ -23,8 +23,9 @@ class Search(SearchHandle):
     Example:
         >>> from lab_client import Client, choice, log_uniform
         >>> with Client() as client:  # doctest: +SKIP
-        ...     space = {"learning_rate": log_uniform(1e-4, 1e-1), "conv1_kernal": choice(3, 5), "epochs": 2}
-        ...     study = client.search("mnist", space, maximize="accuracy", max_trials=20, parallel=2, seed=1)
+        ...     space = {"learning_rate": log_uniform(1e-3, 1e-1), "conv1_kernal": choice(3, 5)}
+        ...     fixed = {"dataset": "mnist_5k", "epochs": 1}
+        ...     study = client.search("mnist", space | fixed, maximize="accuracy", max_trials=2, seed=1)
         ...     study.wait(progress=True)
         ...     print(study.best.params, study.best.value)
     """
