@@ -1,6 +1,9 @@
 """One long run of small runs under random SIGKILLs of the server, of trainers and the forkserver.
 
-    python benchmarks/chaos.py [--kills 50] [--seed 0] [--slots 2] [--home DIR]
+    python benchmarks/chaos.py [--kills 50] [--seed 0] [--slots 2] [--home DIR] [--store postgresql]
+
+With a store on PostgreSQL, two servers share it, and servers are frozen, PostgreSQL crashes and comes back, its
+connections are ended, and the network before it is cut, slow, or loses everything.
 
 Some killed trainers' spools are cut, and some of their checkpoints damaged. Every run is watched
 through the SDK from its start, from some later time, and by a watcher that cuts itself off again and
@@ -12,6 +15,7 @@ how many were lost or doubled; exits with 1 if anything differs.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -27,8 +31,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from live_server import LiveServer
+from local_postgres import MISSING, SOCKET, Postgres, start_postgres
+from unreliable import Network
 
 from lab_client import Client, Run, RunOptions
 from lab_client.errors import LabError
@@ -47,6 +54,28 @@ STRIKES = {
     "forkserver": 1,
 }
 """What is struck, and how often of all."""
+
+STRIKES_ON_POSTGRESQL = {
+    "frozen server": 2,
+    "PostgreSQL": 2,
+    "connections": 2,
+    "cut network": 2,
+    "slow network": 1,
+    "lossy network": 1,
+}
+"""What is struck besides where the store is on PostgreSQL."""
+
+LEASE_LOG = """
+CREATE TABLE {schema}.lease_log (at timestamptz, session text, num_servers int);
+CREATE FUNCTION {schema}.note_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO {schema}.lease_log
+    SELECT clock_timestamp(), NEW.session, count(*) FROM {schema}.servers;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER note_lease AFTER INSERT ON {schema}.servers
+  FOR EACH ROW EXECUTE FUNCTION {schema}.note_lease();
+"""
+"""Notes each server that begins to lead, with how many lead then."""
 
 History = dict[str, dict[int, float]]
 
@@ -82,18 +111,32 @@ class Result:
 class Chaos:
     """Keeps runs going on a server, and kills."""
 
-    def __init__(self, home: Path, seed: int, num_slots: int) -> None:
+    def __init__(
+        self, home: Path, seed: int, num_slots: int, postgres: Postgres | None = None
+    ) -> None:
         self.rng = random.Random(seed)
         self.num_slots = num_slots
-        self.server = LiveServer(
-            home,
+        self.home = home
+        self.postgres = postgres
+        self.strikes = dict(STRIKES)
+        arguments = [
             *("--slots", f"cpu:{num_slots}", "--experiments", str(EXPERIMENT)),
             *("--heartbeat-s", "1", "--grace-s", "10"),
-        )
+        ]
+        self.store_url = f"sqlite:///{home / 'lab.db'}"
+        if postgres is not None:
+            self.strikes |= STRIKES_ON_POSTGRESQL
+            home.mkdir(parents=True)
+            self.store_url = postgres.new_url()
+            self.network = Network(home / SOCKET, postgres.folder / SOCKET)
+            folder, through = quote(str(postgres.folder)), quote(str(home))
+            arguments += ["--store", self.store_url.replace(folder, through)]
+        self.servers = [LiveServer(home, *arguments) for _ in range(2 if postgres else 1)]
         self.kills: Counter[str] = Counter()
         self.damages: Counter[str] = Counter()
         self.trials: list[Trial] = []
-        self.client = patient_client(self.server.address)
+        self.address = ",".join(server.address for server in self.servers)
+        self.client = patient_client(self.address)
 
     def open_trials(self) -> list[Trial]:
         """Return the runs whose first watcher still watches."""
@@ -101,21 +144,22 @@ class Chaos:
 
     def feed(self) -> None:
         """Keep the slots full and some runs waiting; let somebody join a run late."""
+        for server in self.servers:
+            if server.process is not None and server.process.poll() is not None:
+                server.launch()  # one that was replaced while it was frozen has ended by itself
         while len(self.open_trials()) < self.num_slots + 2:
             seed = self.rng.randrange(NUM_SEEDS)
-            run = create(self.client, seed)
-            trial = Trial(seed, run)
+            trial = Trial(seed, create(self.client, seed).start())
             self.trials.append(trial)
             watch(trial, "from the start", self.watch_whole)
             watch(trial, "cut off", self.watch_cut)
-            run.start()
         trial = self.rng.choice(self.open_trials())
         if len(trial.watchers) < 4:
             watch(trial, "late", self.watch_whole)
 
     def watch_whole(self, run_id: str) -> Iterator[Event]:
         """Watch in one go."""
-        with patient_client(self.server.address) as client:
+        with patient_client(self.address) as client:
             yield from client.run(run_id).events()
 
     def watch_cut(self, run_id: str) -> Iterator[Event]:
@@ -124,7 +168,7 @@ class Chaos:
         last_seq, is_over = 0, False
         while not is_over:
             left = rng.randrange(1, 30)
-            with patient_client(self.server.address) as client:
+            with patient_client(self.address) as client:
                 is_over = True
                 for event in client.run(run_id).events(after_seq=last_seq):
                     yield event
@@ -135,7 +179,11 @@ class Chaos:
 
     def strike(self) -> None:
         """Kill something, at random; a killed server comes back."""
-        (what,) = self.rng.choices(list(STRIKES), list(STRIKES.values()))
+        (what,) = self.rng.choices(list(self.strikes), list(self.strikes.values()))
+        if what in STRIKES_ON_POSTGRESQL:
+            self.strike_store(what)
+            return
+        server = self.rng.choice(self.servers)
         if "trainer" in what:
             victim = self.a_trainer()
             if victim is None:
@@ -149,22 +197,60 @@ class Chaos:
             if "damaged checkpoint" in what:
                 self.damage_checkpoint(folder)
         if "forkserver" in what:
-            self.kill_forkserver()
+            self.kill_forkserver(server)
         if "server" in what and "forkserver" not in what:
-            self.server.kill()
+            server.kill()
             self.kills["servers"] += 1
             time.sleep(self.rng.choice([0.0, self.rng.uniform(0.0, 2.0)]))
-            self.server.launch()
+            server.launch()
         if "twice" in what:
             time.sleep(self.rng.uniform(0.05, 1.5))
-            self.server.kill()
+            server.kill()
             self.kills["servers while starting"] += 1
-            self.server.launch()
+            server.launch()
+
+    def strike_store(self, what: str) -> None:
+        """Strike the store, the way to it, or who leads."""
+        assert self.postgres is not None
+        self.kills[what] += 1
+        some_s = self.rng.uniform(0.1, 6.0)
+        match what:
+            case "frozen server":
+                process = self.rng.choice(self.servers).process
+                assert process is not None
+                process.send_signal(signal.SIGSTOP)
+                time.sleep(2 * some_s)  # sometimes longer than a lease
+                process.send_signal(signal.SIGCONT)
+            case "PostgreSQL":
+                self.postgres.stop(crash=self.rng.random() < 0.5)
+                time.sleep(some_s)
+                self.postgres.start()
+            case "connections":
+                self.postgres.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'lab-server%'"
+                )
+            case "cut network":
+                self.network.cut()
+            case "slow network":
+                self.network.delay_s = 0.1
+            case "lossy network":
+                self.network.drop()
+        if "network" in what:
+            time.sleep(some_s)
+            self.network.mend()
+
+    def leases(self) -> list[tuple[object, ...]]:
+        """Return, for each server that began to lead, how many led then."""
+        if self.postgres is None:
+            return []
+        schema = self.store_url.rpartition("%3D")[2]
+        return self.postgres.execute(f"SELECT num_servers FROM {schema}.lease_log")
 
     def a_trainer(self) -> tuple[int, Path] | None:
         """Return the pid and the run's folder of some trainer that lives."""
         living = []
-        for path in sorted(self.server.home.glob("runs/*/*/spool/*.pid")):
+        for path in sorted(self.home.glob("runs/*/*/spool/*.pid")):
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
                 told = json.loads(path.read_text())
                 fields = Path(f"/proc/{told['pid']}/stat").read_text().rpartition(")")[2].split()
@@ -172,10 +258,10 @@ class Chaos:
                     living.append((int(told["pid"]), path.parent.parent))
         return self.rng.choice(living) if living else None
 
-    def kill_forkserver(self) -> None:
+    def kill_forkserver(self, server: LiveServer) -> None:
         """Kill the process that trainers are forked from."""
-        assert self.server.process is not None
-        pid = self.server.process.pid
+        assert server.process is not None
+        pid = server.process.pid
         with contextlib.suppress(OSError):
             for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 if b"lab_server.trainer.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
@@ -204,7 +290,11 @@ class Chaos:
 
     def run(self, num_kills: int) -> None:
         """Kill so often, then let what has begun come to its end."""
-        self.server.start()
+        for server in self.servers:
+            server.start()
+        if self.postgres is not None:
+            schema = self.store_url.rpartition("%3D")[2]
+            self.postgres.execute(LEASE_LOG.format(schema=schema))
         while self.kills.total() < num_kills:
             self.feed()
             time.sleep(self.rng.uniform(0.2, 4.0))
@@ -294,14 +384,22 @@ def twins(folder: Path) -> dict[int, Result]:
     return results
 
 
-def stored_events(home: Path, run_id: str) -> list[Event]:
-    """Read a run's log from the store itself."""
+def stored_logs(url: str, run_ids: list[str]) -> dict[str, list[Event]]:
+    """Read the runs' logs from the store itself."""
     from lab_client.protocol import convert
     from lab_rpc.v1.event_pb2 import RunEvent
+    from lab_server.store import SqlStore
 
-    with contextlib.closing(sqlite3.connect(home / "lab.db")) as db:
-        rows = db.execute("SELECT payload FROM events WHERE run_id = ? ORDER BY seq", (run_id,))
-        return [convert.event(RunEvent.FromString(payload)) for (payload,) in rows]
+    async def read() -> dict[str, list[Event]]:
+        store = SqlStore(url)
+        logs = {run_id: await store.events(run_id, 0, 1 << 40) for run_id in run_ids}
+        await store.close()
+        return {
+            run_id: [convert.event(RunEvent.FromString(event.payload)) for event in log]
+            for run_id, log in logs.items()
+        }
+
+    return asyncio.run(read())
 
 
 class Report:
@@ -315,10 +413,11 @@ class Report:
         if not is_fine:
             self.problems.append(problem)
 
-    def trial(self, trial: Trial, home: Path, twin: Result, fresh: list[Event]) -> None:
+    def trial(
+        self, trial: Trial, home: Path, twin: Result, stored: list[Event], fresh: list[Event]
+    ) -> None:
         """Compare all that is known of a run."""
         run_id = trial.run.id
-        stored = stored_events(home, run_id)
         seqs = [event.seq for event in stored]
         self.check(seqs == list(range(1, len(seqs) + 1)), f"{run_id}: the store's log has gaps")
         for watcher in [*trial.watchers, Watcher("afterwards", fresh)]:
@@ -363,6 +462,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument(
         "--home", type=Path, help="where to keep everything; a temporary folder if not given"
     )
@@ -371,7 +471,12 @@ def main() -> int:
     home = base / "disturbed"
     start = time.monotonic()
     expected = twins(base / "twins")
-    chaos = Chaos(home, arguments.seed, arguments.slots)
+    postgres = None
+    if arguments.store == "postgresql":
+        postgres = start_postgres()
+        if postgres is None:
+            parser.error(f"--store postgresql {MISSING}")
+    chaos = Chaos(home, arguments.seed, arguments.slots, postgres)
     report = Report()
     try:
         chaos.run(arguments.kills)
@@ -379,9 +484,16 @@ def main() -> int:
             trial.run.id: list(trial.run.events()) for trial in chaos.trials if not is_stuck(trial)
         }
     finally:
-        chaos.server.stop()
+        for server in chaos.servers:
+            server.stop()
+    logs = stored_logs(chaos.store_url, [trial.run.id for trial in chaos.trials])
     for trial in chaos.trials:
-        report.trial(trial, home, expected[trial.seed], fresh.get(trial.run.id, []))
+        run_id = trial.run.id
+        report.trial(trial, home, expected[trial.seed], logs[run_id], fresh.get(run_id, []))
+    leases = chaos.leases()
+    report.check(all(lease == (1,) for lease in leases), f"two servers led at once: {leases}")
+    if postgres is not None:
+        postgres.remove()
     remaining = left_over(home)
     report.check(not remaining, f"processes are left: {remaining}")
     kills = _in_words(chaos.kills)
@@ -393,9 +505,12 @@ def main() -> int:
         f"runs: {len(chaos.trials)} in {counts['attempts']} attempts, {counts['watchers']} watchers\n"
         f"events checked: {counts['events checked']}, lost: {counts['lost']}, doubled: {counts['doubled']}\n"
         f"points compared with the twins: {counts['points checked']}"
+        + (f"\nservers that began to lead: {len(leases)}, never two at once" if leases else "")
     )
-    for problem in report.problems:
+    for problem in report.problems[:20]:
         print("PROBLEM:", problem)
+    if len(report.problems) > 20:
+        print(f"and {len(report.problems) - 20} more")
     if report.problems:
         print(f"everything is kept in {base}")
         return 1

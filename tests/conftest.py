@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,5 +59,4 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server of this session's own."""
     started = start_postgres()
     yield started
-    started.stop()
-    shutil.rmtree(started.folder, ignore_errors=True)
+    started.remove()
