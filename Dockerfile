@@ -23,7 +23,7 @@ COPY --from=build /dist/*.whl /tmp/
 # The version is that of the wheel just built.
 # hadolint ignore=DL3013
 RUN set -- /tmp/lab_train-*.whl \
-    && python -m pip install --no-cache-dir "$1[server]" \
+    && python -m pip install --no-cache-dir "$1[postgresql]" \
     && rm "$1"
 RUN useradd --system --uid 10001 --create-home lab \
     && install --directory --owner lab --group lab /var/lib/lab /var/lib/lab-data

@@ -27,6 +27,9 @@ from tests.conditions import holds, sort_keys
 class MemoryStore:
     """Runs and events in dictionaries; gone with the process."""
 
+    leader = ""
+    lease_age_s = 0.0
+
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
         self._events: list[StoredEvent] = []

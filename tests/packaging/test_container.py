@@ -136,9 +136,32 @@ def test_compose_fits_the_image_and_the_files_beside_it() -> None:
     assert target == "lab:8080"
 
 
+def test_two_servers_on_postgresql_share_the_home_and_are_scraped() -> None:
+    compose = yaml.safe_load((ROOT / "deploy/compose.postgresql.yaml").read_text())
+    first = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["lab"]
+    services = compose["services"]
+    assert services["lab-2"]["volumes"] == first["volumes"]
+    assert services["lab-2"]["image"] == first["image"]
+    host_ports = [port.split(":")[1] for port in (*first["ports"], *services["lab-2"]["ports"])]
+    assert len(set(host_ports)) == len(host_ports)
+    for name in ("lab", "lab-2"):
+        assert f"--advertise={name}:50051" in services[name]["command"]
+        assert "--store=postgresql://lab@postgres/lab" in services[name]["command"]
+    assert services["postgres"]["environment"]["POSTGRES_USER"] == "lab"
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/several.yml").read_text())
+    alone = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    static = scraped["scrape_configs"][0].pop("static_configs")
+    assert static == [{"targets": ["lab:8080", "lab-2:8080"]}]
+    alone["scrape_configs"][0].pop("static_configs")
+    assert scraped == alone
+
+
 def test_the_commands_of_image_and_compose_are_ones_that_the_server_takes() -> None:
-    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
-    for words in (_instruction("CMD"), compose["services"]["lab"]["command"]):
+    commands = [_instruction("CMD")]
+    for name in ("compose.yaml", "compose.postgresql.yaml"):
+        services = yaml.safe_load((ROOT / "deploy" / name).read_text())["services"]
+        commands += [services[lab]["command"] for lab in services if lab.startswith("lab")]
+    for words in commands:
         assert words[0] == "serve"
         shown = [sys.executable, "-m", "lab_server", "config", *words[1:]]
         result = subprocess.run(shown, capture_output=True, text=True, check=False, timeout=60)

@@ -273,3 +273,36 @@ def test_without_the_driver_the_error_names_the_extra(monkeypatch: pytest.Monkey
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(StoreError, match=r"pip install 'lab-train\[postgresql\]'"):
         SqlStore("postgresql://host/db")
+
+
+async def test_waiting_for_events_ends_with_them_and_outlives_its_connection(
+    postgres: Postgres,
+) -> None:
+    url = postgres.new_url()
+    leader = await asyncio.to_thread(SqlStore, url, address="leader:1")
+    follower = await asyncio.to_thread(SqlStore, url, may_follow=True)
+    assert follower.leader == "leader:1"
+    run = await leader.create(RUN, None)
+
+    waiting = asyncio.ensure_future(follower.wait_for_events(60))
+    while not waiting.done():  # it may not listen yet
+        run, _ = await grow(leader, run)
+    await waiting
+
+    waiting = asyncio.ensure_future(follower.wait_for_events(60))
+    while not waiting.done():
+        postgres.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        )
+        await asyncio.sleep(0.01)
+    with pytest.raises(StoreError, match="cannot be reached"):
+        await waiting
+    await follower.wait_for_events(0.01)
+
+    with pytest.raises(StoreError, match="another server writes to the store"):
+        await follower.create(dataclasses.replace(RUN, id="r2"), None)
+    assert not await follower.try_to_lead()
+    await leader.close()
+    assert await follower.try_to_lead()
+    await grow(follower, run)
+    await follower.close()

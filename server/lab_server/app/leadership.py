@@ -60,7 +60,17 @@ class Membership:
         )
 
     async def follow(self, following: Following, lead: Callable[[], Awaitable[None]]) -> None:
-        """Read along while another server leads; then lead."""
+        """Read along while another server leads; then lead.
+
+        A server that can do neither ends: it would answer as if all was well.
+        """
+        try:
+            await self._follow(following, lead)
+        except Exception:
+            _log.exception("cannot follow or lead any more; exiting")
+            os._exit(1)
+
+    async def _follow(self, following: Following, lead: Callable[[], Awaitable[None]]) -> None:
         _log.info("following", leader=self.store.leader)
         reading = asyncio.create_task(following.follow())
         try:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 
 from lab_server.app.background import give_back_memory, load_catalogue, retain, serve_http
 from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials
@@ -88,6 +88,10 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         membership = Membership(settings, Home(home), settings.advertise or str(grpc_address))
         store = membership.store
         stack.push_async_callback(store.close)
+        writes = Histogram(
+            "lab_store_write_seconds", "Duration of the store's transactions.", registry=registry
+        )
+        store.observe_writes(writes.observe)
         hub = AnnouncingHub(store, registry, heartbeat_s=settings.heartbeat_s)
         following = Following(store, hub, queue_limit=settings.queue_limit)
         control = SwitchedControl(following)

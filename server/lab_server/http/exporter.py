@@ -41,7 +41,7 @@ class Exporter:
         self._supervisor = supervisor
         self._store = store
         self._executor = executor
-        self._live = LiveState(supervisor, devices, home)
+        self._live = LiveState(supervisor, store, devices, home)
         registry.register(self._live)
         ProcessCollector(registry=registry)
 
@@ -57,8 +57,9 @@ class Exporter:
 class LiveState(Collector):
     """Collects the series of runs, queue, slots, devices and disk."""
 
-    def __init__(self, supervisor: RunControl, devices: Devices, home: Path) -> None:
+    def __init__(self, supervisor: RunControl, store: Store, devices: Devices, home: Path) -> None:
         self._supervisor = supervisor
+        self._store = store
         self._devices = devices
         self._home = home
         # Fetched by `scrape`, as collect() cannot await.
@@ -82,6 +83,16 @@ class LiveState(Collector):
             "Always 1; the label has the server's version.",
             [((lab_server.__version__,), 1)],
             ("version",),
+        )
+        yield _gauge(
+            "lab_server_leads",
+            "1 on the server that queues, trains and writes, 0 on one that follows it.",
+            [((), float(not self._store.leader))],
+        )
+        yield _gauge(
+            "lab_store_lease_age_seconds",
+            "Time since the leader's lease was renewed; another server takes over at 7.",
+            [((), self._store.lease_age_s)],
         )
         yield _gauge(
             "lab_runs",

@@ -27,6 +27,10 @@ class Database(Protocol):
     read_engine: sa.Engine
     place: str
 
+    @property
+    def lease_age_s(self) -> float:
+        """Seconds since the lease of this server was renewed; 0 without one."""
+
     def exclude_others(self, connection: Connection) -> None:
         """Let no other server prepare its store until this transaction has ended."""
 

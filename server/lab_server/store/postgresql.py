@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -88,6 +89,7 @@ class PostgresDatabase:
         self._number = 0
         self._backend_pid = 0
         self._has_joined = False
+        self._renewed_at = 0.0
         self._when_replaced: Callable[[], None] = lambda: None
         self._is_closing = threading.Event()
         self._renewer = threading.Thread(target=self._renew, name="store-lease", daemon=True)
@@ -125,6 +127,7 @@ class PostgresDatabase:
                     last_commit=0,
                 )
             )
+        self._renewed_at = time.monotonic()
         self._has_joined = True
         self._when_replaced = when_replaced
         self._renewer.start()
@@ -147,16 +150,20 @@ class PostgresDatabase:
 
     def wait_for_events(self, timeout_s: float) -> None:
         """See Database."""
+        import psycopg
+
         with self._other_engine.connect() as connection:
             raw: Any = connection.connection.dbapi_connection
-            raw.autocommit = True
             try:
+                raw.autocommit = True
                 raw.execute(f"LISTEN {CHANNEL}")
                 for _ in raw.notifies(timeout=timeout_s, stop_after=1):
-                    return
-            finally:
+                    break
                 raw.execute("UNLISTEN *")
                 raw.autocommit = False
+            except psycopg.Error as error:  # SQLAlchemy does not see these
+                connection.invalidate()
+                raise self.error(OperationalError(None, None, error)) from error
 
     def was_committed(self) -> bool:
         """See Database."""
@@ -200,6 +207,11 @@ class PostgresDatabase:
             engine.dispose()
 
     @property
+    def lease_age_s(self) -> float:
+        """See Database."""
+        return time.monotonic() - self._renewed_at if self._has_joined else 0.0
+
+    @property
     def _own(self) -> dict[str, Any]:
         return {"own_session": self._session}
 
@@ -210,6 +222,7 @@ class PostgresDatabase:
                     is_ours = connection.execute(_RENEW, self._own).rowcount == 1
             except DBAPIError:
                 continue  # the writer says it; a lease that nobody takes can be renewed later
+            self._renewed_at = time.monotonic()
             if not is_ours:
                 self._when_replaced()
                 return

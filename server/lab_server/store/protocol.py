@@ -118,6 +118,14 @@ class History:
 class Store(Protocol):
     """Keeps runs and events. Every method may raise StoreError; what returned is on disk."""
 
+    @property
+    def leader(self) -> str:
+        """The address of the server that writes; empty when it is this one."""
+
+    @property
+    def lease_age_s(self) -> float:
+        """Seconds since this server's lease was renewed; 0 where none is needed."""
+
     async def create(self, run: Run, idempotency: IdempotencyRecord | None) -> Run:
         """Add a run; with a known key and the same fingerprint, return the run of that key.
 

@@ -141,6 +141,15 @@ class SqlStore:
         """The address of the server that writes, as last seen; empty when it is this one."""
         return self._leader
 
+    @property
+    def lease_age_s(self) -> float:
+        """Seconds since this server's lease was renewed; 0 where none is needed."""
+        return self._database.lease_age_s
+
+    def observe_writes(self, observer: Callable[[float], None]) -> None:
+        """Tell an observer the seconds of each transaction, in the thread that writes."""
+        self._writer.observer = observer
+
     async def try_to_lead(self, server_id: str = "") -> bool:
         """Become the server that writes if there is none; return whether this one is now."""
 

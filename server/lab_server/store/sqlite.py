@@ -46,6 +46,11 @@ class SqliteDatabase:
                 if is_last_try or not make_room():
                     raise
 
+    @property
+    def lease_age_s(self) -> float:
+        """See Database."""
+        return 0.0
+
     def exclude_others(self, connection: Connection) -> None:
         """See Database; the lock is held since the file was opened."""
 

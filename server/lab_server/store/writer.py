@@ -47,11 +47,15 @@ class GroupWriter:
 
     A commit whose answer is lost is neither done nor undone: its group waits until the database says
     which, and what comes meanwhile fails at once.
+
+    Attributes:
+        observer: told the seconds of each transaction that was committed.
     """
 
     def __init__(self, engine: Engine, transactions: Transactions) -> None:
         self._engine = engine
         self._transactions = transactions
+        self.observer: Callable[[float], None] = lambda _: None
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._is_closed = False
         # guards _is_closed against a submit at the same time, which would wait for ever
@@ -104,6 +108,7 @@ class GroupWriter:
     def _write(self, group: Sequence[_Piece]) -> bool:
         """Write a group; False when it failed and its pieces should be tried one by one."""
         is_committing = False
+        begin = time.perf_counter()
         try:
             with self._engine.connect() as connection, connection.begin() as transaction:
                 results = [work(connection) for work, _ in group]
@@ -117,6 +122,7 @@ class GroupWriter:
                 for _, future in group:
                     future.set_exception(error)
                 return True
+        self.observer(time.perf_counter() - begin)
         for (_, future), result in zip(group, results, strict=True):
             future.set_result(result)
         return True
