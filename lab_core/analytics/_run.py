@@ -25,7 +25,7 @@ class Run:
     """One run: its configs, and its metrics, which are read on access.
 
     Attributes:
-        record: the content of run.yaml: name, comment, tags, status, start and end, commit.
+        record: the content of run.yaml: experiment, name, notes, tags, status, start and end, commit.
         folder: the run's folder.
         configs: the value of every item; the option's name if the value is not plain.
         hyperparams: the configs that were given or marked.

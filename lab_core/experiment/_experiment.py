@@ -71,6 +71,7 @@ class Experiment:
         comment: whatever is to be remembered about the run.
         writers: names (`sqlite`, `tensorboard`) or writers; both of those when None.
         tags: to find the run by.
+        run_name: of the run, for people; the experiment's when empty.
         run_id: made up unless given.
         folder: of the run; ``<experiments path>/<name>/<run id>`` unless given.
         console: show what goes on, and what is declared with `is_print`.
@@ -88,6 +89,7 @@ class Experiment:
         writers: Iterable[str | Writer] | None = None,
         tags: Iterable[str] | None = None,
         *,
+        run_name: str = "",
         run_id: str | None = None,
         folder: Path | None = None,
         console: bool = True,
@@ -105,8 +107,9 @@ class Experiment:
             )
         self.record = RunRecord(
             id=run_id or new_run_id(),
-            name=name,
-            comment=comment,
+            experiment=name,
+            name=run_name or name,
+            notes=comment,
             tags=[tags] if isinstance(tags, str) else list(tags or ()),
             script=str(script or ""),
             pid=os.getpid(),

@@ -10,9 +10,11 @@ from lab_core.logger import Text
 
 def print_header(record: RunRecord, conf: BaseConfigs | None) -> None:
     """Show what is run, and with which configs: those that were never used dimmed, last."""
-    logger.log([(record.name, Text.title), f": {record.id}"])
-    if record.comment:
-        logger.log([("  ", Text.none), (record.comment, Text.highlight)])
+    logger.log([(record.experiment, Text.title), f": {record.id}"])
+    if record.name not in ("", record.experiment):
+        logger.log([("  ", Text.none), (record.name, Text.highlight)])
+    if record.notes:
+        logger.log([("  ", Text.none), (record.notes, Text.highlight)])
     if record.commit:
         dirty = "  [dirty]" if record.is_dirty else ""
         logger.log(f"  commit {record.commit[:7]}: {record.commit_message}{dirty}")

@@ -34,6 +34,9 @@ class RunRecord:
     """The contents of a run's ``run.yaml``.
 
     Attributes:
+        experiment: the experiment's name, which is also its folder's.
+        name: the run's own, for people.
+        notes: free text.
         start, end: ISO 8601, UTC.
         commit, commit_message, branch, is_dirty: of the git repository, None without one.
         code: module, class, path, digest and files of the configs, the files with their SHA-256.
@@ -45,8 +48,9 @@ class RunRecord:
     """
 
     id: str
-    name: str
-    comment: str = ""
+    experiment: str
+    name: str = ""
+    notes: str = ""
     tags: list[str] = field(default_factory=list)
     script: str = ""
     start: str = ""
@@ -79,9 +83,11 @@ class RunRecord:
         path = folder / RUN_FILE
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if "experiment" not in data:  # as earlier versions wrote it
+                data |= {"experiment": data["name"], "notes": data.get("comment", "")}
             known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
             return cls(**{**known, "status": Status(known.get("status", "running"))})
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        except (OSError, KeyError, ValueError, TypeError, yaml.YAMLError) as error:
             raise LabError(f"{path} is not the record of a run: {error}") from error
 
 

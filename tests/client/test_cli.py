@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from lab_client.cli.app import app
-from lab_client.cli.arguments import complete_runs, literal, parse_value
+from lab_client.cli.arguments import complete_configs, complete_runs, literal, parse_value
 from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
 from lab_client.cli.render import lasting, plot
@@ -106,6 +107,91 @@ def test_runs_are_filtered_and_sorted(lab: Lab, twin: Twin, run: TwinRun) -> Non
     assert twin.requests[-1].order_by == "accuracy desc"
     lab("runs", "--sort", "step", "--asc", "-n", "1")
     assert (twin.requests[-2].order_by, twin.requests[-2].page_size) == ("step", 1)
+
+
+def test_several_runs_are_shown_stopped_and_changed_at_once(lab: Lab, twin: Twin) -> None:
+    runs = [twin.add_run(name=f"n{index}", tags=["old"]) for index in range(2)]
+    ids = [run.message.id for run in runs]
+    for run in runs:
+        run.state(event_pb2.RUN_STATE_RUNNING)
+    shown = lab("status", *ids).stdout
+    assert "n0" in shown
+    assert "n1" in shown
+    assert [info["id"] for info in json.loads(lab("status", *ids, "--json").stdout)] == ids
+    assert json.loads(lab("status", ids[0], "--json").stdout)["id"] == ids[0]
+    edited = lab("edit", *ids, "--add-tag", "new", "--remove-tag", "old")
+    assert edited.stdout.splitlines() == [f"{ids[0]} n0 new", f"{ids[1]} n1 new"]
+    assert lab("stop", *ids).stdout.splitlines() == [f"{id} STOPPED" for id in ids]
+    assert lab("resume", *ids).stdout.split() == ids
+    assert "only one run can be watched" in lab("resume", *ids, "--watch").stderr
+    assert lab("stop", ids[0], "nothing").exit_code == 2
+    assert twin.runs[ids[0]].message.state == event_pb2.RUN_STATE_QUEUED  # all are found first
+    assert "nothing to change" in lab("edit", *ids).stderr
+
+
+def test_old_habits_find_runs_and_rm(lab: Lab, twin: Twin, run: TwinRun) -> None:
+    assert lab("ls").stdout == lab("runs").stdout
+    assert "deleted" in lab("delete", run.message.id, "--yes").stdout
+    help_text = lab("--help").stdout
+    assert not any(line.split()[1:2] in (["ls"], ["delete"]) for line in help_text.splitlines())
+
+
+def test_configs_come_from_a_file_and_the_command_line_wins(
+    lab: Lab, twin: Twin, tmp_path: Path
+) -> None:
+    file = tmp_path / "configs.yaml"
+    file.write_text("epochs: 5\nlearning_rate: 1e-3\ndataset: mnist_5k\n")
+    result = lab("run", "mnist", "--file", str(file), "epochs=2", "--writers", "sqlite")
+    message = twin.runs[result.stdout.strip()].message
+    values = message.config.overrides
+    assert values["epochs"].int_value == 2
+    assert values["learning_rate"].double_value == 0.001  # YAML takes it for a text
+    assert values["dataset"].string_value == "mnist_5k"
+    assert list(message.options.writers) == ["sqlite"]
+
+    file.write_text(
+        "configs: Configs\nitems:\n"
+        "  epochs: {value: 7, origin: override}\n"
+        "  learning_rate: {value: 0.5, origin: default}\n"
+        "  dataset: {value: null, option: mnist_5k, origin: override}\n"
+    )
+    result = lab("run", "mnist", "--file", str(file))
+    values = twin.runs[result.stdout.strip()].message.config.overrides
+    assert dict(values) == {"epochs": values["epochs"], "dataset": values["dataset"]}
+    assert (values["epochs"].int_value, values["dataset"].string_value) == (7, "mnist_5k")
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "a: [", "\xff"])
+def test_a_file_without_configs_is_refused(lab: Lab, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "configs.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    result = lab("run", "mnist", "--file", str(file))
+    assert (result.exit_code, str(file) in result.stderr) == (2, True)
+    assert lab("run", "mnist", "--file", str(tmp_path / "none")).exit_code == 2
+
+
+def test_a_fork_has_the_options_of_its_parent_unless_given(lab: Lab, twin: Twin) -> None:
+    parent = twin.add_run(checkpoint_step=3)
+    parent.message.options.priority = 7
+    parent.message.options.device = "cpu"
+    result = lab("fork", parent.message.id, "--device", "cuda:0", "--notes", "why")
+    message = twin.runs[result.stdout.strip()].message
+    assert (message.options.priority, message.options.device) == (7, "cuda:0")
+    assert message.notes == "why"
+
+
+def test_config_keys_and_options_complete(twin: Twin) -> None:
+    def complete(experiment: str, incomplete: str) -> list[str]:
+        context = typer.Context(typer.main.get_command(app))
+        context.params = {"server": twin.address}
+        inner = typer.Context(typer.main.get_command(app), parent=context)
+        inner.params = {"experiment": experiment}
+        return [value for value, _ in complete_configs(inner, incomplete)]
+
+    assert "epochs=" in complete("mnist", "ep")
+    assert complete("mnist", "dataset=") == ["dataset=mnist_5k", "dataset=mnist"]
+    assert complete("mnist", "dataset=mnist_") == ["dataset=mnist_5k"]
+    assert complete("mnist", "nothing=") == complete("nothing", "ep") == []
 
 
 def test_a_list_that_is_cut_says_so(lab: Lab, twin: Twin) -> None:
@@ -359,7 +445,7 @@ def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path
         (["runs", "--server", "x"], "comes before the command"),
         (["runs", "--bogus"], "No such option"),
         (["edit", "2", "--name", "x"], "there is no run"),
-        (["edit", "2"], "nothing to change: give --name, --tag or --notes"),
+        (["edit", "2"], "nothing to change: give --name, --tag, --add-tag"),
         (["stop", ""], "id is not empty"),
         (["plan", "mnist", "epochs=1", "epochs=2"], "epochs is given twice"),
     ],

@@ -383,6 +383,9 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
     async def UpdateRun(self, request: Any, context: Any) -> Any:
         await self._enter("UpdateRun", request, context)
         run = await self._find(request.run_id, context)
+        kept = [tag for tag in run.message.tags if tag not in request.remove_tags]
+        del run.message.tags[:]
+        run.message.tags.extend([*kept, *request.add_tags])
         for path in request.update_mask.paths:
             if path == "tags":
                 del run.message.tags[:]

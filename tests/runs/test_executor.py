@@ -86,7 +86,7 @@ async def test_it_describes_experiments_and_what_is_wrong_with_others(tmp_path: 
     assert "import a_module_that_is_not_there" in entries["broken"].traceback
     assert "SystemExit" in errors["exits"]
     assert "derived from BaseConfigs" in errors["no class"]
-    assert "derived from BaseConfigs" in errors["empty"]
+    assert "EXPERIMENTS = {" in errors["empty"]
     assert "missing.py" in errors["missing"]
     assert "No module named 'no'" in errors["module"]
 

@@ -10,7 +10,7 @@ import pytest
 from lab_core.errors import ConfigError
 from lab_server.errors import AlreadyExists, InvalidState, NotFound
 from lab_server.messages import events
-from lab_server.model.run import RunOptions, RunState
+from lab_server.model.run import RunOptions, RunState, TagChange
 from tests.runs.rig import Gate, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -101,7 +101,7 @@ async def test_a_run_is_found_by_a_prefix_that_only_it_has(rig: Rig) -> None:
 
 async def test_name_tags_and_notes_can_be_changed_at_any_time(rig: Rig) -> None:
     run = await rig.create()
-    await rig.supervisor.update(run.id, name="new", tags=("a", "b"))
+    await rig.supervisor.update(run.id, name="new", tags=TagChange(("a", "b")))
     await rig.supervisor.start(run.id)
     await rig.ended(run)
     run = await rig.supervisor.update(run.id, notes="good")

@@ -18,7 +18,7 @@ from lab_server.messages.projection import apply_event
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import Run, RunRequest, RunState, TrainerProcess
+from lab_server.model.run import Run, RunRequest, RunState, TagChange, TrainerProcess
 from lab_server.model.slot import Slot
 from lab_server.store import IdempotencyRecord, Store
 from lab_server.watch.hub import Hub
@@ -175,11 +175,11 @@ class FakeSupervisor:
         run_id: str,
         *,
         name: str | None = None,
-        tags: tuple[str, ...] | None = None,
+        tags: TagChange = TagChange(),  # noqa: B008 - frozen
         notes: str | None = None,
     ) -> Run:
         run = await self.get(run_id)
-        given = {"name": name, "tags": tags, "notes": notes}
+        given = {"name": name, "tags": tags.of(run.request.tags), "notes": notes}
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         run = dataclasses.replace(run, request=dataclasses.replace(run.request, **changes))
         await self._store.commit(run)

@@ -223,6 +223,32 @@ async def test_a_page_token_belongs_to_its_request(surface: Surface) -> None:
     assert (await refused(surface.stub.ListRuns(other))).code() is INVALID
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"add_tags": [""]},
+        {"add_tags": ["a"], "remove_tags": ["a"]},
+        {"add_tags": ["x" * 101]},
+        {"add_tags": [f"t{index}" for index in range(50)]},
+        {"tags": ["a"], "add_tags": ["b"], "update_mask": {"paths": ["tags"]}},
+    ],
+)
+async def test_tags_that_cannot_be_added_are_refused(
+    surface: Surface, fields: dict[str, Any]
+) -> None:
+    run = await surface.run(tags=["kept"])
+    error = await refused(surface.stub.UpdateRun(pb.UpdateRunRequest(run_id=run.id, **fields)))
+    assert error.code() is INVALID
+    assert (await surface.supervisor.get(run.id)).request.tags == ("kept",)
+
+
+async def test_tags_are_added_and_removed_one_by_one(surface: Surface) -> None:
+    run = await surface.run(tags=["a", "b"])
+    request = pb.UpdateRunRequest(run_id=run.id, add_tags=["c", "a"], remove_tags=["b", "none"])
+    answer = await surface.stub.UpdateRun(request)
+    assert list(answer.run.tags) == ["a", "c"]
+
+
 @pytest.mark.parametrize("paths", [[], ["state"], ["name", "folder"]])
 async def test_an_update_of_something_else_is_invalid(surface: Surface, paths: list[str]) -> None:
     run = await surface.run()

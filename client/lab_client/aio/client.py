@@ -195,9 +195,19 @@ class AsyncClient(BaseClient[AsyncShell]):
         name: str | None = None,
         tags: Iterable[str] | None = None,
         notes: str | None = None,
+        add_tags: Iterable[str] = (),
+        remove_tags: Iterable[str] = (),
     ) -> RunInfo:
         """Change a run's name, tags or notes. See `Client.update`."""
-        return await self._shell.call(operations.update(run_id, name=name, tags=tags, notes=notes))
+        operation = operations.update(
+            run_id,
+            name=name,
+            tags=tags,
+            notes=notes,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
+        )
+        return await self._shell.call(operation)
 
     async def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with all its files. See `Client.delete`."""

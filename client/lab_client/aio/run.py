@@ -105,9 +105,18 @@ class AsyncRun(RunHandle):
         name: str | None = None,
         tags: Iterable[str] | None = None,
         notes: str | None = None,
+        add_tags: Iterable[str] = (),
+        remove_tags: Iterable[str] = (),
     ) -> AsyncRun:
-        """Change the run's name, tags or notes and return it. See `Run.update`."""
-        operation = operations.update(self.id, name=name, tags=tags, notes=notes)
+        """Change the run's name, tags or notes and return it. See `Client.update`."""
+        operation = operations.update(
+            self.id,
+            name=name,
+            tags=tags,
+            notes=notes,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
+        )
         self._info = await self._shell.call(operation)
         return self
 

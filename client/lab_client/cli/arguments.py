@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lab_client import errors
 from lab_client.cli.context import Settings
+from lab_client.cli.run_options import read_configs
 from lab_client.configs import ExperimentSchema, PlainValue
 from lab_client.sync.client import Client
 
@@ -19,18 +21,29 @@ _TEXT = re.compile(r"str( \| None)?")
 
 
 def parse_overrides(
-    client: Client, experiment: str, arguments: Iterable[str]
+    client: Client, experiment: str, arguments: Iterable[str], file: Path | None = None
 ) -> dict[str, PlainValue]:
-    """Return configs given as KEY=VALUE, each of the type that its item asks for.
+    """Return configs given as KEY=VALUE, and those of a file, each of the type that its item asks for.
+
+    Args:
+        client: knows the experiment.
+        experiment: its name.
+        arguments: as they were typed; they win over the file.
+        file: with more configs, as `read_configs` reads it.
 
     Raises:
         ConfigError: if an argument is not KEY=VALUE, or a key comes twice.
     """
     pairs = split_pairs(arguments)
-    if not pairs:
+    configs = read_configs(file) | dict(pairs)
+    if not configs:
         return {}
     schema = client.experiment(experiment).schema
-    return {key: parse_value(text, schema, key) for key, text in pairs}
+    # also in a file: YAML takes 1e-3 for a text
+    return {
+        key: parse_value(value, schema, key) if isinstance(value, str) else value
+        for key, value in configs.items()
+    }
 
 
 def split_pairs(arguments: Iterable[str]) -> list[tuple[str, str]]:
@@ -122,12 +135,47 @@ def complete_experiments(ctx: typer.Context, incomplete: str) -> list[tuple[str,
         return []
 
 
+def complete_configs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the config keys that begin so, or behind KEY= the options and values of that config."""
+    try:
+        with client_for_completion(ctx) as client:
+            name = ctx.params.get("experiment")
+            name = name or client.get(str(ctx.params.get("run"))).experiment
+            schema = client.experiment(name).schema
+    except errors.LabError:
+        return []
+    key, is_value, _ = incomplete.partition("=")
+    if not is_value:
+        return [(f"{i.key}=", i.doc) for i in schema.items if i.key.startswith(incomplete)]
+    found = next((item for item in schema.items if item.key == key), None)
+    if found is None:
+        return []
+    values = list(found.options) or (["true", "false"] if found.type == "bool" else [])
+    for constraint in found.constraints:
+        if constraint.rule == "choice" and isinstance(constraint.operand, list):
+            values += map(str, constraint.operand)
+    return [(f"{key}={v}", found.doc) for v in values if f"{key}={v}".startswith(incomplete)]
+
+
 def _not_empty(run_id: str) -> str:
     if not run_id.strip():
         raise typer.BadParameter("a run's id is not empty; list runs with: lab runs")
     return run_id
 
 
+def _none_empty(run_ids: list[str]) -> list[str]:
+    return [_not_empty(run_id) for run_id in run_ids]
+
+
+RunIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Ids of runs, or unique prefixes of them.",
+        autocompletion=complete_runs,
+        callback=_none_empty,
+    ),
+]
 RunId = Annotated[
     str,
     typer.Argument(
@@ -145,5 +193,9 @@ ExperimentName = Annotated[
 ]
 Configs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Configs, such as epochs=2 conv1_kernal=3."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Configs, such as epochs=2 conv1_kernal=3.",
+        autocompletion=complete_configs,
+    ),
 ]

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from lab_client.cli.arguments import Configs, ExperimentName, parse_overrides
 from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.cli.run_options import ConfigsFile
 from lab_client.configs import ConfigItem, Constraint, ExperimentSchema, Plan, ValueOrigin
 
 _WIDE = 100
@@ -76,11 +77,12 @@ def plan(
     context: typer.Context,
     experiment: ExperimentName,
     configs: Configs = None,
+    file: ConfigsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what configs resolve to, without running anything."""
     client = connect(context)
-    resolved = client.plan(experiment, parse_overrides(client, experiment, configs or []))
+    resolved = client.plan(experiment, parse_overrides(client, experiment, configs or [], file))
     if as_json:
         print_json(resolved)
         return

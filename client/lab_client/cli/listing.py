@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from lab_client.cli.arguments import RunId, split_columns
+from lab_client.cli.arguments import RunId, RunIds, split_columns
 from lab_client.cli.context import (
     EXIT_INTERRUPTED,
     AsJson,
@@ -32,6 +32,7 @@ from lab_client.runs import RunState
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("runs")(runs)
+    app.command("ls", hidden=True)(runs)
     app.command("status")(status)
     app.command("logs")(logs)
     app.command("history")(history)
@@ -122,16 +123,21 @@ def runs(
 
 
 def status(
-    context: typer.Context, run: RunId, show_all: ShowAll = False, as_json: AsJson = False
+    context: typer.Context, runs: RunIds, show_all: ShowAll = False, as_json: AsJson = False
 ) -> None:
-    """Show all that is known about a run."""
-    info = connect(context).get(run)
+    """Show all that is known about runs; as JSON one value, or a list of several."""
+    client = connect(context)
+    infos = [client.get(run_id) for run_id in runs]
     if as_json:
-        shown = with_main_metrics(info, show_all)
-        print_json(shown)
-        tell_hidden(len(info.metrics) - len(shown.metrics))
-    else:
-        console().print(run_table(info, show_all))
+        shown = [with_main_metrics(info, show_all) for info in infos]
+        print_json(shown if len(shown) > 1 else shown[0])
+        tell_hidden(sum(len(i.metrics) - len(s.metrics) for i, s in zip(infos, shown, strict=True)))
+        return
+    out = console()
+    for index, info in enumerate(infos):
+        if index:
+            out.print()
+        out.print(run_table(info, show_all))
 
 
 def logs(

@@ -11,7 +11,7 @@ from lab_client.cli.arguments import (
     Configs,
     ExperimentName,
     RunId,
-    complete_runs,
+    RunIds,
     parse_overrides,
 )
 from lab_client.cli.context import (
@@ -23,6 +23,17 @@ from lab_client.cli.context import (
     print_json,
 )
 from lab_client.cli.live import print_states, show_live
+from lab_client.cli.run_options import (
+    ConfigsFile,
+    Device,
+    MaxRetries,
+    MaxRuntime,
+    Notes,
+    Pool,
+    Priority,
+    Writers,
+    changed,
+)
 from lab_client.configs import Plan
 from lab_client.errors import InvalidRequest, LabError, RunFailed, Violation
 from lab_client.runs import RunOptions, RunState
@@ -41,6 +52,7 @@ def register(app: typer.Typer) -> None:
     for command in (run, watch, stop, resume, fork, edit):
         app.command(command.__name__)(command)
     app.command("rm")(remove)
+    app.command("delete", hidden=True)(remove)
 
 
 def run(
@@ -49,23 +61,14 @@ def run(
     configs: Configs = None,
     name: Annotated[str, typer.Option(help="Display name.")] = "",
     tags: Tags = None,
-    notes: Annotated[str, typer.Option(help="Free text about the run.")] = "",
-    priority: Annotated[int, typer.Option(help="Runs with a higher priority start first.")] = 0,
-    device: Annotated[
-        str, typer.Option(help="The device, such as cpu or cuda:0; any when not given.")
-    ] = "",
-    pool: Annotated[
-        str, typer.Option(help="The pool of agents, such as gpus; any slot when not given.")
-    ] = "",
-    max_runtime_s: Annotated[
-        float, typer.Option(min=0, help="Stop after this many seconds; 0 is no limit.")
-    ] = 0,
-    max_retries: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="How often to retry after a crash; the server's default when not given."
-        ),
-    ] = None,
+    notes: Notes = "",
+    file: ConfigsFile = None,
+    priority: Priority = None,
+    device: Device = None,
+    pool: Pool = None,
+    writers: Writers = None,
+    max_runtime_s: MaxRuntime = None,
+    max_retries: MaxRetries = None,
     first: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,16 +81,18 @@ def run(
 ) -> None:
     """Start a run and print its id."""
     client = connect(context)
-    options = RunOptions(
+    options = changed(
+        RunOptions(),
         priority=priority,
         device=device,
         pool=pool,
+        writers=writers,
         max_runtime_s=max_runtime_s,
         max_retries=max_retries,
     )
     handle = client.create(
         experiment,
-        parse_overrides(client, experiment, configs or []),
+        parse_overrides(client, experiment, configs or [], file),
         run_order=first,
         name=name,
         tags=tags or (),
@@ -104,31 +109,38 @@ def watch(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
 
 def stop(
     context: typer.Context,
-    run: RunId,
+    runs: RunIds,
     checkpoint: Annotated[bool, typer.Option(help="Write a checkpoint to resume from.")] = True,
     grace_s: Annotated[
         float | None, typer.Option(min=0, help="Seconds until it is ended by SIGTERM and SIGKILL.")
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it has stopped.")] = False,
 ) -> None:
-    """Ask a run to stop at its next step."""
-    handle = connect(context).run(run).stop(checkpoint=checkpoint, grace_s=grace_s)
-    if wait:
-        handle.wait()
-    typer.echo(f"{handle.id} {handle.info.state}")
+    """Ask runs to stop at their next step."""
+    client = connect(context)
+    handles = [client.run(run_id) for run_id in runs]
+    for handle in handles:
+        handle.stop(checkpoint=checkpoint, grace_s=grace_s)
+    for handle in handles:
+        if wait:
+            handle.wait()
+        typer.echo(f"{handle.id} {handle.info.state}")
 
 
 def resume(
     context: typer.Context,
-    run: RunId,
+    runs: RunIds,
     until_step: UntilStep = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Resume a stopped or failed run from its last checkpoint, or start a created one."""
-    handle = connect(context).run(run)
-    go_on = handle.start if handle.info.state is RunState.CREATED else handle.resume
-    _report(go_on(until_step=until_step), watch, as_json)
+    """Resume stopped or failed runs from their last checkpoints, or start created ones."""
+    if watch and len(runs) > 1:
+        raise InvalidRequest([Violation("watch", "only one run can be watched; leave --watch out")])
+    client = connect(context)
+    for handle in [client.run(run_id) for run_id in runs]:
+        go_on = handle.start if handle.info.state is RunState.CREATED else handle.resume
+        _report(go_on(until_step=until_step), watch, as_json)
 
 
 def fork(
@@ -144,20 +156,46 @@ def fork(
         int,
         typer.Option(min=0, help="Epochs beyond the parent's; epochs=N is a total."),
     ] = 0,
+    notes: Notes = "",
+    file: ConfigsFile = None,
+    priority: Priority = None,
+    device: Device = None,
+    pool: Pool = None,
+    writers: Writers = None,
+    max_runtime_s: MaxRuntime = None,
+    max_retries: MaxRetries = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show where it would start and end, without running it.")
     ] = False,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a new run from a checkpoint of another, with changed configs."""
+    """Start a new run from a checkpoint of another, with changed configs; its options are the parent's."""
     client = connect(context)
     parent = client.run(run)
-    changes = parse_overrides(client, parent.experiment, configs or [])
+    changes = parse_overrides(client, parent.experiment, configs or [], file)
     if plan:
         _report_plan(parent.plan_fork(step, changes, more_epochs=more_epochs), as_json)
         return
-    handle = parent.fork(step, changes, more_epochs=more_epochs, name=name, tags=tags, start=False)
+    options = changed(
+        parent.info.options,
+        priority=priority,
+        device=device,
+        pool=pool,
+        writers=writers,
+        max_runtime_s=max_runtime_s,
+        max_retries=max_retries,
+    )
+    handle = parent.fork(
+        step,
+        changes,
+        more_epochs=more_epochs,
+        name=name,
+        tags=tags,
+        notes=notes,
+        options=options,
+        start=False,
+    )
     _report(_started(handle), watch, as_json)
 
 
@@ -171,27 +209,39 @@ def _report_plan(plan: Plan, as_json: bool) -> None:
 
 def edit(
     context: typer.Context,
-    run: RunId,
+    runs: RunIds,
     name: Annotated[str | None, typer.Option(help="The new name.")] = None,
     tags: Annotated[
         list[str] | None,
         typer.Option("--tag", "-t", help="A tag; may be repeated. Replaces all tags."),
     ] = None,
+    add_tags: Annotated[
+        list[str] | None, typer.Option("--add-tag", help="A tag to add; may be repeated.")
+    ] = None,
+    remove_tags: Annotated[
+        list[str] | None, typer.Option("--remove-tag", help="A tag to remove; may be repeated.")
+    ] = None,
     notes: Annotated[str | None, typer.Option(help="The new notes.")] = None,
 ) -> None:
-    """Change a run's name, tags or notes."""
-    if name is None and not tags and notes is None:
-        raise InvalidRequest([Violation("", "nothing to change: give --name, --tag or --notes")])
-    handle = connect(context).run(run).update(name=name, tags=tags or None, notes=notes)
-    typer.echo(f"{handle.id} {handle.name} {' '.join(handle.info.tags)}".rstrip())
+    """Change the name, tags or notes of runs."""
+    if name is None and notes is None and not (tags or add_tags or remove_tags):
+        options = "--name, --tag, --add-tag, --remove-tag or --notes"
+        raise InvalidRequest([Violation("", f"nothing to change: give {options}")])
+    client = connect(context)
+    for handle in [client.run(run_id) for run_id in runs]:
+        handle.update(
+            name=name,
+            tags=tags or None,
+            notes=notes,
+            add_tags=add_tags or (),
+            remove_tags=remove_tags or (),
+        )
+        typer.echo(f"{handle.id} {handle.name} {' '.join(handle.info.tags)}".rstrip())
 
 
 def remove(
     context: typer.Context,
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN", help="Runs to delete.", autocompletion=complete_runs),
-    ],
+    runs: RunIds,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete runs that have ended, with all their files."""

@@ -17,6 +17,15 @@ from lab_client.cli.context import (
     console,
     print_json,
 )
+from lab_client.cli.run_options import (
+    Device,
+    MaxRetries,
+    MaxRuntime,
+    Pool,
+    Priority,
+    Writers,
+    changed,
+)
 from lab_client.cli.search_arguments import SearchId, Space, parse_space
 from lab_client.cli.search_render import search_table, searches_table, show_live, trials_table
 from lab_client.errors import SearchFailed
@@ -99,8 +108,12 @@ def search(
         list[str] | None, typer.Option("--tag", "-t", help="A tag; may be repeated.")
     ] = None,
     notes: Annotated[str, typer.Option(help="Free text about the search.")] = "",
-    priority: Annotated[int, typer.Option(help="The priority of each trial.")] = 0,
-    device: Annotated[str, typer.Option(help="The device of each trial; any when not given.")] = "",
+    priority: Priority = None,
+    device: Device = None,
+    pool: Pool = None,
+    writers: Writers = None,
+    max_runtime_s: MaxRuntime = None,
+    max_retries: MaxRetries = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -125,7 +138,15 @@ def search(
         name=name,
         tags=tags or (),
         notes=notes,
-        options=RunOptions(priority=priority, device=device),
+        options=changed(
+            RunOptions(),
+            priority=priority,
+            device=device,
+            pool=pool,
+            writers=writers,
+            max_runtime_s=max_runtime_s,
+            max_retries=max_retries,
+        ),
     )
     for warning in found.info.warnings:
         typer.echo(f"lab: warning: {warning}", err=True)

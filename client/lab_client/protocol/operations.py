@@ -183,14 +183,27 @@ def list_runs(
 
 
 def update(
-    run_id: str, *, name: str | None, tags: Iterable[str] | None, notes: str | None
+    run_id: str,
+    *,
+    name: str | None,
+    tags: Iterable[str] | None,
+    notes: str | None,
+    add_tags: Iterable[str] = (),
+    remove_tags: Iterable[str] = (),
 ) -> Operation[RunInfo]:
     """Change what people wrote about a run; what is None stays."""
+    added, removed = as_texts(add_tags), as_texts(remove_tags)
     changes = {"name": name, "tags": None if tags is None else as_texts(tags), "notes": notes}
     changes = {field: value for field, value in changes.items() if value is not None}
-    if not changes:
-        raise InvalidRequest([Violation("", "nothing to change: give name=, tags= or notes=")])
-    request = pb.UpdateRunRequest(run_id=run_id, update_mask=FieldMask(paths=sorted(changes)))
+    if not changes and not added and not removed:
+        sentence = "nothing to change: give name=, tags=, add_tags=, remove_tags= or notes="
+        raise InvalidRequest([Violation("", sentence)])
+    request = pb.UpdateRunRequest(
+        run_id=run_id,
+        update_mask=FieldMask(paths=sorted(changes)),
+        add_tags=added,
+        remove_tags=removed,
+    )
     request.MergeFrom(pb.UpdateRunRequest(**changes))  # type: ignore[arg-type]
     return Operation("UpdateRun", request, _run)
 

@@ -258,9 +258,28 @@ class Client(BaseClient[SyncShell]):
         name: str | None = None,
         tags: Iterable[str] | None = None,
         notes: str | None = None,
+        add_tags: Iterable[str] = (),
+        remove_tags: Iterable[str] = (),
     ) -> RunInfo:
-        """Change a run's name, tags (all of them) or notes; what is None stays."""
-        return self._shell.call(operations.update(run_id, name=name, tags=tags, notes=notes))
+        """Change a run's name, tags or notes; what is None stays.
+
+        Args:
+            run_id: the run.
+            name: the new name.
+            tags: all its tags, in place of those that it has.
+            notes: the new text.
+            add_tags: tags to add to those that it has.
+            remove_tags: tags to remove, as far as it has them.
+        """
+        operation = operations.update(
+            run_id,
+            name=name,
+            tags=tags,
+            notes=notes,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
+        )
+        return self._shell.call(operation)
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with all its files.

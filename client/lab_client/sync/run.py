@@ -117,9 +117,18 @@ class Run(RunHandle):
         name: str | None = None,
         tags: Iterable[str] | None = None,
         notes: str | None = None,
+        add_tags: Iterable[str] = (),
+        remove_tags: Iterable[str] = (),
     ) -> Run:
-        """Change the run's name, tags (all of them) or notes and return it; what is None stays."""
-        operation = operations.update(self.id, name=name, tags=tags, notes=notes)
+        """Change the run's name, tags or notes and return it. See `Client.update`."""
+        operation = operations.update(
+            self.id,
+            name=name,
+            tags=tags,
+            notes=notes,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
+        )
         self._info = self._shell.call(operation)
         return self
 

@@ -494,6 +494,8 @@ class UpdateRunRequest(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     NOTES_FIELD_NUMBER: builtins.int
     UPDATE_MASK_FIELD_NUMBER: builtins.int
+    ADD_TAGS_FIELD_NUMBER: builtins.int
+    REMOVE_TAGS_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """The run, by its id or a prefix that no other run has."""
     name: builtins.str
@@ -508,6 +510,14 @@ class UpdateRunRequest(google.protobuf.message.Message):
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
         """Which of "name", "tags", "notes" to change."""
 
+    @property
+    def add_tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels to add; the others stay, so "tags" must not be among the fields to change."""
+
+    @property
+    def remove_tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels to remove, as far as it has them."""
+
     def __init__(
         self,
         *,
@@ -516,9 +526,11 @@ class UpdateRunRequest(google.protobuf.message.Message):
         tags: collections.abc.Iterable[builtins.str] | None = ...,
         notes: builtins.str = ...,
         update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        add_tags: collections.abc.Iterable[builtins.str] | None = ...,
+        remove_tags: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["update_mask", b"update_mask"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "notes", b"notes", "run_id", b"run_id", "tags", b"tags", "update_mask", b"update_mask"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["add_tags", b"add_tags", "name", b"name", "notes", b"notes", "remove_tags", b"remove_tags", "run_id", b"run_id", "tags", b"tags", "update_mask", b"update_mask"]) -> None: ...
 
 Global___UpdateRunRequest: typing_extensions.TypeAlias = UpdateRunRequest
 

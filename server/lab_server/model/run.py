@@ -88,6 +88,26 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TagChange:
+    """What becomes of a run's tags.
+
+    Attributes:
+        replaced: all the tags that it is to have; None leaves those that it has.
+        added: tags to add behind them.
+        removed: tags to remove, as far as it has them.
+    """
+
+    replaced: tuple[str, ...] | None = None
+    added: tuple[str, ...] = ()
+    removed: frozenset[str] = frozenset()
+
+    def of(self, tags: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the tags after the change, none twice."""
+        wanted = (*(tags if self.replaced is None else self.replaced), *self.added)
+        return tuple(tag for tag in dict.fromkeys(wanted) if tag not in self.removed)
+
+
+@dataclass(frozen=True, slots=True)
 class TrainerProcess:
     """A process, identified so that a reused pid is not mistaken for it.
 

@@ -55,9 +55,7 @@ async def _update(service: Service, run_id: str, form: Form) -> object:
 
 
 async def _tag(service: Service, run_id: str, form: Form) -> object:
-    run = (await service.GetRun(pb.GetRunRequest(run_id=run_id), None)).run
-    wanted = pb.UpdateRunRequest(run_id=run_id, tags=[*run.tags, form.text("tag")])
-    wanted.update_mask.paths.append("tags")
+    wanted = pb.UpdateRunRequest(run_id=run_id, add_tags=[form.text("tag")])
     return await service.UpdateRun(wanted, None)
 
 

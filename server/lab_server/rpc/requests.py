@@ -128,7 +128,7 @@ def check_update(message: training_service_pb2.UpdateRunRequest) -> frozenset[st
     """
     checks = Checks()
     paths = frozenset(message.update_mask.paths)
-    if not paths:
+    if not paths and not message.add_tags and not message.remove_tags:
         checks.add("update_mask", "update_mask must name the fields to change: name, tags or notes")
     for path in sorted(paths - {"name", "tags", "notes"})[:10]:
         checks.add("update_mask", f"only name, tags and notes can be changed, not {path[:100]!r}")
@@ -136,10 +136,27 @@ def check_update(message: training_service_pb2.UpdateRunRequest) -> frozenset[st
         checks.text("name", message.name, MAX_NAME_CHARS, is_needed=True)
     if "tags" in paths:
         check_tags(checks, message.tags)
+        if message.add_tags or message.remove_tags:
+            checks.add("tags", "either replace all tags, or add and remove some")
+    check_tags(checks, message.add_tags)
+    check_tags(checks, message.remove_tags)
+    if both := sorted({*message.add_tags} & {*message.remove_tags}):
+        checks.add("add_tags", f"{both[0][:100]!r} is both to be added and to be removed")
     if "notes" in paths:
         checks.text("notes", message.notes, MAX_NOTES_CHARS, lines=True)
     checks.raise_if_any()
     return paths
+
+
+def check_all_tags(tags: Iterable[str]) -> None:
+    """Check all the tags that a run would have.
+
+    Raises:
+        InvalidRequest: If they are too many.
+    """
+    checks = Checks()
+    check_tags(checks, tags)
+    checks.raise_if_any()
 
 
 def check_config(checks: Checks, message: config_pb2.ConfigMessage) -> None:

@@ -23,7 +23,7 @@ from lab_server.messages.configs import (
     schema_to_proto,
 )
 from lab_server.messages.runs import fingerprint, request_from_proto, run_to_proto
-from lab_server.model.run import Run, RunState
+from lab_server.model.run import Run, RunState, TagChange
 from lab_server.rpc import auth, requests
 from lab_server.rpc.interceptors import Context
 from lab_server.rpc.limits import Limits
@@ -202,10 +202,16 @@ class Service:
         """Change a run's name, tags or notes."""
         paths = requests.check_update(request)
         run = await self._find_own(request.run_id)
+        tags = TagChange(
+            replaced=tuple(request.tags) if "tags" in paths else None,
+            added=tuple(request.add_tags),
+            removed=frozenset(request.remove_tags),
+        )
+        requests.check_all_tags(tags.of(run.request.tags))
         run = await self._supervisor.update(
             run.id,
             name=request.name if "name" in paths else None,
-            tags=tuple(dict.fromkeys(request.tags)) if "tags" in paths else None,
+            tags=tags,
             notes=request.notes if "notes" in paths else None,
         )
         return pb.UpdateRunResponse(run=await self._with_provenance(run))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from lab_core.configs import PlainValue
-from lab_server.model.run import Run, RunRequest
+from lab_server.model.run import Run, RunRequest, TagChange
 from lab_server.model.slot import Slot
 
 
@@ -67,10 +67,10 @@ class RunControl(Protocol):
         run_id: str,
         *,
         name: str | None = None,
-        tags: tuple[str, ...] | None = None,
+        tags: TagChange = TagChange(),  # noqa: B008 - frozen
         notes: str | None = None,
     ) -> Run:
-        """Change what is not None."""
+        """Change the tags, and what is not None."""
 
     async def delete(self, run_id: str) -> None:
         """Delete an ended run with its files."""

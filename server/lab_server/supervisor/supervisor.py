@@ -14,7 +14,7 @@ from lab_server.errors import AlreadyExists, InvalidState, NotFound, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
-from lab_server.model.run import Run, RunParent, RunRequest, RunState
+from lab_server.model.run import Run, RunParent, RunRequest, RunState, TagChange
 from lab_server.model.slot import Slot, Wants
 from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.supervisor.deletions import Deletions
@@ -193,10 +193,10 @@ class Supervisor:
         run_id: str,
         *,
         name: str | None = None,
-        tags: tuple[str, ...] | None = None,
+        tags: TagChange = TagChange(),  # noqa: B008 - frozen
         notes: str | None = None,
     ) -> Run:
-        """Change what is not None.
+        """Change the tags, and what is not None.
 
         Raises:
             NotFound: If there is no such run.
@@ -207,7 +207,7 @@ class Supervisor:
             request = replace(
                 run.request,
                 name=run.request.name if name is None else name,
-                tags=run.request.tags if tags is None else tags,
+                tags=tags.of(run.request.tags),
                 notes=run.request.notes if notes is None else notes,
             )
             return await self._live_runs.commit(replace(run, request=request))

@@ -22,6 +22,11 @@ from lab_server.trainer.snapshot import Snapshot
 _IMPORTERS = ("<frozen importlib", importlib.__file__, str(Path(__file__).parent))
 
 ENTRY_POINTS = "lab.experiments"
+NAMING_RULE = (
+    "A module names its experiments in EXPERIMENTS = {'name': ConfigsClass}; without that, a class called "
+    "Configs is an experiment named as the module, and otherwise every public config class is one, in "
+    "snake case: SmallNetConfigs is small_net"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,4 +190,6 @@ def _snake(name: str) -> str:
 def _checked(value: object) -> type[BaseConfigs]:
     if isinstance(value, type) and issubclass(value, BaseConfigs):
         return value
+    if value is None:
+        raise TypeError(f"the module has no experiment. {NAMING_RULE}")
     raise TypeError(f"an experiment is a class derived from BaseConfigs, got {value!r}")

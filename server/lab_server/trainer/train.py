@@ -88,7 +88,8 @@ class _Attempt:
         # the current one of the module, which an experiment's own code asks for: save_numpy and the like
         self._experiment = experiment.create(
             name=spec.experiment,
-            comment=spec.notes or spec.name,
+            comment=spec.notes,
+            run_name=spec.name,
             writers=[*(spec.writers or _DEFAULT_WRITERS), SpoolMetrics(outbox)],
             tags=spec.tags,
             run_id=spec.run_id,

@@ -62,7 +62,7 @@ def test_all_readable_runs_are_listed_in_the_order_of_their_start(root: pathlib.
     assert [run.id for run in found] == ["a1", "b2", "b3"]
     assert analytics.runs("other", path=root).columns()["id"] == []
     assert len(found[1:]) == 2
-    assert found[0].record.comment == "a test"
+    assert found[0].record.notes == "a test"
 
 
 def test_runs_are_found_where_the_environment_says(

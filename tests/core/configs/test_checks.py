@@ -6,6 +6,7 @@ import pytest
 from annotated_types import Ge
 
 from lab_core.configs import BaseConfigs, ConfigError, calculate, check, computed
+from lab_core.configs.schema.suggest import did_you_mean
 
 
 class Model: ...
@@ -181,3 +182,24 @@ def test_checks_of_a_nested_instance_read_what_it_was_assigned() -> None:
     with pytest.raises(ConfigError, match="3 heads do not divide a width of 8"):
         calculate(conf)
     assert calculate(conf, {"encoder": {"heads": 4}}).encoder.heads == 4
+
+
+@pytest.mark.parametrize(
+    ("short", "meant"),
+    [
+        ("lr", "'learning_rate'"),
+        ("LR", "'learning_rate'"),
+        ("adam", "'adam_optimizer'"),
+        ("momentum", "'optimizer.momentum'"),
+        ("bs", "'batch_size'"),
+        ("size", "'batch_size'"),
+        ("learning_rat", "'learning_rate'"),
+    ],
+)
+def test_an_abbreviation_finds_the_name_that_it_stands_for(short: str, meant: str) -> None:
+    known = ["learning_rate", "adam_optimizer", "optimizer.momentum", "batch_size", "b"]
+    assert did_you_mean(short, known) == f"; did you mean {meant}?"
+
+
+def test_what_is_no_abbreviation_lists_what_there_is() -> None:
+    assert did_you_mean("x", ["xylo_phone", "rate"]) == "; there is 'xylo_phone', 'rate'"

@@ -43,7 +43,7 @@ def test_a_run_leaves_all_its_files(home: Path) -> None:
     names = {path.name for path in run.folder.iterdir()}
     assert {"run.yaml", "configs.yaml", "indicators.yaml", "sqlite.db", "tensorboard"} <= names
     record = yaml.safe_load((run.folder / "run.yaml").read_text())
-    assert record["comment"] == "why not"
+    assert record["notes"] == "why not"
     assert record["tags"] == ["a", "b"]
     assert record["status"] == "completed"
     assert record["end"] >= record["start"]
@@ -189,7 +189,7 @@ def test_the_git_state_is_recorded(tmp_path: Path) -> None:
 
     folder = tmp_path / "home" / "runs" / "train" / "it"
     record = RunRecord.load(folder)
-    assert record.name == "train"
+    assert record.experiment == record.name == "train"
     assert record.script == str(script.resolve())
     assert record.commit_message == "Start: äöü"
     assert record.branch == "trunk"
