@@ -50,7 +50,7 @@ lint: types ## Check style, types, protos and the Dockerfile.
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
 
-bench: $(VENV)/.dev ## Measure what matters, in one table; needs an idle machine, 15 minutes.
+bench: $(VENV)/.dev ## Measure what matters, in one table; needs an idle machine.
 	$(BIN)/python benchmarks/bench.py --json bench.json
 
 mutants: $(VENV)/.dev ## List the changes of the code that no test notices; ONLY=pace for one module.

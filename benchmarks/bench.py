@@ -18,9 +18,13 @@ from pathlib import Path
 
 import core_configs
 import grid
+import growth
+import history
+import many_runs
 import scrape
 import start
 import stream
+import subscribers
 import table
 import training
 import watchers
@@ -30,7 +34,11 @@ SECTIONS: dict[str, Callable[[], list[table.Row]]] = {
     "start": start.rows,
     "stream": stream.rows,
     "scrape": scrape.rows,
+    "history": history.rows,
+    "many_runs": many_runs.rows,
+    "subscribers": subscribers.rows,
     "watchers": watchers.rows,
+    "growth": growth.rows,
     "grid": grid.rows,
     "configs": core_configs.rows,
 }

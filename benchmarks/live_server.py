@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 _READY = re.compile(r"lab-server ready grpc=(\S+) http=(\S+)")
@@ -29,6 +30,7 @@ class LiveServer:
         self.address = f"127.0.0.1:{_free_port()}"
         self.http_address = ""
         self.process: subprocess.Popen[str] | None = None
+        self.launched_at = 0.0  # of time.perf_counter()
 
     def __enter__(self) -> LiveServer:
         self.start()
@@ -39,6 +41,7 @@ class LiveServer:
 
     def launch(self) -> subprocess.Popen[str]:
         """Start the process and do not wait for it."""
+        self.launched_at = time.perf_counter()
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [

@@ -1,39 +1,45 @@
-"""What a store of many runs costs: pages of lists in every order, the server's start, the counts of a scrape.
+"""What a store of many runs and points costs: pages of lists, watching from the middle, the server's start.
 
-python benchmarks/many_runs.py [--runs 10000]
+    python benchmarks/many_runs.py [--runs 10000] [--points 10000] [--each]
+
+Every run has so many points of history; `--each` prints every order and filter, not the slowest alone.
+Pages and streams are timed in a client of a real server.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import itertools
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from live_server import LiveServer
+from stores import append, copy_to_all, make_events
+from table import Row, at_most, markdown
+
+from lab_client import Client
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store import RunQuery, SqlStore
-from lab_server.where import parse, parse_name
+from lab_server.store import SqlStore
+from lab_server.watch.history_writer import HistoryWriter
 
 NUM_METRICS = 20
-ROUNDS = 15
+ROUNDS = 9
 
 ORDERS = ("create_time", "name", "step", "state", "metrics.train_loss", "metrics.none")
-FILTERS = {
-    "no filter": RunQuery(),
-    "experiment": RunQuery(experiment="mnist"),
-    "state": RunQuery(states=frozenset({RunState.FAILED})),
-    "tag": RunQuery(tags=frozenset({"tag 7"})),
-    "name": RunQuery(name_contains="77"),
-    "owner": RunQuery(owner="ann"),
-    "no run": RunQuery(tags=frozenset({"nobody's"}), name_contains="x"),
-    "condition": RunQuery(where=parse("accuracy > 0.5 and config.lr = none and state = completed")),
+FILTERS: dict[str, dict[str, Any]] = {
+    "no filter": {},
+    "experiment": {"experiment": "mnist"},
+    "state": {"states": ["FAILED"]},
+    "tag": {"tags": ["tag 7"]},
+    "name": {"name_contains": "77"},
+    "no run": {"tags": ["nobody's"], "name_contains": "x"},
+    "condition": {"where": "metrics.metric_3 > 0.5 and config.lr = none and state = completed"},
 }
 
 
@@ -63,49 +69,88 @@ def make_runs(num: int) -> list[Run]:
     ]
 
 
-async def figure(work: Callable[[], Awaitable[object]]) -> str:
-    """Return the medians of the wall and the processor time of some work."""
-    walls, cpus = [], []
-    for _ in range(ROUNDS):
-        begin, begin_cpu = time.perf_counter(), time.process_time()
-        await work()
-        walls.append(time.perf_counter() - begin)
-        cpus.append(time.process_time() - begin_cpu)
-    wall, cpu = (statistics.median(times) * 1000 for times in (walls, cpus))
-    return f"{wall:7.1f} ms, processor {cpu:7.1f} ms"
+async def fill(home: Path, num_runs: int, points_each: int) -> str:
+    """Make a server's home with these runs; return the id of one of them."""
+    database = home / "lab.db"
+    store = SqlStore(f"sqlite:///{database}")
+    runs = make_runs(num_runs)
+    first = await store.create(runs[0], None)
+    await append(store, first, make_events(points_each, 2), 10_000)
+    await HistoryWriter(store).write(first.id)
+    await asyncio.gather(*(store.create(run, None) for run in runs[1:]))
+    await store.close()
+    copy_to_all(database, first.id)
+    return runs[num_runs // 2].id
 
 
-async def main(num_runs: int) -> None:
-    """Print all figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'lab.db'}"
-        store = SqlStore(url)
-        runs = make_runs(num_runs)
-        await asyncio.gather(*(store.create(run, None) for run in runs))
-        await store.close()
-        begin = time.perf_counter()
-        store = SqlStore(url)
-        await store.unfinished()
-        print(
-            f"{num_runs:,} runs; the store opens in {(time.perf_counter() - begin) * 1000:.1f} ms"
+def median_ms(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Return the median wall time of some work."""
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(times)
+
+
+def pages_ms(client: Client) -> dict[str, float]:
+    """Return what a page of 50 runs takes, in each order and with each filter."""
+    return {
+        f"{order}, {name}": median_ms(
+            lambda order=order, given=given: list(  # type: ignore[misc]
+                client.runs(order_by=order, limit=50, **given)
+            )
         )
-        print(f"{'counts of the states':<44}{await figure(store.counts)}")
-        print(f"{'runs with a history behind':<44}{await figure(store.runs_with_history_behind)}")
-        for order, (name, query) in itertools.product(ORDERS, FILTERS.items()):
-            name_of_order = parse_name(order)
-            assert name_of_order is not None
-            first = dataclasses.replace(query, order_by=name_of_order, limit=50)
-            page = await store.list(first)
-            what = f"{order}, {name}"
-            print(f"{what:<44}{await figure(partial(store.list, first))}", flush=True)
-            if page.next_after and name == "no filter":
-                second = dataclasses.replace(first, after=page.next_after)
-                text = await figure(partial(store.list, second))
-                print(f"{what + ', second page':<44}{text}", flush=True)
-        await store.close()
+        for order, (name, given) in itertools.product(ORDERS, FILTERS.items())
+    }
+
+
+def start_s(server: LiveServer) -> float:
+    """Return what one start of a server takes, to its ready line."""
+    server.stop()
+    began = time.perf_counter()
+    server.start()
+    return time.perf_counter() - began
+
+
+def rows(num_runs: int = 10_000, points_each: int = 10_000, is_each: bool = False) -> list[Row]:
+    """Measure all of it."""
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as name:
+        home = Path(name)
+        run_id = asyncio.run(fill(home, num_runs, points_each))
+        size_gb = (home / "lab.db").stat().st_size / 1e9
+        with (
+            LiveServer(home, "--slots", "cpu:1") as server,
+            Client(server.address) as client,
+        ):
+            client.wait_ready()
+            pages = pages_ms(client)
+            run = client.run(run_id)
+            middle = run.info.last_seq // 2
+            watch_ms = median_ms(lambda: next(iter(run.events(after_seq=middle))))
+            starts_s = statistics.median(start_s(server) for _ in range(3))
+    if is_each:
+        for what, took_ms in pages.items():
+            print(f"{what:<40}{took_ms:8.1f} ms")
+    slowest = max(pages, key=lambda what: pages[what])
+    store = f"{num_runs:,} runs, {num_runs * points_each / 1e6:,.0f} M points, {size_gb:.1f} GB"
+    return [
+        at_most(
+            "a page of ListRuns, the slowest",
+            pages[slowest],
+            30,
+            "ms",
+            f"{store}; by {slowest}; median {statistics.median(pages.values()):.0f} ms",
+        ),
+        at_most("WatchRun from the middle, to its first event", watch_ms, 20, "ms", store),
+        at_most("server's start to ready, with many runs", starts_s, 1, "s", store),
+    ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10_000)
-    asyncio.run(main(parser.parse_args().runs))
+    parser.add_argument("--points", type=int, default=10_000, help="of each run")
+    parser.add_argument("--each", action="store_true")
+    arguments = parser.parse_args()
+    print(markdown(rows(arguments.runs, arguments.points, arguments.each)))

@@ -19,6 +19,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -187,7 +188,7 @@ def serve(name: str, threads: int, connection: Connection) -> None:
 
 
 class Contender:
-    """A loop in a process of its own, idle but for its rounds."""
+    """A loop in a process of its own, stopped but for its rounds: threads that spin do so in them alone."""
 
     def __init__(self, name: str, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -196,14 +197,21 @@ class Contender:
         self._process.start()
         theirs.close()  # so that a contender that dies is noticed
         self._pipe.recv()
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
     def begin(self, num_steps: int) -> None:
         """Start a round."""
+        self._signal(signal.SIGCONT)
         self._pipe.send(num_steps)
 
     def end(self) -> Cost:
         """Wait for the round's end, and return what it cost."""
         cost: Cost = self._pipe.recv()
+        self._signal(signal.SIGSTOP)
         return cost
 
     def run(self, num_steps: int) -> Cost:
@@ -213,6 +221,7 @@ class Contender:
 
     def close(self) -> None:
         """End the process."""
+        self._signal(signal.SIGCONT)
         self._pipe.send(None)
         self._process.join(30)
 

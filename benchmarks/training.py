@@ -105,7 +105,7 @@ def serve_round(server: LiveServer, num_runs: int, seconds: float) -> Served:
             threads[-1].start()
         for event in warm:
             event.wait()
-        trainer = _trainer_of(server.process.pid)
+        trainer = trainer_of(server.process.pid)
         begin, cpu, own = time.time(), cpu_s(server.process.pid), thread_cpu_s(trainer, "lab-")
         num_events = sum(f.num_events for f in followed)
         time.sleep(seconds)
@@ -133,7 +133,7 @@ def configs() -> dict[str, str | int]:
     return {"dataset": "mnist" if has_mnist else "mnist_5k", "epochs": 50}
 
 
-def _trainer_of(server_pid: int) -> int:
+def trainer_of(server_pid: int) -> int:
     """Return a trainer's pid: server, forkserver, generation and trainer are parents of each other."""
 
     def children(pid: int) -> list[int]:

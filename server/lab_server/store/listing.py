@@ -31,13 +31,24 @@ def page_query(query: RunQuery) -> Select[Any]:
     now_ns = query.now_ns if place is None else place.now_ns
     keys = sort_keys(query.order_by, now_ns)
     labels = [key.label(f"{_KEY}{index}") for index, key in enumerate(keys)]
-    now = literal(now_ns, BigInteger()).label("now_ns")
-    statement = select(runs, *labels, now).where(*_filters(query, now_ns))
+    found = select(runs.c.id, *labels).where(*_filters(query, now_ns))
     if place is not None:
-        statement = statement.where(place.is_before(keys, query.is_descending))
-    order = [(label.desc() if query.is_descending else label).nulls_last() for label in labels]
-    by_id = runs.c.id.desc() if query.is_descending else runs.c.id
-    return statement.order_by(*order, by_id).limit(query.limit + 1)
+        found = found.where(place.is_before(keys, query.is_descending))
+    # ids and keys are sorted alone: rows, with all their JSON, are read for the page only
+    found = found.order_by(*_order(query, labels, runs.c.id)).limit(query.limit + 1)
+    page = found.subquery()
+    of_page = [page.c[label.name] for label in labels]
+    now = literal(now_ns, BigInteger()).label("now_ns")
+    statement = select(runs, *of_page, now).join(page, page.c.id == runs.c.id)
+    return statement.order_by(*_order(query, of_page, page.c.id))
+
+
+def _order(
+    query: RunQuery, keys: Sequence[ColumnElement[Any]], run_id: ColumnElement[Any]
+) -> list[ColumnElement[Any]]:
+    if query.is_descending:
+        return [*(key.desc().nulls_last() for key in keys), run_id.desc()]
+    return [*(key.nulls_last() for key in keys), run_id]
 
 
 def count_query(query: RunQuery) -> Select[Any]:
