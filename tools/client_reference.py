@@ -30,6 +30,7 @@ GROUPS = {
     "Values: searches": ("lab_client.searches", None),
     "Values: runs and servers": ("lab_client.runs", None),
     "Values: code and environment": ("lab_client.provenance", None),
+    "Values: code to send": ("lab_client.uploads.bundle", None),
     "Values: configs": ("lab_client.configs", None),
     "Values: events and metrics": ("lab_client.events", None),
     "History": ("lab_client.history", None),

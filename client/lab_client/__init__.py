@@ -96,7 +96,17 @@ _MODULES = {
     "Unavailable": "errors",
 }
 _SUBMODULES = frozenset(
-    {"configs", "errors", "events", "experiment", "history", "provenance", "runs", "searches"}
+    {
+        "configs",
+        "errors",
+        "events",
+        "experiment",
+        "history",
+        "provenance",
+        "runs",
+        "searches",
+        "uploads",
+    }
 )
 
 __all__ = [

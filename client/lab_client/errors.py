@@ -38,6 +38,8 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnencryptedToken",
+    "UploadError",
+    "UploadNotFound",
     "Violation",
 ]
 
@@ -165,6 +167,24 @@ class ArtifactNotFound(NotFound):
 
 class CheckpointNotFound(NotFound):
     """The run has no checkpoint at this step."""
+
+
+class UploadNotFound(NotFound):
+    """The server does not have this code, or it was sent by others; `create` and `plan` send it then."""
+
+
+class UploadError(LabError):
+    """Code cannot be sent: it is not there, too large, or has what only this machine has, such as links.
+
+    Example:
+        >>> from lab_client import Client
+        >>> from lab_client.errors import UploadError
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     try:
+        ...         client.plan("./sine.txt")
+        ...     except UploadError as error:
+        ...         print(error)
+    """
 
 
 class InvalidState(LabError):

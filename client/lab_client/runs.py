@@ -108,6 +108,19 @@ class MetricRange:
     max_value: float
 
 
+@dataclass(frozen=True, slots=True)
+class SentCode:
+    """An experiment of code that a run was made of: the server has it already.
+
+    Attributes:
+        experiment: its name.
+        upload_id: the code.
+    """
+
+    experiment: str
+    upload_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """A run as the server knew it when it was asked.
@@ -147,6 +160,7 @@ class RunInfo:
         configs: every config whose value was known when it was planned, the defaults included; of one
             that an option computes the option's name.
         metric_ranges: of each metric the smallest and the largest finite value.
+        upload_id: the code that was sent and has its experiment; empty for an experiment of the server's own.
 
     Example:
         >>> from lab_client import Client
@@ -187,6 +201,12 @@ class RunInfo:
     provenance: Provenance | None = None
     configs: Mapping[str, PlainValue] = field(default_factory=dict)
     metric_ranges: Mapping[str, MetricRange] = field(default_factory=dict)
+    upload_id: str = ""
+
+    @property
+    def source(self) -> str | SentCode:
+        """The experiment, as `plan` and `create` take it: its name, or the code that was sent."""
+        return SentCode(self.experiment, self.upload_id) if self.upload_id else self.experiment
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ def test_every_rpc_has_a_method_on_both_clients(client: Any, twin: Twin, tmp_pat
     assert mnist.schema["epochs"].default == 10
     assert mnist.schema["dataset"].options == ("mnist_5k", "mnist")
     assert mnist.plan({"epochs": 2}).values == {"epochs": 2, "dataset": "mnist_5k"}
+    (tmp_path / "sine.py").write_text("")
+    assert client.plan(tmp_path / "sine.py").experiment == "mnist"
     run = mnist.create({"epochs": 1}, tags=["a"])
     twin.runs[run.id].files["log.txt"] = b"hello"
     assert run.start().info.state is RunState.QUEUED

@@ -19,6 +19,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from lab_rpc import uploads as rules
 from lab_rpc.metric_names import matcher
 from lab_rpc.v1 import config_pb2, event_pb2, run_pb2, training_service_pb2_grpc
 from lab_rpc.v1 import training_service_pb2 as pb
@@ -126,6 +127,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         self.calls: Counter[str] = Counter()
         self.requests: list[Any] = []
         self.token = ""
+        self.uploads: dict[str, dict[str, bytes]] = {}
         self.queue_limit = 4
         self.events_per_answer = 1
         self.skip_seq: int | None = None
@@ -271,6 +273,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
 
     async def GetExperiment(self, request: Any, context: Any) -> Any:
         await self._enter("GetExperiment", request, context)
+        await self._check_upload(request, context)
         await self._check(request.name, config_pb2.ConfigMessage(), context)
         answer = pb.GetExperimentResponse()
         answer.experiment.name = "mnist"
@@ -290,6 +293,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
 
     async def PlanRun(self, request: Any, context: Any) -> Any:
         await self._enter("PlanRun", request, context)
+        await self._check_upload(request, context)
         await self._check(request.experiment, request.config, context)
         answer = pb.PlanRunResponse()
         answer.plan.experiment = request.experiment
@@ -306,8 +310,39 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         )
         return answer
 
+    async def UploadCode(self, request_iterator: Any, context: Any) -> Any:
+        parts = [part async for part in request_iterator]
+        await self._enter("UploadCode", parts, context)
+        manifest, data = parts[0].manifest, b"".join(part.data for part in parts[1:])
+        files: dict[str, bytes] = {}
+        for file in manifest.files:
+            files[file.path], data = data[: file.size_bytes], data[file.size_bytes :]
+            assert hashlib.sha256(files[file.path]).hexdigest() == file.sha256
+        assert not data
+        hashes = {file.path: file.sha256 for file in manifest.files}
+        upload_id = rules.upload_id(manifest.module, hashes)
+        self.uploads[upload_id] = files
+        await self._leave("UploadCode", context)
+        return pb.UploadCodeResponse(upload_id=upload_id)
+
+    async def _check_upload(self, request: Any, context: Any) -> None:
+        """Take an upload's experiment for mnist, once the code was sent."""
+        if not request.upload_id:
+            return
+        if request.upload_id not in self.uploads:
+            info = error_details_pb2.ResourceInfo(
+                resource_type="upload", resource_name=request.upload_id
+            )
+            await refuse(context, code_pb2.NOT_FOUND, "there is no such upload", info)
+        field = (
+            "name" if hasattr(request, "name") and not hasattr(request, "config") else "experiment"
+        )
+        if not getattr(request, field):
+            setattr(request, field, "mnist")
+
     async def CreateRun(self, request: Any, context: Any) -> Any:
         await self._enter("CreateRun", request, context)
+        await self._check_upload(request, context)
         await self._check(request.experiment, request.config, context)
         raw = request.SerializeToString(deterministic=True)
         known, run_id = self.keys.get(request.idempotency_key, (raw, ""))
@@ -322,6 +357,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
                 config=request.config,
                 options=request.options,
                 parent=request.parent if request.HasField("parent") else None,
+                upload_id=request.upload_id,
             )
             run_id = run.message.id
             self.keys[request.idempotency_key] = (raw, run_id)

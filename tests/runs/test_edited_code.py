@@ -23,6 +23,7 @@ from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.generation import GenerationSpec
 from lab_server.model.run import Run, RunState
 from lab_server.model.slot import Slot
+from lab_server.model.upload import Upload
 from tests.runs.rig import Gate, Rig
 from tests.server.fakes import FakeExecutor
 
@@ -52,7 +53,10 @@ class Described(FakeExecutor):
 
     def __init__(self, current: CurrentGeneration) -> None:
         super().__init__()
-        self.describe = current.entries  # type: ignore[method-assign]
+        self._current = current
+
+    async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
+        return await self._current.entries()
 
 
 class Files:

@@ -26,6 +26,7 @@ from lab_server.model.search import (
     SearchSpec,
 )
 from lab_server.model.search_log import Entry
+from lab_server.model.upload import Upload
 from lab_server.search.fold import Search
 from lab_server.search.searches import Searches
 from lab_server.store import IdempotencyRecord, SqlStore, StoredEntry
@@ -98,11 +99,11 @@ class ToyExecutor(FakeExecutor):
         super().__init__()
         self.refuses = refuses
 
-    async def describe(self) -> tuple[ExperimentEntry, ...]:
+    async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
         return (ExperimentEntry("toy", SCHEMA),)
 
     async def check(
-        self, experiment: str, overrides: Mapping[str, PlainValue]
+        self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
         return (Violation("", "the toy refuses"),) if self.refuses(overrides) else ()
 

@@ -25,6 +25,7 @@ from lab_rpc.v1 import (
 from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
 from lab_server.files.secret import server_secret
+from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.http.server import Http
@@ -42,6 +43,7 @@ from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
+from lab_server.rpc.uploads import Uploads
 from lab_server.search.searches import Searches
 from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
@@ -99,6 +101,7 @@ async def open_surface(
     tokens: Tokens | None = None,
     certificates: Certificates | None = None,
     heartbeat_s: float = 0.05,
+    allow_uploads: bool = True,
     **flags: float,
 ) -> AsyncIterator[Surface]:
     """Serve with or without tokens and TLS; with either, the surface's own stub is let in nowhere."""
@@ -111,12 +114,14 @@ async def open_surface(
         catalogue, health = Catalogue(executor), Health()
         registry = CollectorRegistry()
         limits = Limits(max_streams=3, max_runs=2)
+        uploads = Uploads(UploadStore(tmp_path / "uploads") if allow_uploads else None, limits)
         service = Service(
             catalogue=catalogue,
             supervisor=supervisor,
             store=store,
             paging=Paging.of_home(tmp_path),
             limits=limits,
+            uploads=uploads,
             home=tmp_path,
         )
         streams = Streams(
@@ -154,7 +159,7 @@ async def open_surface(
             paging=Paging.of_home(tmp_path),
         )
         server.add_generic_rpc_handlers(
-            (handlers(service, streams), search_handlers(search_service))
+            (handlers(service, streams, uploads), search_handlers(search_service))
         )
         address = str(bind(server, settings, certificates))
         await server.start()

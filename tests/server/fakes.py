@@ -20,6 +20,7 @@ from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, RunRequest, RunState, TagChange, TrainerProcess
 from lab_server.model.slot import Slot
+from lab_server.model.upload import Upload
 from lab_server.store import IdempotencyRecord, Store
 from lab_server.watch.hub import Hub
 
@@ -53,8 +54,11 @@ class FakeExecutor(OneMachine):
         self.slots = slots
         self.violations: tuple[Violation, ...] = ()
         self.is_closed = False
+        self.sent: tuple[str, ...] = ("sent",)
 
-    async def describe(self) -> tuple[ExperimentEntry, ...]:
+    async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
+        if upload is not None:
+            return tuple(ExperimentEntry(name, MNIST) for name in self.sent)
         return (
             ExperimentEntry("mnist", MNIST),
             ExperimentEntry("broken", None, "No module named 'nothing'", "in line 1\n"),
@@ -64,12 +68,16 @@ class FakeExecutor(OneMachine):
         return
 
     async def check(
-        self, experiment: str, overrides: Mapping[str, PlainValue]
+        self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
         return self.violations
 
     async def try_fork(
-        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+        self,
+        experiment: str,
+        overrides: Mapping[str, PlainValue],
+        source: ForkSource,
+        upload: Upload | None = None,
     ) -> ForkTrial:
         return ForkTrial()
 

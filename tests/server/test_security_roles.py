@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import time
@@ -64,6 +65,7 @@ TABLE = {
     "QueryMetrics": READ,
     "ListArtifacts": READ,
     "DownloadArtifact": READ,
+    "UploadCode": CREATE,
 }
 SEARCH_TABLE = {
     "CreateSearch": CREATE,
@@ -150,6 +152,12 @@ def _request(method: str, run_id: str) -> bytes:
         "PlanRun": {"experiment": "mnist"},
         "CreateRun": {"experiment": "mnist"},
         "DownloadArtifact": {"run_id": run_id, "path": "log.txt"},
+        "UploadCode": {
+            "manifest": {
+                "module": "sine",
+                "files": [{"path": "sine.py", "sha256": hashlib.sha256(b"").hexdigest()}],
+            }
+        },
         "UpdateRun": {"run_id": run_id, "name": "new", "update_mask": {"paths": ["name"]}},
     }
     message = getattr(pb, f"{method}Request")(**fields.get(method, {"run_id": run_id}))

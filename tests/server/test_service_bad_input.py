@@ -93,7 +93,13 @@ async def test_an_unknown_experiment_is_not_found_with_a_suggestion(surface: Sur
 async def test_an_experiment_that_cannot_be_imported_says_why(surface: Surface) -> None:
     error = await refused(surface.stub.PlanRun(pb.PlanRunRequest(experiment="broken")))
     assert error.code() is INVALID
-    assert str(error.details()) == "No module named 'nothing'"  # as it is, with nothing around it
+    # as it is, with its traceback and nothing around it
+    assert str(error.details()) == "No module named 'nothing'\nin line 1"
+    shown = await surface.stub.GetExperiment(pb.GetExperimentRequest(name="broken"))
+    assert (shown.experiment.error, shown.experiment.traceback) == (
+        "No module named 'nothing'",
+        "in line 1\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
 from lab_client.protocol.search_operations import PAGE_SIZE, Space
+from lab_client.protocol.upload import ExperimentSource, as_source, with_code
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
 from lab_client.searches import SearchState
 from lab_client.transport.base import BaseClient
@@ -73,13 +75,15 @@ class AsyncClient(BaseClient[AsyncShell]):
         """Return the experiments that the server can run. See `Client.experiments`."""
         return await self._shell.call(operations.experiments())
 
-    async def experiment(self, name: str) -> AsyncExperiment:
+    async def experiment(self, name: ExperimentSource) -> AsyncExperiment:
         """Return a handle to an experiment. See `Client.experiment`."""
-        return AsyncExperiment(self._shell, *await self._shell.call(operations.experiment(name)))
+        source = as_source(name)
+        found = await self._shell.call_all(with_code(source, operations.experiment))
+        return AsyncExperiment(self._shell, *found, source)
 
     async def plan(
         self,
-        experiment: str,
+        experiment: ExperimentSource,
         overrides: Overrides | None = None,
         *,
         run_order: RunOrder | None = None,
@@ -87,15 +91,18 @@ class AsyncClient(BaseClient[AsyncShell]):
         parent: RunParent | None = None,
     ) -> Plan:
         """Resolve a config message without running anything. See `Client.plan`."""
-        return await self._shell.call(
-            operations.plan(
-                experiment, overrides, run_order=run_order, models=models, parent=parent
-            )
+        make = partial(
+            operations.plan,
+            overrides=overrides,
+            run_order=run_order,
+            models=models,
+            parent=parent,
         )
+        return await self._shell.call_all(with_code(experiment, make))
 
     async def create(
         self,
-        experiment: str,
+        experiment: ExperimentSource,
         overrides: Overrides | None = None,
         *,
         run_order: RunOrder | None = None,
@@ -108,9 +115,9 @@ class AsyncClient(BaseClient[AsyncShell]):
         idempotency_key: str | None = None,
     ) -> AsyncRun:
         """Create a run, which does not start yet. See `Client.create`."""
-        operation = operations.create(
-            experiment,
-            overrides,
+        make = partial(
+            operations.create,
+            overrides=overrides,
             run_order=run_order,
             models=models,
             name=name,
@@ -120,7 +127,7 @@ class AsyncClient(BaseClient[AsyncShell]):
             parent=parent,
             idempotency_key=idempotency_key,
         )
-        return AsyncRun(self._shell, await self._shell.call(operation))
+        return AsyncRun(self._shell, await self._shell.call_all(with_code(experiment, make)))
 
     async def start(
         self, run_id: str, *, resume: bool = False, until_step: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from lab_client.aio.run import AsyncRun
@@ -10,6 +11,7 @@ from lab_client.configs import ExperimentInfo, ExperimentSchema, Plan
 from lab_client.protocol import operations
 from lab_client.protocol.handle import ExperimentHandle
 from lab_client.protocol.operations import Overrides
+from lab_client.protocol.upload import ExperimentSource, with_code
 from lab_client.views.notebook import experiment_html
 
 
@@ -24,18 +26,25 @@ class AsyncExperiment(ExperimentHandle):
         ...         run = await (await mnist.create({"dataset": "mnist_5k"})).start()
     """
 
-    def __init__(self, shell: AsyncShell, info: ExperimentInfo, schema: ExperimentSchema) -> None:
-        super().__init__(info, schema)
+    def __init__(
+        self,
+        shell: AsyncShell,
+        info: ExperimentInfo,
+        schema: ExperimentSchema,
+        source: ExperimentSource | None = None,
+    ) -> None:
+        super().__init__(info, schema, source)
         self._shell = shell
 
     async def plan(self, overrides: Overrides | None = None, **arguments: Any) -> Plan:
         """Resolve a config message without running anything; the arguments of `AsyncClient.plan`."""
-        return await self._shell.call(operations.plan(self.name, overrides, **arguments))
+        make = partial(operations.plan, overrides=overrides, **arguments)
+        return await self._shell.call_all(with_code(self._source, make))
 
     async def create(self, overrides: Overrides | None = None, **arguments: Any) -> AsyncRun:
         """Create a run, which does not start yet; the arguments of `AsyncClient.create`."""
-        operation = operations.create(self.name, overrides, **arguments)
-        return AsyncRun(self._shell, await self._shell.call(operation))
+        make = partial(operations.create, overrides=overrides, **arguments)
+        return AsyncRun(self._shell, await self._shell.call_all(with_code(self._source, make)))
 
     def _repr_html_(self) -> str:
         return experiment_html(self.info, self.schema)

@@ -112,7 +112,7 @@ class AsyncShell:
             try:
                 with self._closing_as_error():
                     response = await self._bound(server, operation.rpc)(
-                        operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
+                        operation.to_send(), timeout=attempts.timeout_s(), metadata=self._metadata
                     )
             except grpc.RpcError as error:
                 problem = to_error(error, operation.rpc, self.address)
@@ -129,7 +129,12 @@ class AsyncShell:
         try:
             operation = next(calls)
             while True:
-                operation = calls.send(await self.call(operation))
+                try:
+                    answer = await self.call(operation)
+                except LabError as error:
+                    operation = calls.throw(error)  # it may have another way
+                else:
+                    operation = calls.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result

@@ -14,14 +14,24 @@ from lab_client import errors
 from lab_client.cli.context import Settings
 from lab_client.cli.run_options import read_configs
 from lab_client.configs import ExperimentSchema, PlainValue
+from lab_client.runs import SentCode
 from lab_client.sync.client import Client
+from lab_client.uploads.bundle import Bundle, collect, is_code
 
 _WORDS: dict[str, PlainValue] = {"true": True, "false": False, "null": None, "none": None}
 _TEXT = re.compile(r"str( \| None)?")
 
 
+def read_source(text: str) -> str | Bundle:
+    """Return what an experiment's argument means: a name, or code, collected now for all calls."""
+    return collect(text) if is_code(text) else text
+
+
 def parse_overrides(
-    client: Client, experiment: str, arguments: Iterable[str], file: Path | None = None
+    client: Client,
+    experiment: str | Bundle | SentCode,
+    arguments: Iterable[str],
+    file: Path | None = None,
 ) -> dict[str, PlainValue]:
     """Return configs given as KEY=VALUE, and those of a file, each of the type that its item asks for.
 
@@ -188,7 +198,9 @@ RunId = Annotated[
 ExperimentName = Annotated[
     str,
     typer.Argument(
-        metavar="EXPERIMENT", help="An experiment's name.", autocompletion=complete_experiments
+        metavar="EXPERIMENT",
+        help="An experiment's name, or code to send: ./sine.py, ./my_package or ./sine.py:NAME.",
+        autocompletion=complete_experiments,
     ),
 ]
 Configs = Annotated[

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lab_client.cli.arguments import Configs, ExperimentName, parse_overrides
+from lab_client.cli.arguments import Configs, ExperimentName, parse_overrides, read_source
 from lab_client.cli.context import AsJson, connect, console, print_json
 from lab_client.cli.run_options import ConfigsFile
 from lab_client.configs import ConfigItem, Constraint, ExperimentSchema, Plan, ValueOrigin
@@ -36,7 +36,7 @@ def experiments(context: typer.Context, as_json: AsJson = False) -> None:
 
 def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = False) -> None:
     """Show an experiment's configs: types, defaults, options and what they are for."""
-    handle = connect(context).experiment(experiment)
+    handle = connect(context).experiment(read_source(experiment))
     if as_json:
         print_json({"experiment": handle.info, "schema": handle.schema})
         return
@@ -81,8 +81,8 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what configs resolve to, without running anything."""
-    client = connect(context)
-    resolved = client.plan(experiment, parse_overrides(client, experiment, configs or [], file))
+    client, source = connect(context), read_source(experiment)
+    resolved = client.plan(source, parse_overrides(client, source, configs or [], file))
     if as_json:
         print_json(resolved)
         return

@@ -98,7 +98,7 @@ def tables(
 def _configs(client: Client, info: RunInfo) -> Mapping[str, Any]:
     # The plan also has the defaults: two runs differ in one that only one of them overrides.
     try:
-        return client.plan(info.experiment, info.overrides).values
+        return client.plan(info.source, info.overrides).values
     except LabError:  # the experiment may be gone, or have other configs by now
         return info.overrides
 

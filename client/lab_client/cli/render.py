@@ -146,6 +146,7 @@ def run_table(info: RunInfo, show_all: bool = False) -> Table:
         ("id", info.id),
         ("name", Text(info.name)),
         ("experiment", info.experiment),
+        ("upload", info.upload_id[:12]),
         ("state", state(info)),
         ("reason", Text(info.reason)),
         ("step", step(info)),

@@ -13,6 +13,7 @@ from lab_client.cli.arguments import (
     RunId,
     RunIds,
     parse_overrides,
+    read_source,
 )
 from lab_client.cli.context import (
     EXIT_FAILED,
@@ -80,7 +81,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Start a run and print its id."""
-    client = connect(context)
+    client, source = connect(context), read_source(experiment)
     options = changed(
         RunOptions(),
         priority=priority,
@@ -91,8 +92,8 @@ def run(
         max_retries=max_retries,
     )
     handle = client.create(
-        experiment,
-        parse_overrides(client, experiment, configs or [], file),
+        source,
+        parse_overrides(client, source, configs or [], file),
         run_order=first,
         name=name,
         tags=tags or (),
@@ -173,7 +174,7 @@ def fork(
     """Start a new run from a checkpoint of another, with changed configs; its options are the parent's."""
     client = connect(context)
     parent = client.run(run)
-    changes = parse_overrides(client, parent.experiment, configs or [], file)
+    changes = parse_overrides(client, parent.info.source, configs or [], file)
     if plan:
         _report_plan(parent.plan_fork(step, changes, more_epochs=more_epochs), as_json)
         return

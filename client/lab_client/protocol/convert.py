@@ -302,6 +302,7 @@ def run(message: run_pb2.Run) -> runs.RunInfo:
         if message.HasField("trial")
         else None,
         provenance=code(message.provenance) if message.HasField("provenance") else None,
+        upload_id=message.upload_id,
     )
 
 

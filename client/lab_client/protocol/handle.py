@@ -9,6 +9,7 @@ from lab_client.configs import ExperimentInfo, ExperimentSchema
 from lab_client.errors import InvalidRequest, InvalidState, RunFailed, Violation
 from lab_client.protocol import convert, folds
 from lab_client.protocol.streams import EventStream, Fold, T, as_list
+from lab_client.protocol.upload import ExperimentSource
 from lab_client.protocol.values import RunValue, value_of
 from lab_client.runs import RunInfo, RunState
 from lab_rpc.v1 import event_pb2
@@ -22,9 +23,15 @@ class ExperimentHandle:
         schema: its config items.
     """
 
-    def __init__(self, info: ExperimentInfo, schema: ExperimentSchema) -> None:
+    def __init__(
+        self,
+        info: ExperimentInfo,
+        schema: ExperimentSchema,
+        source: ExperimentSource | None = None,
+    ) -> None:
         self.info = info
         self.schema = schema
+        self._source = info.name if source is None else source
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ No I/O: `Client` and `AsyncClient` are two thin shells that carry these out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -34,16 +34,20 @@ class Operation(Generic[T]):
 
     Attributes:
         rpc: the RPC's name.
-        request: what is sent.
+        request: what is sent; for a stream of messages what begins it, for each try anew.
         parse: reads the answer.
         is_safe: whether it may be sent again when there was no answer: it only reads, sets a
             state whatever it was before, or carries an idempotency key.
     """
 
     rpc: str
-    request: Message
+    request: Message | Callable[[], Iterator[Message]]
     parse: Callable[[Any], T]
     is_safe: bool = True
+
+    def to_send(self) -> Message | Iterator[Message]:
+        """Return what gRPC is to be given."""
+        return self.request() if callable(self.request) else self.request
 
 
 def _run(response: Any) -> RunInfo:
@@ -64,33 +68,39 @@ def experiments() -> Operation[tuple[ExperimentInfo, ...]]:
     )
 
 
-def experiment(name: str) -> Operation[tuple[ExperimentInfo, ExperimentSchema]]:
-    """Ask for one experiment."""
+def experiment(
+    name: str, upload_id: str = ""
+) -> Operation[tuple[ExperimentInfo, ExperimentSchema]]:
+    """Ask for one experiment, of code that was sent if there is an id."""
     return Operation(
         "GetExperiment",
-        pb.GetExperimentRequest(name=name),
+        pb.GetExperimentRequest(name=name, upload_id=upload_id),
         lambda response: (convert.experiment(response.experiment), convert.schema(response.schema)),
     )
 
 
 def plan(
     experiment: str,
-    overrides: Overrides | None = None,
+    upload_id: str = "",
     *,
+    overrides: Overrides | None = None,
     run_order: RunOrder | None = None,
     models: Iterable[str] | None = None,
     parent: RunParent | None = None,
 ) -> Operation[Plan]:
     """Ask what a config message resolves to."""
     config = convert.to_config(overrides, run_order, models)
-    request = pb.PlanRunRequest(experiment=experiment, config=config, parent=_parent(parent))
+    request = pb.PlanRunRequest(
+        experiment=experiment, config=config, parent=_parent(parent), upload_id=upload_id
+    )
     return Operation("PlanRun", request, lambda response: convert.plan(response.plan))
 
 
 def create(
     experiment: str,
-    overrides: Overrides | None = None,
+    upload_id: str = "",
     *,
+    overrides: Overrides | None = None,
     run_order: RunOrder | None = None,
     models: Iterable[str] | None = None,
     name: str = "",
@@ -110,6 +120,7 @@ def create(
         notes=notes,
         idempotency_key=idempotency_key or os.urandom(16).hex(),
         parent=_parent(parent),
+        upload_id=upload_id,
     )
     return Operation("CreateRun", request, _run)
 
@@ -270,7 +281,7 @@ def plan_fork(run_id: str, changes: ForkChanges) -> CallSequence[Plan]:
     parent, overrides, start = yield from _prepare(run_id, changes)
     resolved: Plan = yield plan(
         parent.experiment,
-        overrides,
+        overrides=overrides,
         run_order=parent.run_order,
         models=parent.models,
         parent=start,
@@ -292,7 +303,7 @@ def fork(
     parent, overrides, place = yield from _prepare(run_id, changes)
     run: RunInfo = yield create(
         parent.experiment,
-        overrides,
+        overrides=overrides,
         run_order=parent.run_order,
         models=parent.models,
         name=name or parent.name,
@@ -332,7 +343,12 @@ def _more_epochs(parent: RunInfo, changes: ForkChanges) -> CallSequence[int]:
             "give epochs, which is the total, or more_epochs, which are added to it; 1 or more"
         )
         raise InvalidRequest([Violation("epochs", sentence)])
-    known: Plan = yield plan(parent.experiment, parent.overrides, run_order=parent.run_order)
+    known: Plan = yield plan(
+        parent.experiment,
+        parent.upload_id,
+        overrides=parent.overrides,
+        run_order=parent.run_order,
+    )
     epochs = known.values.get("epochs")
     if not isinstance(epochs, int):
         sentence = f"experiment {parent.experiment!r} has no epochs of which there could be more"

@@ -24,6 +24,7 @@ _NOT_FOUND: dict[str, type[errors.NotFound]] = {
     "experiment": errors.ExperimentNotFound,
     "artifact": errors.ArtifactNotFound,
     "checkpoint": errors.CheckpointNotFound,
+    "upload": errors.UploadNotFound,
 }
 _SIMPLE: dict[grpc.StatusCode, type[errors.LabError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: errors.InvalidState,

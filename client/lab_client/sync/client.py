@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
 from lab_client.protocol.search_operations import PAGE_SIZE, Space
+from lab_client.protocol.upload import ExperimentSource, as_source, with_code
 from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
 from lab_client.searches import Halving, MedianStopping, SearchState
 from lab_client.sync.experiment import Experiment
@@ -73,17 +75,22 @@ class Client(BaseClient[SyncShell]):
         """Return the experiments that the server can run."""
         return self._shell.call(operations.experiments())
 
-    def experiment(self, name: str) -> Experiment:
+    def experiment(self, name: ExperimentSource) -> Experiment:
         """Return a handle to an experiment, with the schema of its configs.
+
+        Args:
+            name: its name, or code with it, as `create` takes it.
 
         Raises:
             ExperimentNotFound: if there is none with this name.
         """
-        return Experiment(self._shell, *self._shell.call(operations.experiment(name)))
+        source = as_source(name)
+        found = self._shell.call_all(with_code(source, operations.experiment))
+        return Experiment(self._shell, *found, source)
 
     def plan(
         self,
-        experiment: str,
+        experiment: ExperimentSource,
         overrides: Overrides | None = None,
         *,
         run_order: RunOrder | None = None,
@@ -93,7 +100,7 @@ class Client(BaseClient[SyncShell]):
         """Resolve a config message without running anything.
 
         Args:
-            experiment: its name.
+            experiment: its name, or code with it, as `create` takes it.
             overrides: configs to set.
             run_order: what to compute first, in this order.
             models: items to checkpoint; None takes all models and optimizers.
@@ -102,15 +109,18 @@ class Client(BaseClient[SyncShell]):
         Raises:
             ConfigError: if it is wrong, with all that is wrong.
         """
-        return self._shell.call(
-            operations.plan(
-                experiment, overrides, run_order=run_order, models=models, parent=parent
-            )
+        make = partial(
+            operations.plan,
+            overrides=overrides,
+            run_order=run_order,
+            models=models,
+            parent=parent,
         )
+        return self._shell.call_all(with_code(experiment, make))
 
     def create(
         self,
-        experiment: str,
+        experiment: ExperimentSource,
         overrides: Overrides | None = None,
         *,
         run_order: RunOrder | None = None,
@@ -125,7 +135,9 @@ class Client(BaseClient[SyncShell]):
         """Create a run, which does not start yet.
 
         Args:
-            experiment: the experiment's name.
+            experiment: its name; or code to send, where the server allows that: the path of a file or of
+                a package, such as "./sine.py", an imported module, or what `uploads.bundle.collect`
+                returned. "./sine.py:small" is the experiment `small` of a file that has several.
             overrides: values for some of its config items.
             run_order: what to compute first; None is the experiment's own order.
             models: config items to checkpoint; None means all models and optimizers.
@@ -138,11 +150,13 @@ class Client(BaseClient[SyncShell]):
                 each call when None, so that a retry of the client never creates two.
 
         Raises:
-            ConfigError: if the configs are wrong, with all that is wrong.
+            ConfigError: if the configs are wrong, with all that is wrong, or the code cannot be imported.
+            PermissionDenied: if the server takes no code, or none from you.
+            UploadError: if code cannot be sent.
         """
-        operation = operations.create(
-            experiment,
-            overrides,
+        make = partial(
+            operations.create,
+            overrides=overrides,
             run_order=run_order,
             models=models,
             name=name,
@@ -152,7 +166,7 @@ class Client(BaseClient[SyncShell]):
             parent=parent,
             idempotency_key=idempotency_key,
         )
-        return Run(self._shell, self._shell.call(operation))
+        return Run(self._shell, self._shell.call_all(with_code(experiment, make)))
 
     def start(self, run_id: str, *, resume: bool = False, until_step: int | None = None) -> RunInfo:
         """Queue a created run; with `resume`, a stopped or failed one, from its last checkpoint.

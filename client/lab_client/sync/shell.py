@@ -119,7 +119,7 @@ class SyncShell:
             try:
                 with forks.call():
                     response = self._bound(server, operation.rpc)(
-                        operation.request, timeout=attempts.timeout_s(), metadata=self._metadata
+                        operation.to_send(), timeout=attempts.timeout_s(), metadata=self._metadata
                     )
             except grpc.RpcError as error:
                 problem = to_error(error, operation.rpc, self.address)
@@ -136,7 +136,12 @@ class SyncShell:
         try:
             operation = next(calls)
             while True:
-                operation = calls.send(self.call(operation))
+                try:
+                    answer = self.call(operation)
+                except LabError as error:
+                    operation = calls.throw(error)  # it may have another way
+                else:
+                    operation = calls.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result

@@ -65,7 +65,12 @@ def open_aio_channel(target: Target) -> grpc.aio.Channel:
 def bind(channel: Any, rpc: str) -> Any:
     """Return what calls an RPC of a service on a channel of either kind."""
     method = _METHODS[rpc]
-    make = channel.unary_stream if method.server_streaming else channel.unary_unary
+    makers = {
+        (False, False): channel.unary_unary,
+        (False, True): channel.unary_stream,
+        (True, False): channel.stream_unary,
+    }
+    make = makers[method.client_streaming, method.server_streaming]
     return make(
         f"/{method.containing_service.full_name}/{rpc}",
         request_serializer=GetMessageClass(method.input_type).SerializeToString,

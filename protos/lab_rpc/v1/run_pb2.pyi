@@ -218,6 +218,7 @@ class Run(google.protobuf.message.Message):
     PROVENANCE_FIELD_NUMBER: builtins.int
     CONFIGS_FIELD_NUMBER: builtins.int
     METRIC_RANGES_FIELD_NUMBER: builtins.int
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, unique on the server and sortable by time of creation."""
     experiment: builtins.str
@@ -254,6 +255,8 @@ class Run(google.protobuf.message.Message):
     """The folder that holds its files, on the server's machine."""
     until_step: builtins.int
     """The step from which it is to be saved and stopped, as its last start asked; 0 when there is none."""
+    upload_id: builtins.str
+    """The upload that its experiment is in; empty for an experiment of the server's own."""
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels to find it by."""
@@ -337,9 +340,10 @@ class Run(google.protobuf.message.Message):
         provenance: lab_rpc.v1.provenance_pb2.Provenance | None = ...,
         configs: collections.abc.Mapping[builtins.str, lab_rpc.v1.config_pb2.Value] | None = ...,
         metric_ranges: collections.abc.Mapping[builtins.str, Global___MetricRange] | None = ...,
+        upload_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "parent", b"parent", "provenance", b"provenance", "start_time", b"start_time", "trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "configs", b"configs", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metric_ranges", b"metric_ranges", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "provenance", b"provenance", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "configs", b"configs", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metric_ranges", b"metric_ranges", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "provenance", b"provenance", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step", "upload_id", b"upload_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_step", b"_checkpoint_step"]) -> typing.Literal["checkpoint_step"] | None: ...
 
 Global___Run: typing_extensions.TypeAlias = Run

@@ -13,6 +13,7 @@ import lab_rpc.v1.config_pb2
 import lab_rpc.v1.event_pb2
 import lab_rpc.v1.experiment_pb2
 import lab_rpc.v1.run_pb2
+import lab_rpc.v1.upload_pb2
 import sys
 import typing
 
@@ -136,14 +137,18 @@ class GetExperimentRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Its name."""
+    """Its name; of an upload with one experiment it may be empty."""
+    upload_id: builtins.str
+    """The upload that it is in; empty for an experiment of the server's own."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        upload_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "upload_id", b"upload_id"]) -> None: ...
 
 Global___GetExperimentRequest: typing_extensions.TypeAlias = GetExperimentRequest
 
@@ -183,8 +188,13 @@ class PlanRunRequest(google.protobuf.message.Message):
     EXPERIMENT_FIELD_NUMBER: builtins.int
     CONFIG_FIELD_NUMBER: builtins.int
     PARENT_FIELD_NUMBER: builtins.int
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
+    upload_id: builtins.str
+    """The upload that the experiment is in; a fork without one takes that of the other run. The experiment's
+    name may be empty when the upload has one.
+    """
     @property
     def config(self) -> lab_rpc.v1.config_pb2.ConfigMessage:
         """The config message."""
@@ -199,9 +209,10 @@ class PlanRunRequest(google.protobuf.message.Message):
         experiment: builtins.str = ...,
         config: lab_rpc.v1.config_pb2.ConfigMessage | None = ...,
         parent: lab_rpc.v1.run_pb2.RunParent | None = ...,
+        upload_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "parent", b"parent"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "parent", b"parent"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "parent", b"parent", "upload_id", b"upload_id"]) -> None: ...
 
 Global___PlanRunRequest: typing_extensions.TypeAlias = PlanRunRequest
 
@@ -240,6 +251,7 @@ class CreateRunRequest(google.protobuf.message.Message):
     NOTES_FIELD_NUMBER: builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     PARENT_FIELD_NUMBER: builtins.int
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
     name: builtins.str
@@ -248,6 +260,8 @@ class CreateRunRequest(google.protobuf.message.Message):
     """Free text."""
     idempotency_key: builtins.str
     """The same key with the same request gives the same run, whenever it is sent again."""
+    upload_id: builtins.str
+    """The upload that the experiment is in; as in PlanRunRequest."""
     @property
     def config(self) -> lab_rpc.v1.config_pb2.ConfigMessage:
         """The config message."""
@@ -275,9 +289,10 @@ class CreateRunRequest(google.protobuf.message.Message):
         notes: builtins.str = ...,
         idempotency_key: builtins.str = ...,
         parent: lab_rpc.v1.run_pb2.RunParent | None = ...,
+        upload_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "options", b"options", "parent", b"parent"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "idempotency_key", b"idempotency_key", "name", b"name", "notes", b"notes", "options", b"options", "parent", b"parent", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "idempotency_key", b"idempotency_key", "name", b"name", "notes", b"notes", "options", b"options", "parent", b"parent", "tags", b"tags", "upload_id", b"upload_id"]) -> None: ...
 
 Global___CreateRunRequest: typing_extensions.TypeAlias = CreateRunRequest
 
@@ -971,3 +986,47 @@ class DownloadArtifactResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
 
 Global___DownloadArtifactResponse: typing_extensions.TypeAlias = DownloadArtifactResponse
+
+@typing.final
+class UploadCodeRequest(google.protobuf.message.Message):
+    """A piece of code that is sent: first the manifest, then the contents of its files, one after the other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MANIFEST_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    data: builtins.bytes
+    """Bytes of the files, at most 1 MiB; a message may end in the middle of one, and begin another."""
+    @property
+    def manifest(self) -> lab_rpc.v1.upload_pb2.UploadManifest:
+        """What is sent; the first message."""
+
+    def __init__(
+        self,
+        *,
+        manifest: lab_rpc.v1.upload_pb2.UploadManifest | None = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["data", b"data", "manifest", b"manifest", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "manifest", b"manifest", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["manifest", "data"] | None: ...
+
+Global___UploadCodeRequest: typing_extensions.TypeAlias = UploadCodeRequest
+
+@typing.final
+class UploadCodeResponse(google.protobuf.message.Message):
+    """The code is there."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Its id, which its content determines."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["upload_id", b"upload_id"]) -> None: ...
+
+Global___UploadCodeResponse: typing_extensions.TypeAlias = UploadCodeResponse

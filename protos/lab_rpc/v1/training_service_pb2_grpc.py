@@ -115,6 +115,11 @@ class TrainingServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.DownloadArtifactRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.DownloadArtifactResponse.FromString,
                 _registered_method=True)
+        self.UploadCode = channel.stream_unary(
+                '/lab_rpc.v1.TrainingService/UploadCode',
+                request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.UploadCodeRequest.SerializeToString,
+                response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.UploadCodeResponse.FromString,
+                _registered_method=True)
 
 
 class TrainingServiceServicer(object):
@@ -233,6 +238,13 @@ class TrainingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadCode(self, request_iterator, context):
+        """Send an experiment's code, where the server allows it; the same code again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -315,6 +327,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.DownloadArtifact,
                     request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.DownloadArtifactRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.DownloadArtifactResponse.SerializeToString,
+            ),
+            'UploadCode': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadCode,
+                    request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.UploadCodeRequest.FromString,
+                    response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.UploadCodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -750,6 +767,33 @@ class TrainingService(object):
             '/lab_rpc.v1.TrainingService/DownloadArtifact',
             lab__rpc_dot_v1_dot_training__service__pb2.DownloadArtifactRequest.SerializeToString,
             lab__rpc_dot_v1_dot_training__service__pb2.DownloadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadCode(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/lab_rpc.v1.TrainingService/UploadCode',
+            lab__rpc_dot_v1_dot_training__service__pb2.UploadCodeRequest.SerializeToString,
+            lab__rpc_dot_v1_dot_training__service__pb2.UploadCodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

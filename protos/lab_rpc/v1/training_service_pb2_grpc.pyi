@@ -281,7 +281,23 @@ _TrainingServiceDownloadArtifactType = typing_extensions.TypeVar(
     ],
 )
 
-class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType]):
+_TrainingServiceUploadCodeType = typing_extensions.TypeVar(
+    '_TrainingServiceUploadCodeType',
+    grpc.StreamUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.UploadCodeRequest,
+        lab_rpc.v1.training_service_pb2.UploadCodeResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.UploadCodeRequest,
+        lab_rpc.v1.training_service_pb2.UploadCodeResponse,
+    ],
+    default=grpc.StreamUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.UploadCodeRequest,
+        lab_rpc.v1.training_service_pb2.UploadCodeResponse,
+    ],
+)
+
+class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType, _TrainingServiceUploadCodeType]):
     """Trains experiments and keeps everything that they say."""
 
     @typing.overload
@@ -349,6 +365,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
         grpc.UnaryStreamMultiCallable[
             lab_rpc.v1.training_service_pb2.DownloadArtifactRequest,
             lab_rpc.v1.training_service_pb2.DownloadArtifactResponse,
+        ],
+        grpc.StreamUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.UploadCodeRequest,
+            lab_rpc.v1.training_service_pb2.UploadCodeResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -418,6 +438,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
             lab_rpc.v1.training_service_pb2.DownloadArtifactRequest,
             lab_rpc.v1.training_service_pb2.DownloadArtifactResponse,
         ],
+        grpc.aio.StreamUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.UploadCodeRequest,
+            lab_rpc.v1.training_service_pb2.UploadCodeResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     GetServerInfo: _TrainingServiceGetServerInfoType
@@ -467,6 +491,9 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
 
     DownloadArtifact: _TrainingServiceDownloadArtifactType
     """Download a file of a run, in chunks of at most 1 MiB."""
+
+    UploadCode: _TrainingServiceUploadCodeType
+    """Send an experiment's code, where the server allows it; the same code again changes nothing."""
 
 TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -532,6 +559,10 @@ TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         lab_rpc.v1.training_service_pb2.DownloadArtifactRequest,
         lab_rpc.v1.training_service_pb2.DownloadArtifactResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.UploadCodeRequest,
+        lab_rpc.v1.training_service_pb2.UploadCodeResponse,
     ],
 ]
 
@@ -665,5 +696,13 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lab_rpc.v1.training_service_pb2.DownloadArtifactResponse], collections.abc.AsyncIterator[lab_rpc.v1.training_service_pb2.DownloadArtifactResponse]]:
         """Download a file of a run, in chunks of at most 1 MiB."""
+
+    @abc.abstractmethod
+    def UploadCode(
+        self,
+        request_iterator: _MaybeAsyncIterator[lab_rpc.v1.training_service_pb2.UploadCodeRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[lab_rpc.v1.training_service_pb2.UploadCodeResponse, collections.abc.Awaitable[lab_rpc.v1.training_service_pb2.UploadCodeResponse]]:
+        """Send an experiment's code, where the server allows it; the same code again changes nothing."""
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -15,6 +15,7 @@ import structlog
 
 from lab_core.errors import LabError
 from lab_server.executors.catalogue import Catalogue
+from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.processes import memory
@@ -101,4 +102,13 @@ async def retain(retention: Retention, store: Store, supervisor: Supervisor) -> 
         else:
             if deleted:
                 _log.info("deleted old runs", runs=deleted)
+        await asyncio.sleep(_RETENTION_INTERVAL_S)
+
+
+async def prune_uploads(uploads: UploadStore) -> None:
+    """Remove code that clients sent and no run uses, every ten minutes."""
+    while True:
+        removed = await asyncio.to_thread(uploads.prune)
+        if removed:
+            _log.info("removed code that no run uses", uploads=removed)
         await asyncio.sleep(_RETENTION_INTERVAL_S)

@@ -17,6 +17,7 @@ from lab_server import logs
 from lab_server.app.reload import RELOAD_SIGNAL, named_in
 from lab_server.executors.gpus import default_slots, missing_gpus
 from lab_server.executors.local import LocalExecutor
+from lab_server.files.home import Home
 from lab_server.model.slot import Slot, parse_slots
 from lab_server.model.sources import missing_source
 from lab_server.settings.settings import Loaded, Settings
@@ -85,6 +86,7 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
             slots,
             experiments=settings.experiments,
             auto_reload=settings.auto_reload,
+            uploads=Home(settings.home).uploads if settings.allow_uploads else None,
             thread_wait=settings.thread_wait,
         )
         stack.push_async_callback(executor.close)

@@ -10,7 +10,13 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry, Histogram
 
-from lab_server.app.background import give_back_memory, load_catalogue, retain, serve_http
+from lab_server.app.background import (
+    give_back_memory,
+    load_catalogue,
+    prune_uploads,
+    retain,
+    serve_http,
+)
 from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.cluster import ClusterExecutor
@@ -34,6 +40,7 @@ from lab_server.rpc.site_parts import SiteParts
 from lab_server.rpc.streams import Streams
 from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
+from lab_server.rpc.uploads import Uploads
 from lab_server.search.searches import Searches
 from lab_server.security.agents import AgentCredentials
 from lab_server.security.sessions import Sessions
@@ -122,7 +129,11 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             control.current = leading
             await searches.start_up()
             retention = Retention(settings.retention_days, settings.retention_count)
-            works = (retain(retention, store, leading), history_writer.run())
+            works = (
+                retain(retention, store, leading),
+                prune_uploads(Home(home).uploads),
+                history_writer.run(),
+            )
             tasks.extend(asyncio.create_task(work) for work in works)
 
         async def end_runs() -> None:
@@ -139,12 +150,14 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             secret = await store.secret("server", secret)
         paging = Paging(secret)
         limits = Limits(max_streams=settings.max_streams, max_runs=settings.max_runs)
+        uploads = Uploads(Home(home).uploads if settings.allow_uploads else None, limits)
         service = Service(
             catalogue=catalogue,
             supervisor=supervisor,
             store=store,
             paging=paging,
             limits=limits,
+            uploads=uploads,
             home=home,
         )
         streams = Streams(
@@ -173,7 +186,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         agent_service = AgentService(agents, credentials)
         server.add_generic_rpc_handlers(
             (
-                handlers(service, streams),
+                handlers(service, streams, uploads),
                 search_handlers(search_service),
                 agent_handlers(agent_service),
             )

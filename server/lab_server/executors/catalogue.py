@@ -10,10 +10,11 @@ import structlog
 
 from lab_core.configs import PlainValue, Plan, Schema, plan
 from lab_core.errors import ConfigError, LabError, Violation
-from lab_server.errors import LaunchError, NotFound, Unavailable
+from lab_server.errors import InvalidRequest, LaunchError, NotFound, Unavailable
 from lab_server.executors.protocol import Executor
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource
+from lab_server.model.upload import Upload
 
 _MAX_CHECKS = 4
 
@@ -61,12 +62,15 @@ class Catalogue:
         """
         return tuple((await self._loaded()).values())
 
-    async def get(self, name: str) -> ExperimentEntry:
-        """Return an experiment.
+    async def get(self, name: str, upload: Upload | None = None) -> ExperimentEntry:
+        """Return an experiment, of an upload if there is one.
 
         Raises:
+            InvalidRequest: Without a name, if the upload has several experiments.
             NotFound: If there is none of this name.
         """
+        if upload is not None:
+            return _in_upload(name, await self._describe(upload))
         entries = await self._loaded()
         try:
             return entries[name]
@@ -79,14 +83,14 @@ class Catalogue:
             )
             raise NotFound("experiment", name[:200], hint) from None
 
-    async def schema(self, name: str) -> Schema:
+    async def schema(self, name: str, upload: Upload | None = None) -> Schema:
         """Return an experiment's schema.
 
         Raises:
             NotFound: If there is none of this name.
             ConfigError: If its module cannot be imported.
         """
-        entry = await self.get(name)
+        entry = await self.get(name, upload)
         if entry.schema is None:
             raise ConfigError([Violation("", f"{entry.error}\n{entry.traceback}".rstrip())])
         return entry.schema
@@ -97,6 +101,7 @@ class Catalogue:
         overrides: Mapping[str, PlainValue],
         run_order: Sequence[Sequence[str]] = (),
         models: Sequence[str] = (),
+        upload: Upload | None = None,
     ) -> Plan:
         """Return what a config message resolves to, checked by the experiment's own checks too.
 
@@ -104,7 +109,7 @@ class Catalogue:
             NotFound: If there is no such experiment.
             ConfigError: With everything that is wrong.
         """
-        schema = await self.schema(experiment)
+        schema = await self.schema(experiment, upload)
         order = [list(group) for group in run_order] or None
         problems = model_problems(schema, models)
         try:
@@ -112,7 +117,7 @@ class Catalogue:
         except ConfigError as error:
             problems = (*error.violations, *problems)
         async with self._checks:
-            found = await self._executor.check(experiment, overrides)
+            found = await self._executor.check(experiment, overrides, upload)
         # the executor tells the schema's problems again, and those of the experiment's own checks
         problems += tuple(violation for violation in found if violation not in problems)
         if problems:
@@ -135,7 +140,11 @@ class Catalogue:
         return plan(await self.schema(experiment), overrides, order)
 
     async def try_fork(
-        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+        self,
+        experiment: str,
+        overrides: Mapping[str, PlainValue],
+        source: ForkSource,
+        upload: Upload | None = None,
     ) -> int | None:
         """Return the step at which a fork would end, None if nobody knows before it trains.
 
@@ -143,7 +152,7 @@ class Catalogue:
             ConfigError: With what cannot go on from its checkpoint; also if nothing is left to train.
         """
         async with self._checks:
-            trial = await self._executor.try_fork(experiment, overrides, source)
+            trial = await self._executor.try_fork(experiment, overrides, source, upload)
         if trial.violations:
             raise ConfigError(trial.violations)
         if trial.unknown:
@@ -156,16 +165,19 @@ class Catalogue:
         return trial.total_steps
 
     async def _loaded(self) -> Mapping[str, ExperimentEntry]:
+        self._note(await self._describe())
+        return self._entries
+
+    async def _describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
         try:
             async with asyncio.timeout(self._wait_s):
-                self._note(await self._executor.describe())
+                return await self._executor.describe(upload)
         except TimeoutError:
             raise Unavailable(
                 "the experiments are still being loaded; try again in a few seconds"
             ) from None
         except LaunchError as error:
             raise Unavailable(f"the experiments could not be loaded: {error}") from error
-        return self._entries
 
     def _note(self, described: tuple[ExperimentEntry, ...]) -> None:
         """Take over what the executor says, and log what is new."""
@@ -189,6 +201,22 @@ class Catalogue:
 
 def _name(entry: ExperimentEntry) -> str:
     return entry.name
+
+
+def _in_upload(name: str, entries: Sequence[ExperimentEntry]) -> ExperimentEntry:
+    found = {entry.name: entry for entry in entries}
+    broken = next((entry for entry in entries if entry.schema is None), None)
+    if name in found:
+        return found[name]
+    if len(found) == 1 and not name:
+        return entries[0]
+    if broken is not None:  # its module has no experiments, of whatever name, because of this
+        return broken
+    known = ", ".join(sorted(found))
+    if name:
+        raise NotFound("experiment", name[:200], f"the code that was sent has: {known}")
+    sentence = f"the code that was sent has several experiments: {known}; say which one"
+    raise InvalidRequest([Violation("experiment", sentence)])
 
 
 def model_problems(schema: Schema, models: Sequence[str]) -> tuple[Violation, ...]:

@@ -15,6 +15,7 @@ from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot, Wants, agent_of
+from lab_server.model.upload import Upload
 
 
 class ClusterExecutor:
@@ -48,25 +49,29 @@ class ClusterExecutor:
         agent = self._agents.get(agent_of(slot.name))
         return self._here.obstacle(slot, wants) if agent is None else agent.obstacle(wants)
 
-    async def describe(self) -> tuple[ExperimentEntry, ...]:
-        """Return the experiments of this machine as their code is now."""
-        return await self._here.describe()
+    async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
+        """Return the experiments of this machine, or of an upload, as their code is now."""
+        return await self._here.describe(upload)
 
     async def reload(self) -> None:
         """Import the experiments of this machine anew, whether their code changed or not."""
         await self._here.reload()
 
     async def check(
-        self, experiment: str, overrides: Mapping[str, PlainValue]
+        self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
         """Run the experiment's own checks on a config message, on this machine."""
-        return await self._here.check(experiment, overrides)
+        return await self._here.check(experiment, overrides, upload)
 
     async def try_fork(
-        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+        self,
+        experiment: str,
+        overrides: Mapping[str, PlainValue],
+        source: ForkSource,
+        upload: Upload | None = None,
     ) -> ForkTrial:
         """See on this machine whether a fork's models and optimizers fit."""
-        return await self._here.try_fork(experiment, overrides, source)
+        return await self._here.try_fork(experiment, overrides, source, upload)
 
     async def launch(self, spec: LaunchSpec) -> TrainerProcess:
         """Start a trainer for an attempt; the same attempt again returns the same process.

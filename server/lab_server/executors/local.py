@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab_core.configs import PlainValue
 from lab_core.errors import Violation
-from lab_server.errors import LaunchError
+from lab_server.errors import LaunchError, NotFound
 from lab_server.executors.current_generation import CurrentGeneration
 from lab_server.executors.forkserver_client import ForkServerClient
 from lab_server.executors.one_machine import OneMachine
 from lab_server.executors.protocol import Usage
 from lab_server.executors.thread_wait import Policy, environment
+from lab_server.executors.upload_generations import UploadGenerations
 from lab_server.files.run_folder import RunFolder
+from lab_server.files.uploads import UploadStore
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.generation import GenerationSpec
 from lab_server.model.launch import DISK_FULL, EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
+from lab_server.model.upload import Upload
 from lab_server.processes import lineage, proc
 from lab_server.processes.pid_file import read_pid_file
 
@@ -39,6 +43,7 @@ class LocalExecutor(OneMachine):
         slots: the places in which runs train.
         experiments: modules and files with experiments, beside those of installed packages.
         auto_reload: whether edited experiments are used without being asked to.
+        uploads: has the code that clients sent; None if they may not send any.
         preload: modules that the forkserver imports; None for its own list.
         thread_wait: how the threads of a trainer wait for each other; see `thread_wait`.
     """
@@ -49,6 +54,7 @@ class LocalExecutor(OneMachine):
         *,
         experiments: Sequence[str] = (),
         auto_reload: bool = True,
+        uploads: UploadStore | None = None,
         preload: Sequence[str] | None = None,
         thread_wait: Policy = "auto",
     ) -> None:
@@ -65,6 +71,7 @@ class LocalExecutor(OneMachine):
             is_watching=auto_reload,
             on_exit=self._on_exit,
         )
+        self._uploads = UploadGenerations(self._forkserver, uploads, self._on_exit)
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -76,42 +83,49 @@ class LocalExecutor(OneMachine):
         """The forkserver's process id."""
         return self._forkserver.pid
 
-    async def describe(self) -> tuple[ExperimentEntry, ...]:
+    async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
         """Return the experiments as their files are now; waits until their modules are imported.
 
         Raises:
             LaunchError: If importing them ends the process.
         """
-        return await self._experiments.entries()
+        async with self._generation(upload) as generation:
+            return await generation.entries()
 
     async def reload(self) -> None:
         """Import the experiments anew, whether their files changed or not."""
         await self._experiments.reload()
 
     async def check(
-        self, experiment: str, overrides: Mapping[str, PlainValue]
+        self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
         """Run the experiment's own checks on a config message, in a process that may die of it."""
         try:
-            answer = await self._experiments.ask(
-                "check", experiment=experiment, overrides=dict(overrides)
-            )
+            async with self._generation(upload) as generation:
+                answer = await generation.ask(
+                    "check", experiment=experiment, overrides=dict(overrides)
+                )
         except LaunchError as error:
             return (Violation("", str(error)),)
         return tuple(Violation(key, message) for key, message in answer["violations"])
 
     async def try_fork(
-        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+        self,
+        experiment: str,
+        overrides: Mapping[str, PlainValue],
+        source: ForkSource,
+        upload: Upload | None = None,
     ) -> ForkTrial:
         """Build a fork's models and optimizers in a process of its own, and see whether they fit."""
         try:
-            answer = await self._experiments.ask(
-                "try_fork",
-                experiment=experiment,
-                overrides=dict(overrides),
-                checkpoints=str(source.checkpoints),
-                step=source.step,
-            )
+            async with self._generation(upload) as generation:
+                answer = await generation.ask(
+                    "try_fork",
+                    experiment=experiment,
+                    overrides=dict(overrides),
+                    checkpoints=str(source.checkpoints),
+                    step=source.step,
+                )
         except LaunchError as error:
             return ForkTrial(unknown=str(error))
         violations = tuple(Violation(key, message) for key, message in answer["violations"])
@@ -133,7 +147,11 @@ class LocalExecutor(OneMachine):
             folder.make()
         except OSError as error:
             raise LaunchError(f"{spec.folder} cannot be created: {error.strerror}") from error
-        await self._experiments.ask("launch", spec=spec.to_json())
+        try:
+            async with self._generation(spec.upload) as generation:
+                await generation.ask("launch", spec=spec.to_json())
+        except NotFound as error:
+            raise LaunchError(str(error)) from error
         process = read_pid_file(pid_file)
         if process is None:
             raise LaunchError(
@@ -203,8 +221,17 @@ class LocalExecutor(OneMachine):
 
     async def close(self) -> None:
         """Stop the executor itself; trainers go on."""
+        await self._uploads.close()
         await self._experiments.close()
         await self._forkserver.close()
+
+    @contextlib.asynccontextmanager
+    async def _generation(self, upload: Upload | None) -> AsyncIterator[CurrentGeneration]:
+        if upload is None:
+            yield self._experiments
+            return
+        async with self._uploads.of(upload) as generation:
+            yield generation
 
     def _on_exit(self, pid: int, status: int) -> None:
         # it may come before `launch` has returned

@@ -14,6 +14,7 @@ from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot, Wants
+from lab_server.model.upload import Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,11 @@ class Executor(Protocol):
     def obstacle(self, slot: Slot, wants: Wants) -> str:
         """Return why a run that fits a slot cannot have it now, as a clause, "" when it can."""
 
-    async def describe(self) -> tuple[ExperimentEntry, ...]:
+    async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
         """Return the experiments as their code is now: the same ones while it does not change.
+
+        With an upload, those that are in it. The same for the other methods: without one they are about
+        the server's own experiments.
 
         Waits until their modules are imported.
 
@@ -54,12 +58,16 @@ class Executor(Protocol):
         """Import the experiments anew, whether their code changed or not."""
 
     async def check(
-        self, experiment: str, overrides: Mapping[str, PlainValue]
+        self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
         """Run the experiment's own checks on a config message, in a process that may die of it."""
 
     async def try_fork(
-        self, experiment: str, overrides: Mapping[str, PlainValue], source: ForkSource
+        self,
+        experiment: str,
+        overrides: Mapping[str, PlainValue],
+        source: ForkSource,
+        upload: Upload | None = None,
     ) -> ForkTrial:
         """Build a fork's models and optimizers in a process of its own, and see whether they fit."""
 

@@ -14,6 +14,7 @@ from lab_server.errors import NotFound
 from lab_server.files.lock import try_to_lock
 from lab_server.files.reserve import Reserve
 from lab_server.files.run_folder import RunFolder
+from lab_server.files.uploads import UploadStore
 from lab_server.model.fork import ForkSource
 
 
@@ -22,6 +23,7 @@ class Home:
 
     Attributes:
         reserve: space to delete runs with.
+        uploads: the code that clients sent.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,6 +31,7 @@ class Home:
         self._trash = path / "trash"
         self._lock_fd = -1
         self.reserve = Reserve(path / "reserve")
+        self.uploads = UploadStore(path / "uploads")
 
     def prepare(self) -> None:
         """Make now what a full disk may not let be made later; one that is full already is no error."""

@@ -17,6 +17,7 @@ from lab_server.messages.configs import (
 from lab_server.messages.events import STATES
 from lab_server.messages.values import value_to_proto
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
+from lab_server.model.upload import Upload
 
 STATES_FROM_PROTO: Mapping[int, RunState] = {wire: state for state, wire in STATES.items()}
 
@@ -45,15 +46,24 @@ def options_to_proto(options: RunOptions) -> run_pb2.RunOptions:
     )
 
 
-def request_from_proto(message: training_service_pb2.CreateRunRequest) -> RunRequest:
-    """Return what a client asks for."""
+def request_from_proto(
+    message: training_service_pb2.CreateRunRequest, experiment: str, upload: Upload | None
+) -> RunRequest:
+    """Return what a client asks for.
+
+    Args:
+        message: the request.
+        experiment: the name that it means.
+        upload: the code that it means.
+    """
     return RunRequest(
-        experiment=message.experiment,
+        experiment=experiment,
         overrides=overrides_from_proto(message.config),
         run_order=run_order_from_proto(message.config),
         models=tuple(message.config.models),
         options=options_from_proto(message.options),
-        name=message.name or message.experiment,
+        name=message.name or experiment,
+        upload=upload,
         tags=tuple(dict.fromkeys(message.tags)),
         notes=message.notes,
         parent=(
@@ -134,6 +144,7 @@ def run_to_proto(
             else None
         ),
         provenance=provenance,
+        upload_id=request.upload.id if request.upload else "",
     )
 
 

@@ -15,11 +15,14 @@ class GenerationSpec:
         sources: modules and files with experiments, in this order.
         has_entry_points: also import those of installed packages.
         load_timeout_s: how long the imports may take; the process is ended then.
+        folder: where the sources, which are modules then, are imported from: what a client sent. Nothing
+            is imported from the server's working folder then. "" for none.
     """
 
     sources: tuple[str, ...]
     has_entry_points: bool = True
     load_timeout_s: int = 300
+    folder: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lab_core.configs import PlainValue
+from lab_server.model.upload import Upload
 
 EXIT_DISK_FULL = 28
 """Exit status of a trainer that could not even write its outcome; the number is ENOSPC's."""
@@ -37,6 +38,7 @@ class LaunchSpec:
         code_digest: of the code that the run began with; "" at its first attempt.
         slot: the name of its slot.
         lease: a file that says until when it may train; None for as long as it takes.
+        upload: the code that has the experiment; None for one of the server's own.
     """
 
     run_id: str
@@ -62,11 +64,13 @@ class LaunchSpec:
     code_digest: str = ""
     slot: str = ""
     lease: Path | None = None
+    upload: Upload | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, for the way to the forkserver."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}  # asdict copies
         data["overrides"] = dict(self.overrides)
+        data["upload"] = None if self.upload is None else asdict(self.upload)
         for name in _PATHS:
             data[name] = None if data[name] is None else str(data[name])
         return data
@@ -82,5 +86,6 @@ class LaunchSpec:
                 "models": tuple(data["models"]),
                 "writers": tuple(data["writers"]),
                 "tags": tuple(data["tags"]),
+                "upload": None if data["upload"] is None else Upload(**data["upload"]),
             }
         )

@@ -49,7 +49,14 @@ _RPCS = {
         "DownloadArtifact",
     ),
     # of existing runs only the caller's own, but for an admin
-    Role.OPERATOR: ("CreateRun", "StartRun", "StopRun", "UpdateRun", "DeleteRun"),
+    Role.OPERATOR: (
+        "CreateRun",
+        "StartRun",
+        "StopRun",
+        "UpdateRun",
+        "DeleteRun",
+        "UploadCode",
+    ),
 }
 
 _SEARCH_RPCS = {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lab_core.configs import PlainValue
+from lab_server.model.upload import Upload
 
 
 class RunState(enum.Enum):
@@ -73,7 +74,11 @@ class TrialOf:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a client, or a search, asked for, as it is stored."""
+    """What a client, or a search, asked for, as it is stored.
+
+    Attributes:
+        upload: the code that has the experiment; None for one of the server's own.
+    """
 
     experiment: str
     overrides: Mapping[str, PlainValue] = field(default_factory=dict)
@@ -85,6 +90,7 @@ class RunRequest:
     notes: str = ""
     parent: RunParent | None = None
     trial: TrialOf | None = None
+    upload: Upload | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,14 @@ class Wants:
         pool: the pool; "" takes any slot, also the server's own.
         experiment: what it runs.
         code_digest: of the experiment's code that it was planned with; "" for any.
+        is_upload: whether its experiment is in code that a client sent.
     """
 
     device: str = ""
     pool: str = ""
     experiment: str = ""
     code_digest: str = ""
+    is_upload: bool = False
 
     def fit(self, slot: Slot) -> bool:
         """Whether it may ever have the slot."""

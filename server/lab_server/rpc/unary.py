@@ -23,12 +23,14 @@ from lab_server.messages.configs import (
     schema_to_proto,
 )
 from lab_server.messages.runs import fingerprint, request_from_proto, run_to_proto
-from lab_server.model.run import Run, RunState, TagChange
+from lab_server.model.run import Run, RunRequest, RunState, TagChange
+from lab_server.model.upload import Upload
 from lab_server.rpc import auth, requests
 from lab_server.rpc.interceptors import Context
 from lab_server.rpc.limits import Limits
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
+from lab_server.rpc.uploads import Uploads
 from lab_server.store import RunQuery, Store
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch import history
@@ -51,6 +53,7 @@ class Service:
         store: Store,
         paging: Paging,
         limits: Limits,
+        uploads: Uploads,
         home: Path,
     ) -> None:
         self._catalogue = catalogue
@@ -58,6 +61,7 @@ class Service:
         self._store = store
         self._paging = paging
         self._limits = limits
+        self._uploads = uploads
         self._home = Home(home)
         self._is_draining = False
 
@@ -92,7 +96,7 @@ class Service:
         self, request: pb.GetExperimentRequest, _context: Context
     ) -> pb.GetExperimentResponse:
         """Get one experiment with the schema of its configs."""
-        entry = await self._catalogue.get(request.name)
+        entry = await self._catalogue.get(request.name, await self._uploads.find(request.upload_id))
         return pb.GetExperimentResponse(
             experiment=experiment_to_proto(entry),
             schema=schema_to_proto(entry.schema) if entry.schema else None,
@@ -107,18 +111,21 @@ class Service:
         parent = None
         if request.HasField("parent"):
             parent = await self._parent(request.experiment, request.parent)
+        upload = await self._upload(request.upload_id, parent)
+        experiment = await self._name(request.experiment, upload)
         plan = await self._catalogue.plan(
-            request.experiment,
+            experiment,
             overrides,
             run_order_from_proto(request.config),
             request.config.models,
+            upload,
         )
-        answer = plan_to_proto(request.experiment, plan)
+        answer = plan_to_proto(experiment, plan)
         if parent is not None:
             step = request.parent.step or parent.checkpoint_step
             source = self._home.checkpoint_of(self._run_folder(parent), step)
             answer.start_step = source.step
-            total = await self._catalogue.try_fork(request.experiment, overrides, source)
+            total = await self._catalogue.try_fork(experiment, overrides, source, upload)
             if total is not None:
                 answer.total_steps = total
         return pb.PlanRunResponse(plan=answer)
@@ -132,22 +139,23 @@ class Service:
         parent = None
         if request.HasField("parent"):
             parent = await self._parent(request.experiment, request.parent)
-        wanted = request_from_proto(request)
+        upload = await self._upload(request.upload_id, parent)
+        wanted = request_from_proto(request, await self._name(request.experiment, upload), upload)
         plan = await self._catalogue.plan(
-            wanted.experiment, wanted.overrides, wanted.run_order, wanted.models
+            wanted.experiment, wanted.overrides, wanted.run_order, wanted.models, upload
         )
         if parent is not None:
             step = request.parent.step or parent.checkpoint_step
             # one that is gone is for the supervisor to tell: it knows whether the run was created before
             with contextlib.suppress(NotFound):
                 source = self._home.checkpoint_of(self._run_folder(parent), step)
-                await self._catalogue.try_fork(wanted.experiment, wanted.overrides, source)
+                await self._catalogue.try_fork(wanted.experiment, wanted.overrides, source, upload)
         run = await self._supervisor.create(
             wanted,
             owner=auth.current().name,
             config_hash=plan.hash,
             configs=plan.known,
-            code_digest=await self._code_digest(wanted.experiment),
+            code_digest=await self._code_digest(wanted),
             key=self._key("create", request.idempotency_key),
             fingerprint=fingerprint(request),
         )
@@ -163,6 +171,7 @@ class Service:
         checks.between("until_step", request.until_step, 0, requests.INT64_MAX)
         checks.raise_if_any()
         run = await self._find_own(request.run_id)
+        self._uploads.check(run.request.upload)
         # Not the run itself: the call may be a retry.
         others = [live for live in self._supervisor.live() if live.id != run.id]
         self._limits.check_runs(auth.current(), others)
@@ -170,7 +179,7 @@ class Service:
             run.id,
             resume=request.resume,
             until_step=request.until_step,
-            code_digest=await self._code_digest(run.experiment),
+            code_digest=await self._code_digest(run.request),
             key=self._key(run.id, request.idempotency_key),
         )
         return pb.StartRunResponse(run=await self._with_provenance(run))
@@ -316,20 +325,31 @@ class Service:
         auth.require_ownership(run)
         return run
 
+    async def _upload(self, upload_id: str, parent: Run | None) -> Upload | None:
+        """Return the code to run: what the caller names, for a fork else that of the other run."""
+        if upload_id or parent is None:
+            return await self._uploads.find(upload_id)
+        self._uploads.check(parent.request.upload)
+        return parent.request.upload
+
+    async def _name(self, experiment: str, upload: Upload | None) -> str:
+        """Return the experiment's name, which need not be said of an upload with one experiment."""
+        return (await self._catalogue.get(experiment, upload)).name if upload else experiment
+
     async def _parent(self, experiment: str, wanted: run_pb2.RunParent) -> Run:
         """Return the run that a fork is to continue."""
         parent = await find_run(self._supervisor, wanted.run_id)
         if parent.id != wanted.run_id:
             raise NotFound("run", wanted.run_id, f"did you mean {parent.id}?")
-        if parent.experiment != experiment:
+        if experiment and parent.experiment != experiment:
             sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same experiment"
             raise InvalidRequest([Violation("parent.run_id", sentence)])
         return parent
 
-    async def _code_digest(self, experiment: str) -> str:
+    async def _code_digest(self, request: RunRequest) -> str:
         """Return the digest of the code that an experiment has now, "" when it is not there any more."""
         with contextlib.suppress(NotFound):
-            return (await self._catalogue.get(experiment)).code_digest
+            return (await self._catalogue.get(request.experiment, request.upload)).code_digest
         return ""
 
     def _refuse_when_draining(self) -> None:

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     auto_reload: bool = Field(
         True, description="use edited experiments from the next run on, without a restart"
     )
+    allow_uploads: bool = Field(
+        False, description="take code from clients (role operator) and run it as the server's user"
+    )
     thread_wait: Literal["auto", "spin", "sleep"] = Field(
         "auto",
         description="how a trainer's threads wait for each other: spin (briefly, then sleep) or sleep;"
@@ -216,6 +219,15 @@ class Settings(BaseSettings):
                     "tokens (see `lab-server certs init` and `lab-server tokens create`), "
                     "or set insecure"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _uploads_are_not_open_to_the_world(self) -> Settings:
+        if self.allow_uploads and self.tokens is None and not self.grpc_address.is_loopback:
+            raise ValueError(
+                f"allow_uploads lets whoever reaches grpc={self.grpc_address} run any code on this machine: "
+                "set tokens (see `lab-server tokens create`)"
+            )
         return self
 
     @property

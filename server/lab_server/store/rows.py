@@ -18,6 +18,7 @@ from lab_server.model.run import (
     TrainerProcess,
     TrialOf,
 )
+from lab_server.model.upload import Upload
 
 _NAN_OBJECT = {"float": "nan"}
 _NAN = json.dumps(_NAN_OBJECT)
@@ -138,6 +139,7 @@ def _number(value: float) -> str:
 
 def _request_json(request: RunRequest) -> str:
     options, parent, trial = request.options, request.parent, request.trial
+    upload = request.upload
     return strict_json(
         {
             "overrides": dict(request.overrides),
@@ -151,6 +153,7 @@ def _request_json(request: RunRequest) -> str:
             "notes": request.notes,
             "parent": [parent.run_id, parent.step] if parent else None,
             **({"trial": [trial.search_id, trial.number, trial.seed]} if trial else {}),
+            **({"upload": [upload.id, upload.module]} if upload else {}),
         }
     )
 
@@ -175,4 +178,5 @@ def _request_of(row: RowMapping) -> RunRequest:
         notes=data["notes"],
         parent=RunParent(*data["parent"]) if data["parent"] else None,
         trial=TrialOf(*data["trial"]) if "trial" in data else None,
+        upload=Upload(*data["upload"]) if "upload" in data else None,
     )

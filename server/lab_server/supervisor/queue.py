@@ -71,7 +71,13 @@ class RunQueue:
 def wants_of(run: Run) -> Wants:
     """Return what a run needs of its slot."""
     options = run.request.options
-    return Wants(options.device, options.pool, run.experiment, run.planned_digest)
+    return Wants(
+        options.device,
+        options.pool,
+        run.experiment,
+        run.planned_digest,
+        is_upload=run.request.upload is not None,
+    )
 
 
 def _key(run: Run) -> tuple[int, int, str]:

@@ -316,6 +316,7 @@ class Runner:
             seed=f"{request.trial.seed}" if request.trial else run.id,
             code_digest=run.code_digest,
             slot=run.slot,
+            upload=request.upload,
         )
 
 

@@ -277,6 +277,9 @@ class Supervisor:
         folder = self._folder(run)
         try:
             await asyncio.to_thread(folder.make)
+            if request.upload is not None:
+                note = self._home.uploads.note_run
+                await asyncio.to_thread(note, request.upload, run.id, folder.path)
             if run.request.parent is not None:
                 source = self._folder(await self._live_runs.get(run.request.parent.run_id))
                 step = run.request.parent.step

@@ -18,6 +18,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -59,7 +60,11 @@ class Generation(LineServer):
             return
         signal.alarm(spec.load_timeout_s)
         self._snapshot.install()
-        self._experiments = find(spec.sources, self._snapshot, spec.has_entry_points)
+        if spec.folder:
+            sys.path[:] = [spec.folder, *(p for p in sys.path if p not in ("", os.getcwd()))]
+        self._experiments = find(
+            spec.sources, self._snapshot, spec.has_entry_points, folder=spec.folder
+        )
         self._stamps = dict(self._snapshot.stamps)
         if any(entry.configs is None for entry in self._experiments.values()):
             # what is missing may come: a file beside those that there are

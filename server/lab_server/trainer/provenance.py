@@ -75,7 +75,8 @@ class ProvenanceRecorder:
         folder = RunFolder(self._spec.folder)
         place = folder.code(code.digest)
         _copy(code, place)
-        git = _git_of(code)
+        # what a client sent is in no repository
+        git = None if self._spec.upload else _git_of(code)
         environment = read_environment(self._spec.device)
         self._experiment.note_provenance(code, git, environment)
         where = str(place.relative_to(folder.path)) if code.files else ""

@@ -76,7 +76,7 @@ class Registered:
 
 
 def find(
-    sources: Sequence[str], snapshot: Snapshot, has_entry_points: bool = True
+    sources: Sequence[str], snapshot: Snapshot, has_entry_points: bool = True, folder: str = ""
 ) -> dict[str, Registered]:
     """Import every experiment of installed packages and of the sources.
 
@@ -87,15 +87,16 @@ def find(
             of the module is one, named as the class.
         snapshot: reads the files.
         has_entry_points: whether those of installed packages are wanted, too.
+        folder: what a client sent, which has the modules; "" for none.
     """
     found: dict[str, Registered] = {}
     if has_entry_points:
         for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
             _add(found, snapshot, entry_point.name, entry_point.load)
     for source in sources:
-        folder = str(Path(source).absolute().parent) if is_file(source) else ""
-        for name, load in _of_source(source, snapshot):
-            _add(found, snapshot, name, load, folder)
+        place = str(Path(source).absolute().parent) if is_file(source) else folder
+        for name, load in _of_source(source, snapshot, folder):
+            _add(found, snapshot, name, load, place)
     return found
 
 
@@ -116,13 +117,14 @@ def _add(
         found[name] = Registered(name, None, None, error_line, trace, failure=error)
 
 
-def _of_source(source: str, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
+def _of_source(source: str, snapshot: Snapshot, folder: str) -> Iterator[tuple[str, Any]]:
     is_path = is_file(source)
     stem = Path(source).stem if is_path else source.rpartition(".")[2]
     try:
-        module = (
-            _import_file(Path(source), snapshot) if is_path else importlib.import_module(source)
-        )
+        if is_path:
+            module = _import_file(Path(source), snapshot)
+        else:
+            module = _import_sent(source) if folder else importlib.import_module(source)
     except BaseException as error:
         failure = error
 
@@ -176,9 +178,18 @@ def _import_file(path: Path, snapshot: Snapshot) -> ModuleType:
     return module
 
 
+def _import_sent(name: str) -> ModuleType:
+    root = name.partition(".")[0]
+    if root in sys.modules:
+        raise ImportError(f"{root} has the name of a module that is loaded already; rename it")
+    return importlib.import_module(name)
+
+
 def _traceback_of(error: BaseException) -> str:
     found = traceback.TracebackException.from_exception(error)
     own = [frame for frame in found.stack if not frame.filename.startswith(_IMPORTERS)]
+    if not own and not isinstance(error, SyntaxError):
+        return ""  # nothing but the sentence itself
     found.stack[:] = own
     return "".join(found.format())
 
