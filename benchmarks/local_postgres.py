@@ -34,6 +34,7 @@ class Postgres:
     folder: Path
     user: str | None
     process: subprocess.Popen[bytes]
+    is_durable: bool = False
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def new_url(self) -> str:
@@ -62,7 +63,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server again after `stop`."""
-        self.process = _start(self.folder, self.user)
+        self.process = _start(self.folder, self.user, self.is_durable)
 
     def remove(self) -> None:
         """End the server, and remove all that it has."""
@@ -70,8 +71,8 @@ class Postgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def start_postgres() -> Postgres | None:
-    """Start an empty server; None where PostgreSQL is not installed."""
+def start_postgres(*, is_durable: bool = False) -> Postgres | None:
+    """Start an empty server, which syncs its commits if it is durable; None where PostgreSQL is not installed."""
     initdb = program("initdb")
     if initdb is None or program("postgres") is None:
         return None
@@ -82,13 +83,20 @@ def start_postgres() -> Postgres | None:
         shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)
     options = ["--no-sync", "-A", "trust", "-U", "lab", "-E", "UTF8", "-D", str(folder / "data")]
     subprocess.run([initdb, *options], user=user, check=True, stdout=subprocess.DEVNULL)
-    return Postgres(folder, user, _start(folder, user))
+    return Postgres(folder, user, _start(folder, user, is_durable), is_durable)
 
 
-def _start(folder: Path, user: str | None) -> subprocess.Popen[bytes]:
+def _start(folder: Path, user: str | None, is_durable: bool) -> subprocess.Popen[bytes]:
     options = [
         *("-D", str(folder / "data"), "-k", str(folder)),
-        *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
+        *(
+            "-c",
+            "listen_addresses=",
+            "-c",
+            f"fsync={'on' if is_durable else 'off'}",
+            "-c",
+            "max_connections=200",
+        ),
     ]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(

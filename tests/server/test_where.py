@@ -283,10 +283,13 @@ def test_a_text_names_what_to_order_by(text: str, name: Name | None) -> None:
 
 
 def test_names_that_no_run_has_are_told_once_with_what_is_near() -> None:
-    condition = parse("acuracy > 1 or max(acuracy) > 1 and epochs = 1 and not config.lr = 2")
+    condition = parse(
+        "acuracy > 1 or max(acuracy) > 1 and epochs = 1 and not config.lr = 2 and xyz = 1"
+    )
     assert unknown_names(condition, {"accuracy", "epochs", "learning_rate"}) == [
         "no newer run has a config or metric 'acuracy'; did you mean 'accuracy'?",
-        "no newer run has a config or metric 'lr'",
+        "no newer run has a config or metric 'lr'; did you mean 'learning_rate'?",
+        "no newer run has a config or metric 'xyz'",
     ]
     assert "did you mean 'state'" in unknown_names(parse("sate = failed"), {"accuracy"})[0]
     assert unknown_names(parse("state = failed"), set()) == []

@@ -44,13 +44,15 @@ _INSERT_EVENTS: Final = _events.insert()
 _INSERT_BLOCKS: Final = _blocks.insert()
 
 
-def insert(connection: Connection, events: Sequence[StoredEvent]) -> None:
-    """Add events of a run, which come after all that there are."""
-    if len(events) >= _MIN_NEW_BLOCK:
-        new = [blocks.pack(group) for group in blocks.groups(events)]
-        connection.execute(_INSERT_BLOCKS, [_block_row(block) for block in new])
-    elif events:
-        connection.execute(_INSERT_EVENTS, [_event_row(event) for event in events])
+def insert(connection: Connection, logs: Sequence[Sequence[StoredEvent]]) -> None:
+    """Add events of some runs, each of which come after all that there are of their run."""
+    many = [events for events in logs if len(events) >= _MIN_NEW_BLOCK]
+    new_blocks = [blocks.pack(group) for events in many for group in blocks.groups(events)]
+    if new_blocks:
+        connection.execute(_INSERT_BLOCKS, [_block_row(block) for block in new_blocks])
+    few = [_event_row(event) for events in logs if len(events) < _MIN_NEW_BLOCK for event in events]
+    if few:
+        connection.execute(_INSERT_EVENTS, few)
 
 
 def read_run(

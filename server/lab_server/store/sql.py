@@ -458,9 +458,14 @@ class _Transactions:
             if isinstance(result, _NewEvents):
                 placed.append(result.placed(position))
                 position += len(result.events)
-                event_log.insert(connection, placed[-1])
             else:
                 placed.append(result)
+        logs = [
+            log
+            for result, log in zip(results, placed, strict=True)
+            if isinstance(result, _NewEvents)
+        ]
+        event_log.insert(connection, logs)
         self._database.announce(connection)
         return placed
 
