@@ -91,8 +91,10 @@ class Loop:
         exit_status: with what the process exits when the run has stopped; set by SIGTERM and SIGHUP.
         error_before: what the interpreter had reported last when training began, if anything.
         save: saves a checkpoint of the run; None while there is no run to save.
+        save_end: saves the checkpoint with which the run ends; None where it ends without.
         end_step: the step at which a training loop ends, also within an iteration; None outside of one.
         on_arrival: called once, when a resumed run has come to where its checkpoint was taken.
+        saved_step: the step at which the run was saved last; None before.
         checkpoint_at: the step from which a checkpoint is due.
         until_step: the step from which the run is to be saved and stopped, unless it ends there.
     """
@@ -106,6 +108,8 @@ class Loop:
         self.exit_status: int | None = None
         self.error_before: BaseException | None = None
         self.save: Callable[[], object] | None = None
+        self.save_end: Callable[[], object] | None = None
+        self.saved_step: int | None = None
         self.end_step: int | None = None
         self.on_arrival: Callable[[], None] | None = None
         self.checkpoint_at: float = math.inf
@@ -137,10 +141,14 @@ class Loop:
         """Save a checkpoint every `interval` steps; None for no interval."""
         self._checkpoint_interval = interval
         self.is_saving = self.is_saving or interval is not None
-        self.saved()
+        self._wait_for_next()
 
     def saved(self) -> None:
         """Record that the run is saved at this step: the next checkpoint is due after an interval."""
+        self.saved_step = self.step
+        self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
         interval = self._checkpoint_interval
         self.checkpoint_at = math.inf if interval is None else self.step + interval
 
@@ -175,6 +183,8 @@ class Loop:
         elif is_due and self.save is not None and not is_within:
             self._is_checkpoint_requested = False
             is_saved = self._save_if_possible(self.save)
+        elif self._is_at_end and self.save_end is not None and not is_within:
+            is_saved = self._save_if_possible(self.save_end)
         self._is_boundary_saved = is_saved
         if self._stop_with_checkpoint is not None:
             if self._stop_with_checkpoint and self.save is not None and not is_saved:
@@ -189,12 +199,17 @@ class Loop:
             return False
         return self.total_steps is None or self.step < self.total_steps
 
+    @property
+    def _is_at_end(self) -> bool:
+        is_at_end = self.total_steps is not None and self.step >= self.total_steps
+        return is_at_end and self.saved_step != self.step
+
     def _save_if_possible(self, save: Callable[[], object]) -> bool:
         try:
             save()
         except CheckpointError as error:
             logger.log(f"{error}; the training goes on without it", logger.Text.warning)
-            self.saved()  # the next try is an interval away
+            self._wait_for_next()
             return False
         return True
 

@@ -54,6 +54,7 @@ class RunOptions:
         max_runtime_s: stopped after this many seconds of training; 0 means no limit.
         max_retries: how often it is retried after its trainer died; None is the server's default.
         writers: which writers record it, of "sqlite" and "tensorboard"; empty means both.
+        final_checkpoint: whether it ends with a checkpoint, if it has models or optimizers.
 
     Example:
         >>> from lab_client import RunOptions
@@ -67,6 +68,7 @@ class RunOptions:
     max_runtime_s: float = 0.0
     max_retries: int | None = None
     writers: tuple[str, ...] = ()
+    final_checkpoint: bool = True
 
 
 @dataclass(frozen=True, slots=True)

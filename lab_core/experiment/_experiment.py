@@ -79,6 +79,7 @@ class Experiment:
         keep_best: keep the checkpoint at which a metric was best, too.
         checkpoint_interval: steps between checkpoints, inside iterations too; None for none.
         write_interval_s: longest time between two batches to the writers; the first come sooner.
+        is_saved_at_end: save a checkpoint at the end, if the run has models or optimizers.
         is_code_recorded: record the code of the configs, the git repository around it, and versions.
     """
 
@@ -98,6 +99,7 @@ class Experiment:
         checkpoint_interval: int | None = None,
         write_interval_s: float = INTERVAL_S,
         is_code_recorded: bool = True,
+        is_saved_at_end: bool = False,
     ) -> None:
         script = main_script()
         name = name if name is not None else (script.stem if script else "interactive")
@@ -120,6 +122,7 @@ class Experiment:
         self._retention = Retention(keep_last, keep_best)
         self._checkpoint_interval = checkpoint_interval
         self._is_code_recorded = is_code_recorded
+        self._is_saved_at_end = is_saved_at_end
         self._models: dict[str, object] = {}
         self._built = Built()
         self._recorder = Recorder(
@@ -302,6 +305,7 @@ class Experiment:
             self._restore(self._restorer)
         keep_freed_memory()
         self.loop.save = self.save_checkpoint
+        self.loop.save_end = self.save_final_checkpoint if self._is_saved_at_end else None
         self.loop.save_every(self._checkpoint_interval)
         hparams: dict[str, Any] = hyperparams(self.conf) if self.conf is not None else {}
         self.tracker.start(hparams)
@@ -350,7 +354,7 @@ class Experiment:
             return
         self._is_closed = True
         atexit.unregister(self._close_at_exit)
-        self.loop.save = None
+        self.loop.save = self.loop.save_end = None
         release(self.loop)
         release_terminations(self.loop)
         if os.getpid() != self.record.pid:
@@ -454,6 +458,16 @@ class Experiment:
         for callback in self._on_checkpoint:
             callback(saved.step, saved.path)
         return saved
+
+    def save_final_checkpoint(self) -> Checkpoint | None:
+        """Save the run at its end, unless it is saved at this step or has nothing to save.
+
+        Raises:
+            CheckpointError: If it cannot be written.
+        """
+        if self.loop.unreached or self.loop.saved_step == self.loop.step or not self._stateful():
+            return None
+        return self.save_checkpoint()
 
     def save_numpy(self, name: str, array: Any) -> Path:
         """Save an array as ``numpy/<name>.npy`` in the run's folder and return the path."""

@@ -319,7 +319,7 @@ def test_state_asks_the_server_until_the_run_has_ended(client: Any, twin: Twin) 
 def test_forking_a_run_without_a_checkpoint_says_how_to_have_one(client: Any, twin: Twin) -> None:
     run = twin.add_run()
     run.train()
-    with pytest.raises(errors.CheckpointNotFound, match=r"is_save_models=true or checkpoint_int"):
+    with pytest.raises(errors.CheckpointNotFound, match=r"unless it is told not to"):
         client.fork(run.message.id)
 
 

@@ -637,3 +637,26 @@ def test_a_server_that_is_no_machine_is_told_without_words_of_grpc(lab: Lab) -> 
     result = lab("runs", server="no-such-host.invalid")
     assert result.exit_code == 3
     assert result.stderr.startswith("lab: 'no-such-host.invalid' cannot be resolved")
+
+
+def test_a_model_is_that_of_the_newest_checkpoint(lab: Lab, run: TwinRun, tmp_path: Path) -> None:
+    run_id = run.message.id
+    assert "lab checkpoint" in lab("download", run_id, "model").stderr
+    run.files["checkpoints/9/model.pt"] = b"old"
+    run.files["checkpoints/10/model.pt"] = b"new"
+    run.files["checkpoints/10/_run.pt"] = b"state"
+    run.files["checkpoints/11/manifest.json"] = b"incomplete, as it arrives"
+    result = lab("download", run_id, "model", "--to", str(tmp_path / "to"))
+    assert result.stdout.strip() == str(tmp_path / "to" / "model.pt")
+    assert (tmp_path / "to" / "model.pt").read_bytes() == b"new"
+
+
+def test_a_checkpoint_is_asked_for(lab: Lab, twin: Twin, run: TwinRun) -> None:
+    running = twin.add_run(step=5)
+    running.state(event_pb2.RUN_STATE_RUNNING)
+    assert lab("checkpoint", running.message.id).stdout == f"{running.message.id} checkpoint 5\n"
+    refused = lab("checkpoint", run.message.id)
+    assert (refused.exit_code, "only a run that trains" in refused.stderr) == (2, True)
+    result = lab("run", "mnist", "--no-final-checkpoint")
+    assert not twin.runs[result.stdout.strip()].message.options.final_checkpoint
+    assert twin.runs[lab("run", "mnist").stdout.strip()].message.options.final_checkpoint

@@ -112,6 +112,35 @@ def test_a_stopped_run_is_resumed_and_forked_from_its_checkpoint(client: Client)
     assert states.count(RunState.STOPPED) == 2
 
 
+def test_a_run_that_trains_saves_a_checkpoint_when_asked(
+    client: Client, server: RealServer
+) -> None:
+    run = client.create("counting", {"steps": 4000, "step_s": 0.02}).start()
+    for point in run.metrics(timeout_s=120):
+        if point.step >= 2:
+            break
+    step = run.save_checkpoint()
+    assert step >= 2
+    assert run.info.checkpoint_step == step
+    assert run.state is RunState.RUNNING
+    told = lab(server, "checkpoint", run.id)
+    later = int(told.stdout.split()[-1])
+    assert told.stdout == f"{run.id} checkpoint {later}\n"
+    assert later > step
+    assert {f"checkpoints/{at}/_run.pt" for at in (step, later)} <= {
+        item.path for item in run.artifacts()
+    }
+    with pytest.raises(errors.ArtifactNotFound, match="has no 'model'; it has: none"):
+        run.download_model()
+    run.stop()
+    assert run.wait(timeout_s=60).state is RunState.STOPPED
+    with pytest.raises(errors.InvalidState, match="only a run that trains can save"):
+        run.save_checkpoint()
+    assert (
+        client.create("counting", {"steps": 3}).start().wait(timeout_s=60).checkpoint_step is None
+    )
+
+
 def test_runs_are_found_renamed_and_deleted(client: Client, finished: Run) -> None:
     run = client.create("counting", {"steps": 1}, tags=["mine"], notes="first")
     run.update(name="renamed", tags=["mine", "better"], notes="")

@@ -439,6 +439,15 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         await self._leave("DeleteRun", context)
         return pb.DeleteRunResponse()
 
+    async def SaveCheckpoint(self, request: Any, context: Any) -> Any:
+        await self._enter("SaveCheckpoint", request, context)
+        run = await self._find(request.run_id, context)
+        if run.message.state != event_pb2.RUN_STATE_RUNNING:
+            await refuse(context, code_pb2.FAILED_PRECONDITION, "only a run that trains can save")
+        answer = pb.SaveCheckpointResponse(run=run.message)
+        run.add(checkpoint=event_pb2.Checkpoint(step=run.message.step))
+        return answer
+
     async def StopRun(self, request: Any, context: Any) -> Any:
         await self._enter("StopRun", request, context)
         run = await self._find(request.run_id, context)

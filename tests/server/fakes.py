@@ -178,6 +178,12 @@ class FakeSupervisor:
             raise InvalidState(f"run {run.id} has ended already")
         return await self.move(run, RunState.STOPPED, is_stop_requested=True)
 
+    async def save_checkpoint(self, run_id: str) -> Run:
+        run = await self.get(run_id)
+        if not run.state.has_process:
+            raise InvalidState(f"run {run.id} is {run.state.value}: it does not train")
+        return run
+
     async def update(
         self,
         run_id: str,

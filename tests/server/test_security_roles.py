@@ -60,6 +60,7 @@ TABLE = {
     "UpdateRun": CHANGE,
     "DeleteRun": CHANGE,
     "StopRun": CHANGE,
+    "SaveCheckpoint": CHANGE,
     "WatchRun": READ,
     "WatchMetrics": READ,
     "QueryMetrics": READ,
@@ -175,7 +176,7 @@ async def test_each_caller_gets_what_the_table_says(guarded: Guarded, method: st
         run = await guarded.surface.supervisor.create(
             RunRequest("mnist"), owner=owner, config_hash="", key=None, fingerprint=""
         )
-        if method == "StopRun":
+        if method in ("StopRun", "SaveCheckpoint"):
             await guarded.surface.supervisor.move(run, RunState.RUNNING)
         folder = guarded.surface.home / "runs" / "mnist" / run.id
         folder.mkdir(parents=True)
@@ -200,7 +201,7 @@ async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route)
             run = await guarded.surface.supervisor.create(
                 RunRequest("mnist"), owner=owner, config_hash="", key=None, fingerprint=""
             )
-            if route.rpc == "StopRun":
+            if route.rpc in ("StopRun", "SaveCheckpoint"):
                 await guarded.surface.supervisor.move(run, RunState.RUNNING)
             if route.path.endswith("/resume"):
                 await guarded.surface.supervisor.move(run, RunState.STOPPED)

@@ -11,11 +11,12 @@ from typing import Any
 from lab_client.aio.shell import AsyncShell
 from lab_client.configs import Plan
 from lab_client.errors import LabError
-from lab_client.events import Event, LogLine, MetricsBatch, Point
+from lab_client.events import Checkpoint, Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.protocol import folds, operations
 from lab_client.protocol.download import Download
 from lab_client.protocol.handle import RunHandle
+from lab_client.protocol.models import model_path
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
@@ -70,6 +71,15 @@ class AsyncRun(RunHandle):
         operation = operations.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
         self._info = await self._shell.call(operation)
         return self
+
+    async def save_checkpoint(self, *, timeout_s: float | None = 60.0) -> int:
+        """Have the run save a checkpoint, and return its step. See `Run.save_checkpoint`."""
+        self._info = await self._shell.call(operations.save_checkpoint(self.id))
+        async for event in self.events(after_seq=self._info.last_seq, timeout_s=timeout_s):
+            if isinstance(event.body, Checkpoint) and not event.body.damage:
+                await self.refresh()
+                return event.body.step
+        raise self._not_saved()
 
     async def plan_fork(
         self,
@@ -213,6 +223,12 @@ class AsyncRun(RunHandle):
     async def download(self, path: str, to: str | os.PathLike[str] | None = None) -> Path:
         """Download a file of the run. See `Client.download`."""
         return await self._shell.download(Download(self.id, path, to))
+
+    async def download_model(
+        self, name: str = "model", to: str | os.PathLike[str] | None = None
+    ) -> Path:
+        """Download a model from the run's newest checkpoint. See `Run.download_model`."""
+        return await self.download(model_path(self.id, await self.artifacts(), name), to)
 
     async def download_all(self, to: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Download all files of the run into a folder, in the same subfolders."""

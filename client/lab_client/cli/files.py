@@ -13,6 +13,8 @@ from lab_client.cli.arguments import RunId
 from lab_client.cli.context import AsJson, connect, console, print_json
 from lab_client.errors import ArtifactNotFound
 
+_MODEL = "model"
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -37,7 +39,10 @@ def download(
     run: RunId,
     globs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE", help="Globs of paths; all files when not given."),
+        typer.Argument(
+            metavar="FILE",
+            help="Globs of paths, or model for the newest checkpoint's; all files when not given.",
+        ),
     ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Folder to write to; the run's id when not given.")
@@ -47,12 +52,17 @@ def download(
     client = connect(context)
     handle = client.run(run)
     folder = to or Path(handle.id)
+    found = handle.artifacts()
+    globs = globs or ["*"]
     chosen = [
         item
-        for item in handle.artifacts()
-        if not globs or item.path in globs or any(fnmatchcase(item.path, glob) for glob in globs)
+        for item in found
+        if item.path in globs or any(fnmatchcase(item.path, glob) for glob in globs)
     ]
-    if not chosen:
+    if _MODEL in globs:
+        folder.mkdir(parents=True, exist_ok=True)
+        typer.echo(handle.download_model(_MODEL, folder))
+    elif not chosen:
         raise ArtifactNotFound(
             f"run {handle.id} has no such file; list them with: lab artifacts {handle.id}"
         )

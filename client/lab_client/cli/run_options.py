@@ -35,6 +35,14 @@ Writers: TypeAlias = Annotated[
     str | None,
     typer.Option(help="What records it, separated by commas: sqlite,tensorboard; both otherwise."),
 ]
+FinalCheckpoint: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--final-checkpoint/--no-final-checkpoint",
+        help="End with a checkpoint of the models; so unless not wanted.",
+        show_default=False,
+    ),
+]
 ConfigsFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(

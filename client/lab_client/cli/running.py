@@ -27,6 +27,7 @@ from lab_client.cli.live import print_states, show_live
 from lab_client.cli.run_options import (
     ConfigsFile,
     Device,
+    FinalCheckpoint,
     MaxRetries,
     MaxRuntime,
     Notes,
@@ -50,7 +51,7 @@ UntilStep = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (run, watch, stop, resume, fork, edit):
+    for command in (run, watch, stop, checkpoint, resume, fork, edit):
         app.command(command.__name__)(command)
     app.command("rm")(remove)
     app.command("delete", hidden=True)(remove)
@@ -70,6 +71,7 @@ def run(
     writers: Writers = None,
     max_runtime_s: MaxRuntime = None,
     max_retries: MaxRetries = None,
+    final_checkpoint: FinalCheckpoint = None,
     first: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,6 +92,7 @@ def run(
         writers=writers,
         max_runtime_s=max_runtime_s,
         max_retries=max_retries,
+        final_checkpoint=final_checkpoint,
     )
     handle = client.create(
         source,
@@ -126,6 +129,20 @@ def stop(
         if wait:
             handle.wait()
         typer.echo(f"{handle.id} {handle.info.state}")
+
+
+def checkpoint(
+    context: typer.Context,
+    runs: RunIds,
+    timeout_s: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until it is saved.")
+    ] = 60,
+) -> None:
+    """Have runs that train save a checkpoint now, and print its step."""
+    client = connect(context)
+    for handle in [client.run(run_id) for run_id in runs]:
+        step = handle.save_checkpoint(timeout_s=timeout_s)
+        typer.echo(f"{handle.id} checkpoint {step}")
 
 
 def resume(
@@ -165,6 +182,7 @@ def fork(
     writers: Writers = None,
     max_runtime_s: MaxRuntime = None,
     max_retries: MaxRetries = None,
+    final_checkpoint: FinalCheckpoint = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show where it would start and end, without running it.")
     ] = False,
@@ -186,6 +204,7 @@ def fork(
         writers=writers,
         max_runtime_s=max_runtime_s,
         max_retries=max_retries,
+        final_checkpoint=final_checkpoint,
     )
     handle = parent.fork(
         step,

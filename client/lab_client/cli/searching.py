@@ -19,6 +19,7 @@ from lab_client.cli.context import (
 )
 from lab_client.cli.run_options import (
     Device,
+    FinalCheckpoint,
     MaxRetries,
     MaxRuntime,
     Pool,
@@ -114,6 +115,7 @@ def search(
     writers: Writers = None,
     max_runtime_s: MaxRuntime = None,
     max_retries: MaxRetries = None,
+    final_checkpoint: FinalCheckpoint = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -146,6 +148,7 @@ def search(
             writers=writers,
             max_runtime_s=max_runtime_s,
             max_retries=max_retries,
+            final_checkpoint=final_checkpoint,
         ),
     )
     for warning in found.info.warnings:

@@ -134,6 +134,7 @@ def to_run_options(options: runs.RunOptions) -> run_pb2.RunOptions:
             max_runtime_s=options.max_runtime_s,
             max_retries=options.max_retries,
             writers=sorted(options.writers),
+            final_checkpoint=options.final_checkpoint,
         )
     except (TypeError, ValueError) as error:
         raise ConfigError([Violation("options", f"run options: {error}")]) from None
@@ -257,6 +258,7 @@ def run_options(options: run_pb2.RunOptions) -> runs.RunOptions:
         max_runtime_s=options.max_runtime_s,
         max_retries=options.max_retries if options.HasField("max_retries") else None,
         writers=tuple(options.writers),
+        final_checkpoint=options.final_checkpoint or not options.HasField("final_checkpoint"),
     )
 
 

@@ -117,6 +117,10 @@ class RunHandle:
             return None
         return EventStream(self.id, after_seq, fold, until_seq)
 
+    def _not_saved(self) -> InvalidState:
+        """Return the error for a run that ended before it had saved what it was asked for."""
+        return InvalidState(f"run {self.id} ended before it had saved a checkpoint")
+
     def _note_end(self, end: event_pb2.StateChange) -> None:
         self._info = replace(self._info, state=convert.state(end.state), reason=end.reason)
 

@@ -231,6 +231,11 @@ def stop(run_id: str, *, checkpoint: bool, grace_s: float | None) -> Operation[R
     return Operation("StopRun", request, _run)
 
 
+def save_checkpoint(run_id: str) -> Operation[RunInfo]:
+    """Ask a run that trains for a checkpoint."""
+    return Operation("SaveCheckpoint", pb.SaveCheckpointRequest(run_id=run_id), _run)
+
+
 def query_metrics(
     run_id: str,
     *,
@@ -326,9 +331,9 @@ def _prepare(
     step = parent.checkpoint_step if changes.step is None else changes.step
     if step is None:
         raise CheckpointNotFound(
-            f"run {parent.id} has no checkpoint to fork from; a run has some when it is run with "
-            "is_save_models=true or checkpoint_interval=N, or is stopped while it trains "
-            "(lab stop RUN, or stop(checkpoint=True))",
+            f"run {parent.id} has no checkpoint to fork from; a run saves one at its end unless "
+            "it is told not to or has no models, while it trains with checkpoint_interval=N, and when asked "
+            "(lab checkpoint RUN, lab stop RUN)",
             parent.id,
         )
     overrides: dict[str, object] = {**parent.overrides, **(changes.overrides or {})}

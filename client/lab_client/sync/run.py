@@ -10,11 +10,12 @@ from typing import Any
 
 from lab_client.configs import Plan
 from lab_client.errors import LabError
-from lab_client.events import Event, LogLine, MetricsBatch, Point
+from lab_client.events import Checkpoint, Event, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.protocol import folds, operations
 from lab_client.protocol.download import Download
 from lab_client.protocol.handle import RunHandle
+from lab_client.protocol.models import model_path
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
@@ -82,6 +83,22 @@ class Run(RunHandle):
         operation = operations.stop(self.id, checkpoint=checkpoint, grace_s=grace_s)
         self._info = self._shell.call(operation)
         return self
+
+    def save_checkpoint(self, *, timeout_s: float | None = 60.0) -> int:
+        """Have the run save a checkpoint at its next step boundary, and return its step.
+
+        The checkpoint is one as all: it can be downloaded, resumed from and forked.
+
+        Raises:
+            InvalidState: if it does not train, or ends before it has saved one.
+            DeadlineExceeded: if it has saved none in time; it is still to.
+        """
+        self._info = self._shell.call(operations.save_checkpoint(self.id))
+        for event in self.events(after_seq=self._info.last_seq, timeout_s=timeout_s):
+            if isinstance(event.body, Checkpoint) and not event.body.damage:
+                self.refresh()
+                return event.body.step
+        raise self._not_saved()
 
     def plan_fork(
         self,
@@ -260,6 +277,21 @@ class Run(RunHandle):
     def download(self, path: str, to: str | os.PathLike[str] | None = None) -> Path:
         """Download a file of the run. See `Client.download`."""
         return self._shell.download(Download(self.id, path, to))
+
+    def download_model(self, name: str = "model", to: str | os.PathLike[str] | None = None) -> Path:
+        """Download the state of a model from the run's newest checkpoint, and return the file.
+
+        A run saves one at its end. Read it with `torch.load(path, weights_only=True)`.
+
+        Args:
+            name: of the config item that is the model, or optimizer.
+            to: the file to write, or a folder to write it into; None is the working folder.
+
+        Raises:
+            CheckpointNotFound: if the run has no checkpoint.
+            ArtifactNotFound: if the checkpoint has no such model.
+        """
+        return self.download(model_path(self.id, self.artifacts(), name), to)
 
     def download_all(self, to: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Download all files of the run into a folder, in the same subfolders."""

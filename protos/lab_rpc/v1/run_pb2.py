@@ -28,7 +28,7 @@ from lab_rpc.v1 import event_pb2 as lab__rpc_dot_v1_dot_event__pb2
 from lab_rpc.v1 import provenance_pb2 as lab__rpc_dot_v1_dot_provenance__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14lab_rpc/v1/run.proto\x12\nlab_rpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17lab_rpc/v1/config.proto\x1a\x16lab_rpc/v1/event.proto\x1a\x1blab_rpc/v1/provenance.proto\"\x8e\x01\n\nRunOptions\x12\x10\n\x08priority\x18\x01 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x15\n\rmax_runtime_s\x18\x03 \x01(\x01\x12\x18\n\x0bmax_retries\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07writers\x18\x05 \x03(\t\x12\x0c\n\x04pool\x18\x06 \x01(\tB\x0e\n\x0c_max_retries\")\n\tRunParent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\"0\n\x0bSearchTrial\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\"3\n\x0bMetricRange\x12\x11\n\tmin_value\x18\x01 \x01(\x01\x12\x11\n\tmax_value\x18\x02 \x01(\x01\"\xcf\x08\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\r\n\x05notes\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12)\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x19.lab_rpc.v1.ConfigMessage\x12\'\n\x07options\x18\x08 \x01(\x0b\x32\x16.lab_rpc.v1.RunOptions\x12#\n\x05state\x18\t \x01(\x0e\x32\x14.lab_rpc.v1.RunState\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x0c\n\x04step\x18\x0c \x01(\x03\x12\x13\n\x0btotal_steps\x18\r \x01(\x03\x12\x18\n\x10steps_per_second\x18\x0e \x01(\x01\x12-\n\x07metrics\x18\x0f \x03(\x0b\x32\x1c.lab_rpc.v1.Run.MetricsEntry\x12\x16\n\x0equeue_position\x18\x10 \x01(\r\x12\x0c\n\x04slot\x18\x11 \x01(\t\x12%\n\x06parent\x18\x12 \x01(\x0b\x32\x15.lab_rpc.v1.RunParent\x12/\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08last_seq\x18\x16 \x01(\x04\x12\x1c\n\x0f\x63heckpoint_step\x18\x17 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x63onfig_hash\x18\x18 \x01(\t\x12\x0e\n\x06\x66older\x18\x19 \x01(\t\x12\x12\n\nuntil_step\x18\x1a \x01(\x03\x12&\n\x05trial\x18\x1b \x01(\x0b\x32\x17.lab_rpc.v1.SearchTrial\x12*\n\nprovenance\x18\x1c \x01(\x0b\x32\x16.lab_rpc.v1.Provenance\x12-\n\x07\x63onfigs\x18\x1d \x03(\x0b\x32\x1c.lab_rpc.v1.Run.ConfigsEntry\x12\x38\n\rmetric_ranges\x18\x1e \x03(\x0b\x32!.lab_rpc.v1.Run.MetricRangesEntry\x12\x11\n\tupload_id\x18\x1f \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x41\n\x0c\x43onfigsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.lab_rpc.v1.Value:\x02\x38\x01\x1aL\n\x11MetricRangesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.lab_rpc.v1.MetricRange:\x02\x38\x01\x42\x12\n\x10_checkpoint_stepb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14lab_rpc/v1/run.proto\x12\nlab_rpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17lab_rpc/v1/config.proto\x1a\x16lab_rpc/v1/event.proto\x1a\x1blab_rpc/v1/provenance.proto\"\xc2\x01\n\nRunOptions\x12\x10\n\x08priority\x18\x01 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x15\n\rmax_runtime_s\x18\x03 \x01(\x01\x12\x18\n\x0bmax_retries\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07writers\x18\x05 \x03(\t\x12\x0c\n\x04pool\x18\x06 \x01(\t\x12\x1d\n\x10\x66inal_checkpoint\x18\x07 \x01(\x08H\x01\x88\x01\x01\x42\x0e\n\x0c_max_retriesB\x13\n\x11_final_checkpoint\")\n\tRunParent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\"0\n\x0bSearchTrial\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\"3\n\x0bMetricRange\x12\x11\n\tmin_value\x18\x01 \x01(\x01\x12\x11\n\tmax_value\x18\x02 \x01(\x01\"\xcf\x08\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\r\n\x05notes\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12)\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x19.lab_rpc.v1.ConfigMessage\x12\'\n\x07options\x18\x08 \x01(\x0b\x32\x16.lab_rpc.v1.RunOptions\x12#\n\x05state\x18\t \x01(\x0e\x32\x14.lab_rpc.v1.RunState\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x0c\n\x04step\x18\x0c \x01(\x03\x12\x13\n\x0btotal_steps\x18\r \x01(\x03\x12\x18\n\x10steps_per_second\x18\x0e \x01(\x01\x12-\n\x07metrics\x18\x0f \x03(\x0b\x32\x1c.lab_rpc.v1.Run.MetricsEntry\x12\x16\n\x0equeue_position\x18\x10 \x01(\r\x12\x0c\n\x04slot\x18\x11 \x01(\t\x12%\n\x06parent\x18\x12 \x01(\x0b\x32\x15.lab_rpc.v1.RunParent\x12/\n\x0b\x63reate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08last_seq\x18\x16 \x01(\x04\x12\x1c\n\x0f\x63heckpoint_step\x18\x17 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x63onfig_hash\x18\x18 \x01(\t\x12\x0e\n\x06\x66older\x18\x19 \x01(\t\x12\x12\n\nuntil_step\x18\x1a \x01(\x03\x12&\n\x05trial\x18\x1b \x01(\x0b\x32\x17.lab_rpc.v1.SearchTrial\x12*\n\nprovenance\x18\x1c \x01(\x0b\x32\x16.lab_rpc.v1.Provenance\x12-\n\x07\x63onfigs\x18\x1d \x03(\x0b\x32\x1c.lab_rpc.v1.Run.ConfigsEntry\x12\x38\n\rmetric_ranges\x18\x1e \x03(\x0b\x32!.lab_rpc.v1.Run.MetricRangesEntry\x12\x11\n\tupload_id\x18\x1f \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x41\n\x0c\x43onfigsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.lab_rpc.v1.Value:\x02\x38\x01\x1aL\n\x11MetricRangesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.lab_rpc.v1.MetricRange:\x02\x38\x01\x42\x12\n\x10_checkpoint_stepb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,19 +42,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUN_METRICRANGESENTRY']._loaded_options = None
   _globals['_RUN_METRICRANGESENTRY']._serialized_options = b'8\001'
   _globals['_RUNOPTIONS']._serialized_start=148
-  _globals['_RUNOPTIONS']._serialized_end=290
-  _globals['_RUNPARENT']._serialized_start=292
-  _globals['_RUNPARENT']._serialized_end=333
-  _globals['_SEARCHTRIAL']._serialized_start=335
-  _globals['_SEARCHTRIAL']._serialized_end=383
-  _globals['_METRICRANGE']._serialized_start=385
-  _globals['_METRICRANGE']._serialized_end=436
-  _globals['_RUN']._serialized_start=439
-  _globals['_RUN']._serialized_end=1542
-  _globals['_RUN_METRICSENTRY']._serialized_start=1331
-  _globals['_RUN_METRICSENTRY']._serialized_end=1377
-  _globals['_RUN_CONFIGSENTRY']._serialized_start=1379
-  _globals['_RUN_CONFIGSENTRY']._serialized_end=1444
-  _globals['_RUN_METRICRANGESENTRY']._serialized_start=1446
-  _globals['_RUN_METRICRANGESENTRY']._serialized_end=1522
+  _globals['_RUNOPTIONS']._serialized_end=342
+  _globals['_RUNPARENT']._serialized_start=344
+  _globals['_RUNPARENT']._serialized_end=385
+  _globals['_SEARCHTRIAL']._serialized_start=387
+  _globals['_SEARCHTRIAL']._serialized_end=435
+  _globals['_METRICRANGE']._serialized_start=437
+  _globals['_METRICRANGE']._serialized_end=488
+  _globals['_RUN']._serialized_start=491
+  _globals['_RUN']._serialized_end=1594
+  _globals['_RUN_METRICSENTRY']._serialized_start=1383
+  _globals['_RUN_METRICSENTRY']._serialized_end=1429
+  _globals['_RUN_CONFIGSENTRY']._serialized_start=1431
+  _globals['_RUN_CONFIGSENTRY']._serialized_end=1496
+  _globals['_RUN_METRICRANGESENTRY']._serialized_start=1498
+  _globals['_RUN_METRICRANGESENTRY']._serialized_end=1574
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,7 @@ class RunOptions(google.protobuf.message.Message):
     MAX_RETRIES_FIELD_NUMBER: builtins.int
     WRITERS_FIELD_NUMBER: builtins.int
     POOL_FIELD_NUMBER: builtins.int
+    FINAL_CHECKPOINT_FIELD_NUMBER: builtins.int
     priority: builtins.int
     """From -1000000 to 1000000. Higher runs first; equal priorities run in the order in which they were started."""
     device: builtins.str
@@ -44,6 +45,8 @@ class RunOptions(google.protobuf.message.Message):
     """How often the run is retried after its trainer died, 0 to 1000; unset means the server's default."""
     pool: builtins.str
     """The pool of agents that is to train it; empty takes any slot, also the server's own."""
+    final_checkpoint: builtins.bool
+    """Whether it ends with a checkpoint, if it has models or optimizers; unset means that it does."""
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Which writers record it, of "sqlite" and "tensorboard"; empty means both."""
@@ -57,9 +60,13 @@ class RunOptions(google.protobuf.message.Message):
         max_retries: builtins.int | None = ...,
         writers: collections.abc.Iterable[builtins.str] | None = ...,
         pool: builtins.str = ...,
+        final_checkpoint: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_retries", b"_max_retries", "max_retries", b"max_retries"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_retries", b"_max_retries", "device", b"device", "max_retries", b"max_retries", "max_runtime_s", b"max_runtime_s", "pool", b"pool", "priority", b"priority", "writers", b"writers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_final_checkpoint", b"_final_checkpoint", "_max_retries", b"_max_retries", "final_checkpoint", b"final_checkpoint", "max_retries", b"max_retries"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_final_checkpoint", b"_final_checkpoint", "_max_retries", b"_max_retries", "device", b"device", "final_checkpoint", b"final_checkpoint", "max_retries", b"max_retries", "max_runtime_s", b"max_runtime_s", "pool", b"pool", "priority", b"priority", "writers", b"writers"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_final_checkpoint", b"_final_checkpoint"]) -> typing.Literal["final_checkpoint"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_retries", b"_max_retries"]) -> typing.Literal["max_retries"] | None: ...
 
 Global___RunOptions: typing_extensions.TypeAlias = RunOptions

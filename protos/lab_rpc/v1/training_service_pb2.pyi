@@ -650,6 +650,45 @@ class StopRunResponse(google.protobuf.message.Message):
 Global___StopRunResponse: typing_extensions.TypeAlias = StopRunResponse
 
 @typing.final
+class SaveCheckpointRequest(google.protobuf.message.Message):
+    """Asks a run for a checkpoint."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run, by its id or a prefix that no other run has."""
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["run_id", b"run_id"]) -> None: ...
+
+Global___SaveCheckpointRequest: typing_extensions.TypeAlias = SaveCheckpointRequest
+
+@typing.final
+class SaveCheckpointResponse(google.protobuf.message.Message):
+    """The request for a checkpoint is sent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    @property
+    def run(self) -> lab_rpc.v1.run_pb2.Run:
+        """The run; the checkpoint is an event of its log behind last_seq."""
+
+    def __init__(
+        self,
+        *,
+        run: lab_rpc.v1.run_pb2.Run | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+Global___SaveCheckpointResponse: typing_extensions.TypeAlias = SaveCheckpointResponse
+
+@typing.final
 class WatchRunRequest(google.protobuf.message.Message):
     """Asks for a run's events."""
 

@@ -90,6 +90,11 @@ class TrainingServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.StopRunRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.StopRunResponse.FromString,
                 _registered_method=True)
+        self.SaveCheckpoint = channel.unary_unary(
+                '/lab_rpc.v1.TrainingService/SaveCheckpoint',
+                request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.SaveCheckpointRequest.SerializeToString,
+                response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.SaveCheckpointResponse.FromString,
+                _registered_method=True)
         self.WatchRun = channel.unary_stream(
                 '/lab_rpc.v1.TrainingService/WatchRun',
                 request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.WatchRunRequest.SerializeToString,
@@ -203,6 +208,13 @@ class TrainingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveCheckpoint(self, request, context):
+        """Ask a run that trains to save a checkpoint at its next step boundary; returns when the request is sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRun(self, request, context):
         """Stream a run's events: the history after a seq, then live, up to the terminal state.
         """
@@ -302,6 +314,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.StopRun,
                     request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.StopRunRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.StopRunResponse.SerializeToString,
+            ),
+            'SaveCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveCheckpoint,
+                    request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.SaveCheckpointRequest.FromString,
+                    response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.SaveCheckpointResponse.SerializeToString,
             ),
             'WatchRun': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRun,
@@ -632,6 +649,33 @@ class TrainingService(object):
             '/lab_rpc.v1.TrainingService/StopRun',
             lab__rpc_dot_v1_dot_training__service__pb2.StopRunRequest.SerializeToString,
             lab__rpc_dot_v1_dot_training__service__pb2.StopRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lab_rpc.v1.TrainingService/SaveCheckpoint',
+            lab__rpc_dot_v1_dot_training__service__pb2.SaveCheckpointRequest.SerializeToString,
+            lab__rpc_dot_v1_dot_training__service__pb2.SaveCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

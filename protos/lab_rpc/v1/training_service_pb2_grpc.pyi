@@ -201,6 +201,22 @@ _TrainingServiceStopRunType = typing_extensions.TypeVar(
     ],
 )
 
+_TrainingServiceSaveCheckpointType = typing_extensions.TypeVar(
+    '_TrainingServiceSaveCheckpointType',
+    grpc.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.SaveCheckpointRequest,
+        lab_rpc.v1.training_service_pb2.SaveCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.SaveCheckpointRequest,
+        lab_rpc.v1.training_service_pb2.SaveCheckpointResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.SaveCheckpointRequest,
+        lab_rpc.v1.training_service_pb2.SaveCheckpointResponse,
+    ],
+)
+
 _TrainingServiceWatchRunType = typing_extensions.TypeVar(
     '_TrainingServiceWatchRunType',
     grpc.UnaryStreamMultiCallable[
@@ -297,7 +313,7 @@ _TrainingServiceUploadCodeType = typing_extensions.TypeVar(
     ],
 )
 
-class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType, _TrainingServiceUploadCodeType]):
+class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceSaveCheckpointType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType, _TrainingServiceUploadCodeType]):
     """Trains experiments and keeps everything that they say."""
 
     @typing.overload
@@ -345,6 +361,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
         grpc.UnaryUnaryMultiCallable[
             lab_rpc.v1.training_service_pb2.StopRunRequest,
             lab_rpc.v1.training_service_pb2.StopRunResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.SaveCheckpointRequest,
+            lab_rpc.v1.training_service_pb2.SaveCheckpointResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             lab_rpc.v1.training_service_pb2.WatchRunRequest,
@@ -418,6 +438,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
             lab_rpc.v1.training_service_pb2.StopRunRequest,
             lab_rpc.v1.training_service_pb2.StopRunResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.SaveCheckpointRequest,
+            lab_rpc.v1.training_service_pb2.SaveCheckpointResponse,
+        ],
         grpc.aio.UnaryStreamMultiCallable[
             lab_rpc.v1.training_service_pb2.WatchRunRequest,
             lab_rpc.v1.training_service_pb2.WatchRunResponse,
@@ -476,6 +500,9 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
 
     StopRun: _TrainingServiceStopRunType
     """Ask a run to stop; returns when the request is recorded."""
+
+    SaveCheckpoint: _TrainingServiceSaveCheckpointType
+    """Ask a run that trains to save a checkpoint at its next step boundary; returns when the request is sent."""
 
     WatchRun: _TrainingServiceWatchRunType
     """Stream a run's events: the history after a seq, then live, up to the terminal state."""
@@ -539,6 +566,10 @@ TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         lab_rpc.v1.training_service_pb2.StopRunRequest,
         lab_rpc.v1.training_service_pb2.StopRunResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.SaveCheckpointRequest,
+        lab_rpc.v1.training_service_pb2.SaveCheckpointResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         lab_rpc.v1.training_service_pb2.WatchRunRequest,
@@ -656,6 +687,14 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lab_rpc.v1.training_service_pb2.StopRunResponse, collections.abc.Awaitable[lab_rpc.v1.training_service_pb2.StopRunResponse]]:
         """Ask a run to stop; returns when the request is recorded."""
+
+    @abc.abstractmethod
+    def SaveCheckpoint(
+        self,
+        request: lab_rpc.v1.training_service_pb2.SaveCheckpointRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lab_rpc.v1.training_service_pb2.SaveCheckpointResponse, collections.abc.Awaitable[lab_rpc.v1.training_service_pb2.SaveCheckpointResponse]]:
+        """Ask a run that trains to save a checkpoint at its next step boundary; returns when the request is sent."""
 
     @abc.abstractmethod
     def WatchRun(

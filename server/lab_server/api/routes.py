@@ -98,6 +98,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         *("POST", f"{_RUN}/resume", "StartRun", "Queue a stopped or failed run again."),
         fixed={"resume": True},
     ),
+    Route("POST", f"{_RUN}/checkpoint", "SaveCheckpoint", "Ask a run for a checkpoint now."),
     Route("POST", f"{_RUN}/stop", "StopRun", "Ask a run to stop, with a checkpoint or without."),
     Route(
         *("POST", f"{_RUN}/update", "UpdateRun", "Change the name, tags or notes that are given."),

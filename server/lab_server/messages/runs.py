@@ -31,6 +31,7 @@ def options_from_proto(message: run_pb2.RunOptions) -> RunOptions:
         max_runtime_s=message.max_runtime_s,
         max_retries=message.max_retries if message.HasField("max_retries") else None,
         writers=tuple(message.writers),
+        final_checkpoint=message.final_checkpoint or not message.HasField("final_checkpoint"),
     )
 
 
@@ -43,6 +44,7 @@ def options_to_proto(options: RunOptions) -> run_pb2.RunOptions:
         max_runtime_s=options.max_runtime_s,
         max_retries=options.max_retries,
         writers=options.writers,
+        final_checkpoint=options.final_checkpoint,
     )
 
 

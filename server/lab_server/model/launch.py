@@ -35,6 +35,7 @@ class LaunchSpec:
         parent_folder: the folder of the run whose checkpoint a fork starts from, with parent_step.
         until_step: the step from which to save and stop, unless the run ends there; 0 for none.
         seed: what random numbers are seeded by where the experiment sets no seed.
+        is_saved_at_end: end with a checkpoint.
         code_digest: of the code that the run began with; "" at its first attempt.
         slot: the name of its slot.
         lease: a file that says until when it may train; None for as long as it takes.
@@ -62,6 +63,7 @@ class LaunchSpec:
     until_step: int = 0
     seed: str = ""
     code_digest: str = ""
+    is_saved_at_end: bool = True
     slot: str = ""
     lease: Path | None = None
     upload: Upload | None = None

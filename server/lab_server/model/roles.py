@@ -56,6 +56,7 @@ _RPCS = {
         "UpdateRun",
         "DeleteRun",
         "UploadCode",
+        "SaveCheckpoint",
     ),
 }
 

@@ -47,6 +47,7 @@ class RunOptions:
     max_retries: int | None = None
     writers: tuple[str, ...] = ()
     pool: str = ""
+    final_checkpoint: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,14 @@ class Service:
         await self._supervisor.delete(run.id)
         return pb.DeleteRunResponse()
 
+    async def SaveCheckpoint(  # noqa: N802
+        self, request: pb.SaveCheckpointRequest, _context: Context
+    ) -> pb.SaveCheckpointResponse:
+        """Ask a run that trains for a checkpoint; returns when the request is sent."""
+        run = await self._find_own(request.run_id)
+        run = await self._supervisor.save_checkpoint(run.id)
+        return pb.SaveCheckpointResponse(run=await self._with_provenance(run))
+
     async def StopRun(  # noqa: N802
         self, request: pb.StopRunRequest, _context: Context
     ) -> pb.StopRunResponse:

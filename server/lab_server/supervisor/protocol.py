@@ -62,6 +62,9 @@ class RunControl(Protocol):
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop."""
 
+    async def save_checkpoint(self, run_id: str) -> Run:
+        """Ask a run that trains for a checkpoint."""
+
     async def update(
         self,
         run_id: str,

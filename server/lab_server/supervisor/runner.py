@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from lab_server.errors import InvalidState
+from lab_server.errors import InvalidState, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
@@ -110,6 +110,30 @@ class Runner:
         return await self._live_runs.exclusively(
             run_id, lambda: self._stop(run_id, checkpoint, grace_s, reason)
         )
+
+    async def save_checkpoint(self, run_id: str) -> Run:
+        """Ask a run's trainer for a checkpoint.
+
+        Raises:
+            InvalidState: If it has none, or is stopping.
+            StoreError: If the request cannot be written.
+        """
+        return await self._live_runs.exclusively(run_id, lambda: self._save_checkpoint(run_id))
+
+    async def _save_checkpoint(self, run_id: str) -> Run:
+        run = await self._live_runs.get(run_id)
+        if run.state not in (RunState.STARTING, RunState.RUNNING):
+            raise InvalidState(
+                f"run {run.id} is {run.state.value}: only a run that trains can save a checkpoint"
+            )
+        folder = self._home.run_folder(run.experiment, run_id)
+        try:
+            # the time tells requests apart: an agent takes each line once
+            await asyncio.to_thread(folder.send, run.attempt, "checkpoint", at_ns=time.time_ns())
+            await self._executor.relay(folder.path, run.attempt)
+        except OSError as error:
+            raise StoreError(f"the request cannot be written: {error.strerror}") from error
+        return run
 
     async def shut_down(self, *, stop_trainers: bool) -> None:
         """Release all runs; trainers go on, or are interrupted and retried by the next server."""
@@ -315,6 +339,7 @@ class Runner:
             until_step=run.until_step,
             seed=f"{request.trial.seed}" if request.trial else run.id,
             code_digest=run.code_digest,
+            is_saved_at_end=request.options.final_checkpoint,
             slot=run.slot,
             upload=request.upload,
         )

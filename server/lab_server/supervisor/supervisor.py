@@ -188,6 +188,17 @@ class Supervisor:
             run.id, checkpoint=checkpoint, grace_s=grace_s, reason=reason
         )
 
+    async def save_checkpoint(self, run_id: str) -> Run:
+        """Ask a run that trains to save a checkpoint at its next step boundary.
+
+        Raises:
+            InvalidState: If it does not train, or is stopping.
+            NotFound: If there is no such run.
+            StoreError: If the request cannot be written.
+        """
+        run = await self._find(run_id)
+        return await self._runner.save_checkpoint(run.id)
+
     async def update(
         self,
         run_id: str,

@@ -94,6 +94,7 @@ class _Attempt:
             tags=spec.tags,
             run_id=spec.run_id,
             folder=spec.folder,
+            is_saved_at_end=spec.is_saved_at_end,
             is_code_recorded=False,  # but by the recorder, beside the training
         )
         if spec.until_step:
@@ -152,6 +153,15 @@ class _Attempt:
                 ]
             )
             experiment.run(conf)
+            self._save_end()
+
+    def _save_end(self) -> None:
+        """Save what a loop has not saved at its end: there was none, or it was left early."""
+        if self._spec.is_saved_at_end:
+            try:
+                self._experiment.save_final_checkpoint()
+            except CheckpointError as error:  # the run is complete all the same
+                print(f"{error}; the run ends without it", flush=True)  # noqa: T201 - the run's log
 
     def _resume(self) -> None:
         """Find where to go on, and send that first: readers drop what was measured later."""

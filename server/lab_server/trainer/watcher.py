@@ -123,6 +123,8 @@ class Watcher:
         if is_ours and command.get("command") == "stop":
             self.stop_checkpoint = bool(command.get("checkpoint", True))
             loop.request_stop(checkpoint=self.stop_checkpoint)
+        elif is_ours and command.get("command") == "checkpoint":
+            loop.request_checkpoint()
 
     def _send_log(self, max_bytes: int) -> bool:
         """Send the next lines of the log; return whether there may be more."""
