@@ -23,7 +23,7 @@ BATCH_BYTES: Final = 256 << 10
 """About the largest size of what one step of an iterator gives."""
 
 MIN_BATCH_BYTES: Final = 16 << 10
-BATCHES_BYTES: Final = 16 << 20
+BATCHES_BYTES: Final = 8 << 20
 """About the size of all subscribers' batches together, as long as none is below the least size."""
 
 MAX_TAILS: Final = 64
