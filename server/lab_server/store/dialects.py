@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Dialect, Text, TypeDecorator, func
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -143,9 +142,7 @@ def _(element: _Elements, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(_Elements, "postgresql")
 def _(element: _Elements, compiler: SQLCompiler, **options: Any) -> str:
     (column,) = element.clauses
-    return compiler.process(
-        func.json_array_elements_text(sa.cast(column, postgresql.JSON)), **options
-    )
+    return compiler.process(func.json_array_elements_text(sa.cast(column, sa.JSON)), **options)
 
 
 @compiles(_Lower, "sqlite")

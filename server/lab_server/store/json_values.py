@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Integer, case, func, literal, select
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -124,7 +123,7 @@ def _in_sqlite(element: _InJson) -> _Found:
 def _in_postgresql(element: _InJson) -> _Found:
     """Return type and value; the value as text, with a number as it is written and not as jsonb has it."""
     (column,) = element.clauses
-    found = sa.cast(column, postgresql.JSON).op("->")(literal(element.key_of_value, AnyText()))
+    found = sa.cast(column, sa.JSON).op("->")(literal(element.key_of_value, AnyText()))
     if element.index_of_value is not None:
         found = found.op("->")(sa.cast(element.index_of_value, Integer))
     text = sa.type_coerce(found.op("#>>")(sa.literal_column("'{}'")), AnyText())
@@ -193,4 +192,4 @@ def _(element: _Each, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(_Each, "postgresql")
 def _(element: _Each, compiler: SQLCompiler, **options: Any) -> str:
     (column,) = element.clauses
-    return compiler.process(func.json_each(sa.cast(column, postgresql.JSON)), **options)
+    return compiler.process(func.json_each(sa.cast(column, sa.JSON)), **options)

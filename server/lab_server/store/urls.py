@@ -8,7 +8,6 @@ import sqlalchemy as sa
 
 from lab_server.errors import StoreRefused
 from lab_server.store.database import Database
-from lab_server.store.postgresql import PostgresDatabase
 from lab_server.store.sqlite import SqliteDatabase
 
 
@@ -32,6 +31,9 @@ def open_database(url: str, make_room: Callable[[], bool], address: str) -> Data
         case "sqlite" if parsed is not None and parsed.database:
             return SqliteDatabase(parsed, make_room)
         case "postgresql" | "postgres" if parsed is not None:
+            # its part of SQLAlchemy takes longer to import than a SQLite file to open
+            from lab_server.store.postgresql import PostgresDatabase
+
             return PostgresDatabase(parsed, address)
     raise StoreRefused(
         "a store is postgresql://USER@HOST/DATABASE, or a SQLite file such as"

@@ -30,6 +30,7 @@ _log = structlog.get_logger(RUNS)
 _READ_BYTES = 1 << 20
 _EXIT_S = 5.0  # from the outcome to the process's end
 _DAMAGE_S = 1.0
+_BEAT_POLL_S = 0.25  # the spool is looked at more often
 _STORE_RETRY_S = 1.0
 _SILENCE_S = 10.0  # a trainer reports within the half of it that it does no more steps
 _SILENT_STEPS = 6.0
@@ -67,6 +68,7 @@ class Attempt:
         self._stop_grace_s = 0.0
         self._interruption: tuple[float, str] | None = None
         self._beat = 0
+        self._look_at_beat_at = 0.0
         self._beat_seen = time.monotonic()
         self._progress_seen = time.monotonic()
         self._caught_up = time.monotonic()
@@ -183,12 +185,9 @@ class Attempt:
         if self._stop_at is not None and now >= self._stop_at:
             self._kill(process, self._options.term_grace_s, "it did not stop in time")
             return
-        try:
-            beat = self._folder.heartbeat(self._number).stat().st_mtime_ns
-        except OSError:
-            beat = 0
-        if beat != self._beat:
-            self._beat, self._beat_seen = beat, now
+        if now >= self._look_at_beat_at:
+            self._look_at_beat_at = now + _BEAT_POLL_S
+            self._look_at_beat(now)
         stall_s = self._options.stall_timeout_s
         if now - self._beat_seen > stall_s:
             self._kill(process, 0, f"it made no progress for {stall_s:g} s")
@@ -198,6 +197,14 @@ class Attempt:
             self._damage_seen = now
         elif now - self._damage_seen > _DAMAGE_S:
             self._kill(process, 0, "its spool file is damaged")
+
+    def _look_at_beat(self, now: float) -> None:
+        try:
+            beat = self._folder.heartbeat(self._number).stat().st_mtime_ns
+        except OSError:
+            beat = 0
+        if beat != self._beat:
+            self._beat, self._beat_seen = beat, now
 
     def _note_out_of_reach(self, now: float) -> None:
         """Judge nothing that cannot be seen: the times begin anew when the trainer is in reach again."""

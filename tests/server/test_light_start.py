@@ -1,0 +1,14 @@
+"""What a server imports before it is ready is what it needs: each module is time at every start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("alembic", "numpy", "optuna", "psycopg", "sqlalchemy.dialects.postgresql", "torch")
+
+
+def test_a_server_on_sqlite_imports_nothing_that_others_need() -> None:
+    code = "import sys, lab_server.app.serve, lab_server.store.urls; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(done.stdout.split())
