@@ -126,6 +126,7 @@ class Loop:
         self._stop_with_checkpoint: bool | None = None
         self._is_checkpoint_requested = False
         self._is_finishing = False
+        self._is_exhausted = False  # a loader was, at the last boundary
         self._is_boundary_saved = False  # the last boundary saved a checkpoint
 
     def request_stop(self, checkpoint: bool = True) -> None:
@@ -167,6 +168,7 @@ class Loop:
         """
         self.activity_count += 1
         self._is_boundary_saved = False
+        self._is_exhausted = exhausted
         if self.unreached and self._is_entered:
             raise self._lost("went on without it")
         tracker.settle()
@@ -249,6 +251,11 @@ class Loop:
             raise self._lost("trained before it came there")
         self.step = checked_step(self.step + n)  # type: ignore[operator]
         self.activity_count += 1
+
+    @property
+    def is_after_loader(self) -> bool:
+        """Whether a loader has ended and the rest of its iteration is still to come."""
+        return self._is_exhausted or any(self._finished[1 : len(self._active)])
 
     def positions(self) -> dict[str, Any]:
         """Return the positions of all iterations in progress, as plain data for a checkpoint."""

@@ -315,6 +315,8 @@ class Experiment:
         # before anything is restored: what is built on something restored is built on the old options
         self._built.note_all(self._stateful())
         restorer.begin(self._stateful(), self._built, self._recorder, self.conf)
+        for name in restorer.drop(self._items(), self._stateful()):
+            logger.log(f"the checkpoint's state of {name!r} is left out: it has none any more")
         if restorer.has_place:
             self.loop.on_arrival = self._arrive
         else:
@@ -481,8 +483,11 @@ class Experiment:
         return path
 
     def _stateful(self) -> dict[str, Stateful]:
+        return find_stateful(self._items(), self._models)
+
+    def _items(self) -> dict[str, Any]:
         items = computed(self.conf) if self.conf is not None else {}
-        return find_stateful({**items, **self._recorder.ahead()}, self._models)
+        return {**items, **self._recorder.ahead()}
 
     def _record_code(self) -> None:
         configs = None if self.conf is None else type(self.conf)

@@ -61,6 +61,7 @@ def try_fork(
     violations: tuple[Violation, ...] = ()
     try:
         restorer.load(stateful)
+        restorer.drop(computed(conf), stateful)
     except Misfit as error:
         violations = error.violations
     total = getattr(conf, _TOTAL) if _TOTAL in known else None

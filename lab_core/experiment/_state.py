@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from lab_core.checkpoints._rng import Snapshot
 from lab_core.configs import BaseConfigs, Settings, settings
 from lab_core.errors import CheckpointError, Violation
+from lab_core.experiment._gradients import gradients_of, restore_gradients
 from lab_core.experiment._history import History, Recorder
 from lab_core.experiment._options import (
     NotCarriedOver,
@@ -120,6 +121,7 @@ def capture(
     states[REST] = {
         "step": loop.step,
         "positions": loop.positions(),
+        "gradients": gradients_of(stateful) if loop.is_after_loader else {},
         "rng": Snapshot.take().to_plain(),
         "tracker": tracker.state_dict(),
         "history": history.to_plain(),
@@ -230,6 +232,7 @@ class Restorer:
             )
         self._built.note(stateful)
         self.load(stateful, is_last=True)
+        restore_gradients(stateful, self._rest.get("gradients", {}))
         recorder.release()
         self._restore_rest(recorder)
 
@@ -258,6 +261,31 @@ class Restorer:
         if problems:
             raise Misfit(tuple(problems))
 
+    def drop(self, items: Mapping[str, object], stateful: Mapping[str, Stateful]) -> list[str]:
+        """Forget the states of items that have none any more, as the configs have turned them off.
+
+        Args:
+            items: what was computed, by name.
+            stateful: those that have a state.
+
+        Returns:
+            The names of what was forgotten.
+
+        Raises:
+            Misfit: If one of them has changed what others do: a schedule the learning rate.
+        """
+        dropped = [name for name in self.names if name in items and name not in stateful]
+        problems = [
+            self._misfit(name, items[name], NotCarriedOver("its state would be lost"))
+            for name in dropped
+            if (self._rest["kinds"].get(name) or "").startswith("torch.optim.")
+        ]
+        if problems:
+            raise Misfit(tuple(problems))
+        for name in dropped:
+            del self._states[name]
+        return dropped
+
     def expect(self, built: Built, conf: BaseConfigs) -> None:
         """Take the configs and objects of now, for a trial of whether they fit."""
         self._built = built
@@ -272,7 +300,7 @@ class Restorer:
         then = self._rest["built"].get(name, {})
         return carried_over(value, self._states[name], then, self._built.options[name])
 
-    def _misfit(self, name: str, value: Stateful, error: Exception) -> Violation:
+    def _misfit(self, name: str, value: Any, error: Exception) -> Violation:
         reason = " ".join(str(error).split()) or type(error).__name__
         if kind_of(value) is None:
             reason = _shapes(self._states[name], value.state_dict()) or reason

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lab_core import loop, monit, tracker
+from lab_core import logger, loop, monit, tracker
+from lab_core.helpers.pytorch.early_stopping import EarlyStoppingConfigs
+from lab_core.helpers.pytorch.precision import Precision
+from lab_core.helpers.pytorch.updates import UpdateConfigs, Updates
 from lab_core.helpers.training_loop import TrainingLoopConfigs
 from lab_core.utils import pytorch as pytorch_utils
 
@@ -28,7 +32,7 @@ class Loader(Sized, Protocol):
 
 @dataclass(frozen=True)
 class Trainer:
-    """Iterates over a loader once: trains if it has an optimizer, else validates.
+    """Iterates over a loader once: trains if it has updates, else validates.
 
     Attributes:
         name: label of the progress bar.
@@ -37,7 +41,8 @@ class Trainer:
         loss_func: mean loss of a batch, from outputs and targets.
         accuracy_func: number of correct outputs in a batch; None to skip accuracy.
         device: the device to compute on.
-        optimizer: None to validate.
+        updates: of the model's weights; None to validate.
+        precision: of the forward pass when validating.
         log_interval: batches between saves of the tracked metrics, while training.
     """
 
@@ -47,31 +52,33 @@ class Trainer:
     loss_func: LossFunction
     accuracy_func: LossFunction | None
     device: torch.device
-    optimizer: torch.optim.Optimizer | None = None
+    updates: Updates | None = None
+    precision: Precision = field(default_factory=Precision)
     log_interval: int = 1
 
-    def __call__(self) -> None:
-        if self.optimizer is None:
-            self._validate()
-        else:
-            self._train(self.optimizer)
+    def __call__(self) -> Mapping[str, Tensor]:
+        """Iterate, and return the metrics of the validation; none of a training."""
+        if self.updates is None:
+            return self._validate()
+        self._train(self.updates)
+        return {}
 
-    def _train(self, optimizer: torch.optim.Optimizer) -> None:
+    def _train(self, updates: Updates) -> None:
         self.model.train()
         for i, (data, target) in monit.enum(self.name, self.loader):
-            data = data.to(self.device, non_blocking=True)
-            target = target.to(self.device, non_blocking=True)
-            optimizer.zero_grad()
-            output = self.model(data)
-            loss = self.loss_func(output, target)
-            loss.backward()
-            optimizer.step()
+            data, target = self._to_device(data), self._to_device(target)
+            updates.begin(len(self.loader) - i)
+            with updates.precision.autocast():
+                output = self.model(data)
+                loss = self.loss_func(output, target)
+            updates.add(loss)
             loop.add_global_step()
             tracker.add(train_loss=loss)
             if i % self.log_interval == 0:
                 tracker.save()
+        updates.finish()
 
-    def _validate(self) -> None:
+    def _validate(self) -> Mapping[str, Tensor]:
         self.model.eval()
         # sums stay on the device: no synchronisation until the last batch
         loss = torch.zeros((), device=self.device)
@@ -79,19 +86,24 @@ class Trainer:
         num_samples = 0
         with torch.no_grad():
             for _, (data, target) in monit.enum(self.name, self.loader):
-                data = data.to(self.device, non_blocking=True)
-                target = target.to(self.device, non_blocking=True)
-                output = self.model(data)
-                loss += self.loss_func(output, target) * len(data)
+                data, target = self._to_device(data), self._to_device(target)
+                with self.precision.autocast():
+                    output = self.model(data)
+                    loss += self.loss_func(output, target) * len(data)
                 num_samples += len(data)
                 if self.accuracy_func is not None:
                     num_right += self.accuracy_func(output, target)
-        tracker.add(valid_loss=loss / num_samples)
+        metrics = {"valid_loss": loss / num_samples}
         if self.accuracy_func is not None:
-            tracker.add(valid_accuracy=num_right / num_samples)
+            metrics["valid_accuracy"] = num_right / num_samples
+        tracker.add(metrics)
+        return metrics
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)  # which only pinned memory can
 
 
-class TrainValidConfigs(TrainingLoopConfigs):
+class TrainValidConfigs(UpdateConfigs, EarlyStoppingConfigs, TrainingLoopConfigs):
     """Trains for `epochs` epochs on `train_loader`, and validates after each; the run target is `run`."""
 
     # number of passes over the training set
@@ -125,13 +137,28 @@ class TrainValidConfigs(TrainingLoopConfigs):
     def run(self) -> None:
         """Train and validate."""
         trainer, validator = self.trainer, self.validator
+        stopping = self.early_stopping
         if self.is_log_parameters:
             pytorch_utils.add_model_indicators(self.model)
-        for _ in self.training_loop:
+        for step in self.training_loop:
+            if stopping is not None and stopping.is_due:
+                name, patience = self.monitored_metric, stopping.patience
+                logger.log(
+                    f"stopped early at step {step}: {name} is no better for {patience} epochs"
+                )
+                break
             trainer()
-            validator()
+            self._judge(validator())
             if self.is_log_parameters:
                 pytorch_utils.store_model_indicators(self.model)
+
+    def _judge(self, metrics: Mapping[str, Tensor]) -> None:
+        """Let early stopping and the schedule know how good the epoch was."""
+        stopping, schedule = self.early_stopping, self.schedule
+        if stopping is not None:
+            stopping.add(float(metrics[self.monitored_metric]))
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.step(float(metrics[self.monitored_metric]))
 
 
 @TrainValidConfigs.calc(TrainValidConfigs.loop_count)
@@ -142,6 +169,13 @@ def steps_of_all_epochs(c: TrainValidConfigs) -> int:
 @TrainValidConfigs.calc(TrainValidConfigs.loop_step)
 def steps_of_an_epoch(c: TrainValidConfigs) -> int:
     return len(c.train_loader)
+
+
+@TrainValidConfigs.calc(TrainValidConfigs.num_updates)
+def updates_of_all_epochs(c: TrainValidConfigs) -> int:
+    epochs, rest = divmod(int(c.loop_count), max(1, len(c.train_loader)))
+    per_epoch, last = (-(-n // c.accumulate_batches) for n in (len(c.train_loader), rest))
+    return epochs * per_epoch + last
 
 
 @TrainValidConfigs.calc(TrainValidConfigs.loss_func)
@@ -163,7 +197,7 @@ def trainer(c: TrainValidConfigs) -> Trainer:
         loss_func=c.loss_func,
         accuracy_func=None,
         device=c.device,
-        optimizer=c.optimizer,
+        updates=c.updates,
         log_interval=c.train_log_interval,
     )
 
@@ -172,9 +206,10 @@ def trainer(c: TrainValidConfigs) -> Trainer:
 def validator(c: TrainValidConfigs) -> Trainer:
     return Trainer(
         name="Valid",
-        model=c.model,
+        model=c.model if c.averaged_model is None else c.averaged_model,
         loader=c.valid_loader,
         loss_func=c.loss_func,
         accuracy_func=c.accuracy_func,
         device=c.device,
+        precision=c.precision,
     )

@@ -90,6 +90,7 @@ def test_a_resumed_run_is_the_one_that_nobody_stopped(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_resumed_run_is_the_one_that_nobody_stopped_in_every_combination(
     scheduler: str, undisturbed: Any, tmp_path: Path

@@ -70,7 +70,7 @@ def test_resident_and_loaded_images_are_the_same() -> None:
                 "dataset": tiny_digits(),
                 "train_loader": f"{kind}_train",
                 "valid_loader": f"{kind}_valid",
-                "loader_workers": workers,
+                "num_workers": workers,
                 "use_cuda": False,
             },
         )
@@ -121,7 +121,7 @@ def test_missing_data_is_an_error_that_names_the_folder(
         ({"dataset": "mnist_6k"}, "dataset"),
         ({"image_std": 0.0}, "image_std"),
         ({"cuda_device": -1}, "cuda_device"),
-        ({"loader_workers": -1}, "loader_workers"),
+        ({"num_workers": -1}, "num_workers"),
     ],
 )
 def test_wrong_data_configs_are_refused(overrides: dict[str, Any], key: str) -> None:

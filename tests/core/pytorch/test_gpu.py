@@ -48,7 +48,7 @@ def train(folder: Path, overrides: dict[str, Any]) -> list[float]:
 
 @pytest.mark.parametrize(
     "overrides",
-    [{}, LOADED, LOADED | {"loader_workers": 2}],
+    [{}, LOADED, LOADED | {"num_workers": 2}],
     ids=["resident", "loaded", "loaded by workers"],
 )
 def test_no_step_waits_for_the_gpu(
@@ -74,7 +74,7 @@ def test_no_step_waits_for_the_gpu(
 
 
 def test_batches_of_a_data_loader_are_pinned() -> None:
-    conf = calculate(Configs, {"dataset": small_digits(), **LOADED, "loader_workers": 1})
+    conf = calculate(Configs, {"dataset": small_digits(), **LOADED, "num_workers": 1})
     for loader in (conf.train_loader, conf.valid_loader):
         images, labels = next(iter(loader))
         assert images.is_pinned()

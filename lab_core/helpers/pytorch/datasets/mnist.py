@@ -116,7 +116,9 @@ class MNISTConfigs(DeviceConfigs):
     # shuffle the validation samples each time
     valid_loader_shuffle: bool = False
     # worker processes of a data loader; 0 loads in the training process
-    loader_workers: Annotated[int, Ge(0)] = 0
+    num_workers: Annotated[int, Ge(0)] = 0
+    # for a GPU: data loaders put batches into pinned memory, which is copied while the process goes on
+    pin_memory: bool = True
     # training batches: of images resident on the device, or from a DataLoader
     train_loader: TensorLoader | DataSetLoader
     # validation batches: of images resident on the device, or from a DataLoader
@@ -197,8 +199,11 @@ def data_loader_valid(c: MNISTConfigs) -> DataSetLoader:
 
 
 def _loading(c: MNISTConfigs) -> dict[str, Any]:
-    # a GPU copies from pinned memory while the process goes on
-    return {"num_workers": c.loader_workers, "pin_memory": c.device.type == "cuda"}
+    # torch warns about pinned memory where there is no GPU
+    return {
+        "num_workers": c.num_workers,
+        "pin_memory": c.pin_memory and c.device.type == "cuda",
+    }
 
 
 def _normalized_NCHW(c: MNISTConfigs, images_NHW: Tensor) -> Tensor:
@@ -208,4 +213,4 @@ def _normalized_NCHW(c: MNISTConfigs, images_NHW: Tensor) -> Tensor:
 
 
 # how batches are loaded does not define the experiment
-MNISTConfigs.set_hyperparams(MNISTConfigs.loader_workers, is_hyperparam=False)
+MNISTConfigs.set_hyperparams(MNISTConfigs.num_workers, MNISTConfigs.pin_memory, is_hyperparam=False)
