@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab_server.errors import QueueFull
-from lab_server.model.run import Run, RunOptions, RunRequest, RunState
+from lab_server.model.run import Run, RunOptions, RunRequest, RunState, TrialOf
 from lab_server.model.slot import Slot
 from lab_server.supervisor.queue import RunQueue
 from tests.runs.rig import Rig, becomes_true
@@ -55,21 +55,76 @@ def test_a_run_that_waits_for_a_gpu_holds_up_nobody() -> None:
 
 def test_removing_what_does_not_wait_is_nothing() -> None:
     queue = RunQueue(limit=10)
-    queue.remove(waiting("a", 1))
+    queue.remove("a")
     queue.add(waiting("a", 1))
-    queue.remove(waiting("a", 1))
+    queue.remove("a")
     assert len(queue) == 0
 
 
 def test_a_full_queue_says_its_limit() -> None:
     queue = RunQueue(limit=1)
-    queue.check_room()
+    another = waiting("c", 3)
+    queue.check_room(another)
     queue.add(waiting("a", 1))
     with pytest.raises(QueueFull, match="1 runs are waiting"):
-        queue.check_room()
+        queue.check_room(another)
     queue.add(waiting("b", 2))  # accepted before a restart, say
     with pytest.raises(QueueFull):
-        queue.check_room()
+        queue.check_room(another)
+
+
+def trial(search: str, number: int, queue_key: int, priority: int = 0) -> Run:
+    options = RunOptions(priority=priority)
+    request = RunRequest("toy", options=options, trial=TrialOf(search, number, 0))
+    return Run(f"{search}{number}", request, queue_key=queue_key)
+
+
+def order_of(queue: RunQueue) -> list[str]:
+    """Give each that waits a slot, and return in which order."""
+    order = []
+    while (run_id := queue.first(lambda _: True)) is not None:
+        queue.take(run_id)
+        order.append(run_id)
+    return order
+
+
+def test_trials_wait_behind_all_other_runs_of_their_priority() -> None:
+    queue = RunQueue(limit=10)
+    for run in (trial("s", 0, 1), waiting("a", 2), trial("s", 1, 3, priority=1), waiting("b", 4)):
+        queue.add(run)
+    assert order_of(queue) == ["s1", "a", "b", "s0"]
+
+
+def test_searches_take_turns_however_many_trials_each_has() -> None:
+    queue = RunQueue(limit=100)
+    for number in range(5):
+        queue.add(trial("big", number, number))
+    queue.take("big0")
+    queue.take("big1")
+    for number in range(3):  # begins with the turn that is now, not before and not behind all
+        queue.add(trial("late", number, 100 + number))
+    assert order_of(queue) == ["big2", "late0", "big3", "late1", "big4", "late2"]
+
+
+def test_a_search_gains_no_turns_by_having_waited_for_nothing() -> None:
+    queue = RunQueue(limit=100)
+    queue.add(trial("idle", 0, 0))
+    for number in range(20):
+        queue.add(trial("busy", number, 1 + number))
+    for run_id in ("idle0", *(f"busy{number}" for number in range(10))):
+        queue.take(run_id)
+    for number in range(1, 4):
+        queue.add(trial("idle", number, 100 + number))
+    assert order_of(queue)[:6] == ["busy10", "idle1", "busy11", "idle2", "busy12", "idle3"]
+
+
+def test_trials_keep_nobody_else_out_of_the_queue() -> None:
+    queue = RunQueue(limit=2)
+    for number in range(2):
+        queue.add(trial("s", number, number))
+    with pytest.raises(QueueFull):
+        queue.check_room(trial("s", 2, 2))
+    queue.check_room(waiting("a", 3))
 
 
 def taken(rig: Rig) -> list[str]:

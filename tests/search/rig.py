@@ -33,7 +33,7 @@ from lab_server.store import IdempotencyRecord, SqlStore, StoredEntry
 from lab_server.watch.hub import Hub
 from tests.server.fakes import FakeExecutor, FakeSupervisor
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 GRID = {"a": Choice((1, 2, 3)), "b": Choice((0.5, 1.5))}
 PLANE = {"x": FloatRange(-2.0, 2.0), "rate": FloatRange(1e-4, 1.0, is_log=True)}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab_server.model.search import Halving, Sampler, SearchSpec
+from lab_server.model.search import Halving, MedianStopping, Sampler, SearchSpec
 from tests.search.rig import PLANE, SearchRig, spec
 
 SEARCHES = {
@@ -21,6 +21,13 @@ SEARCHES = {
         max_trials=12,
         parallel=3,
         early_stopping=Halving(2, 2),
+    ),
+    "median": spec(
+        sampler=Sampler.RANDOM,
+        space=PLANE,
+        max_trials=12,
+        parallel=3,
+        early_stopping=MedianStopping(3, 3, 3),
     ),
 }
 

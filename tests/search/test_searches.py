@@ -156,7 +156,7 @@ async def test_it_ends_when_its_seconds_are_over(rig: SearchRig) -> None:
 
 
 async def test_a_paused_search_proposes_nothing_and_goes_on_where_it_was(rig: SearchRig) -> None:
-    search_id = await rig.create(spec(fixed={"steps": 300}))
+    search_id = await rig.create(spec(fixed={"steps": 60}))
     await rig.searches.pause(search_id)
     search = await rig.searches.folded(search_id)
     await rig.until(lambda: not search.running)
@@ -181,7 +181,7 @@ async def test_a_search_that_has_ended_goes_on_with_more_trials(rig: SearchRig) 
 
 
 async def test_points_that_were_enqueued_come_first(rig: SearchRig) -> None:
-    search_id = await rig.create(spec(max_trials=4, fixed={"steps": 100}, parallel=1))
+    search_id = await rig.create(spec(max_trials=4, fixed={"steps": 30}, parallel=1))
     await rig.searches.enqueue(search_id, [{"a": 3, "b": 1.5}])
     search = await rig.ended(search_id)
     asked = [entry for entry in await rig.entries(search_id) if isinstance(entry, Asked)]
@@ -194,7 +194,7 @@ async def test_points_that_were_enqueued_come_first(rig: SearchRig) -> None:
 
 async def test_what_a_point_leaves_open_is_proposed(rig: SearchRig) -> None:
     search_id = await rig.create(
-        spec(space=PLANE, sampler=Sampler.RANDOM, fixed={"steps": 100}, parallel=1)
+        spec(space=PLANE, sampler=Sampler.RANDOM, fixed={"steps": 30}, parallel=1)
     )
     await rig.searches.enqueue(search_id, [{"x": 0.7}])
     search = await rig.ended(search_id)

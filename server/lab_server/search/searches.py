@@ -297,7 +297,10 @@ class Searches:
         """Wake the searches whose trials' runs have changed."""
         for event in events:
             controller = self._by_run.get(event.run_id)
-            if controller is not None and event.kind == "state":
+            if controller is None:
+                continue
+            is_judged = controller.search.spec.median is not None
+            if event.kind == "state" or (event.kind == "metrics" and is_judged):
                 controller.wake()
 
     def _on_entries(self, controller: Controller, entries: Sequence[Entry]) -> None:

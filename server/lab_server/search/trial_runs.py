@@ -19,6 +19,7 @@ from lab_server.model.run import Run, RunRequest, RunState, TrialOf
 from lab_server.model.search import SearchState, TrialState
 from lab_server.model.search_log import Entry, Paused, Started, Told
 from lab_server.search.fold import Search, Trial
+from lab_server.search.median import MedianJudge
 from lab_server.search.objective import measure, read_curve
 from lab_server.store import Store
 from lab_server.supervisor.protocol import RunControl
@@ -43,6 +44,7 @@ class TrialRuns:
 
     def __init__(self, runs: RunControl, store: Store, plans: Plans, *, max_runs: int) -> None:
         self._runs, self._store, self._plans, self._max_runs = runs, store, plans, max_runs
+        self._judge = MedianJudge(store)
 
     async def advance(self, search: Search, trial: Trial) -> Entry | None:
         """Do what is next for a running trial; return what is to be written to the log, if anything.
@@ -53,24 +55,31 @@ class TrialRuns:
             StoreError: If nothing could be written.
             Unavailable: If the experiments are not loaded as yet.
         """
-        is_ending = search.stopping is not None and search.stopping.with_trials
         if not trial.run_id:
-            if is_ending:
+            if _is_ending(search):
                 return _left_out(trial, "the search was stopped before it began")
             return Started(trial.number, (await self._create(search, trial)).id)
         try:
-            run = await self._runs.get(trial.run_id)
+            return await self._go_on(search, trial, await self._runs.get(trial.run_id))
         except NotFound:
             return _left_out(trial, "its run was deleted")
-        if is_ending or trial.pruned is not None:
+
+    async def _go_on(self, search: Search, trial: Trial, run: Run) -> Entry | None:
+        if _is_ending(search) or trial.pruned is not None:
             if not run.state.is_terminal:
                 with contextlib.suppress(InvalidState):  # it has just ended
                     await self._runs.stop(run.id, checkpoint=True)
                 return None
         elif run.state is RunState.CREATED or _is_below(run, trial):
-            return await self._start(search, trial, run)
+            await self._start(search, trial, run)
+            return None
+        else:
+            pruned = await self._judge.judge(search, trial, run)
+            if pruned is not None:
+                return pruned
         if not run.state.is_terminal:
             return None
+        self._judge.forget(run.id)
         return await self._tell(search, trial, run)
 
     async def _create(self, search: Search, trial: Trial) -> Run:
@@ -96,18 +105,15 @@ class TrialRuns:
             fingerprint=hashlib.sha256(repr(request).encode()).hexdigest(),
         )
 
-    async def _start(self, search: Search, trial: Trial, run: Run) -> Entry | None:
+    async def _start(self, search: Search, trial: Trial, run: Run) -> None:
         if sum(live.owner == search.owner for live in self._runs.live()) >= self._max_runs:
             raise LimitReached(f"{search.owner or 'its owner'} has {self._max_runs} runs already")
         resume = run.state is not RunState.CREATED
         key = f"{_key(search, trial)}/{trial.rung}/{run.attempt}"
-        try:
+        with contextlib.suppress(
+            InvalidState
+        ):  # somebody else has started it: its end will be told
             await self._runs.start(run.id, resume=resume, until_step=trial.until_step, key=key)
-        except NotFound:
-            return _left_out(trial, "its run was deleted")
-        except InvalidState:
-            return None  # somebody else has started it: its end will be told
-        return None
 
     async def _tell(self, search: Search, trial: Trial, run: Run) -> Entry | None:
         """Return what became of a trial whose run has ended."""
@@ -129,10 +135,7 @@ class TrialRuns:
                 return await self._on_full_disk(search, trial, run)
             return Told(**at, state=TrialState.FAILED, step=step, reason=run.reason)
         metric = search.spec.objective.metric
-        try:
-            curve = (await read_curve(self._store, run.id, metric)).up_to(trial.until_step)
-        except NotFound:
-            return _left_out(trial, "its run was deleted")
+        curve = (await read_curve(self._store, run.id, metric)).up_to(trial.until_step)
         measured = measure(search.spec.objective, curve)
         if measured.value is None:
             return Told(**at, state=TrialState.FAILED, step=step, reason=measured.problem)
@@ -152,8 +155,13 @@ class TrialRuns:
         if search.state is SearchState.STOPPING:
             return _left_out(trial, run.reason, run)
         if run.end_time_ns < search.resume_time_ns:
-            return await self._start(search, trial, run)
+            await self._start(search, trial, run)
+            return None
         return Paused(f"run {run.id} found no room on the disk: free some, and resume the search")
+
+
+def _is_ending(search: Search) -> bool:
+    return search.stopping is not None and search.stopping.with_trials
 
 
 def _key(search: Search, trial: Trial) -> str:

@@ -9,44 +9,65 @@ from lab_server.errors import QueueFull
 from lab_server.model.run import Run
 from lab_server.model.slot import Wants
 
+_Key = tuple[int, bool, int, int, str]
+"""Priority, the larger the later; whether it is a trial; its search's turn; the run's own place; its id."""
+
 
 class RunQueue:
     """Runs that wait: higher priorities first, and first come, first served within one.
 
+    Trials of searches wait behind all other runs of their priority, and searches take turns: each gets
+    as many slots as the next one, however many trials it has.
+
     The supervisor owns it. The order is that of `Run.queue_key`, so a run that is tried again keeps its
-    place.
+    place; a trial waits for its search's next turn.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._waiting: list[tuple[int, int, str]] = []
+        self._waiting: list[_Key] = []
+        self._keys: dict[str, _Key] = {}
         self._wants: dict[str, Wants] = {}
+        self._turn = 0
+        self._last_turns: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the ids in order."""
-        return (run_id for _, _, run_id in self._waiting)
+        return (key[-1] for key in self._waiting)
 
-    def check_room(self) -> None:
-        """Check that one more run may wait.
+    def check_room(self, run: Run) -> None:
+        """Check that one more run may wait; trials keep nobody else's run out.
 
         Raises:
             QueueFull: If the limit is reached.
         """
-        if len(self._waiting) >= self.limit:
+        is_trial = run.request.trial is not None
+        num_waiting = len(self) if is_trial else sum(not key[1] for key in self._waiting)
+        if num_waiting >= self.limit:
             raise QueueFull(self.limit)
 
     def add(self, run: Run) -> None:
         """Add a run, even beyond the limit: it was accepted before."""
-        bisect.insort(self._waiting, _key(run))
+        key = self._key(run)
+        bisect.insort(self._waiting, key)
+        self._keys[run.id] = key
         self._wants[run.id] = wants_of(run)
 
-    def remove(self, run: Run) -> None:
+    def remove(self, run_id: str) -> None:
         """Remove a run, if it is there."""
-        if self._wants.pop(run.id, None) is not None:
-            self._waiting.remove(_key(run))
+        key = self._keys.pop(run_id, None)
+        if key is not None:
+            del self._wants[run_id]
+            self._waiting.remove(key)
+
+    def take(self, run_id: str) -> None:
+        """Remove a run that gets a slot now."""
+        self._turn = max(self._turn, self._keys[run_id][2])
+        self._last_turns = {s: turn for s, turn in self._last_turns.items() if turn > self._turn}
+        self.remove(run_id)
 
     def position(self, run_id: str) -> int:
         """Return the run's place, from 1; 0 when it does not wait."""
@@ -67,6 +88,15 @@ class RunQueue:
                 refused.add(wants)
         return None
 
+    def _key(self, run: Run) -> _Key:
+        priority, trial = -run.request.options.priority, run.request.trial
+        if trial is None:
+            return priority, False, 0, run.queue_key, run.id
+        # start-time fair queueing: a search that had no trial waiting begins with the turn that is now
+        turn = max(self._turn, self._last_turns.get(trial.search_id, 0)) + 1
+        self._last_turns[trial.search_id] = turn
+        return priority, True, turn, run.queue_key, run.id
+
 
 def wants_of(run: Run) -> Wants:
     """Return what a run needs of its slot."""
@@ -78,7 +108,3 @@ def wants_of(run: Run) -> Wants:
         run.planned_digest,
         is_upload=run.request.upload is not None,
     )
-
-
-def _key(run: Run) -> tuple[int, int, str]:
-    return -run.request.options.priority, run.queue_key, run.id

@@ -68,10 +68,9 @@ class Runner:
             run_id = self.queue.first(lambda wants: self.slots.find_free(wants) is not None)
             if run_id is None:
                 return
-            run = self._live_runs.current(run_id)
             slot = self.slots.find_free(self.queue.wants(run_id))
             assert slot is not None, "first() found one"
-            self.queue.remove(run)
+            self.queue.take(run_id)
             self.slots.take(slot.name, run_id)
             self._spawn(self._start(run_id, slot.name), run_id)
 
@@ -159,7 +158,7 @@ class Runner:
             stopped = await self._live_runs.change_state(
                 stopped, RunState.STOPPED, f"{reason} while it was queued"
             )
-            self.queue.remove(run)
+            self.queue.remove(run.id)
             return stopped
         attempt = self._attempts[run_id]
         if not run.is_stop_requested:

@@ -365,7 +365,7 @@ class Supervisor:
         run = await self._live_runs.get(run_id)
         _check_startable(run, resume, until_step)
         self._check_place(run.request)
-        self._runner.queue.check_room()
+        self._runner.queue.check_room(run)
         self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
         queued = replace(
             run,

@@ -1,0 +1,147 @@
+"""Halving with promotion and median stopping: who goes on, who ends, and what it saves."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from lab_server.model.domain import Choice
+from lab_server.model.search import (
+    Direction,
+    Halving,
+    MedianStopping,
+    Objective,
+    Sampler,
+    TrialState,
+)
+from lab_server.model.search_log import Promoted, Pruned, Told
+from lab_server.search.fold import Search
+from tests.search.rig import SearchRig, loss, spec
+
+# the loss grows with `a` from 2 on
+NINE = {"a": Choice(tuple(range(2, 11)))}
+
+
+def by_rung(search: Search) -> list[int]:
+    """Return how many trials have come to each rung."""
+    last = max(rung for trial in search.trials for rung in trial.values)
+    return [sum(rung in t.values for t in search.trials) for rung in range(last + 1)]
+
+
+async def halved(rig: SearchRig, **changes: Any) -> Search:
+    defaults: dict[str, Any] = {
+        "space": NINE,
+        "max_trials": 9,
+        "parallel": 3,
+        "early_stopping": Halving(2, 3),
+        "fixed": {"steps": 30},
+    }
+    return await rig.ended(await rig.create(spec(**(defaults | changes))))
+
+
+async def test_one_in_eta_goes_on_and_the_last_one_to_its_end(rig: SearchRig) -> None:
+    search = await halved(rig)
+    assert by_rung(search) == [9, 3, 1]
+    assert [trial.number for trial in search.trials if 1 in trial.values] == [0, 1, 2]
+    assert search.best is search.trials[0]
+    assert (search.best.state, search.best.step) == (TrialState.COMPLETED, 30)
+    assert search.best.value == loss({"a": 2}, 30)
+    assert search.num_steps == 6 * 2 + 2 * 6 + 30
+    shown = [search.trial_view(trial).state for trial in search.trials]
+    assert shown == [TrialState.COMPLETED] + [TrialState.PRUNED] * 8
+
+
+async def test_values_of_a_rung_are_those_at_its_step(rig: SearchRig) -> None:
+    search = await halved(rig)
+    for trial in search.trials:
+        for rung, value in trial.values.items():
+            step = 30 if rung == 2 else 2 * 3**rung
+            assert value == loss(trial.params, step)
+
+
+async def test_in_lockstep_a_rung_is_compared_when_all_of_it_is_there(rig: SearchRig) -> None:
+    search = await halved(rig)
+    entries = await rig.entries(search.id)
+    first = next(i for i, entry in enumerate(entries) if isinstance(entry, Promoted))
+    told = [entry.number for entry in entries[:first] if isinstance(entry, Told)]
+    assert sorted(told) == list(range(9))
+
+
+async def test_without_lockstep_a_trial_goes_on_as_soon_as_it_is_among_the_best(
+    rig: SearchRig,
+) -> None:
+    search = await halved(rig, is_lockstep=False, parallel=1)
+    entries = await rig.entries(search.id)
+    kinds = [type(entry).__name__ for entry in entries]
+    first = kinds.index("Promoted")
+    assert kinds[:first].count("Asked") == 3  # one in three, so the third is enough
+    assert search.best is search.trials[0]
+    assert search.best.state is TrialState.COMPLETED
+
+
+async def test_trials_shorter_than_a_rung_complete_and_compete(rig: SearchRig) -> None:
+    search = await halved(rig, early_stopping=Halving(4, 3), fixed={"steps": 10})
+    assert [t.state for t in search.trials[:3]] == [TrialState.COMPLETED] * 3
+    assert {t.step for t in search.trials[:3]} == {10}
+    assert search.best is search.trials[0]
+
+
+async def test_a_trial_that_fails_at_a_higher_rung_does_not_win(rig: SearchRig) -> None:
+    wrong = {"a": Choice((2, 3)), "wrong": Choice(("nan", ""))}
+    search = await halved(rig, space=wrong, max_trials=4)
+    assert search.best is not None
+    assert dict(search.best.params) == {"a": 2, "wrong": ""}
+    assert [t.state for t in search.trials].count(TrialState.FAILED) == 2
+
+
+async def test_a_search_that_is_extended_promotes_on(rig: SearchRig) -> None:
+    search = await halved(rig, max_trials=3)
+    assert by_rung(search) == [3, 1]
+    await rig.searches.change_budget(
+        search.id, lambda budget: dataclasses.replace(budget, max_trials=9)
+    )
+    search = await rig.ended(search.id)
+    assert by_rung(search)[0] == 9
+    assert by_rung(search)[1] == 3
+
+
+async def judged(rig: SearchRig, **changes: Any) -> Search:
+    defaults: dict[str, Any] = {
+        "space": {"a": Choice((2, 3, 4, 9, 5, 8))},
+        "max_trials": 6,
+        "parallel": 1,
+        "early_stopping": MedianStopping(4, 0, 3),
+        "fixed": {"steps": 20},
+    }
+    return await rig.ended(await rig.create(spec(**(defaults | changes))))
+
+
+async def test_a_trial_worse_than_the_median_ends_at_the_first_step_that_tells(
+    rig: SearchRig,
+) -> None:
+    search = await judged(rig)
+    assert [t.state for t in search.trials] == [TrialState.COMPLETED] * 3 + [TrialState.PRUNED] * 3
+    assert {t.step for t in search.trials[3:]} == {4}
+    assert search.trials[3].value == loss({"a": 9}, 4)
+    assert search.trials[3].reason.startswith("its loss of 49.665 at step 4 was worse than")
+    assert search.best is search.trials[0]
+
+
+async def test_no_trial_is_judged_before_the_warm_up_or_by_too_few(rig: SearchRig) -> None:
+    search = await judged(rig, early_stopping=MedianStopping(4, 12, 3))
+    assert {t.step for t in search.trials[3:]} == {12}
+    search = await judged(rig, early_stopping=MedianStopping(4, 0, 6))
+    assert {t.state for t in search.trials} == {TrialState.COMPLETED}
+
+
+async def test_the_largest_is_kept_when_it_is_to_be_maximized(rig: SearchRig) -> None:
+    search = await judged(rig, objective=Objective("loss", Direction.MAXIMIZE))
+    assert search.trials[3].state is TrialState.COMPLETED
+    assert search.best is search.trials[3]
+
+
+async def test_without_lockstep_what_has_ended_counts(rig: SearchRig) -> None:
+    search = await judged(rig, is_lockstep=False, parallel=2, sampler=Sampler.GRID)
+    pruned = [e for e in await rig.entries(search.id) if isinstance(e, Pruned)]
+    assert {entry.number for entry in pruned} <= {3, 4, 5}
+    assert search.best is search.trials[0]
