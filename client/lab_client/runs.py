@@ -111,6 +111,34 @@ class MetricRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Where the dashboard is.
+
+    Attributes:
+        url: its address, as the server knows it.
+        code: opens a session once, within a minute, at `url/login#code=...`; "" on a server without tokens.
+    """
+
+    url: str
+    code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When a run will end, and when the turn of one that waits comes: from the speed of what trains.
+
+    Attributes:
+        ends_in_s: seconds until it ends; None when nobody knows.
+        starts_in_s: seconds until it starts, at most; None when it does not wait, or nobody knows.
+        reason: why, such as "after 20261123-101112-0123abcd, which has 3 min to go"; or why it is not known.
+    """
+
+    ends_in_s: float | None
+    starts_in_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SentCode:
     """An experiment of code that a run was made of: the server has it already.
 
@@ -163,6 +191,7 @@ class RunInfo:
             that an option computes the option's name.
         metric_ranges: of each metric the smallest and the largest finite value.
         upload_id: the code that was sent and has its experiment; empty for an experiment of the server's own.
+        forecast: when it will end; None for one that neither waits nor trains.
 
     Example:
         >>> from lab_client import Client
@@ -203,6 +232,7 @@ class RunInfo:
     provenance: Provenance | None = None
     configs: Mapping[str, PlainValue] = field(default_factory=dict)
     metric_ranges: Mapping[str, MetricRange] = field(default_factory=dict)
+    forecast: Forecast | None = None
     upload_id: str = ""
 
     @property

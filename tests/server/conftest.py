@@ -32,6 +32,7 @@ from lab_server.http.server import Http
 from lab_server.http.site import Site
 from lab_server.model.run import Run, RunState
 from lab_server.rpc.curves import Curves
+from lab_server.rpc.dashboard import DashboardDoor
 from lab_server.rpc.handlers import handlers, search_handlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.limits import Limits
@@ -158,8 +159,10 @@ async def open_surface(
             limits=limits,
             paging=Paging.of_home(tmp_path),
         )
+        sessions = Sessions(server_secret(tmp_path), is_https=False)
+        door = DashboardDoor("http://127.0.0.1:8080", sessions, has_tokens=tokens is not None)
         server.add_generic_rpc_handlers(
-            (handlers(service, streams, uploads), search_handlers(search_service))
+            (handlers(service, streams, uploads, door), search_handlers(search_service))
         )
         address = str(bind(server, settings, certificates))
         await server.start()
@@ -190,7 +193,7 @@ async def open_surface(
                 timeline=Timeline(store),
                 home=tmp_path,
                 tokens=tokens,
-                sessions=Sessions(server_secret(tmp_path), is_https=False),
+                sessions=sessions,
             ),
             searches,
             search_service_pb2_grpc.SearchServiceStub(channel),

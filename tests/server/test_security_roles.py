@@ -50,6 +50,7 @@ CREATE = (DENIED, OK, OK, OK)
 CHANGE = (DENIED, OK, DENIED, OK)
 TABLE = {
     "GetServerInfo": READ,
+    "OpenDashboard": READ,
     "ListExperiments": READ,
     "GetExperiment": READ,
     "PlanRun": READ,
@@ -146,6 +147,7 @@ def _request(method: str, run_id: str) -> bytes:
     """Return a request that an admin is answered OK to."""
     fields: dict[str, dict[str, Any]] = {
         "GetServerInfo": {},
+        "OpenDashboard": {},
         "ListExperiments": {},
         "ListRuns": {},
         "WatchMetrics": {"from_start": True},

@@ -23,7 +23,15 @@ from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
 from lab_client.protocol.search_operations import PAGE_SIZE, Space
 from lab_client.protocol.upload import ExperimentSource, as_source, with_code
-from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+from lab_client.runs import (
+    Artifact,
+    Dashboard,
+    RunInfo,
+    RunOptions,
+    RunParent,
+    RunState,
+    ServerInfo,
+)
 from lab_client.searches import SearchState
 from lab_client.transport.base import BaseClient
 
@@ -66,6 +74,10 @@ class AsyncClient(BaseClient[AsyncShell]):
     async def server_info(self) -> ServerInfo:
         """Return the server's version, slots and queue. See `Client.server_info`."""
         return await self._shell.call(operations.server_info())
+
+    async def dashboard(self) -> Dashboard:
+        """Return where the dashboard is, with a code that opens one session. See `Client.dashboard`."""
+        return await self._shell.call(operations.dashboard())
 
     async def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
         """Wait for a server that is starting. See `Client.wait_ready`."""

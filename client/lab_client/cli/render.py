@@ -133,6 +133,20 @@ def lasting(seconds: float) -> str:
     return f"{seconds // large:.0f} {large_unit} {seconds % large // small:02.0f} {small_unit}"
 
 
+def ends(info: RunInfo) -> str:
+    """Return when a run will end, or its turn comes, and why; "" for one that neither waits nor trains."""
+    forecast = info.forecast
+    if forecast is None:
+        return ""
+    if info.queue_position:
+        starts = forecast.starts_in_s
+        when = "not known" if starts is None else f"in {lasting(starts)} at most"
+        return f"its turn: {when}, {forecast.reason}"
+    if forecast.ends_in_s is None:
+        return f"not known: {forecast.reason}"
+    return f"in {lasting(forecast.ends_in_s)}, {forecast.reason}"
+
+
 def run_table(info: RunInfo, show_all: bool = False) -> Table:
     """Return everything about one run as a table of two columns.
 
@@ -151,6 +165,7 @@ def run_table(info: RunInfo, show_all: bool = False) -> Table:
         ("reason", Text(info.reason)),
         ("step", step(info)),
         ("speed", f"{info.steps_per_second:.4g} steps/s" if info.steps_per_second else ""),
+        ("ends", Text(ends(info))),
         ("attempt", str(info.attempt) if info.attempt > 1 else ""),
         ("tags", Text(" ".join(info.tags))),
         ("notes", Text(info.notes)),

@@ -305,7 +305,22 @@ def run(message: run_pb2.Run) -> runs.RunInfo:
         else None,
         provenance=code(message.provenance) if message.HasField("provenance") else None,
         upload_id=message.upload_id,
+        forecast=forecast(message.forecast) if message.HasField("forecast") else None,
     )
+
+
+def forecast(message: run_pb2.Forecast) -> runs.Forecast:
+    """Return when a run will end."""
+    return runs.Forecast(
+        message.ends_in_s if message.HasField("ends_in_s") else None,
+        message.starts_in_s if message.HasField("starts_in_s") else None,
+        message.reason,
+    )
+
+
+def dashboard(message: training_service_pb2.OpenDashboardResponse) -> runs.Dashboard:
+    """Return where the dashboard is."""
+    return runs.Dashboard(message.url, message.code)
 
 
 def code(message: provenance_pb2.Provenance) -> provenance.Provenance:

@@ -18,7 +18,16 @@ from lab_client.errors import CheckpointNotFound, InvalidRequest, Violation
 from lab_client.history import History
 from lab_client.protocol import convert
 from lab_client.protocol.pages import Pages
-from lab_client.runs import Artifact, RunInfo, RunOptions, RunPage, RunParent, RunState, ServerInfo
+from lab_client.runs import (
+    Artifact,
+    Dashboard,
+    RunInfo,
+    RunOptions,
+    RunPage,
+    RunParent,
+    RunState,
+    ServerInfo,
+)
 from lab_rpc.v1 import run_pb2
 from lab_rpc.v1 import training_service_pb2 as pb
 
@@ -57,6 +66,11 @@ def _run(response: Any) -> RunInfo:
 def server_info() -> Operation[ServerInfo]:
     """Ask for the server's description."""
     return Operation("GetServerInfo", pb.GetServerInfoRequest(), convert.server_info)
+
+
+def dashboard() -> Operation[Dashboard]:
+    """Ask where the dashboard is, and for a code that logs in."""
+    return Operation("OpenDashboard", pb.OpenDashboardRequest(), convert.dashboard)
 
 
 def experiments() -> Operation[tuple[ExperimentInfo, ...]]:

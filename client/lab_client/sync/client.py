@@ -18,7 +18,15 @@ from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
 from lab_client.protocol.search_operations import PAGE_SIZE, Space
 from lab_client.protocol.upload import ExperimentSource, as_source, with_code
-from lab_client.runs import Artifact, RunInfo, RunOptions, RunParent, RunState, ServerInfo
+from lab_client.runs import (
+    Artifact,
+    Dashboard,
+    RunInfo,
+    RunOptions,
+    RunParent,
+    RunState,
+    ServerInfo,
+)
 from lab_client.searches import Halving, MedianStopping, SearchState
 from lab_client.sync.experiment import Experiment
 from lab_client.sync.run import Run
@@ -62,6 +70,14 @@ class Client(BaseClient[SyncShell]):
     def server_info(self) -> ServerInfo:
         """Return the server's version, slots and queue."""
         return self._shell.call(operations.server_info())
+
+    def dashboard(self) -> Dashboard:
+        """Return where the dashboard is, with a code that opens one session.
+
+        Raises:
+            InvalidState: if the server has none.
+        """
+        return self._shell.call(operations.dashboard())
 
     def wait_ready(self, timeout_s: float = 30.0) -> ServerInfo:
         """Wait for a server that is starting.

@@ -226,6 +226,7 @@ class Run(google.protobuf.message.Message):
     CONFIGS_FIELD_NUMBER: builtins.int
     METRIC_RANGES_FIELD_NUMBER: builtins.int
     UPLOAD_ID_FIELD_NUMBER: builtins.int
+    FORECAST_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, unique on the server and sortable by time of creation."""
     experiment: builtins.str
@@ -314,6 +315,10 @@ class Run(google.protobuf.message.Message):
     def metric_ranges(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___MetricRange]:
         """The smallest and the largest finite value of each metric, of all steps that count."""
 
+    @property
+    def forecast(self) -> Global___Forecast:
+        """When it will end, and when its turn comes; unset for one that neither waits nor trains."""
+
     def __init__(
         self,
         *,
@@ -348,9 +353,41 @@ class Run(google.protobuf.message.Message):
         configs: collections.abc.Mapping[builtins.str, lab_rpc.v1.config_pb2.Value] | None = ...,
         metric_ranges: collections.abc.Mapping[builtins.str, Global___MetricRange] | None = ...,
         upload_id: builtins.str = ...,
+        forecast: Global___Forecast | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "options", b"options", "parent", b"parent", "provenance", b"provenance", "start_time", b"start_time", "trial", b"trial"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "configs", b"configs", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "id", b"id", "last_seq", b"last_seq", "metric_ranges", b"metric_ranges", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "provenance", b"provenance", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step", "upload_id", b"upload_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "checkpoint_step", b"checkpoint_step", "config", b"config", "create_time", b"create_time", "end_time", b"end_time", "forecast", b"forecast", "options", b"options", "parent", b"parent", "provenance", b"provenance", "start_time", b"start_time", "trial", b"trial"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checkpoint_step", b"_checkpoint_step", "attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "config", b"config", "config_hash", b"config_hash", "configs", b"configs", "create_time", b"create_time", "end_time", b"end_time", "experiment", b"experiment", "folder", b"folder", "forecast", b"forecast", "id", b"id", "last_seq", b"last_seq", "metric_ranges", b"metric_ranges", "metrics", b"metrics", "name", b"name", "notes", b"notes", "options", b"options", "owner", b"owner", "parent", b"parent", "provenance", b"provenance", "queue_position", b"queue_position", "reason", b"reason", "slot", b"slot", "start_time", b"start_time", "state", b"state", "step", b"step", "steps_per_second", b"steps_per_second", "tags", b"tags", "total_steps", b"total_steps", "trial", b"trial", "until_step", b"until_step", "upload_id", b"upload_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_checkpoint_step", b"_checkpoint_step"]) -> typing.Literal["checkpoint_step"] | None: ...
 
 Global___Run: typing_extensions.TypeAlias = Run
+
+@typing.final
+class Forecast(google.protobuf.message.Message):
+    """When a run will end, and when the turn of one that waits comes: from the speed of what trains."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENDS_IN_S_FIELD_NUMBER: builtins.int
+    STARTS_IN_S_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    ends_in_s: builtins.float
+    """Seconds until it ends; unset when nobody knows."""
+    starts_in_s: builtins.float
+    """Seconds until it starts, at most; unset when it does not wait, or nobody knows."""
+    reason: builtins.str
+    """Why, such as "after 20261123-101112-0123abcd, which has 3 min to go"; or why it is not known."""
+    def __init__(
+        self,
+        *,
+        ends_in_s: builtins.float | None = ...,
+        starts_in_s: builtins.float | None = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_ends_in_s", b"_ends_in_s", "_starts_in_s", b"_starts_in_s", "ends_in_s", b"ends_in_s", "starts_in_s", b"starts_in_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_ends_in_s", b"_ends_in_s", "_starts_in_s", b"_starts_in_s", "ends_in_s", b"ends_in_s", "reason", b"reason", "starts_in_s", b"starts_in_s"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ends_in_s", b"_ends_in_s"]) -> typing.Literal["ends_in_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_starts_in_s", b"_starts_in_s"]) -> typing.Literal["starts_in_s"] | None: ...
+
+Global___Forecast: typing_extensions.TypeAlias = Forecast

@@ -99,6 +99,42 @@ class Slot(google.protobuf.message.Message):
 Global___Slot: typing_extensions.TypeAlias = Slot
 
 @typing.final
+class OpenDashboardRequest(google.protobuf.message.Message):
+    """Asks for the dashboard."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___OpenDashboardRequest: typing_extensions.TypeAlias = OpenDashboardRequest
+
+@typing.final
+class OpenDashboardResponse(google.protobuf.message.Message):
+    """Where the dashboard is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    """Its address, "http://127.0.0.1:8080"; with the host that the server listens on, which may be "0.0.0.0"."""
+    code: builtins.str
+    """Opens a session of the caller's once, within a minute, at URL/login#code=CODE; empty on a server
+    without tokens.
+    """
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        code: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "url", b"url"]) -> None: ...
+
+Global___OpenDashboardResponse: typing_extensions.TypeAlias = OpenDashboardResponse
+
+@typing.final
 class ListExperimentsRequest(google.protobuf.message.Message):
     """Asks for the experiments."""
 

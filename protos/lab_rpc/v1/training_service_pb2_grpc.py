@@ -40,6 +40,11 @@ class TrainingServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.OpenDashboard = channel.unary_unary(
+                '/lab_rpc.v1.TrainingService/OpenDashboard',
+                request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.OpenDashboardRequest.SerializeToString,
+                response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.OpenDashboardResponse.FromString,
+                _registered_method=True)
         self.ListExperiments = channel.unary_unary(
                 '/lab_rpc.v1.TrainingService/ListExperiments',
                 request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.ListExperimentsRequest.SerializeToString,
@@ -133,6 +138,13 @@ class TrainingServiceServicer(object):
 
     def GetServerInfo(self, request, context):
         """Tell the server's version and what it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenDashboard(self, request, context):
+        """Tell where the dashboard is, and open it logged in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,6 +277,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.GetServerInfoRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.GetServerInfoResponse.SerializeToString,
             ),
+            'OpenDashboard': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenDashboard,
+                    request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.OpenDashboardRequest.FromString,
+                    response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.OpenDashboardResponse.SerializeToString,
+            ),
             'ListExperiments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExperiments,
                     request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.ListExperimentsRequest.FromString,
@@ -379,6 +396,33 @@ class TrainingService(object):
             '/lab_rpc.v1.TrainingService/GetServerInfo',
             lab__rpc_dot_v1_dot_training__service__pb2.GetServerInfoRequest.SerializeToString,
             lab__rpc_dot_v1_dot_training__service__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenDashboard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lab_rpc.v1.TrainingService/OpenDashboard',
+            lab__rpc_dot_v1_dot_training__service__pb2.OpenDashboardRequest.SerializeToString,
+            lab__rpc_dot_v1_dot_training__service__pb2.OpenDashboardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,22 @@ _TrainingServiceGetServerInfoType = typing_extensions.TypeVar(
     ],
 )
 
+_TrainingServiceOpenDashboardType = typing_extensions.TypeVar(
+    '_TrainingServiceOpenDashboardType',
+    grpc.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.OpenDashboardRequest,
+        lab_rpc.v1.training_service_pb2.OpenDashboardResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.OpenDashboardRequest,
+        lab_rpc.v1.training_service_pb2.OpenDashboardResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.OpenDashboardRequest,
+        lab_rpc.v1.training_service_pb2.OpenDashboardResponse,
+    ],
+)
+
 _TrainingServiceListExperimentsType = typing_extensions.TypeVar(
     '_TrainingServiceListExperimentsType',
     grpc.UnaryUnaryMultiCallable[
@@ -313,7 +329,7 @@ _TrainingServiceUploadCodeType = typing_extensions.TypeVar(
     ],
 )
 
-class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceSaveCheckpointType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType, _TrainingServiceUploadCodeType]):
+class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceOpenDashboardType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceSaveCheckpointType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType, _TrainingServiceUploadCodeType]):
     """Trains experiments and keeps everything that they say."""
 
     @typing.overload
@@ -321,6 +337,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
         grpc.UnaryUnaryMultiCallable[
             lab_rpc.v1.training_service_pb2.GetServerInfoRequest,
             lab_rpc.v1.training_service_pb2.GetServerInfoResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.OpenDashboardRequest,
+            lab_rpc.v1.training_service_pb2.OpenDashboardResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             lab_rpc.v1.training_service_pb2.ListExperimentsRequest,
@@ -399,6 +419,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
             lab_rpc.v1.training_service_pb2.GetServerInfoResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.OpenDashboardRequest,
+            lab_rpc.v1.training_service_pb2.OpenDashboardResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             lab_rpc.v1.training_service_pb2.ListExperimentsRequest,
             lab_rpc.v1.training_service_pb2.ListExperimentsResponse,
         ],
@@ -471,6 +495,9 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
     GetServerInfo: _TrainingServiceGetServerInfoType
     """Tell the server's version and what it has."""
 
+    OpenDashboard: _TrainingServiceOpenDashboardType
+    """Tell where the dashboard is, and open it logged in."""
+
     ListExperiments: _TrainingServiceListExperimentsType
     """List the experiments that the server can run."""
 
@@ -526,6 +553,10 @@ TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         lab_rpc.v1.training_service_pb2.GetServerInfoRequest,
         lab_rpc.v1.training_service_pb2.GetServerInfoResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.OpenDashboardRequest,
+        lab_rpc.v1.training_service_pb2.OpenDashboardResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         lab_rpc.v1.training_service_pb2.ListExperimentsRequest,
@@ -607,6 +638,14 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lab_rpc.v1.training_service_pb2.GetServerInfoResponse, collections.abc.Awaitable[lab_rpc.v1.training_service_pb2.GetServerInfoResponse]]:
         """Tell the server's version and what it has."""
+
+    @abc.abstractmethod
+    def OpenDashboard(
+        self,
+        request: lab_rpc.v1.training_service_pb2.OpenDashboardRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lab_rpc.v1.training_service_pb2.OpenDashboardResponse, collections.abc.Awaitable[lab_rpc.v1.training_service_pb2.OpenDashboardResponse]]:
+        """Tell where the dashboard is, and open it logged in."""
 
     @abc.abstractmethod
     def ListExperiments(

@@ -101,6 +101,8 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
         print(  # noqa: T201 - the one line on stdout, which scripts wait for
             f"lab-server ready grpc={server.grpc_address} http={server.http_address}", flush=True
         )
+        if server.dashboard_url:
+            _log.info("the dashboard is open", url=server.dashboard_url)
         await asked_to_end.wait()
         _log.info("stopping", trainers=settings.on_shutdown)
         # A second signal exits at once, whatever hangs.

@@ -28,6 +28,7 @@ from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.rpc.agents import AgentService
 from lab_server.rpc.curves import Curves
+from lab_server.rpc.dashboard import DashboardDoor
 from lab_server.rpc.forwarding import Forwarding
 from lab_server.rpc.handlers import agent_handlers, handlers, search_handlers
 from lab_server.rpc.health import Health
@@ -61,11 +62,13 @@ class Server:
     """Where a running server can be reached.
 
     Attributes:
+        dashboard_url: where browsers find it; "" when it has no dashboard.
         reload: has it import its experiments anew; returns at once.
     """
 
     grpc_address: Address
     http_address: Address
+    dashboard_url: str
     reload: Callable[[], None]
 
 
@@ -183,10 +186,15 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             limits=limits,
             paging=paging,
         )
+        is_https = certificates is not None and not settings.http_address.is_loopback
+        http_address = settings.http_address.with_port(http_socket.getsockname()[1])
+        url = f"{'https' if is_https else 'http'}://{http_address}" if settings.dashboard else ""
+        sessions = Sessions(secret, is_https=is_https)
+        door = DashboardDoor(url, sessions, has_tokens=tokens is not None)
         agent_service = AgentService(agents, credentials)
         server.add_generic_rpc_handlers(
             (
-                handlers(service, streams, uploads),
+                handlers(service, streams, uploads, door),
                 search_handlers(search_service),
                 agent_handlers(agent_service),
             )
@@ -202,10 +210,6 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             await server.stop(settings.drain_s)
 
         stack.push_async_callback(drain)
-        sessions = Sessions(
-            secret,
-            is_https=certificates is not None and not settings.http_address.is_loopback,
-        )
         http = serve_http(
             http_socket,
             stack,
@@ -236,8 +240,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             task.add_done_callback(tasks.remove)
 
         try:
-            port = http_socket.getsockname()[1]
-            yield Server(grpc_address, settings.http_address.with_port(port), reload)
+            yield Server(grpc_address, http_address, url, reload)
         finally:
             for task in tasks:
                 task.cancel()

@@ -90,6 +90,7 @@ def run_to_proto(
     folder: Path,
     queue_position: int = 0,
     provenance: provenance_pb2.Provenance | None = None,
+    forecast: run_pb2.Forecast | None = None,
 ) -> run_pb2.Run:
     """Return a run as the server knows it now.
 
@@ -98,6 +99,7 @@ def run_to_proto(
         folder: where its files are.
         queue_position: its place among the waiting runs, from 1; 0 when it does not wait.
         provenance: which code it was last run with, and where.
+        forecast: when it will end, None for one that neither waits nor trains.
     """
     request = run.request
     return run_pb2.Run(
@@ -135,6 +137,7 @@ def run_to_proto(
         config_hash=run.config_hash,
         folder=str(folder),
         until_step=run.until_step,
+        forecast=forecast,
         configs={key: value_to_proto(value) for key, value in run.configs.items()},
         metric_ranges={
             name: run_pb2.MetricRange(min_value=low, max_value=high)

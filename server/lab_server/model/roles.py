@@ -37,6 +37,7 @@ _SEARCH_SERVICE = "/lab_rpc.v1.SearchService/"
 _RPCS = {
     Role.VIEWER: (
         "GetServerInfo",
+        "OpenDashboard",
         "ListExperiments",
         "GetExperiment",
         "PlanRun",

@@ -32,6 +32,7 @@ class Draft:
 
     Attributes:
         texts: what was written into the fields of configs, by key; "" leaves the default.
+        upload_id: the code that was sent and has the experiment; "" for one of the server's own.
         parent: the run that a fork continues, None for a run that starts fresh.
         step: of the parent's checkpoint; 0 is the newest.
     """
@@ -41,6 +42,7 @@ class Draft:
     name: str = ""
     tags: str = ""
     notes: str = ""
+    upload_id: str = ""
     parent: run_pb2.Run | None = None
     step: int = 0
 
@@ -72,7 +74,7 @@ class NewRunPage:
         is_start = form.text("action") == "start"
         self._gate.admit(request, method_of("CreateRun" if is_start else "PlanRun"))
         draft = await self._draft(form)
-        schema = await self._schema(draft.experiment)
+        schema = await self._schema(draft)
         config = _config_of(draft, schema)
         parent = None
         if draft.parent is not None:
@@ -80,7 +82,10 @@ class NewRunPage:
         try:
             if not is_start:
                 wanted = pb.PlanRunRequest(
-                    experiment=draft.experiment, config=config, parent=parent
+                    experiment=draft.experiment,
+                    config=config,
+                    parent=parent,
+                    upload_id=draft.upload_id,
                 )
                 return await self._form(
                     draft, plan=(await self._service.PlanRun(wanted, None)).plan
@@ -93,6 +98,7 @@ class NewRunPage:
                     tags=[tag.strip() for tag in draft.tags.split(",") if tag.strip()],
                     notes=draft.notes,
                     parent=parent,
+                    upload_id=draft.upload_id,
                     options=draft.parent.options if draft.parent is not None else None,
                     idempotency_key=form.text("key"),
                 ),
@@ -115,22 +121,23 @@ class NewRunPage:
             name=form.text("name"),
             tags=form.text("tags"),
             notes=form.text("notes"),
+            upload_id=parent.upload_id if parent is not None else form.text("upload"),
             parent=parent,
             step=_step(form.text("step")),
         )
 
-    async def _schema(self, experiment: str) -> experiment_pb2.ExperimentSchema:
-        wanted = pb.GetExperimentRequest(name=experiment)
+    async def _schema(self, draft: Draft) -> experiment_pb2.ExperimentSchema:
+        wanted = pb.GetExperimentRequest(name=draft.experiment, upload_id=draft.upload_id)
         found = await self._service.GetExperiment(wanted, None)
         if found.experiment.error:
-            sentence = f"{experiment} cannot be run: {found.experiment.error}"
+            sentence = f"{draft.experiment} cannot be run: {found.experiment.error}"
             raise Refused(409, "BROKEN_EXPERIMENT", sentence)
         return found.schema
 
     async def _form(
         self, draft: Draft, *, plan: config_pb2.Plan | None = None, error: LabError | None = None
     ) -> web.Response:
-        schema = await self._schema(draft.experiment)
+        schema = await self._schema(draft)
         violations = error.violations if isinstance(error, ConfigError | InvalidRequest) else ()
         of_field: dict[str, list[str]] = {}
         for violation in violations:
@@ -158,6 +165,7 @@ def _draft_like(run: run_pb2.Run, step: str, is_fork: bool) -> Draft:
         {key: config_text(value) for key, value in run.config.overrides.items()},
         name=run.name,
         tags=", ".join(run.tags),
+        upload_id=run.upload_id,
         parent=run if is_fork else None,
         step=_step(step),
     )

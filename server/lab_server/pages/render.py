@@ -17,6 +17,7 @@ from lab_server.api.json_messages import plain_to_json
 from lab_server.messages.values import value_from_proto
 from lab_server.pages.static import url_of
 from lab_server.rpc import auth
+from lab_server.supervisor.forecast import duration
 
 CSP: Final = "; ".join(
     [
@@ -101,18 +102,6 @@ def config_text(value: Any) -> str:
     if isinstance(value, str):
         return value or '""'
     return json.dumps(plain_to_json(value), ensure_ascii=False)
-
-
-def duration(seconds: float) -> str:
-    """Write a duration in its two largest units."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 def age(stamp: Any) -> str:

@@ -15,7 +15,6 @@ from lab_server.pages.render import config_text, number
 
 MAX_CONFIGS: Final = 6
 MAX_METRICS: Final = 3
-_DEFAULT: Final = "default"
 _UNKNOWN: Final = ""
 
 
@@ -135,9 +134,12 @@ def overrides_of(run: run_pb2.Run) -> Mapping[str, Any]:
 
 
 def config_of(run: run_pb2.Run, key: str) -> str:
-    """Return the text of what a run sets a config to, "default" if it does not."""
-    overrides: Mapping[str, config_pb2.Value] = run.config.overrides
-    return config_text(overrides[key]) if key in overrides else _DEFAULT
+    """Return the text of a config's value, be it set or a default; "" for one that the run does not have."""
+    known: Mapping[str, config_pb2.Value]
+    for known in (run.config.overrides, run.configs):
+        if key in known:
+            return config_text(known[key])
+    return _UNKNOWN
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:

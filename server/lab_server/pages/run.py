@@ -72,11 +72,13 @@ class RunPage:
         """Return every config with its value, origin and doc; of an experiment that is gone what was set."""
         docs: dict[str, str] = {}
         try:
-            wanted = pb.PlanRunRequest(experiment=run.experiment, config=run.config)
+            wanted = pb.PlanRunRequest(
+                experiment=run.experiment, config=run.config, upload_id=run.upload_id
+            )
             items: Sequence[config_pb2.PlanItem] = (
                 await self._parts.service.PlanRun(wanted, None)
             ).plan.items
-            asked = pb.GetExperimentRequest(name=run.experiment)
+            asked = pb.GetExperimentRequest(name=run.experiment, upload_id=run.upload_id)
             schema = (await self._parts.service.GetExperiment(asked, None)).schema
             docs = {item.key: item.doc for item in schema.items}
         except LabError:

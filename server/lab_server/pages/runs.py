@@ -45,6 +45,8 @@ class RunsPage:
             "view": view,
             "states": STATES,
             "experiments": experiments,
+            "warnings": list(found.warnings),
+            "num_all": found.num_all,
             "error": error_json(error)["error"]["message"] if error else "",
             "next": view.link(page=found.next_page_token) if found.next_page_token else "",
             "here": str(request.rel_url),

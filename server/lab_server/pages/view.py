@@ -26,7 +26,7 @@ class View:
     """The view of the runs page.
 
     Attributes:
-        q: text that names contain.
+        q: a condition, "learning_rate < 0.1 and state = completed".
         metrics: names of the columns; none for a choice by the server.
         group: configs, split by commas, whose runs are one line: all but those with a minus before.
     """
@@ -71,7 +71,7 @@ class View:
         """Return the request for the runs of the view."""
         wanted = pb.ListRunsRequest(
             experiment=self.experiment,
-            name_contains=self.q,
+            where=self.q,
             order_by=self.sort,
             tags=[self.tag] if self.tag else [],
             page_size=GROUP_RUNS if self.group else _PAGE_RUNS,

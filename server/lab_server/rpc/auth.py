@@ -21,6 +21,9 @@ _recheck: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar(
 )
 
 
+_header: contextvars.ContextVar[str] = contextvars.ContextVar("header", default="")
+
+
 class Authenticate:
     """A CallMiddleware that admits calls whose token has a sufficient role."""
 
@@ -67,12 +70,18 @@ def admit(tokens: Tokens | None, method: str, header: str) -> None:
 
     check()
     _recheck.set(check)
+    _header.set(header)
     structlog.contextvars.bind_contextvars(principal=current().name)
 
 
 def current() -> Principal:
     """Return the principal of the current call."""
     return _current.get()
+
+
+def credentials() -> str:
+    """Return the authorization header with which the current call was admitted."""
+    return _header.get()
 
 
 def recheck() -> None:

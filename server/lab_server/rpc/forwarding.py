@@ -13,8 +13,10 @@ from lab_server.errors import Unavailable
 from lab_server.rpc.handlers import SERVICE_NAME
 from lab_server.rpc.interceptors import Call, Context
 
-READ_HERE: Final = frozenset({"GetRun", "ListRuns", "WatchRun", "WatchMetrics", "QueryMetrics"})
-"""The RPCs that the store alone can answer, on any server."""
+READ_HERE: Final = frozenset(
+    {"GetRun", "ListRuns", "WatchRun", "WatchMetrics", "QueryMetrics", "OpenDashboard"}
+)
+"""The RPCs that any server can answer, from the store alone or about itself."""
 
 _LOCAL_SERVICES: Final = ("/grpc.",)  # health, reflection
 _FORWARDED_HEADERS: Final = ("authorization",)

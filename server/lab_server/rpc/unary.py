@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +35,7 @@ from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
 from lab_server.rpc.uploads import Uploads
 from lab_server.store import RunQuery, Store
+from lab_server.supervisor.forecast import Forecast, forecasts
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch import history
 from lab_server.where import unknown_names
@@ -40,6 +44,10 @@ pb = training_service_pb2
 
 _PROVENANCE = frozenset({"provenance"})
 _NUM_RUNS_FOR_NAMES: Final = 200
+
+
+_FORECAST_S = 0.2
+"""A list of a thousand runs computes the forecasts once."""
 
 
 class Service:
@@ -64,6 +72,8 @@ class Service:
         self._uploads = uploads
         self._home = Home(home)
         self._is_draining = False
+        self._known_forecasts: Mapping[str, Forecast] = {}
+        self._forecast_time = -math.inf
 
     def drain(self) -> None:
         """Refuse new runs from now on."""
@@ -316,9 +326,27 @@ class Service:
     ) -> run_pb2.Run:
         is_waiting = run.state is RunState.QUEUED
         position = self._supervisor.queue_position(run.id) if is_waiting else 0
+        forecast = None
+        if run.state is RunState.QUEUED or run.state.has_process:
+            known = self._forecasts().get(run.id, Forecast())
+            forecast = run_pb2.Forecast(
+                ends_in_s=known.ends_in_s, starts_in_s=known.starts_in_s, reason=known.reason
+            )
         return run_to_proto(
-            run, folder=self._folder(run), queue_position=position, provenance=provenance
+            run,
+            folder=self._folder(run),
+            queue_position=position,
+            provenance=provenance,
+            forecast=forecast,
         )
+
+    def _forecasts(self) -> Mapping[str, Forecast]:
+        """Return the forecasts of all live runs; computed once for the many runs of a list."""
+        now = time.monotonic()
+        if now - self._forecast_time > _FORECAST_S:
+            live, slots = self._supervisor.live(), self._supervisor.slots()
+            self._known_forecasts, self._forecast_time = forecasts(live, slots), now
+        return self._known_forecasts
 
     def _folder(self, run: Run) -> Path:
         return self._run_folder(run).path
