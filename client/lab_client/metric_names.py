@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 _MOST_METRICS = 4
 
@@ -19,6 +20,18 @@ def important(metrics: Mapping[str, float]) -> dict[str, float]:
 
     names = main_names(metrics)
     return {name: metrics[name] for name in sorted(names, key=rank)[:_MOST_METRICS]}
+
+
+def chosen(metrics: Mapping[str, float], globs: Sequence[str]) -> dict[str, float]:
+    """Return the metrics that match one of some globs; the most important ones without any globs."""
+    if not globs:
+        return important(metrics)
+    patterns = [glob.replace("[", "[[]") for glob in globs]
+    return {
+        name: value
+        for name, value in metrics.items()
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
 
 
 def main_names(names: Iterable[str]) -> list[str]:

@@ -11,19 +11,25 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from lab_client import Client
 from lab_client.cli.app import app
 from lab_client.cli.arguments import complete_configs, complete_runs, literal, parse_value
 from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
+from lab_client.cli.listing import since_ns
+from lab_client.cli.live import LiveView
 from lab_client.cli.render import lasting, plot
 from lab_client.configs import ConfigItem, ExperimentSchema
+from lab_client.history import History
 from lab_client.sync.shell import SyncShell
 from lab_rpc.v1 import event_pb2
 from tests.client.twin import Twin, TwinRun
@@ -660,3 +666,90 @@ def test_a_checkpoint_is_asked_for(lab: Lab, twin: Twin, run: TwinRun) -> None:
     result = lab("run", "mnist", "--no-final-checkpoint")
     assert not twin.runs[result.stdout.strip()].message.options.final_checkpoint
     assert twin.runs[lab("run", "mnist").stdout.strip()].message.options.final_checkpoint
+
+
+def logged(twin: Twin, *texts: str) -> TwinRun:
+    run = twin.add_run()
+    run.state(event_pb2.RUN_STATE_RUNNING)
+    for text in texts:
+        run.add(log=event_pb2.Log(lines=[text]))
+    return run
+
+
+def test_logs_begin_with_the_last_lines_or_at_a_time(lab: Lab, twin: Twin) -> None:
+    run = logged(twin, "one", "two", "three")
+    run.state(event_pb2.RUN_STATE_COMPLETED)
+    run_id = run.message.id
+    assert lab("logs", run_id, "--tail", "2").stdout == "two\nthree\n"
+    assert lab("logs", run_id, "--tail", "0").stdout == ""
+    assert lab("logs", run_id, "-n", "1", "-f").stdout == "three\n"
+    for event, hour in zip(run.log[1:4], (10, 11, 12), strict=True):
+        moment = datetime(2026, 11, 20, hour).astimezone()
+        event.time_unix_ns = int(moment.timestamp() * 1e9)
+    since = lab("logs", run_id, "--since", "2026-11-20T10:30", "--timestamps").stdout
+    assert since == "2026-11-20 11:00:00  two\n2026-11-20 12:00:00  three\n"
+    assert lab("logs", run_id, "--since", "5min").stdout == ""
+    wrong = lab("logs", run_id, "--since", "monday")
+    assert (wrong.exit_code, "since is a duration" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5min", 300), ("5m", 300), ("1.5h", 5400), ("2d", 172800)]
+)
+def test_a_duration_is_before_now(text: str, seconds: float) -> None:
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    assert since_ns(text, now) == int((now.timestamp() - seconds) * 1e9)
+
+
+def test_watch_prints_what_the_run_prints_and_the_chosen_metrics(lab: Lab, twin: Twin) -> None:
+    run = logged(twin, "said before")
+
+    def train() -> None:
+        run.add(log=event_pb2.Log(lines=["said now \x1b[2J"]))
+        run.measure(0, loss=[1.0], other=[7.0], third=[3.0])
+        run.state(event_pb2.RUN_STATE_COMPLETED)
+
+    twin.when_watched(train)
+    result = lab("watch", run.message.id, "-m", "oth*")
+    assert "said now \ufffd[2J\n" in result.stdout  # a print cannot clear the screen
+    assert "said before" not in result.stdout
+    assert "other=7" in result.stdout
+    assert "loss=" not in result.stdout
+
+
+def test_a_screenful_prints_lines_above_and_draws_the_chosen_metrics(twin: Twin) -> None:
+    run = logged(twin)
+    with Client(twin.address) as client:
+        handle = client.run(run.message.id)
+        view = LiveView(handle.info, History(handle.id, {}), ["oth*"])
+        view.above = Console(file=io.StringIO(), width=80)
+        for step in range(5):
+            run.measure(step, loss=[1.0], other=[float(step)])
+        run.add(log=event_pb2.Log(lines=["[bold]a line[/]"]))
+        for event in handle.events(follow=False):
+            view.update(event)
+    assert view.above.file.getvalue() == "[bold]a line[/]\n"  # type: ignore[attr-defined]
+    drawn = Console(file=io.StringIO(), width=80)
+    drawn.print(view)
+    text = drawn.file.getvalue()  # type: ignore[attr-defined]
+    assert "other 4" in text
+    assert "loss" not in text
+
+
+def test_status_tells_when_how_long_and_what_the_metrics_were(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run(notes="why not", metrics={"acc": 0.5, "flat": 1.0})
+    run.message.options.priority = 3
+    run.message.options.device = "cuda:0"
+    run.message.start_time.FromSeconds(1000)
+    run.message.end_time.FromSeconds(4900)
+    run.message.metric_ranges["acc"].min_value = 0.1
+    run.message.metric_ranges["acc"].max_value = 0.75
+    run.message.metric_ranges["flat"].min_value = run.message.metric_ranges["flat"].max_value = 1.0
+    lines = [line.split() for line in lab("status", run.message.id).stdout.splitlines()]
+    rows = {words[0]: " ".join(words[1:]) for words in lines}
+    started = datetime.fromtimestamp(1000, UTC).astimezone()
+    assert rows["started"].startswith(f"{started:%Y-%m-%d %H:%M:%S} (")
+    assert (rows["duration"], rows["priority"]) == ("1 h 05 min", "3")
+    assert (rows["device"], rows["notes"]) == ("cuda:0", "why not")
+    assert rows["acc"] == "0.5 (min 0.1, max 0.75)"
+    assert rows["flat"] == "1"

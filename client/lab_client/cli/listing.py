@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -24,9 +27,13 @@ from lab_client.cli.context import (
 )
 from lab_client.cli.render import columns_table, number, run_table, runs_table
 from lab_client.errors import InvalidRequest, Violation
+from lab_client.events import LogLine
 from lab_client.history import Series
 from lab_client.metric_names import main_names
 from lab_client.runs import RunState
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def register(app: typer.Typer) -> None:
@@ -146,14 +153,60 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Follow until the run ends.")
     ] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Begin with the last N lines.")
+    ] = None,
+    since: Annotated[
+        str,
+        typer.Option(help="Only lines since then: 90s, 5min, 2h, or 2026-11-20T14:30 (local)."),
+    ] = "",
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", help="Print when each line was recorded.")
+    ] = False,
 ) -> None:
     """Print what a run logged or printed."""
+    first_ns = since_ns(since) if since else 0
     handle = connect(context).run(run)
     try:
-        for line in handle.logs(follow=follow):
-            typer.echo(line.text)
+        past: Iterable[LogLine] = handle.logs(follow=False)
+        if tail is not None:
+            past = deque(past, tail)
+        for line in past:
+            _print_line(line, first_ns, timestamps)
+        if follow and not handle.info.state.is_terminal:
+            for line in handle.logs(after_seq=handle.info.last_seq):
+                _print_line(line, first_ns, timestamps)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def since_ns(text: str, now: datetime | None = None) -> int:
+    """Return the time that a text means, in nanoseconds since 1970 UTC.
+
+    Args:
+        text: a duration before now, such as 5min, or a local time in ISO 8601.
+        now: the present time.
+
+    Raises:
+        InvalidRequest: if it is neither.
+    """
+    now = now or datetime.now().astimezone()
+    if found := _DURATION.fullmatch(text.strip()):
+        moment = now - timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+    else:
+        try:
+            moment = datetime.fromisoformat(text.strip()).astimezone()
+        except ValueError:
+            sentence = f"since is a duration, 5min, or a time, 2026-11-20T14:30, not {text!r}"
+            raise InvalidRequest([Violation("since", sentence)]) from None
+    return int(moment.timestamp() * 1e9)
+
+
+def _print_line(line: LogLine, first_ns: int, has_time: bool) -> None:
+    if line.time_unix_ns < first_ns:
+        return
+    moment = datetime.fromtimestamp(line.time_unix_ns / 1e9, UTC).astimezone()
+    typer.echo(f"{moment:%Y-%m-%d %H:%M:%S}  {line.text}" if has_time else line.text)
 
 
 def history(

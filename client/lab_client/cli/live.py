@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Sequence
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -17,7 +18,7 @@ from lab_client.cli.render import STYLES, number, plot
 from lab_client.errors import InvalidState
 from lab_client.events import Checkpoint, Event, Metrics, StateChange, Truncate
 from lab_client.history import History
-from lab_client.metric_names import important
+from lab_client.metric_names import chosen
 from lab_client.runs import RunInfo, RunState
 from lab_client.sync.run import Run
 from lab_client.views.progress import LinesView, ProgressView
@@ -25,6 +26,21 @@ from lab_client.views.progress import LinesView, ProgressView
 _MOST_POINTS = 4000
 _FEWEST_POINTS = 4  # fewer are read faster than drawn
 _MOST_PLOTS = 2
+_MOST_CHOSEN_PLOTS = 4
+
+
+class PrintedLines(LinesView):
+    """Plain lines, with what the run prints between them."""
+
+    def log(self, lines: Sequence[str]) -> None:
+        """Print what the run printed."""
+        for line in lines:
+            typer.echo(printable(line))
+
+
+def printable(line: str) -> str:
+    """Return a line without what would move a terminal's cursor or colour it."""
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
 
 
 class LiveView(ProgressView):
@@ -33,10 +49,12 @@ class LiveView(ProgressView):
     Args:
         info: the run when the view was opened.
         past: its metrics until then.
+        metrics: globs of the metrics to show; the most important ones when there are none.
     """
 
-    def __init__(self, info: RunInfo, past: History) -> None:
-        super().__init__(info)
+    def __init__(self, info: RunInfo, past: History, metrics: Sequence[str] = ()) -> None:
+        super().__init__(info, metrics)
+        self.above: Console | None = None
         self._id = info.id
         self._reason = info.reason
         self._checkpoint: int | None = info.checkpoint_step
@@ -63,6 +81,12 @@ class LiveView(ProgressView):
                 self._reason = reason
         super().update(event)
 
+    def log(self, lines: Sequence[str]) -> None:
+        """Print lines above what is drawn."""
+        if self.above is not None:
+            for line in lines:
+                self.above.print(Text(printable(line)))
+
     def __rich__(self) -> RenderableType:
         """Draw it; rich asks a few times a second."""
         style = STYLES.get(RunState(self.state), "")
@@ -87,10 +111,10 @@ class LiveView(ProgressView):
         parts: list[RenderableType] = [head, bar]
         if self.trouble:
             parts.append(Text(self.trouble, style="yellow"))
-        shown = important(self.metrics)
+        shown = chosen(self.metrics, self.globs)
         parts.append(Text("  ".join(f"{name} {number(value)}" for name, value in shown.items())))
         drawn = [name for name in shown if len(self._series.get(name, ())) >= _FEWEST_POINTS][
-            :_MOST_PLOTS
+            : _MOST_CHOSEN_PLOTS if self.globs else _MOST_PLOTS
         ]
         for name in drawn:
             lines = plot([value for _, value in self._series[name]])
@@ -98,8 +122,12 @@ class LiveView(ProgressView):
         return Group(*parts)
 
 
-def show_live(run: Run) -> RunInfo:
-    """Show a run until it has ended and return how it is then.
+def show_live(run: Run, metrics: Sequence[str] = ()) -> RunInfo:
+    """Show a run and what it prints until it has ended, and return how it is then.
+
+    Args:
+        run: the run.
+        metrics: globs of the metrics to show; the most important ones when there are none.
 
     Raises:
         InvalidState: if it was never started.
@@ -108,11 +136,12 @@ def show_live(run: Run) -> RunInfo:
     if info.state is RunState.CREATED:
         raise InvalidState(f"run {run.id} was not started, so there is nothing to watch")
     if not sys.stdout.isatty():
-        with LinesView(info, sys.stdout) as lines:
+        with PrintedLines(info, sys.stdout, metrics=metrics) as lines:
             _follow(run, lines)
     else:
-        view = LiveView(info, run.history(max_points=500))
-        with Live(view, console=console(), refresh_per_second=8):
+        view = LiveView(info, run.history(max_points=500), metrics)
+        with Live(view, console=console(), refresh_per_second=8) as live:
+            view.above = live.console
             _follow(run, view)
     ended = run.refresh()
     if ended.state is RunState.FAILED:

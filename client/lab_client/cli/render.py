@@ -171,10 +171,14 @@ def run_table(info: RunInfo, show_all: bool = False) -> Table:
         ("notes", Text(info.notes)),
         ("owner", Text(info.owner)),
         ("slot", info.slot),
+        ("device", info.options.device),
+        ("priority", str(info.options.priority or "")),
         ("checkpoint", "" if info.checkpoint_step is None else f"step {info.checkpoint_step}"),
         ("continues", f"{info.parent.run_id} at step {info.parent.step}" if info.parent else ""),
-        ("created", ago(info.create_time)),
-        ("ended", ago(info.end_time)),
+        ("created", at(info.create_time)),
+        ("started", at(info.start_time)),
+        ("ended", at(info.end_time)),
+        ("duration", duration(info)),
         ("folder", Text(info.folder)),
     ]
     if info.provenance is not None:
@@ -191,8 +195,28 @@ def run_table(info: RunInfo, show_all: bool = False) -> Table:
         hidden = len(info.metrics) - len(names)
         table.add_row("metrics", Text(f"{hidden} more with --all" if hidden else "", style="dim"))
     for key in names:
-        table.add_row(Text(f"  {key}", style="cyan"), number(info.metrics[key]))
+        table.add_row(Text(f"  {key}", style="cyan"), last_and_range(info, key))
     return table
+
+
+def at(time: datetime | None) -> str:
+    """Return a time, in this machine's zone, and how long ago it was."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}  ({ago(time)})" if time else ""
+
+
+def duration(info: RunInfo) -> str:
+    """Return how long a run has trained, or trains."""
+    if info.start_time is None:
+        return ""
+    return lasting(((info.end_time or datetime.now(UTC)) - info.start_time).total_seconds())
+
+
+def last_and_range(info: RunInfo, metric: str) -> str:
+    """Return a metric's last value, with the smallest and the largest where they differ."""
+    last, found = number(info.metrics[metric]), info.metric_ranges.get(metric)
+    if found is None or found.min_value == found.max_value:
+        return last
+    return f"{last}  (min {number(found.min_value)}, max {number(found.max_value)})"
 
 
 def provenance_rows(found: Provenance) -> list[tuple[str, str | Text]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -43,6 +44,12 @@ from lab_client.sync.run import Run
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the run until it ends.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", "-t", help="A tag; may be repeated.")]
+WatchedMetrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", "-m", help="With --watch: glob of the metrics to show; may be repeated."
+    ),
+]
 UntilStep = Annotated[
     int | None,
     typer.Option(min=1, help="Save and stop at this step; lab resume goes on from there."),
@@ -80,6 +87,7 @@ def run(
     ] = None,
     until_step: UntilStep = None,
     watch: Watch = False,
+    metrics: WatchedMetrics = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a run and print its id."""
@@ -103,12 +111,20 @@ def run(
         notes=notes,
         options=options,
     )
-    _report(_started(handle, until_step), watch, as_json)
+    _report(_started(handle, until_step), watch, as_json, metrics or ())
 
 
-def watch(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
-    """Watch a run: its progress and metrics. Ctrl-C leaves it running."""
-    _watch(connect(context).run(run), as_json)
+def watch(
+    context: typer.Context,
+    run: RunId,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "-m", help="Glob of the metrics to show; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch a run: its progress, metrics and prints. Ctrl-C leaves it running."""
+    _watch(connect(context).run(run), as_json, metrics or ())
 
 
 def stop(
@@ -150,6 +166,7 @@ def resume(
     runs: RunIds,
     until_step: UntilStep = None,
     watch: Watch = False,
+    metrics: WatchedMetrics = None,
     as_json: AsJson = False,
 ) -> None:
     """Resume stopped or failed runs from their last checkpoints, or start created ones."""
@@ -158,7 +175,7 @@ def resume(
     client = connect(context)
     for handle in [client.run(run_id) for run_id in runs]:
         go_on = handle.start if handle.info.state is RunState.CREATED else handle.resume
-        _report(go_on(until_step=until_step), watch, as_json)
+        _report(go_on(until_step=until_step), watch, as_json, metrics or ())
 
 
 def fork(
@@ -187,6 +204,7 @@ def fork(
         bool, typer.Option("--plan", help="Show where it would start and end, without running it.")
     ] = False,
     watch: Watch = False,
+    metrics: WatchedMetrics = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a new run from a checkpoint of another, with changed configs; its options are the parent's."""
@@ -216,7 +234,7 @@ def fork(
         options=options,
         start=False,
     )
-    _report(_started(handle), watch, as_json)
+    _report(_started(handle), watch, as_json, metrics or ())
 
 
 def _report_plan(plan: Plan, as_json: bool) -> None:
@@ -296,21 +314,21 @@ def _is_confirmed(question: str) -> bool:
         raise InvalidRequest([Violation("yes", sentence)]) from None
 
 
-def _report(handle: Run, watch: bool, as_json: bool) -> None:
+def _report(handle: Run, watch: bool, as_json: bool, metrics: Sequence[str]) -> None:
     if watch:
         if not as_json:
             typer.echo(handle.id)
-        _watch(handle, as_json)
+        _watch(handle, as_json, metrics)
     elif as_json:
         print_json(handle.info)
     else:
         typer.echo(handle.id)
 
 
-def _watch(handle: Run, as_json: bool = False) -> None:
+def _watch(handle: Run, as_json: bool, metrics: Sequence[str]) -> None:
     """Show a run to its end and exit with the code that says how it ended."""
     try:
-        info = print_states(handle) if as_json else show_live(handle)
+        info = print_states(handle) if as_json else show_live(handle, metrics)
     except KeyboardInterrupt:
         typer.echo(
             f"\nThe run goes on. Stop it with: lab stop {handle.id}\n"

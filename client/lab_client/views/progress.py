@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from lab_client.events import Event, Metrics, Progress, StateChange, Truncate
-from lab_client.metric_names import important
+from lab_client.events import Event, Log, Metrics, Progress, StateChange, Truncate
+from lab_client.metric_names import chosen, important
 from lab_client.runs import RunInfo
 
 _LINE_INTERVAL_S = 5.0
@@ -21,10 +21,12 @@ class ProgressView:
 
     Args:
         info: the run as it was when the view was opened.
+        metrics: globs of the metrics to show; the most important ones when there are none.
     """
 
-    def __init__(self, info: RunInfo) -> None:
+    def __init__(self, info: RunInfo, metrics: Sequence[str] = ()) -> None:
         self.name = info.name or info.experiment
+        self.globs = metrics
         self.step = info.step
         self.total_steps = info.total_steps
         self.steps_per_second = info.steps_per_second
@@ -60,6 +62,9 @@ class ProgressView:
                 self.step = max(step, 0)
             case StateChange(state=state):
                 self.state = state
+            case Log(lines=lines):
+                self.log(lines)
+                return
             case _:
                 return
         self.show()
@@ -71,6 +76,9 @@ class ProgressView:
             self.trouble = f"no answer from {address} for {seconds:.0f} s, reconnecting (the run is not affected)"
         if self.trouble != before:
             self.show()
+
+    def log(self, lines: Sequence[str]) -> None:
+        """Show what the run printed; most views leave that to `lab logs`."""
 
     def show(self) -> None:
         """Show what there is now."""
@@ -123,9 +131,13 @@ class LinesView(ProgressView):
     """Plain lines, a few seconds apart."""
 
     def __init__(
-        self, info: RunInfo, output: TextIO, now: Callable[[], float] = time.monotonic
+        self,
+        info: RunInfo,
+        output: TextIO,
+        now: Callable[[], float] = time.monotonic,
+        metrics: Sequence[str] = (),
     ) -> None:
-        super().__init__(info)
+        super().__init__(info, metrics)
         self._output = output
         self._now = now
         self._next_line = now() + _LINE_INTERVAL_S
@@ -145,7 +157,7 @@ class LinesView(ProgressView):
         self._shown_state = self.state
         self._next_line = self._now() + _LINE_INTERVAL_S
         total = f"/{self.total_steps}" if self.total_steps else ""
-        values = "".join(f" {k}={v:.4g}" for k, v in important(self.metrics).items())
+        values = "".join(f" {k}={v:.4g}" for k, v in chosen(self.metrics, self.globs).items())
         line = f"{self.name}: {self.trouble or f'{self.state} step {self.step}{total}{values}'}"
         if line != self._line:
             print(line, file=self._output, flush=True)
