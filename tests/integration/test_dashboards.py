@@ -17,6 +17,7 @@ import grpc
 import pytest
 import yaml
 
+from lab_client import Client, choice
 from lab_rpc.v1 import config_pb2, training_service_pb2, training_service_pb2_grpc
 from tests.servers import RealServer
 
@@ -57,7 +58,7 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def training(server: RealServer) -> Iterator[str]:
-    """A run that trains as long as the tests take, and calls of all outcomes."""
+    """A run and a search that train as long as the tests take, and calls of all outcomes."""
     with grpc.insecure_channel(server.address) as channel:
         stub = training_service_pb2_grpc.TrainingServiceStub(channel)
         overrides = {
@@ -72,7 +73,15 @@ def training(server: RealServer) -> Iterator[str]:
         for response in watch:
             if any(event.HasField("metrics") for event in response.events):
                 break
-        yield run_id
+        with Client(server.address) as client:
+            # one trial that ends, and one that trains as long
+            space = {"steps": choice(2, 1_000_000), "step_s": 0.02}
+            search = client.search("counting", space, minimize="loss")
+            for entry in search.watch():
+                if entry.kind == "told":
+                    break
+            yield run_id
+            search.stop().wait(60)
         watch.cancel()
         stub.StopRun(pb.StopRunRequest(run_id=run_id), timeout=60)
 

@@ -26,6 +26,7 @@ from lab_server.files.home import Home
 from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
+from lab_server.http.search_gauges import SearchGauges
 from lab_server.rpc.agents import AgentService
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.dashboard import DashboardDoor
@@ -178,6 +179,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             devices=devices,
             home=home,
         )
+        registry.register(SearchGauges(searches.live))
         search_service = SearchHandlers(
             searches=searches,
             catalogue=catalogue,
