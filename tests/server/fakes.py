@@ -123,6 +123,10 @@ class FakeSupervisor:
         owners = {run.slot: run.id for run in self._live.values() if run.slot}
         return [(slot, owners.get(slot.name, "")) for slot in self._executor.slots]
 
+    @property
+    def devices(self) -> Sequence[str]:
+        return [slot.device for slot in self._executor.slots]
+
     def live(self) -> Sequence[Run]:
         return tuple(self._live.values())
 

@@ -399,6 +399,7 @@ class AttachResponse(google.protobuf.message.Message):
     COMMAND_FIELD_NUMBER: builtins.int
     KILL_FIELD_NUMBER: builtins.int
     RELEASE_FIELD_NUMBER: builtins.int
+    STOP_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> Global___AgentWelcome:
         """The first one."""
@@ -423,6 +424,10 @@ class AttachResponse(google.protobuf.message.Message):
     def release(self) -> Global___AttemptKey:
         """Forget an attempt with its files, and end its trainer if there is one."""
 
+    @property
+    def stop(self) -> Global___AgentStop:
+        """Stop: the agent has had nothing to do for a while."""
+
     def __init__(
         self,
         *,
@@ -432,12 +437,25 @@ class AttachResponse(google.protobuf.message.Message):
         command: Global___AttemptCommand | None = ...,
         kill: Global___AttemptKill | None = ...,
         release: Global___AttemptKey | None = ...,
+        stop: Global___AgentStop | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "renewed", b"renewed", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "renewed", b"renewed", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["welcome", "renewed", "launch", "command", "kill", "release"] | None: ...
+    def HasField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "renewed", b"renewed", "stop", b"stop", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "renewed", b"renewed", "stop", b"stop", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["welcome", "renewed", "launch", "command", "kill", "release", "stop"] | None: ...
 
 Global___AttachResponse: typing_extensions.TypeAlias = AttachResponse
+
+@typing.final
+class AgentStop(google.protobuf.message.Message):
+    """The agent is to stop."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___AgentStop: typing_extensions.TypeAlias = AgentStop
 
 @typing.final
 class AgentWelcome(google.protobuf.message.Message):

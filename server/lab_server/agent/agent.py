@@ -33,6 +33,7 @@ from lab_server.model.agent import (
     Leaving,
     Ping,
     Release,
+    Stop,
     ToAgent,
     Welcome,
 )
@@ -56,6 +57,10 @@ class Agent:
         executor: starts trainers here.
         experiments: the digest of each one's code, by name.
         addresses: of servers, tried in turn.
+
+    Attributes:
+        attached: set once a server has taken the agent.
+        asked_to_stop: set when the server needs it no more.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Agent:
         self._lease: Lease | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.attached = asyncio.Event()
+        self.asked_to_stop = asyncio.Event()
 
     async def run(self) -> None:
         """Hold on to the server until cancelled.
@@ -193,16 +199,24 @@ class Agent:
                     self._lease.write(self._home.lease)
             case Launch(key, spec, slot):
                 self._launch(key, spec, slot)
-            case Command(key, line):
-                if key in self._held:
-                    self._held[key].command(line)
-            case Kill(key, grace_s):
-                if key in self._held:
-                    self._held[key].end(grace_s)
-            case Release(key):
-                self._spawn(self._release(key))
+            case Command() | Kill() | Release():
+                self._order(said)
+            case Stop():
+                self.asked_to_stop.set()
             case Welcome():
                 pass
+
+    def _order(self, said: Command | Kill | Release) -> None:
+        held = self._held.get(said.key)
+        match said:
+            case _ if held is None:
+                pass
+            case Command(line=line):
+                held.command(line)
+            case Kill(grace_s=grace_s):
+                held.end(grace_s)
+            case Release(key):
+                self._spawn(self._release(key))
 
     def _launch(self, key: AttemptKey, spec: LaunchSpec, slot: str) -> None:
         if key in self._held:

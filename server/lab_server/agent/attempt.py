@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -233,4 +234,5 @@ class HeldAttempt:
             parent_folder=self._folder.parent if spec.parent_folder else None,
             num_threads=num_threads_each(len(self._executor.slots)),
             lease=self._home.lease,
+            keeper_pid=os.getpid() if self._home.is_ephemeral else 0,
         )

@@ -36,8 +36,9 @@ class Identity:
 class AgentHome:
     """The folder of one agent, which keeps it for itself while it runs."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_ephemeral: bool = False) -> None:
         self.path = path
+        self.is_ephemeral = is_ephemeral
         self.lease = path / "lease"
         self._identity = path / "agent.json"
         self._attempts = path / "attempts"

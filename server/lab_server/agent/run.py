@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -37,6 +38,7 @@ class Options:
         pool: "" for the one that the server says.
         token: a join token, "" where the server needs none, or the agent has joined before.
         on_shutdown: whether the trainers are ended with the agent, or left to the next one of the home.
+        is_ephemeral: there is no next one: the home goes with the agent, and the trainers die with it.
     """
 
     addresses: Sequence[str]
@@ -48,6 +50,7 @@ class Options:
     home: Path
     tls_files: tuple[Path | None, Path | None, Path | None] | None
     on_shutdown: Literal["stop", "leave"]
+    is_ephemeral: bool = False
 
 
 def run(options: Options) -> None:
@@ -57,9 +60,13 @@ def run(options: Options) -> None:
         Refused: If the server does not take the agent.
         SettingsError: If the home, a file or an address cannot be used.
     """
-    home = AgentHome(options.home)
-    with home.opened():
-        asyncio.run(_serve(options, home))
+    home = AgentHome(options.home, is_ephemeral=options.is_ephemeral)
+    try:
+        with home.opened():
+            asyncio.run(_serve(options, home))
+    finally:
+        if options.is_ephemeral:
+            shutil.rmtree(options.home, ignore_errors=True)
 
 
 async def _serve(options: Options, home: AgentHome) -> None:
@@ -78,6 +85,7 @@ async def _serve(options: Options, home: AgentHome) -> None:
         identity = await _joined(options, home, tls)
         experiments = await digests(executor)
         agent = Agent(home, identity, executor, experiments, options.addresses, tls)
+        agent.asked_to_stop = asked_to_end
         running = asyncio.create_task(agent.run())
         ending = asyncio.create_task(asked_to_end.wait())
         ready = asyncio.create_task(agent.attached.wait())

@@ -20,6 +20,7 @@ from lab_server.app.background import (
 from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.cluster import ClusterExecutor
+from lab_server.executors.pools.pools import Pools
 from lab_server.executors.protocol import Executor
 from lab_server.executors.remote.registry import Agents
 from lab_server.files.home import Home
@@ -110,7 +111,14 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         credentials = AgentCredentials(home, settings.tokens)
         agents = Agents(settings.agent_lease_s, credentials.pools())
         stack.callback(agents.close)
-        executor = ClusterExecutor(here, agents)
+        pools = Pools(
+            settings.pools,
+            agents,
+            server=settings.advertise or str(grpc_address),
+            join_token=credentials.new_join_token,
+        )
+        stack.push_async_callback(pools.close)
+        executor = ClusterExecutor(here, agents, pools)
         catalogue, devices = Catalogue(executor), Devices()
         searches = Searches(
             store=store.searches,
@@ -137,6 +145,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
                 retain(retention, store, leading),
                 prune_uploads(Home(home).uploads),
                 history_writer.run(),
+                pools.run(leading.waiting, leading.slots),
             )
             tasks.extend(asyncio.create_task(work) for work in works)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -68,6 +69,14 @@ def join(
             help="when the agent is stopped, stop its trainers, or leave them to the next"
         ),
     ] = OnShutdown.STOP,
+    ephemeral: Annotated[
+        bool,
+        typer.Option(
+            "--ephemeral",
+            help="for jobs of Ray, Slurm and the like: a temporary home, and trainers that die with"
+            " the agent",
+        ),
+    ] = False,
     log_level: Annotated[str, typer.Option(help="minimum log level")] = "info",
 ) -> None:
     """Join a server, and run trainers for it until SIGTERM or SIGINT."""
@@ -99,9 +108,13 @@ def join(
             problems.append(f"--name {called!r}: use up to 63 letters, digits, '-', '_' and '.'")
         if (cert is None) != (key is None):
             problems.append("--cert and --key belong together")
+        if ephemeral and (home or on_shutdown is OnShutdown.LEAVE):
+            problems.append("--ephemeral excludes --home and --on-shutdown leave")
         if problems:
             raise SettingsError("\n".join(problems))
         folder = home or platformdirs.user_data_path("lab-train") / "agents" / called
+        if ephemeral:
+            folder = Path(tempfile.mkdtemp(prefix=f"lab-agent-{called}-"))
         logs.set_up("auto", log_level)
         run(
             Options(
@@ -114,6 +127,7 @@ def join(
                 home=folder.expanduser().absolute(),
                 tls_files=(ca, cert, key) if tls or ca or cert else None,
                 on_shutdown=on_shutdown.value,
+                is_ephemeral=ephemeral,
             )
         )
 

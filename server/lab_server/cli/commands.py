@@ -23,6 +23,9 @@ app = typer.Typer(
 )
 
 
+_FILE_ONLY = ("pools",)
+
+
 def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
     """Return the command with one flag per setting, so that settings are declared only once."""
 
@@ -33,6 +36,8 @@ def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
     file = typer.Option(help="TOML file of settings (env LAB_CONFIG)", show_default=False)
     parameters = [_keyword("config", Annotated[Path | None, file])]
     for name, field in Settings.model_fields.items():
+        if name in _FILE_ONLY:
+            continue
         flag = f"--{name.replace('_', '-')}"
         kind = field.annotation
         if kind is bool:
@@ -92,6 +97,10 @@ def config(loaded: Loaded) -> None:
     values = loaded.settings.model_dump(mode="json") | {"store": loaded.settings.store_place}
     width = max(map(len, values))
     for name, value in values.items():
+        if name in _FILE_ONLY:
+            for each in value:
+                typer.echo(f"# [[{name}]] {json.dumps(each, ensure_ascii=False)}")
+            continue
         # TOML has no null, and JSON's escapes of what is not ASCII are not TOML's
         text = "" if value is None else json.dumps(value, ensure_ascii=False)
         line = f"{name:<{width}} = {text}  # {loaded.origins[name]}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lab_core.configs import PlainValue
 from lab_core.errors import Violation
+from lab_server.executors.pools.pools import Pools
 from lab_server.executors.protocol import Executor, Usage
 from lab_server.executors.remote.registry import Agents
 from lab_server.model.agent import AttemptKey
@@ -14,7 +15,7 @@ from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
-from lab_server.model.slot import Slot, Wants, agent_of
+from lab_server.model.slot import Slot, Wants, agent_of, parse_slots
 from lab_server.model.upload import Upload
 
 
@@ -24,11 +25,13 @@ class ClusterExecutor:
     Args:
         here: the executor of this machine.
         agents: those on others.
+        pools: who starts agents.
     """
 
-    def __init__(self, here: Executor, agents: Agents) -> None:
+    def __init__(self, here: Executor, agents: Agents, pools: Pools) -> None:
         self._here = here
         self._agents = agents
+        self._pools = pools
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -38,7 +41,21 @@ class ClusterExecutor:
     @property
     def pools(self) -> Sequence[str]:
         """The names of the pools that a run may ask for."""
-        return self._agents.pools
+        configured = [pool.name for pool in self._pools]
+        return tuple(dict.fromkeys([*configured, *self._agents.pools]))
+
+    @property
+    def devices_to_come(self) -> Sequence[str]:
+        """The devices of slots that may come."""
+        return [slot.device for pool in self._pools for slot in parse_slots(pool.slots)]
+
+    def may_come(self, wants: Wants) -> bool:
+        """Whether there may be a slot for a run later that is not there yet."""
+        return self._pools.may_have(wants)
+
+    def news(self, wants: Wants) -> str:
+        """Return what becomes of slots that a run waits for and that are not there, as a clause, or ""."""
+        return self._pools.news(wants)
 
     def observe(self, on_change: Callable[[], None]) -> None:
         """Call a function whenever an agent comes or goes."""

@@ -13,6 +13,11 @@ class OneMachine:
     """An executor without agents: its slots stay, and its trainers are always in reach."""
 
     @property
+    def devices_to_come(self) -> Sequence[str]:
+        """The devices of slots that may come: none."""
+        return ()
+
+    @property
     def pools(self) -> Sequence[str]:
         """The names of the pools that a run may ask for: none."""
         return ()
@@ -23,6 +28,16 @@ class OneMachine:
     def obstacle(self, slot: Slot, wants: Wants) -> str:
         """Return "": nothing but another run keeps a run out of its slot."""
         del slot, wants
+        return ""
+
+    def may_come(self, wants: Wants) -> bool:
+        """Return False: a machine has the slots that it has."""
+        del wants
+        return False
+
+    def news(self, wants: Wants) -> str:
+        """Return "": there is nothing to say of slots that are not there."""
+        del wants
         return ""
 
     def out_of_reach(self, process: TrainerProcess) -> str:

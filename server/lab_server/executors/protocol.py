@@ -39,8 +39,18 @@ class Executor(Protocol):
     def observe(self, on_change: Callable[[], None]) -> None:
         """Call a function whenever there may be a slot for a run that waits."""
 
+    @property
+    def devices_to_come(self) -> Sequence[str]:
+        """The devices of slots that may come."""
+
     def obstacle(self, slot: Slot, wants: Wants) -> str:
         """Return why a run that fits a slot cannot have it now, as a clause, "" when it can."""
+
+    def may_come(self, wants: Wants) -> bool:
+        """Whether there may be a slot for a run later that is not there yet."""
+
+    def news(self, wants: Wants) -> str:
+        """Return what becomes of slots that a run waits for and that are not there, as a clause, or ""."""
 
     async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
         """Return the experiments as their code is now: the same ones while it does not change.

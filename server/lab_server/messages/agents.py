@@ -112,6 +112,8 @@ def response_to_proto(said: ToAgent) -> pb.AttachResponse:
             return pb.AttachResponse(kill=pb.AttemptKill(key=key_to_proto(key), grace_s=grace_s))
         case agent.Release(key):
             return pb.AttachResponse(release=key_to_proto(key))
+        case agent.Stop():
+            return pb.AttachResponse(stop=pb.AgentStop())
 
 
 def response_from_proto(message: pb.AttachResponse) -> ToAgent | None:
@@ -132,5 +134,7 @@ def response_from_proto(message: pb.AttachResponse) -> ToAgent | None:
             return agent.Kill(key_from_proto(message.kill.key), message.kill.grace_s)
         case "release":
             return agent.Release(key_from_proto(message.release))
+        case "stop":
+            return agent.Stop()
         case _:
             return None

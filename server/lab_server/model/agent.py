@@ -145,4 +145,9 @@ class Release:
     key: AttemptKey
 
 
-ToAgent = Welcome | Ping | Launch | Command | Kill | Release
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop: there has been nothing to do for a while."""
+
+
+ToAgent = Welcome | Ping | Launch | Command | Kill | Release | Stop

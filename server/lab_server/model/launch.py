@@ -40,6 +40,7 @@ class LaunchSpec:
         slot: the name of its slot.
         lease: a file that says until when it may train; None for as long as it takes.
         upload: the code that has the experiment; None for one of the server's own.
+        keeper_pid: the process with which it dies; 0 for none.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class LaunchSpec:
     slot: str = ""
     lease: Path | None = None
     upload: Upload | None = None
+    keeper_pid: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, for the way to the forkserver."""

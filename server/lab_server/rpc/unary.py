@@ -145,7 +145,7 @@ class Service:
     ) -> pb.CreateRunResponse:
         """Create a run without starting it."""
         self._refuse_when_draining()
-        requests.check_create(request, (slot.device for slot, _ in self._supervisor.slots()))
+        requests.check_create(request, self._supervisor.devices)
         parent = None
         if request.HasField("parent"):
             parent = await self._parent(request.experiment, request.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lab_server.model.roles import Role
 from lab_server.security.tokens import Token, TokenFile, Tokens
 
 _JOIN_AGAIN = "start it with a join token (`lab-server tokens create-join`)"
+_JOIN_S = 86400.0  # a job may wait for long
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,6 +39,13 @@ class AgentCredentials:
     def pools(self) -> tuple[str, ...]:
         """Return the pools of the agents that have joined."""
         return tuple(dict.fromkeys(token.pool for token in self._credentials))
+
+    def new_join_token(self, pool: str) -> str:
+        """Return a one-time token for an agent of a pool, "" where none is needed."""
+        if self._join_file is None:
+            return ""
+        expire_time = time.time() + _JOIN_S
+        return self._join_file.create(f"an agent of {pool}", Role.JOIN, expire_time, pool)
 
     def authenticate(self, header: str) -> Token:
         """Return the credential of an authorization header.

@@ -25,6 +25,7 @@ from pydantic_settings import (
 from lab_core.errors import SettingsError
 from lab_server.model.slot import parse_slots
 from lab_server.settings.address import Address
+from lab_server.settings.pools import PoolSettings
 
 ENV_PREFIX = "LAB_"
 # Variables of the same prefix that are not the server's settings.
@@ -110,6 +111,9 @@ class Settings(BaseSettings):
         description="seconds that an agent trains on without reaching the server; then its runs are"
         " tried elsewhere",
     )
+    pools: tuple[PoolSettings, ...] = Field(
+        (), description="pools of agents, in the settings file only, each a [[pools]]"
+    )
     on_shutdown: Literal["leave", "stop"] = Field(
         "leave", description="on shutdown, leave trainers running or stop them"
     )
@@ -184,6 +188,14 @@ class Settings(BaseSettings):
         except SettingsError as error:
             raise ValueError(str(error)) from None
         return text
+
+    @field_validator("pools")
+    @classmethod
+    def _have_names_of_their_own(cls, pools: tuple[PoolSettings, ...]) -> tuple[PoolSettings, ...]:
+        names = [pool.name for pool in pools]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two pools are named {', '.join(sorted(twice))!r}")
+        return pools
 
     @field_validator("home")
     @classmethod
@@ -348,6 +360,8 @@ def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
             # our own validators quote the value themselves
             got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
             message = f"{message[:1].lower()}{message[1:]}{got}"
-            message = f"{_as_written(str(problem['loc'][0]), origins)}: {message}"
+            where = ".".join(str(part) for part in problem["loc"][1:])
+            name = _as_written(str(problem["loc"][0]), origins)
+            message = f"{name}.{where}: {message}" if where else f"{name}: {message}"
         sentences.append(message)
     return sentences

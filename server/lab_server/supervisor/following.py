@@ -62,6 +62,11 @@ class Following:
         queued = self._queued()
         return queued.index(run_id) + 1 if run_id in queued else 0
 
+    @property
+    def devices(self) -> Sequence[str]:
+        """See RunControl; the leader knows them."""
+        return ()
+
     def slots(self) -> Sequence[tuple[Slot, str]]:
         """See RunControl; the slots are the leader's."""
         return ()

@@ -26,6 +26,10 @@ class RunControl(Protocol):
     def slots(self) -> Sequence[tuple[Slot, str]]:
         """Return every slot with the id of the run that has it, "" when it is free."""
 
+    @property
+    def devices(self) -> Sequence[str]:
+        """The devices that a run may ask for."""
+
     def live(self) -> Sequence[Run]:
         """Return the runs that wait or have a process, as they are now."""
 

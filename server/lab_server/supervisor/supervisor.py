@@ -75,6 +75,16 @@ class Supervisor:
         """Return a run's place among those that wait, from 1; 0 when it does not wait."""
         return self._runner.queue.position(run_id)
 
+    def waiting(self) -> Sequence[Wants]:
+        """Return what each waiting run needs of its slot, in the order of the queue."""
+        return [self._runner.queue.wants(run_id) for run_id in self._runner.queue]
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The devices that a run may ask for."""
+        there = [slot.device for slot in self._executor.slots]
+        return tuple(dict.fromkeys([*there, *self._executor.devices_to_come]))
+
     def slots(self) -> Sequence[tuple[Slot, str]]:
         """Return every slot with the id of the run that has it, "" when it is free."""
         return tuple(self._runner.slots)
@@ -104,7 +114,9 @@ class Supervisor:
         position = self.queue_position(run.id)
         if position:
             waits = f"waits for a slot, position {position} of {self.queue_length()} in the queue"
-            why = self._runner.slots.why_waits(self._runner.queue.wants(run.id))
+            wants = self._runner.queue.wants(run.id)
+            news = self._executor.news(wants)
+            why = news or self._runner.slots.why_waits(wants)
             return f"{waits}: {why}" if why else waits
         if run.process is not None and run.state.has_process:
             away = self._executor.out_of_reach(run.process)
@@ -312,7 +324,9 @@ class Supervisor:
             there = f"it has {', '.join(pools)}" if pools else "it has none"
             message = f"this server has no pool {pool!r}; {there}"
             raise ConfigError([Violation("options.pool", message)])
-        self._runner.slots.check(Wants(request.options.device, pool))
+        wants = Wants(request.options.device, pool)
+        if not self._executor.may_come(wants):
+            self._runner.slots.check(wants)
 
     async def _with_parent(self, request: RunRequest) -> RunRequest:
         if request.parent is None:

@@ -99,7 +99,9 @@ class _Attempt:
         )
         if spec.until_step:
             self._experiment.loop.until_step = spec.until_step
-        self._watcher = Watcher(folder, outbox, log_offset=log_offset, lease=spec.lease)
+        self._watcher = Watcher(
+            folder, outbox, log_offset=log_offset, lease=spec.lease, keeper_pid=spec.keeper_pid
+        )
         self._provenance = ProvenanceRecorder(spec, found.code, self._experiment, outbox)
 
     def run(self) -> int:

@@ -18,6 +18,7 @@ from lab_core._threads import show_thread_name
 from lab_server.files.lease import Lease, now_s
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
+from lab_server.processes.proc import identify, is_alive
 from lab_server.trainer.outbox import Outbox
 from lab_server.trainer.speed import Speed
 
@@ -38,7 +39,13 @@ class Watcher:
     """
 
     def __init__(
-        self, folder: RunFolder, outbox: Outbox, *, log_offset: int, lease: Path | None = None
+        self,
+        folder: RunFolder,
+        outbox: Outbox,
+        *,
+        log_offset: int,
+        lease: Path | None = None,
+        keeper_pid: int = 0,
     ) -> None:
         self.stop_checkpoint: bool | None = None
         self._folder = folder
@@ -55,6 +62,7 @@ class Watcher:
         self._lease_file = lease
         self._lease = Lease(0.0, 0.0)
         self._is_lease_over = False
+        self._keeper = identify(keeper_pid) if keeper_pid else None
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lab-watcher", daemon=True)
 
@@ -84,6 +92,7 @@ class Watcher:
             if now >= next_progress:
                 next_progress = now + _PROGRESS_S
                 self._guard(self._touch_heartbeat)
+                self._guard(self._heed_keeper)
                 self._guard(self._send_progress, now)
         self._guard(self._send_rest)
         if self._outbox.failure is not None:
@@ -188,6 +197,11 @@ class Watcher:
         elif now_s() >= self._lease.stop_at_s and not self._is_lease_over:
             self._is_lease_over = True
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _heed_keeper(self) -> None:
+        """Die with the process that keeps this one: whoever ended it does not know of trainers."""
+        if self._keeper is not None and not is_alive(self._keeper):
+            os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _send_progress(self, now: float) -> None:
         if self._speed is None:

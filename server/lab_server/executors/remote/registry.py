@@ -26,6 +26,7 @@ from lab_server.model.agent import (
     Leaving,
     Ping,
     Release,
+    Stop,
     ToAgent,
     Welcome,
 )
@@ -228,6 +229,13 @@ class Agents:
         elif agent.is_leaving and not self._attempts_of(agent.name):
             self._remove(agent.name)
             self._changed()
+
+    def retire(self, name: str) -> None:
+        """Have an agent stop; it gets no more runs."""
+        agent = self._agents.get(name)
+        if agent is not None and agent.send is not None:
+            agent.is_leaving = True
+            agent.send(Stop())
 
     def close(self) -> None:
         """Wait for no lease any more."""

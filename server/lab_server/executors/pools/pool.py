@@ -1,0 +1,152 @@
+"""One pool: starts agents by its engine when runs wait, and lets idle ones go."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from lab_server.executors.pools.engine import Engine, EngineError, Job, JobState
+from lab_server.executors.pools.sizing import Standing, changes
+from lab_server.executors.remote.registry import Agents
+from lab_server.model.slot import Wants
+from lab_server.settings.pools import PoolSettings
+
+_log = structlog.get_logger("lab_server.pools")
+
+_JOIN_S = 300.0  # from a job's begin to its agent's first word
+_MAX_PAUSE_S = 300.0
+_FIRST_PAUSE_S = 2.0
+
+
+class Pool:
+    """Owns the jobs of one pool's agents.
+
+    Args:
+        server: where agents reach the server.
+        join_token: makes a one-time token for an agent of the pool; "" where none is needed.
+    """
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        engine: Engine,
+        agents: Agents,
+        *,
+        server: str,
+        join_token: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._engine = engine
+        self._agents = agents
+        self._server = server
+        self._join_token = join_token
+        self._clock = clock
+        self._prefix = f"{settings.name}-"
+        self._jobs: Mapping[str, Job] = {}
+        self._asked: dict[str, float] = {}  # submitted, and not attached yet
+        self._busy_at: dict[str, float] = {}
+        self._problem = ""
+        self._pause_s = 0.0
+        self._next_try = 0.0
+
+    @property
+    def news(self) -> str:
+        """Why it has no more agents, or that it starts some, as a clause; "" for nothing."""
+        name = self.settings.name
+        if self._problem:
+            return f"pool {name!r} cannot start an agent: {self._problem}"
+        if self._asked:
+            reasons = {self._jobs[job].reason for job in self._asked if job in self._jobs} - {""}
+            why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
+            return f"pool {name!r} starts {len(self._asked)} agents{why}"
+        return ""
+
+    async def adjust(self, waiting: Sequence[Wants], busy_slots: Sequence[str]) -> None:
+        """Look at the jobs, and start or let go what there are too few or too many of.
+
+        Args:
+            waiting: what the waiting runs that this pool can serve want.
+            busy_slots: the names of slots that have a run.
+        """
+        try:
+            self._jobs = await self._engine.jobs(self._prefix)
+        except EngineError as error:
+            self._fail(str(error))
+            return
+        now = self._clock()
+        self._note_jobs(now)
+        mine = [slot.partition("/")[2].partition("/")[0] for slot in busy_slots]
+        pool = [agent for agent in self._agents if agent.pool == self.settings.name]
+        leaving = {agent.name for agent in pool if agent.is_leaving}
+        attached = {agent.name for agent in pool} - leaving
+        for name in mine:
+            self._busy_at[name] = now
+        idle = sorted(
+            (name for name in attached if self._is_idle(name, now)),
+            key=lambda name: self._busy_at[name],
+        )
+        alive = {n for n, job in self._jobs.items() if job.state is not JobState.ENDED}
+        agents = (attached | alive | set(self._asked)) - leaving
+        standing = Standing(agents, tuple(idle), len(mine), len(waiting))
+        todo = changes(self.settings, standing)
+        for name in todo.leaving:
+            _log.info("letting an idle agent go", agent=name)
+            self._agents.retire(name)
+        if todo.num_new and now >= self._next_try:
+            await self._start(todo.num_new)
+
+    async def close(self) -> None:
+        """Close the engine's connections; agents go on."""
+        await self._engine.close()
+
+    def _is_idle(self, name: str, now: float) -> bool:
+        since = self._busy_at.setdefault(name, now)
+        return now - since >= self.settings.idle_s
+
+    def _note_jobs(self, now: float) -> None:
+        """Forget what was asked for once it has come, or will not come."""
+        for name, asked_at in list(self._asked.items()):
+            job = self._jobs.get(name)
+            agent = self._agents.get(name)
+            if agent is not None and agent.send is not None:
+                del self._asked[name]
+                self._problem, self._pause_s = "", 0.0
+            elif job is not None and job.state is JobState.ENDED:
+                del self._asked[name]
+                self._fail(f"its job {name} ended: {job.reason or 'without a word'}")
+            elif now - asked_at > _JOIN_S and (job is None or job.state is JobState.RUNNING):
+                del self._asked[name]
+                self._fail(f"its job {name} runs for {_JOIN_S:g} s, and no agent has joined")
+
+    async def _start(self, num: int) -> None:
+        for _ in range(num):
+            name = f"{self._prefix}{secrets.token_hex(3)}"
+            token = self._join_token()
+            environment = {"LAB_JOIN_TOKEN": token} if token else {}
+            try:
+                await self._engine.submit(name, self._command(name), environment)
+            except EngineError as error:
+                self._fail(str(error))
+                return
+            self._asked[name] = self._clock()
+            _log.info("asked for an agent", agent=name, engine=self.settings.engine)
+        self._problem = ""
+
+    def _command(self, name: str) -> list[str]:
+        settings = self.settings
+        return [
+            *(settings.command, "join", self._server, "--name", name, "--pool", settings.name),
+            *("--slots", settings.slots, "--ephemeral", *settings.arguments),
+        ]
+
+    def _fail(self, problem: str) -> None:
+        """Note a problem, and try again later, and later each time."""
+        if problem != self._problem:
+            _log.error("a pool cannot start an agent", pool=self.settings.name, reason=problem)
+        self._problem = problem
+        self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S) or _FIRST_PAUSE_S
+        self._next_try = self._clock() + self._pause_s

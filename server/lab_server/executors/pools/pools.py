@@ -1,0 +1,114 @@
+"""All pools of a server, and the task that keeps them at the size that the queue needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import structlog
+
+from lab_server.executors.pools.engine import Engine
+from lab_server.executors.pools.pool import Pool
+from lab_server.executors.pools.ray import RayEngine
+from lab_server.executors.pools.slurm import SlurmEngine
+from lab_server.executors.remote.registry import Agents
+from lab_server.model.slot import Slot, Wants, device_of, parse_slots
+from lab_server.settings.pools import PoolSettings
+
+_log = structlog.get_logger("lab_server.pools")
+
+_INTERVAL_S = 1.0
+
+
+class Pools:
+    """The pools that an engine fills; those of people's own agents need nothing.
+
+    Args:
+        settings: of all pools.
+        server: where agents reach the server, unless a pool says otherwise.
+        join_token: makes a one-time token for an agent of a pool.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[PoolSettings],
+        agents: Agents,
+        *,
+        server: str,
+        join_token: Callable[[str], str],
+    ) -> None:
+        self._all = tuple(settings)
+        self._pools = {
+            each.name: Pool(
+                each,
+                engine,
+                agents,
+                server=each.server or server,
+                join_token=partial(join_token, each.name),
+            )
+            for each in settings
+            if (engine := _engine_of(each)) is not None
+        }
+
+    def __iter__(self) -> Iterator[PoolSettings]:
+        """Yield the settings of every pool."""
+        return iter(self._all)
+
+    def news(self, wants: Wants) -> str:
+        """Return what the pools that could serve a run have to say, as a clause; "" for nothing."""
+        return "; ".join(
+            pool.news
+            for pool in self._pools.values()
+            if _serves(pool.settings, wants) and pool.news
+        )
+
+    def may_have(self, wants: Wants) -> bool:
+        """Whether a pool's agents, when they come, have a slot for a run."""
+        return any(_serves(pool, wants) for pool in self._all if pool.max > 0)
+
+    async def run(
+        self,
+        waiting: Callable[[], Sequence[Wants]],
+        slots: Callable[[], Sequence[tuple[Slot, str]]],
+    ) -> None:
+        """Adjust the pools for as long as the server leads.
+
+        Args:
+            waiting: returns what each waiting run needs.
+            slots: returns each slot with the run that has it.
+        """
+        while self._pools:
+            await asyncio.sleep(_INTERVAL_S)
+            runs = list(waiting())
+            for name, pool in self._pools.items():
+                mine = [wants for wants in runs if _serves(pool.settings, wants)]
+                runs = [wants for wants in runs if wants not in mine]
+                busy = [slot.name for slot, run_id in slots() if run_id and slot.pool == name]
+                try:
+                    await pool.adjust(mine, busy)
+                except Exception:
+                    _log.exception("cannot adjust a pool", pool=name)
+
+    async def close(self) -> None:
+        """Close the engines' connections; agents go on."""
+        for pool in self._pools.values():
+            await pool.close()
+
+
+def _engine_of(settings: PoolSettings) -> Engine | None:
+    match settings.engine:
+        case "ray":
+            return RayEngine(settings)
+        case "slurm":
+            return SlurmEngine(settings)
+        case "static":
+            return None
+
+
+def _serves(settings: PoolSettings, wants: Wants) -> bool:
+    """Whether an agent of the pool has a slot that fits a run."""
+    return any(
+        wants.fit(Slot(slot.name, device_of(slot.name), settings.name))
+        for slot in parse_slots(settings.slots)
+    )

@@ -1,0 +1,248 @@
+"""Pools: as many agents as the queue needs, within bounds, and the reason where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from lab_core.errors import SettingsError
+from lab_server.executors.pools.engine import EngineError, Job, JobState
+from lab_server.executors.pools.pool import Pool
+from lab_server.executors.pools.pools import Pools
+from lab_server.executors.pools.sizing import Changes, Standing, changes
+from lab_server.executors.remote.registry import Agents
+from lab_server.model.agent import Hello, Stop
+from lab_server.model.slot import Slot, Wants
+from lab_server.settings.pools import PoolSettings
+from lab_server.settings.settings import load
+
+TWO_SLOTS = PoolSettings(name="gpus", slots="cpu:2", min=1, max=4)
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [
+        (Standing([]), Changes(1)),  # never below min
+        (Standing([], num_waiting=2), Changes(1)),
+        (Standing([], num_waiting=3), Changes(2)),
+        (Standing(["a"], num_busy_slots=1, num_waiting=2), Changes(1)),
+        (Standing(["a", "b"], num_busy_slots=2, num_waiting=2), Changes()),
+        (Standing(["a"], num_waiting=100), Changes(3)),  # never above max
+        (Standing(["a", "b"], ("a", "b")), Changes(leaving=("a",))),
+        (Standing(["a", "b", "c"], ("c",), num_busy_slots=3), Changes(leaving=("c",))),
+        (Standing(["a"], ("a",)), Changes()),
+        (Standing(list("abcdef")), Changes()),  # above max, and all busy
+    ],
+)
+def test_a_pool_has_the_size_that_its_runs_need(standing: Standing, expected: Changes) -> None:
+    assert changes(TWO_SLOTS, standing) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"name": "a/b"}, "no name"),
+        ({"slots": "gpu"}, "not a slot"),
+        ({"slots": "none"}, "nothing to do"),
+        ({"min": 3, "max": 2}, "more than max"),
+        ({"engine": "ray"}, "address must be"),
+        ({"engine": "yarn"}, "'static', 'ray' or 'slurm'"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_refused(changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        PoolSettings(**{"name": "gpus", **changed})
+
+
+def test_pools_come_from_the_settings_file(tmp_path: Any) -> None:
+    file = tmp_path / "lab.toml"
+    file.write_text('[[pools]]\nname = "a"\nmax = 3\n[[pools]]\nname = "b"\n')
+    assert [(pool.name, pool.max) for pool in load({}, file).settings.pools] == [("a", 3), ("b", 1)]
+    file.write_text('[[pools]]\nname = "a"\nmax = "many"\n[[pools]]\nname = "a"\n')
+    with pytest.raises(SettingsError, match=r"pools\.0\.max: .*'many'"):
+        load({}, file)
+    file.write_text('[[pools]]\nname = "a"\n[[pools]]\nname = "a"\n')
+    with pytest.raises(SettingsError, match="two pools are named 'a'"):
+        load({}, file)
+
+
+class FakeEngine:
+    """Jobs that the test moves."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Job] = {}
+        self.submitted: list[tuple[str, Sequence[str], Mapping[str, str]]] = []
+        self.problem = ""
+
+    async def submit(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        if self.problem:
+            raise EngineError(self.problem)
+        self.submitted.append((name, command, environment))
+        self.found[name] = Job(JobState.WAITING)
+
+    async def jobs(self, prefix: str) -> Mapping[str, Job]:
+        if self.problem:
+            raise EngineError(self.problem)
+        return {name: job for name, job in self.found.items() if name.startswith(prefix)}
+
+    async def cancel(self, name: str) -> None:
+        del self.found[name]
+
+    async def close(self) -> None:
+        return
+
+
+class Bench:
+    """A pool with a clock that the test moves."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = 1000.0
+        self.engine = FakeEngine()
+        self.agents = Agents(lease_s=1000.0)
+        given = {"name": "gpus", "max": 3, "idle_s": 60, "arguments": ["--ca", "ca.crt"]}
+        self.pool = Pool(
+            PoolSettings(**{**given, **settings}),
+            self.engine,
+            self.agents,
+            server="lab:50051",
+            join_token=lambda: "lab_token",
+            clock=lambda: self.now,
+        )
+
+    async def adjust(self, num_waiting: int = 0, *busy: str) -> None:
+        await self.pool.adjust([Wants(pool="gpus")] * num_waiting, busy)
+
+    def attach(self, name: str) -> list[Any]:
+        told: list[Any] = []
+        self.engine.found[name] = Job(JobState.RUNNING)
+        self.agents.attach(name, "gpus", Hello("1", (Slot("cpu:0", "cpu"),)), told.append)
+        return told
+
+    @property
+    def asked(self) -> list[str]:
+        return [name for name, _, _ in self.engine.submitted]
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.agents.close()
+
+
+async def test_a_run_that_waits_gets_an_agent_and_no_second_one(bench: Bench) -> None:
+    await bench.adjust(1)
+    await bench.adjust(1)
+    ((name, command, environment),) = bench.engine.submitted
+    assert command == [
+        *("lab-agent", "join", "lab:50051", "--name", name, "--pool", "gpus"),
+        *("--slots", "cpu:1", "--ephemeral", "--ca", "ca.crt"),
+    ]
+    assert environment == {"LAB_JOIN_TOKEN": "lab_token"}
+    assert bench.pool.news == "pool 'gpus' starts 1 agents"
+    bench.engine.found[name] = Job(JobState.WAITING, "Slurm says Resources")
+    await bench.adjust(1)
+    assert bench.pool.news == "pool 'gpus' starts 1 agents (Slurm says Resources)"
+    bench.attach(name)
+    await bench.adjust(0, f"gpus/{name}/cpu:0")
+    assert bench.pool.news == ""
+    assert bench.asked == [name]
+
+
+async def test_an_engine_that_is_away_is_the_reason_and_is_tried_later_and_later(
+    bench: Bench,
+) -> None:
+    bench.engine.problem = "Ray at http://head:8265 does not answer"
+    await bench.adjust(1)
+    assert bench.pool.news == f"pool 'gpus' cannot start an agent: {bench.engine.problem}"
+    await bench.adjust(1)
+    bench.engine.problem = ""
+    await bench.adjust(1)
+    assert bench.asked == []
+    bench.now += 300
+    await bench.adjust(1)
+    assert len(bench.asked) == 1
+    assert "starts" in bench.pool.news
+
+
+async def test_a_job_that_ends_before_its_agent_joins_is_the_reason(bench: Bench) -> None:
+    await bench.adjust(1)
+    bench.engine.found[bench.asked[0]] = Job(JobState.ENDED, "lab-agent: not found", True)
+    await bench.adjust(1)
+    assert "lab-agent: not found" in bench.pool.news
+    bench.now += 300
+    await bench.adjust(1)
+    assert len(set(bench.asked)) == 2
+
+
+async def test_a_job_whose_agent_never_joins_is_the_reason(bench: Bench) -> None:
+    await bench.adjust(1)
+    bench.engine.found[bench.asked[0]] = Job(JobState.RUNNING)
+    bench.now += 299
+    await bench.adjust(1)
+    assert "cannot start" not in bench.pool.news
+    bench.now += 2
+    await bench.adjust(1)
+    assert "no agent has joined" in bench.pool.news
+
+
+async def test_a_job_that_waits_in_the_engine_waits_for_as_long_as_it_takes(bench: Bench) -> None:
+    await bench.adjust(1)
+    bench.now += 100_000
+    await bench.adjust(1)
+    assert bench.asked == [*bench.engine.found]
+    assert "cannot start" not in bench.pool.news
+
+
+async def test_an_idle_agent_is_let_go_after_its_time_and_a_busy_one_is_not(bench: Bench) -> None:
+    idle, busy = bench.attach("gpus-1"), bench.attach("gpus-2")
+    for _ in range(3):
+        await bench.adjust(0, "gpus/gpus-2/cpu:0")
+        bench.now += 40
+    assert Stop() in idle
+    assert idle.count(Stop()) == 1
+    assert Stop() not in busy
+    agent = bench.agents.get("gpus-1")
+    assert agent is not None
+    assert "is stopping" in agent.obstacle(Wants())
+
+
+async def test_never_fewer_than_min_are_left() -> None:
+    bench = Bench(min=1)
+    await bench.adjust()
+    assert len(bench.asked) == 1
+    told = bench.attach(bench.asked[0])
+    for _ in range(3):
+        await bench.adjust()
+        bench.now += 100
+    assert Stop() not in told
+    bench.agents.close()
+
+
+async def test_the_next_server_counts_the_jobs_that_the_last_one_submitted(bench: Bench) -> None:
+    bench.engine.found["gpus-old"] = Job(JobState.WAITING)
+    bench.engine.found["other-1"] = Job(JobState.RUNNING)
+    await bench.adjust(1)
+    assert bench.asked == []
+    await bench.adjust(2)
+    assert len(bench.asked) == 1
+
+
+def pools_of(*settings: PoolSettings) -> Pools:
+    return Pools(settings, Agents(1.0), server="lab:1", join_token=lambda pool: "")
+
+
+def test_a_pool_may_have_what_its_agents_have() -> None:
+    gpus = PoolSettings(name="gpus", slots="cuda:0", engine="slurm")
+    empty = PoolSettings(name="empty", max=0)
+    pools = pools_of(gpus, empty)
+    assert pools.may_have(Wants("cuda"))
+    assert pools.may_have(Wants(pool="gpus"))
+    assert not pools.may_have(Wants("cpu"))
+    assert not pools.may_have(Wants("cuda", "empty"))
