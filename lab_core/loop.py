@@ -249,7 +249,7 @@ class Loop:
         """
         if self._pending or self._pending_ended:
             raise self._lost("trained before it came there")
-        self.step = checked_step(self.step + n)  # type: ignore[operator]
+        self.step = checked_step(self.step + n if hasattr(n, "__index__") else n)  # type: ignore[operator]
         self.activity_count += 1
 
     @property

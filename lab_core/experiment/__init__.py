@@ -20,6 +20,7 @@ from typing import Any, TypeVar, overload
 from lab_core.checkpoints import Checkpoint
 from lab_core.configs import BaseConfigs
 from lab_core.errors import LabError
+from lab_core.experiment._evaluation import Evaluation
 from lab_core.experiment._experiment import Experiment
 from lab_core.experiment._fork import ForkTrial, try_fork
 from lab_core.experiment._record import RunRecord, Status, new_run_id
@@ -28,16 +29,20 @@ from lab_core.experiment._script import run_script
 from lab_core.writers.base import Writer
 
 __all__ = [
+    "Evaluation",
     "Experiment",
     "ForkTrial",
     "RunRecord",
     "Status",
     "add_pytorch_models",
     "calculate_configs",
+    "configs",
     "create",
     "current",
+    "evaluate",
     "load",
     "new_run_id",
+    "record",
     "run",
     "run_script",
     "save_checkpoint",
@@ -75,6 +80,48 @@ def create(
         _current.close(_current.last_error())
     _current = Experiment(name=name, comment=comment, writers=writers, tags=tags, **options)
     return _current
+
+
+def evaluate(*, name: str | None = None, console: bool = True) -> Evaluation:
+    """Make an evaluation the current run: nothing is recorded; the last run is closed.
+
+    Args:
+        name: shown in the header; by default the script's.
+        console: show what goes on.
+    """
+    global _current
+    if _current is not None:
+        _current.close(_current.last_error())
+    _current = evaluation = Evaluation(name, console=console)
+    return evaluation
+
+
+def record(
+    *,
+    name: str | None = None,
+    comment: str = "",
+    writers: Iterable[str | Writer] | None = None,
+    tags: Iterable[str] | None = None,
+    exp_conf: BaseConfigs | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Experiment:
+    """Create a run, calculate its configs and start it: ``with experiment.record(name="x"):``.
+
+    Args:
+        name: of the experiment; by default the script's.
+        comment: whatever you want to remember about the run.
+        writers: names (`sqlite`, `tensorboard`) or writers; both of those when None.
+        tags: to find the run by.
+        exp_conf: the configs, an instance or a plain dict.
+        options: of ``Experiment``.
+
+    Raises:
+        ConfigError: With all that is wrong.
+    """
+    experiment = create(name=name, comment=comment, writers=writers, tags=tags, **options)
+    if exp_conf is not None:
+        experiment.calculate_configs(exp_conf)
+    return experiment.start()
 
 
 def current() -> Experiment:
@@ -125,6 +172,9 @@ def calculate_configs(
     return current().calculate_configs(
         configs, configs_dict, run_order, coerce_strings=coerce_strings
     )
+
+
+configs = calculate_configs  # labml's name
 
 
 def add_pytorch_models(models: Mapping[str, Any]) -> None:

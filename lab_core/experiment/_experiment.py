@@ -276,7 +276,6 @@ class Experiment:
         self.record.start = now()
         self.record.pid = os.getpid()
         self.loop.error_before = getattr(sys, "last_value", None)
-        self.folder.mkdir(parents=True, exist_ok=True)
         atexit.register(self._close_at_exit)
         try:
             self._begin()
@@ -286,6 +285,7 @@ class Experiment:
         return self
 
     def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self._restorer is not None:
             self.record.start_step = self._restorer.step
         if self._is_code_recorded:

@@ -198,6 +198,11 @@ class Restorer:
         """What the checkpoint has a state for."""
         return sorted(self._states)
 
+    @property
+    def model_names(self) -> list[str]:
+        """Which of them are models."""
+        return [name for name in self.names if self._rest["kinds"].get(name) is None]
+
     def begin(
         self,
         stateful: Mapping[str, Stateful],
@@ -286,10 +291,10 @@ class Restorer:
             del self._states[name]
         return dropped
 
-    def expect(self, built: Built, conf: BaseConfigs) -> None:
-        """Take the configs and objects of now, for a trial of whether they fit."""
+    def expect(self, built: Built, conf: BaseConfigs | None) -> None:
+        """Take the configs and objects of now, to load states without going on from there."""
         self._built = built
-        self._now = settings(conf)
+        self._now = Settings() if conf is None else settings(conf)
 
     def _state_for(self, name: str, value: Stateful) -> Any:
         kind_then, kind_now = self._rest["kinds"].get(name), kind_of(value)

@@ -358,3 +358,11 @@ def test_a_stopped_run_is_recorded_as_stopped(tmp_path: Any) -> None:
                 how()
         assert run.record.status == status
         assert loop.get_global_step() == 1
+
+
+@pytest.mark.parametrize("n", [None, "3", [1], 1.5, -1])
+def test_what_is_no_number_of_steps_is_refused_when_it_is_added(n: Any) -> None:
+    loop.set_current(loop.Loop())
+    with pytest.raises(TrackerError):
+        loop.add_global_step(n)
+    assert loop.get_global_step() == 0
