@@ -18,6 +18,7 @@ from urllib.parse import quote
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 MISSING = "needs PostgreSQL's server (Debian: apt-get install postgresql)"
 SOCKET = ".s.PGSQL.5432"
+USER = "postgres"
 
 
 def program(name: str) -> str | None:
@@ -32,7 +33,6 @@ class Postgres:
     """A running server; each store gets a schema of its own in it."""
 
     folder: Path
-    user: str | None
     process: subprocess.Popen[bytes]
     is_durable: bool = False
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -63,7 +63,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server again after `stop`."""
-        self.process = _start(self.folder, self.user, self.is_durable)
+        self.process = _start(self.folder, self.is_durable)
 
     def remove(self) -> None:
         """End the server, and remove all that it has."""
@@ -77,16 +77,24 @@ def start_postgres(*, is_durable: bool = False) -> Postgres | None:
     if initdb is None or program("postgres") is None:
         return None
     folder = Path(tempfile.mkdtemp(prefix="lab-pg-"))
-    user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = "postgres"
-        shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)
+    if os.geteuid() == 0:
+        shutil.chown(folder, USER, pwd.getpwnam(USER).pw_gid)
     options = ["--no-sync", "-A", "trust", "-U", "lab", "-E", "UTF8", "-D", str(folder / "data")]
-    subprocess.run([initdb, *options], user=user, check=True, stdout=subprocess.DEVNULL)
-    return Postgres(folder, user, _start(folder, user, is_durable), is_durable)
+    subprocess.run([*_as_user(), initdb, *options], check=True, stdout=subprocess.DEVNULL)
+    return Postgres(folder, _start(folder, is_durable), is_durable)
 
 
-def _start(folder: Path, user: str | None, is_durable: bool) -> subprocess.Popen[bytes]:
+def _as_user() -> list[str]:
+    """Return what runs a program as another user than root, which PostgreSQL refuses.
+
+    Not Popen's `user`: it needs a fork that gRPC's threads in this process would notice.
+    """
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+
+
+def _start(folder: Path, is_durable: bool) -> subprocess.Popen[bytes]:
     options = [
         *("-D", str(folder / "data"), "-k", str(folder)),
         *(
@@ -100,8 +108,7 @@ def _start(folder: Path, user: str | None, is_durable: bool) -> subprocess.Popen
     ]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [program("postgres") or "", *options],
-            user=user,
+            [*_as_user(), program("postgres") or "", *options],
             stdout=subprocess.DEVNULL,
             stderr=log,
             # Ctrl-C in a terminal ends its users first
