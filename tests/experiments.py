@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-from lab_core import loop, tracker
+from lab_core import experiment, loop, tracker
 from lab_core.configs import BaseConfigs
 from lab_core.helpers.training_loop import TrainingLoopConfigs
 
@@ -47,6 +47,14 @@ class Valley(TrainingLoopConfigs):
             tracker.save(loss=(self.x - 0.3) ** 2 + 1 / (1 + self.rate * step))
 
 
+class Saves(BaseConfigs):
+    """Saves a file of its own."""
+
+    def run(self) -> None:
+        """Save it, and end."""
+        experiment.save_artifact("plots/one.txt", b"mine")
+
+
 class Raises(BaseConfigs):
     """Raises while it trains."""
 
@@ -56,4 +64,4 @@ class Raises(BaseConfigs):
         print(1 // 0)
 
 
-EXPERIMENTS = {"counting": Counting, "raises": Raises, "valley": Valley}
+EXPERIMENTS = {"counting": Counting, "raises": Raises, "saves": Saves, "valley": Valley}

@@ -13,6 +13,7 @@ The functions act on the current ``Experiment``; ``create`` puts a fresh one in 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -45,6 +46,7 @@ __all__ = [
     "record",
     "run",
     "run_script",
+    "save_artifact",
     "save_checkpoint",
     "save_numpy",
     "start",
@@ -210,6 +212,19 @@ def load(run_id: str, checkpoint: int | None = None) -> None:
 def save_checkpoint() -> Checkpoint:
     """Save a checkpoint of the run as it stands."""
     return current().save_checkpoint()
+
+
+def save_artifact(name: str, content: bytes | str | os.PathLike[str]) -> Path:
+    """Save a file of your own in the run's folder as ``artifacts/<name>`` and return the path.
+
+    Args:
+        name: such as "roc.png" or "plots/roc.png".
+        content: the bytes to write, or the path of the file to copy.
+
+    Raises:
+        LabError: If the name is none, or the file cannot be read or written.
+    """
+    return current().save_artifact(name, content)
 
 
 def save_numpy(name: str, array: Any) -> Path:

@@ -23,6 +23,7 @@ from lab_core.configs import (
     to_yaml_data,
 )
 from lab_core.errors import CheckpointError, LabError, SettingsError
+from lab_core.experiment import _artifacts
 from lab_core.experiment._header import print_header
 from lab_core.experiment._history import Recorder
 from lab_core.experiment._places import NAME, find_run, main_script
@@ -130,6 +131,7 @@ class Experiment:
             after=lambda before: self._built.note_after(before, self._stateful()),
         )
         self._on_checkpoint: list[Callable[[int, Path], object]] = []
+        self._on_artifact: list[Callable[[Path], object]] = []
         self._restorer: Restorer | None = None
         self._is_continued = False
         self._lost: CheckpointError | None = None
@@ -210,6 +212,10 @@ class Experiment:
     def on_checkpoint(self, callback: Callable[[int, Path], object]) -> None:
         """Call `callback` with the step and the folder of each checkpoint, once it is durable."""
         self._on_checkpoint.append(callback)
+
+    def on_artifact(self, callback: Callable[[Path], object]) -> None:
+        """Call this with the path of each file that `save_artifact` and `save_numpy` have saved."""
+        self._on_artifact.append(callback)
 
     def load(self, run_id: str, checkpoint: int | None = None) -> None:
         """Let the run go on from a checkpoint of another one; see ``experiment.load``."""
@@ -471,6 +477,24 @@ class Experiment:
             return None
         return self.save_checkpoint()
 
+    def save_artifact(self, name: str, content: bytes | str | os.PathLike[str]) -> Path:
+        """Save a file of your own as ``artifacts/<name>`` in the run's folder and return the path.
+
+        Args:
+            name: such as "roc.png" or "plots/roc.png"; one of that name is replaced.
+            content: the bytes to write, or the path of the file to copy.
+
+        Raises:
+            LabError: If the name is none, or the file cannot be read or written.
+        """
+        path = _artifacts.save(self.folder, name, content)
+        self._tell_artifact(path)
+        return path
+
+    def _tell_artifact(self, path: Path) -> None:
+        for callback in self._on_artifact:
+            callback(path)
+
     def save_numpy(self, name: str, array: Any) -> Path:
         """Save an array as ``numpy/<name>.npy`` in the run's folder and return the path."""
         import numpy as np
@@ -480,6 +504,7 @@ class Experiment:
         path = self.folder / "numpy" / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, array)
+        self._tell_artifact(path)
         return path
 
     def _stateful(self) -> dict[str, Stateful]:

@@ -19,6 +19,7 @@ from lab_client.cli.app import app
 from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
 from lab_client.events import Checkpoint, StateChange
+from lab_client.runs import Artifact
 from tests.servers import RealServer
 
 STEPS = 40
@@ -139,6 +140,17 @@ def test_a_run_that_trains_saves_a_checkpoint_when_asked(
     assert (
         client.create("counting", {"steps": 3}).start().wait(timeout_s=60).checkpoint_step is None
     )
+
+
+def test_a_file_of_the_experiments_own_is_told_and_downloaded(
+    client: Client, tmp_path: Path
+) -> None:
+    run = client.create("saves").start()
+    run.wait(timeout_s=60, check=True)
+    told = [event.body for event in run.events() if event.kind == "artifact"]
+    assert told == [Artifact("artifacts/plots/one.txt", 4)]
+    assert told[0] in run.artifacts()
+    assert run.download("artifacts/plots/one.txt", tmp_path).read_bytes() == b"mine"
 
 
 def test_runs_are_found_renamed_and_deleted(client: Client, finished: Run) -> None:

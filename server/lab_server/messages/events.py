@@ -123,6 +123,12 @@ def encode_checkpoint(
     return _event(attempt, time_ns, "checkpoint", checkpoint.SerializeToString())
 
 
+def encode_artifact(attempt: int, time_ns: int, path: str, size_bytes: int) -> EncodedEvent:
+    """Encode that a file was added to the run's folder, by its path below that."""
+    artifact = event_pb2.Artifact(path=wire.text_of(path), size_bytes=size_bytes)
+    return _event(attempt, time_ns, "artifact", artifact.SerializeToString())
+
+
 def encode_truncate(
     attempt: int, time_ns: int, after_step: int, checkpoint_step: int | None = None
 ) -> EncodedEvent:

@@ -140,6 +140,7 @@ class _Attempt:
         configs = self._found.enter()
         run.record.script = getattr(sys.modules[configs.__module__], "__file__", None) or ""
         run.on_checkpoint(self._send_checkpoint)
+        run.on_artifact(self._send_artifact)
         setup.check_device(spec.device)
         self._resume()
         conf = run.calculate_configs(
@@ -214,6 +215,11 @@ class _Attempt:
         self._outbox.send(
             [events.encode_checkpoint(self._spec.attempt, time.time_ns(), step, size)]
         )
+
+    def _send_artifact(self, path: Path) -> None:
+        name = path.relative_to(self._folder.path).as_posix()
+        size = path.stat().st_size
+        self._outbox.send([events.encode_artifact(self._spec.attempt, time.time_ns(), name, size)])
 
     def _why_stopped(self) -> str:
         state = self._experiment.loop

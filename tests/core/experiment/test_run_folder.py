@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -407,3 +408,39 @@ def test_a_stop_that_cannot_save_as_it_was_asked_to_is_an_error(small_disk: Path
     record = RunRecord.load(small_disk)
     assert record.status == "failed"
     assert "CheckpointError" in (record.traceback or "")
+
+
+def test_a_file_of_ones_own_is_saved_whole_and_told(tmp_path: Path) -> None:
+    source = tmp_path / "figure.png"
+    source.write_bytes(b"pixels")
+    run = experiment.create(name="own", writers=set())
+    told: list[Path] = []
+    run.on_artifact(told.append)
+    with experiment.start():
+        copied = experiment.save_artifact("plots/roc.png", source)
+        written = experiment.save_artifact("notes.txt", b"one")
+        assert experiment.save_artifact("notes.txt", b"two") == written
+        array = experiment.save_numpy("weights", np.arange(3))
+    assert copied == run.folder / "artifacts" / "plots" / "roc.png"
+    assert (copied.read_bytes(), written.read_bytes()) == (b"pixels", b"two")
+    assert told == [copied, written, written, array]
+    names = {path.name for path in (run.folder / "artifacts").rglob("*") if path.is_file()}
+    assert names == {"roc.png", "notes.txt"}  # no drafts
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../up", "/etc/passwd", "a//b", ".hidden", "a/..", "a b", "a/" * 9 + "a", None]
+)
+def test_a_name_that_is_no_artifacts_is_refused(name: Any) -> None:
+    experiment.create(name="own", writers=set())
+    with experiment.start(), pytest.raises(LabError, match="an artifact's name is letters"):
+        experiment.save_artifact(name, b"x")
+
+
+def test_a_file_that_is_not_there_is_no_artifact(tmp_path: Path) -> None:
+    run = experiment.create(name="own", writers=set())
+    with experiment.start():
+        for content in (tmp_path / "none", tmp_path, 3):
+            with pytest.raises(LabError, match="cannot be saved"):
+                experiment.save_artifact("x", content)  # type: ignore[arg-type]
+    assert not [path for path in (run.folder / "artifacts").rglob("*") if path.is_file()]
