@@ -3,8 +3,9 @@
     python benchmarks/start.py [--rounds N]
 
 `start()` to the first metric in the client, beside the least that it can be: a process that has imported torch
-forks, makes the model and trains one step. A server's start to its ready line, and to its catalogue beside the
-import of torch and torchvision.
+forks, makes the model and trains one step. An edit to the first metric: of a file that the client sends, and of an
+experiment that the server has. A server's start to its ready line, and to its catalogue beside the import of torch and
+torchvision.
 """
 
 from __future__ import annotations
@@ -44,6 +45,17 @@ for _ in sys.stdin:
     os.wait()
 """
 IMPORT = "import torch, torchvision"
+EDITED = """
+import torch
+from lab_core import loop, tracker
+from lab_core.configs import BaseConfigs
+
+class Configs(BaseConfigs):
+    def run(self):
+        model = torch.nn.Linear(8, 8)
+        for step in loop.loop(3):
+            tracker.save(step, {{"value": model(torch.zeros(8)).sum() + {value}}})
+"""
 
 
 def to_first_metric(rounds: int) -> list[Row]:
@@ -83,6 +95,38 @@ def to_first_metric(rounds: int) -> list[Row]:
     return [at_most("start() to the first metric", statistics.median(served), 0.12, "s", peer)]
 
 
+def after_an_edit(rounds: int) -> list[Row]:
+    """Take turns: edit a file and send it, and edit one that the server has; each time up to a new value."""
+    sent: list[float] = []
+    edited: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
+        mine, servers = Path(folder, "mine.py"), Path(folder, "servers.py")
+        servers.write_text(EDITED.format(value=0))
+        flags = ("--slots", "cpu:1", "--allow-uploads", "--experiments", str(servers))
+        with LiveServer(Path(folder, "home"), *flags) as server, Client(server.address) as client:
+            client.wait_ready()
+            client.experiments()
+            for index in range(rounds + 1):
+                for source, path, times in ((mine, mine, sent), ("servers", servers, edited)):
+                    path.write_text(EDITED.format(value=index))
+                    began = time.perf_counter()
+                    run = client.create(source).start()
+                    next(iter(run.metrics()))
+                    took = time.perf_counter() - began
+                    run.wait(check=True)
+                    if index:
+                        times.append(took)
+    return [
+        at_most("edited file, sent, to the first metric", statistics.median(sent), 0.5, "s"),
+        at_most(
+            "edited experiment of the server, to the first metric",
+            statistics.median(edited),
+            0.8,
+            "s",
+        ),
+    ]
+
+
 def to_ready(rounds: int) -> list[Row]:
     """Take turns: a server's start, and an import of torch."""
     ready: list[float] = []
@@ -119,7 +163,7 @@ def to_ready(rounds: int) -> list[Row]:
 
 def rows(rounds: int = 20) -> list[Row]:
     """Measure all of it."""
-    return [*to_first_metric(rounds), *to_ready(max(3, rounds // 5))]
+    return [*to_first_metric(rounds), *after_an_edit(rounds), *to_ready(max(3, rounds // 5))]
 
 
 if __name__ == "__main__":

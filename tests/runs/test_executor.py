@@ -204,6 +204,28 @@ async def test_a_module_that_cannot_be_preloaded_is_a_line() -> None:
     assert [line["module"] for line in lines] == ["no_such_module"]
 
 
+async def test_a_library_is_imported_once_and_ones_own_module_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("")
+    probe = CONFIGS.format(name="Probe").replace("= 3", "= int('wave' in already)")
+    (tmp_path / "probe.py").write_text(f"import sys; already = set(sys.modules)\n{probe}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    executor = LocalExecutor(
+        (), experiments=[str(tmp_path / "probe.py")], preload=[], libraries=["wave", "mine"]
+    )
+    try:
+        with capture_logs() as lines:
+            entries = {entry.name: entry for entry in await executor.describe()}
+    finally:
+        await executor.close()
+    schema = entries["probe"].schema
+    assert schema is not None
+    assert schema.items[0].default == 1  # wave was there before the experiment
+    warned = [line for line in lines if line["log_level"] == "warning" and "module" in line]
+    assert [line["module"] for line in warned] == ["mine"]
+
+
 async def test_a_folder_that_cannot_be_made_is_told(
     executor: LocalExecutor, tmp_path: Path
 ) -> None:

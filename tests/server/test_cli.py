@@ -117,6 +117,7 @@ def test_slots_and_experiments_that_are_not_there_are_told_before_anything_is_st
     Path("file.py").touch()
     there, gone = ["./file.py", "file", "package.there"], ["./gone.py", "gone", "package.gone"]
     flags = [flag for name in [*there, *gone] for flag in ("--experiments", name)]
+    flags += ["--preload", "json", "--preload", "gone"]
     home = tmp_path / "home"
     result = run(app, ["serve", *flags, "--home", str(home)], env={"LAB_SLOTS": "cuda:999"})
     assert result.exit_code == 2
@@ -126,6 +127,7 @@ def test_slots_and_experiments_that_are_not_there_are_told_before_anything_is_st
         "--experiments names ./gone.py, but there is no such file",
         "--experiments names gone, but there is no module gone",
         "--experiments names package.gone, but there is no module package.gone",
+        "--preload names gone, but there is no module gone",
     ]
     assert not home.exists()
 

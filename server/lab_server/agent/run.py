@@ -76,7 +76,8 @@ async def _serve(options: Options, home: AgentHome) -> None:
         loop.add_signal_handler(number, asked_to_end.set)
     async with AsyncExitStack() as stack:
         # first: its process must start before gRPC's threads do
-        executor = LocalExecutor(options.slots, experiments=options.experiments)
+        # the server was told which code there is: an edit counts from the agent's next start on
+        executor = LocalExecutor(options.slots, experiments=options.experiments, auto_reload=False)
         stack.push_async_callback(executor.close)
         from lab_server.agent.agent import Agent, digests
         from lab_server.agent.link import Tls

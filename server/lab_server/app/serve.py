@@ -52,6 +52,11 @@ def _check(loaded: Loaded, slots: Sequence[Slot]) -> None:
         for source in loaded.settings.experiments
         if (missing := missing_source(source))
     ]
+    problems += [
+        f"{loaded.as_written('preload')} names {name}, but {missing}"
+        for name in loaded.settings.preload
+        if (missing := missing_source(name))
+    ]
     if problems:
         raise SettingsError("\n".join(problems))
 
@@ -86,6 +91,7 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
             slots,
             experiments=settings.experiments,
             auto_reload=settings.auto_reload,
+            libraries=settings.preload,
             uploads=Home(settings.home).uploads if settings.allow_uploads else None,
             thread_wait=settings.thread_wait,
         )

@@ -40,6 +40,7 @@ class ForkServerClient:
 
     Args:
         preload: modules that it imports; None for its own list.
+        libraries: modules that it imports, too.
         environment: variables that it gets beside its own.
         on_exit: called with pid and wait status when a trainer has ended whose generation has, too.
     """
@@ -48,10 +49,12 @@ class ForkServerClient:
         self,
         *,
         preload: Sequence[str] | None = None,
+        libraries: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         on_exit: Callable[[int, int], None] = lambda _pid, _status: None,
     ) -> None:
         self._arguments = [] if preload is None else ["--preload", ",".join(preload)]
+        self._arguments += [argument for name in libraries for argument in ("--library", name)]
         self._environment = {**os.environ, **(environment or {}), **_ENVIRONMENT}
         self._on_exit = on_exit
         self._socket, self._process = self._spawn()

@@ -45,6 +45,7 @@ class LocalExecutor(OneMachine):
         auto_reload: whether edited experiments are used without being asked to.
         uploads: has the code that clients sent; None if they may not send any.
         preload: modules that the forkserver imports; None for its own list.
+        libraries: modules that it imports, too.
         thread_wait: how the threads of a trainer wait for each other; see `thread_wait`.
     """
 
@@ -56,12 +57,14 @@ class LocalExecutor(OneMachine):
         auto_reload: bool = True,
         uploads: UploadStore | None = None,
         preload: Sequence[str] | None = None,
+        libraries: Sequence[str] = (),
         thread_wait: Policy = "auto",
     ) -> None:
         self._slots = tuple(slots)
         self._statuses: dict[int, asyncio.Future[int]] = {}
         self._forkserver = ForkServerClient(
             preload=preload,
+            libraries=libraries,
             environment=environment(thread_wait, len(slots)),
             on_exit=self._on_late_exit,
         )

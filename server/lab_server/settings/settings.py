@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     auto_reload: bool = Field(
         True, description="use edited experiments from the next run on, without a restart"
     )
+    preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="installed library to import once, as torch is, so that an edit of an experiment that"
+        " imports it takes effect sooner",
+    )
     allow_uploads: bool = Field(
         False, description="take code from clients (role operator) and run it as the server's user"
     )
@@ -202,7 +207,7 @@ class Settings(BaseSettings):
     def _is_absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
-    @field_validator("experiments", "allowed_hosts", mode="before")
+    @field_validator("experiments", "preload", "allowed_hosts", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return (

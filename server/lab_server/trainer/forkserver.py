@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from lab_core.provenance import is_installed
 from lab_server.model.generation import GenerationSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.processes import lineage, proc
@@ -90,12 +91,21 @@ def _preload(modules: Sequence[str], server: ForkServer) -> None:
         torch.set_num_threads(1)  # a pool of threads would not survive the fork
 
 
+def _warn_of_own_code(name: str, server: ForkServer) -> None:
+    path = getattr(sys.modules.get(name), "__file__", None)
+    if path is not None and not is_installed(path):
+        server.log(
+            "warning", "a preloaded module is not installed; its edits do nothing", module=name
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Import, then serve the socket that was inherited."""
     parser = argparse.ArgumentParser(prog="lab_server.trainer.forkserver")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--server-pid", type=int, required=True)
     parser.add_argument("--preload", default=",".join(_PRELOAD))
+    parser.add_argument("--library", action="append", default=[])
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # not only by its socket: it looks there after its imports, and then it finds old requests first
@@ -105,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     lineage.become_subreaper()
     server = ForkServer(socket.socket(fileno=options.fd), owner)
-    _preload([name for name in options.preload.split(",") if name], server)
+    _preload([*filter(None, options.preload.split(",")), *options.library], server)
+    for name in options.library:
+        _warn_of_own_code(name, server)
     gc.collect()
     gc.freeze()  # else the first collection in a generation would copy every page
     server.serve()
