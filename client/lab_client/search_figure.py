@@ -60,6 +60,8 @@ def plot_search(info: SearchInfo, trials: Sequence[Trial]) -> Any:
 
 
 def _draw_history(axis: Axes, info: SearchInfo, trials: Sequence[Trial]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     best_of = max if info.is_maximized else min
     is_end = [trial.state is TrialState.COMPLETED for trial in trials]
     for wanted, label, marker in ((True, "trained to the end", "o"), (False, "ended early", "x")):
@@ -79,6 +81,7 @@ def _draw_history(axis: Axes, info: SearchInfo, trials: Sequence[Trial]) -> None
     if steps:
         numbers, values = zip(*steps, strict=True)
         axis.step(numbers, values, where="post", label="best so far", color="black", linewidth=1)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("trial")
     axis.set_ylabel(info.metric)
     axis.set_title(info.name, loc="left")

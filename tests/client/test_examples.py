@@ -44,6 +44,16 @@ def test_the_quickstart_trains_and_tells_the_accuracy(server: RealServer) -> Non
     assert "sqlite.db" in output
 
 
+def test_the_search_compares_its_best_trial_with_the_tutorial(
+    server: RealServer, tmp_path: Path
+) -> None:
+    plot = tmp_path / "search.png"
+    output = run_example(server, "search.py", "--trials", "3", "--epochs", "1", "--plot", str(plot))
+    assert "the tutorial's configs: 0." in output
+    assert "the best of 3 trials: 0." in output
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_grid_trains_four_runs_at_most_two_at_a_time_and_names_the_best(
     server: RealServer,
 ) -> None:
