@@ -24,7 +24,7 @@ SPACE = {
 
 def main() -> None:
     """Train the tutorial's configs, search, and compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Search for better configs than the tutorial's.")
     parser.add_argument("--trials", type=int, default=20, help="how many configs to try")
     parser.add_argument(
         "--epochs", type=int, default=4, help="passes over the data of a whole trial"
