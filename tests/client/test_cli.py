@@ -60,11 +60,18 @@ def test_experiments_are_listed_and_shown(lab: Lab) -> None:
         assert text in shown
 
 
+def test_the_slots_are_listed_with_who_has_them(lab: Lab) -> None:
+    shown = lab("slots").stdout
+    assert "cpu:0" in shown
+    assert "free" in shown
+
+
 def test_all_that_list_or_show_print_json(lab: Lab, run: TwinRun) -> None:
     run.files["log.txt"] = b"x"
     run_id = run.message.id
     for arguments in (
         ["experiments"],
+        ["slots"],
         ["show", "mnist"],
         ["plan", "mnist", "epochs=1"],
         ["runs"],

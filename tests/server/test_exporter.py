@@ -16,6 +16,7 @@ from lab_rpc.v1 import training_service_pb2
 from lab_server.http.server import Http
 from lab_server.messages import events
 from lab_server.model.run import RunState, TrainerProcess
+from lab_server.model.slot import Slot
 from lab_server.settings.address import Address, listen
 from tests.server.conftest import Surface
 
@@ -115,6 +116,19 @@ async def test_states_queue_and_slots_are_counted(surface: Surface, scraper: Scr
     assert series["lab_slots", frozenset({("state", "free")})] == 1
     assert series["lab_home_free_bytes", frozenset()] > 0
     assert series["process_resident_memory_bytes", frozenset()] > 0
+
+
+async def test_the_slots_of_agents_are_counted_by_pool(surface: Surface, scraper: Scraper) -> None:
+    assert not any(name == "lab_pool_slots" for name, _ in await scraper.series())
+    surface.executor.slots = [
+        Slot("gpus/a/cpu:0", "cpu", "gpus"),
+        Slot("gpus/b/cpu:0", "cpu", "gpus"),
+    ]
+    run = await surface.run(RunState.QUEUED)
+    await surface.supervisor.move(run, RunState.RUNNING, slot="gpus/b/cpu:0", attempt=1)
+    series = await scraper.series()
+    states = {state: frozenset({("pool", "gpus"), ("state", state)}) for state in ("busy", "free")}
+    assert [series["lab_pool_slots", states[state]] for state in ("busy", "free")] == [1, 1]
 
 
 async def test_a_run_that_tracks_thousands_of_metrics_is_cut(

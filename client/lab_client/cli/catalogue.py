@@ -1,4 +1,4 @@
-"""`lab experiments`, `lab show`, `lab plan`: what can be run, and what configs resolve to."""
+"""`lab experiments`, `lab show`, `lab slots`, `lab plan`: what can be run, and what configs resolve to."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("experiments")(experiments)
     app.command("show")(show)
+    app.command("slots")(slots)
     app.command("plan")(plan)
 
 
@@ -32,6 +33,24 @@ def experiments(context: typer.Context, as_json: AsJson = False) -> None:
     for item in found:
         table.add_row(item.name, Text(item.error, style="red") if item.error else item.summary)
     console().print(table)
+
+
+def slots(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the places in which runs train, those of agents included, and which run has each."""
+    info = connect(context).server_info()
+    if as_json:
+        print_json({"slots": info.slots, "queue_length": info.queue_length})
+        return
+    out = console()
+    table = Table("SLOT", "RUN", box=None, pad_edge=False)
+    for slot in info.slots:
+        table.add_row(slot.name, slot.run_id or Text("free", style="dim"))
+    if info.slots:
+        out.print(table)
+    else:
+        out.print("The server has no slots now: no agent is attached.")
+    if info.queue_length:
+        out.print(f"{info.queue_length} runs wait for a slot.")
 
 
 def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = False) -> None:

@@ -118,6 +118,16 @@ class LiveState(Collector):
             [(("busy",), busy), (("free",), len(slots) - busy)],
             ("state",),
         )
+        yield _gauge(
+            "lab_pool_slots",
+            "Slots of agents, by pool and state.",
+            [
+                ((pool, state), sum(s.pool == pool and bool(run) == is_busy for s, run in slots))
+                for pool in sorted({slot.pool for slot, _ in slots} - {""})
+                for state, is_busy in (("busy", True), ("free", False))
+            ],
+            ("pool", "state"),
+        )
         disk = shutil.disk_usage(self._home)
         yield _gauge(
             "lab_home_size_bytes", "Size of the file system of LAB_HOME.", [((), disk.total)]
