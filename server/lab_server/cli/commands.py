@@ -33,7 +33,9 @@ def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
         with errors_as_exit_codes():
             command(load({name: _plain(value) for name, value in flags.items()}, config))
 
-    file = typer.Option(help="TOML file of settings (env LAB_CONFIG)", show_default=False)
+    file = typer.Option(
+        help=r"TOML file of settings, and of \[\[pools]] (env LAB_CONFIG)", show_default=False
+    )
     parameters = [_keyword("config", Annotated[Path | None, file])]
     for name, field in Settings.model_fields.items():
         if name in _FILE_ONLY:
