@@ -33,6 +33,7 @@ class Evaluation(Experiment):
         if self._restorer is not None:
             self._restore_models(self._restorer)
             self._restorer = None
+        self._limit_threads()
         self.tracker.start({})
 
     def _restore_models(self, restorer: Restorer) -> None:

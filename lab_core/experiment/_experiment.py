@@ -50,6 +50,7 @@ from lab_core.provenance import (
 )
 from lab_core.tracker.tracker import INTERVAL_S
 from lab_core.utils.memory import keep_freed_memory
+from lab_core.utils.threads import limit_threads
 from lab_core.writers import create as create_writers
 from lab_core.writers.base import Writer
 
@@ -310,11 +311,17 @@ class Experiment:
                 self.tracker.truncate(self._restorer.saved_step)
             self._restore(self._restorer)
         keep_freed_memory()
+        self._limit_threads()
         self.loop.save = self.save_checkpoint
         self.loop.save_end = self.save_final_checkpoint if self._is_saved_at_end else None
         self.loop.save_every(self._checkpoint_interval)
         hparams: dict[str, Any] = hyperparams(self.conf) if self.conf is not None else {}
         self.tracker.start(hparams)
+
+    def _limit_threads(self) -> None:
+        num = limit_threads()
+        if num is not None and self._is_console:
+            logger.log(f"torch's threads: {num}, as many as the CPUs that this process may use")
 
     def _restore(self, restorer: Restorer) -> None:
         self._recorder.compute_ahead(restorer.names)
