@@ -1,6 +1,7 @@
 """Records which code an attempt runs, and where: in the run's folder, its record and its log.
 
-In a thread of its own, beside the training: git may take long in a large repository.
+In a thread of its own, beside the training: git may take long in a large repository. It begins a moment after
+the training, whose first metrics would wait for the processor.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from lab_server.messages.provenance import provenance_to_proto
 from lab_server.model.launch import LaunchSpec
 from lab_server.trainer.outbox import Outbox
 
+_DELAY_S = 0.5
+
 
 class ProvenanceRecorder:
     """Records an attempt's provenance once; `finish` returns when that is done.
@@ -35,6 +38,7 @@ class ProvenanceRecorder:
         self._code = code
         self._experiment = experiment
         self._outbox = outbox
+        self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lab-provenance", daemon=True)
 
     def start(self) -> None:
@@ -43,12 +47,14 @@ class ProvenanceRecorder:
 
     def finish(self) -> None:
         """Wait for the end; git has a bound of its own."""
+        self._is_ending.set()
         self._thread.join()
 
     def _run(self) -> None:
         show_thread_name()
         if self._code is None:
             return
+        self._is_ending.wait(_DELAY_S)
         try:
             self._tell_other_code(self._code)
             self._record(self._code)
