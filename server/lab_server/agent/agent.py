@@ -114,9 +114,10 @@ class Agent:
         held = list(self._held.values())
         for each in held:
             each.end(grace_s, AGENT_LEFT)
-        await asyncio.gather(*(each.until_told() for each in held))
+        # bounded: where no server is in reach, the next agent of the home ships the rest
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
+            async with asyncio.timeout(grace_s + _PATIENCE_S):
+                await asyncio.gather(*(each.until_told() for each in held))
                 while self._held:  # noqa: ASYNC110 - the server lets go of each when it has all of it
                     await asyncio.sleep(_PAUSE_S)
 
