@@ -742,9 +742,10 @@ def test_a_store_lists_as_the_one_in_memory(
         await asyncio.gather(
             *(store.create(dataclasses.replace(r, id=f"r{i}"), None) for i, r in enumerate(runs))
         )
-        found = [await ids(store, query) for query in queries]
-        await store.close()
-        return found
+        try:
+            return [await ids(store, query) for query in queries]
+        finally:
+            await store.close()
 
     assert asyncio.run(lists(make_store())) == asyncio.run(lists(MemoryStore()))
 

@@ -8,16 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, false, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Select,
+    and_,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.types import TypeEngine
 
 from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest
-from lab_server.store.dialects import contains, has_element
+from lab_server.store.dialects import AnyText, contains, has_element
 from lab_server.store.protocol import RunQuery
 from lab_server.store.schema import runs
 from lab_server.store.where import holds, sort_keys
 
 _KEY = "sort_key_"
+_TYPES: dict[type, TypeEngine[Any]] = {int: BigInteger(), float: Double(), str: AnyText()}
 
 
 def page_query(query: RunQuery) -> Select[Any]:
@@ -97,7 +110,7 @@ class _Place:
             values, run_id, now_ns = json.loads(token)
             is_known = isinstance(values, list) and isinstance(run_id, str)
             is_known = is_known and isinstance(now_ns, int)
-            is_known = is_known and all(isinstance(v, int | float | str | None) for v in values)
+            is_known = is_known and all(v is None or type(v) in _TYPES for v in values)
         except (ValueError, TypeError):
             is_known = False
         if not is_known:
@@ -115,7 +128,8 @@ class _Place:
                 is_equal: ColumnElement[bool] = key.is_(None)
                 is_behind: ColumnElement[bool] = false()
             else:
-                bound = literal(value, BigInteger() if isinstance(value, int) else None)
+                # a text must be written as the column's are, which hold no NUL on PostgreSQL
+                bound = literal(value, _TYPES[type(value)])
                 is_equal = key == bound
                 is_behind = or_(key < bound if is_descending else key > bound, key.is_(None))
             is_later = or_(is_behind, and_(is_equal, is_later))
