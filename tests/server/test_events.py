@@ -272,6 +272,7 @@ def test_the_row_follows_metrics_and_progress() -> None:
         RUN,
         step=4,
         metrics={"a": 0.25, "b": 9.0},
+        extremes={"a": (0.25, 0.5), "b": (9.0, 9.0)},
         total_steps=10,
         steps_per_second=3.5,
         checkpoint_step=3,
