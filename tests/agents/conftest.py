@@ -16,7 +16,7 @@ from lab_rpc.v1 import agent_service_pb2 as pb
 from lab_server.agent.link import stub_of
 from lab_server.executors.remote.registry import Agents
 from lab_server.rpc.agents import AgentService
-from lab_server.rpc.handlers import agent_handlers
+from lab_server.rpc.calls.handlers import agent_handlers
 from lab_server.rpc.server import interceptor
 from lab_server.security.agents import AgentCredentials
 from lab_server.security.tokens import hash_of, written

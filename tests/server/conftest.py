@@ -31,11 +31,11 @@ from lab_server.http.gpu_gauges import Devices
 from lab_server.http.server import Http
 from lab_server.http.site import Site
 from lab_server.model.run import Run, RunState
+from lab_server.rpc.calls.handlers import handlers, search_handlers
+from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.dashboard import DashboardDoor
-from lab_server.rpc.handlers import handlers, search_handlers
 from lab_server.rpc.health import Health
-from lab_server.rpc.limits import Limits
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.searches import SearchHandlers

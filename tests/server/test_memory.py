@@ -12,7 +12,7 @@ import pytest
 from lab_server.app import background
 from lab_server.model.roles import ANYBODY
 from lab_server.processes import memory
-from lab_server.rpc.limits import Limits
+from lab_server.rpc.calls.limits import Limits
 from lab_server.watch.hub import Hub
 from tests.memory_store import MemoryStore
 

@@ -12,7 +12,7 @@ from lab_rpc.v1 import config_pb2, event_pb2, provenance_pb2, training_service_p
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import RunState
-from lab_server.rpc.handlers import handlers
+from lab_server.rpc.calls.handlers import handlers
 from tests.server.conftest import Surface
 
 pb = training_service_pb2

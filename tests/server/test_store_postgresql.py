@@ -17,7 +17,8 @@ import pytest
 from lab_server.errors import StoreError
 from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest
-from lab_server.store import SqlStore, StoredEvent, postgresql
+from lab_server.store import SqlStore, StoredEvent
+from lab_server.store.databases import postgresql
 from tests.postgres import Postgres
 
 RUN = Run("r1", RunRequest("mnist"))

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from lab_core.errors import ConfigError, LabError
 from lab_server.errors import InvalidRequest
-from lab_server.rpc.status import status_of
+from lab_server.rpc.calls.status import status_of
 
 _log = structlog.get_logger("lab_server.api")
 

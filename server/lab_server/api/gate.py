@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from lab_server.api.errors import Refused
-from lab_server.rpc import auth
+from lab_server.rpc.calls import auth
 from lab_server.security.sessions import Sessions
 from lab_server.security.tokens import Tokens
 from lab_server.settings.address import Address

@@ -19,8 +19,8 @@ from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.processes import memory
+from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.health import Health
-from lab_server.rpc.limits import Limits
 from lab_server.security.tls import Certificates
 from lab_server.settings.settings import Settings
 from lab_server.store import Store

@@ -29,12 +29,12 @@ from lab_server.http.exporter import Exporter
 from lab_server.http.gpu_gauges import Devices
 from lab_server.http.search_gauges import SearchGauges
 from lab_server.rpc.agents import AgentService
+from lab_server.rpc.calls.forwarding import Forwarding
+from lab_server.rpc.calls.handlers import agent_handlers, handlers, search_handlers
+from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.dashboard import DashboardDoor
-from lab_server.rpc.forwarding import Forwarding
-from lab_server.rpc.handlers import agent_handlers, handlers, search_handlers
 from lab_server.rpc.health import Health
-from lab_server.rpc.limits import Limits
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.searches import SearchHandlers

@@ -16,7 +16,7 @@ import lab_server
 from lab_server.api.json_messages import plain_to_json
 from lab_server.messages.values import value_from_proto
 from lab_server.pages.static import url_of
-from lab_server.rpc import auth
+from lab_server.rpc.calls import auth
 from lab_server.supervisor.forecast import duration
 
 CSP: Final = "; ".join(

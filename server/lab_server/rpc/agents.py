@@ -20,8 +20,8 @@ from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks
 from lab_server.messages.agents import key_from_proto, request_from_proto, response_to_proto
 from lab_server.model.agent import FromAgent, Hello, ToAgent
-from lab_server.rpc.auth import authorization
-from lab_server.rpc.interceptors import Context
+from lab_server.rpc.calls.auth import authorization
+from lab_server.rpc.calls.interceptors import Context
 from lab_server.security.agents import AgentCredentials
 from lab_server.security.tokens import Token
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lab_rpc.v1 import training_service_pb2
 from lab_server.errors import InvalidState
-from lab_server.rpc import auth
-from lab_server.rpc.interceptors import Context
+from lab_server.rpc.calls import auth
+from lab_server.rpc.calls.interceptors import Context
 from lab_server.security.sessions import Sessions
 
 pb = training_service_pb2

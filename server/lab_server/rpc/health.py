@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab_server.errors import NotFound
-from lab_server.rpc.handlers import SERVICE_NAME
-from lab_server.rpc.interceptors import Context
+from lab_server.rpc.calls.handlers import SERVICE_NAME
+from lab_server.rpc.calls.interceptors import Context
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -25,9 +25,10 @@ from lab_server.messages.searches import (
 )
 from lab_server.model.domain import Choice
 from lab_server.model.search import Budget, Sampler, SearchRecord, SearchSpec
-from lab_server.rpc import auth, requests
-from lab_server.rpc.interceptors import Context
-from lab_server.rpc.limits import Limits
+from lab_server.rpc import requests
+from lab_server.rpc.calls import auth
+from lab_server.rpc.calls.interceptors import Context
+from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.paging import MAX_PAGE_SIZE, Paging
 from lab_server.rpc.search_requests import (
     MAX_POINTS,

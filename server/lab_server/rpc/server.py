@@ -8,12 +8,12 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from lab_core.errors import SettingsError
-from lab_server.rpc.auth import Authenticate
-from lab_server.rpc.call_log import log_calls
-from lab_server.rpc.handlers import AGENT_SERVICE_NAME, SEARCH_SERVICE_NAME, SERVICE_NAME
+from lab_server.rpc.calls.auth import Authenticate
+from lab_server.rpc.calls.call_log import log_calls
+from lab_server.rpc.calls.handlers import AGENT_SERVICE_NAME, SEARCH_SERVICE_NAME, SERVICE_NAME
+from lab_server.rpc.calls.interceptors import CallInterceptor, CallMiddleware, errors_as_statuses
+from lab_server.rpc.calls.metrics import RpcMetrics
 from lab_server.rpc.health import Health
-from lab_server.rpc.interceptors import CallInterceptor, CallMiddleware, errors_as_statuses
-from lab_server.rpc.metrics import RpcMetrics
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
 from lab_server.settings.address import Address, listen

@@ -14,9 +14,10 @@ from lab_server.files import artifacts
 from lab_server.files.home import Home
 from lab_server.messages import events
 from lab_server.model.run import Run
-from lab_server.rpc import auth, requests
-from lab_server.rpc.interceptors import Context
-from lab_server.rpc.limits import Limits
+from lab_server.rpc import requests
+from lab_server.rpc.calls import auth
+from lab_server.rpc.calls.interceptors import Context
+from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.run_lookup import find_run
 from lab_server.store import Store, StoredEvent
 from lab_server.supervisor.protocol import RunControl

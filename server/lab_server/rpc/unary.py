@@ -28,9 +28,10 @@ from lab_server.messages.configs import (
 from lab_server.messages.runs import fingerprint, request_from_proto, run_to_proto
 from lab_server.model.run import Run, RunRequest, RunState, TagChange
 from lab_server.model.upload import Upload
-from lab_server.rpc import auth, requests
-from lab_server.rpc.interceptors import Context
-from lab_server.rpc.limits import Limits
+from lab_server.rpc import requests
+from lab_server.rpc.calls import auth
+from lab_server.rpc.calls.interceptors import Context
+from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
 from lab_server.rpc.uploads import Uploads

@@ -18,9 +18,10 @@ from lab_server.files.upload_draft import ManifestFile, UploadDraft
 from lab_server.files.uploads import UploadStore
 from lab_server.model.roles import Role
 from lab_server.model.upload import Upload
-from lab_server.rpc import auth, requests
-from lab_server.rpc.interceptors import Context
-from lab_server.rpc.limits import Limits
+from lab_server.rpc import requests
+from lab_server.rpc.calls import auth
+from lab_server.rpc.calls.interceptors import Context
+from lab_server.rpc.calls.limits import Limits
 
 pb = training_service_pb2
 

@@ -24,7 +24,7 @@ from sqlalchemy.types import TypeEngine
 
 from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest
-from lab_server.store.dialects import AnyText, contains, has_element
+from lab_server.store.portable.dialects import AnyText, contains, has_element
 from lab_server.store.protocol import RunQuery
 from lab_server.store.schema import runs
 from lab_server.store.where import holds, sort_keys

@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from lab_server.store.dialects import AnyText, JsonText
+from lab_server.store.portable.dialects import AnyText, JsonText
 
 SCHEMA_REVISION: Final = "0003"
 """The last of the revisions in `migrations`, which come to these tables."""
@@ -159,7 +159,7 @@ meta = Table(
 servers = Table(
     "servers",
     metadata,
-    # the one that writes to a store that several servers can reach; see lab_server.store.postgresql
+    # the one that writes to a store that several servers can reach; see lab_server.store.databases.postgresql
     Column("id", AnyText, primary_key=True),
     Column("session", AnyText, nullable=False),
     Column("address", AnyText, nullable=False),

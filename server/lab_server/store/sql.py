@@ -26,9 +26,10 @@ from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.store import blocks, event_log, history_table, migrations, schema
-from lab_server.store.database import NUM_READERS, Database
-from lab_server.store.json_values import keys_of
+from lab_server.store.databases.database import NUM_READERS, Database
+from lab_server.store.databases.urls import open_database
 from lab_server.store.listing import count_query, page_query, token_of
+from lab_server.store.portable.json_values import keys_of
 from lab_server.store.protocol import (
     History,
     IdempotencyRecord,
@@ -39,7 +40,6 @@ from lab_server.store.protocol import (
 )
 from lab_server.store.rows import new_row_of, row_of, run_of
 from lab_server.store.search_table import SearchTable
-from lab_server.store.urls import open_database
 from lab_server.store.writer import GroupWriter
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from lab_server.errors import StoreError, StoreRefused
 from lab_server.store import migrations, schema
-from lab_server.store.database import Database
-from lab_server.store.urls import open_database
+from lab_server.store.databases.database import Database
+from lab_server.store.databases.urls import open_database
 
 _TABLES: Final = [table for table in schema.metadata.sorted_tables if table is not schema.servers]
 _ROWS_AT_ONCE: Final = 500

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, and_, case, false, func, literal, or_
 
 from lab_server.model.run import RunState
-from lab_server.store.dialects import any_element, contains_any_case
-from lab_server.store.json_values import integer_in, number_in, text_in, type_in
+from lab_server.store.portable.dialects import any_element, contains_any_case
+from lab_server.store.portable.json_values import integer_in, number_in, text_in, type_in
 from lab_server.store.schema import runs
 from lab_server.where import AllOf, AnyOf, Compare, Condition, Kind, Name, Not
 

@@ -18,7 +18,7 @@ from lab_server.store import schema
 if TYPE_CHECKING:
     from alembic.config import Config
 
-    from lab_server.store.database import Database
+    from lab_server.store.databases.database import Database
 
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32)))
 _FOLDER: Final = Path(__file__).parent

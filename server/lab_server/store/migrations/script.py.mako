@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from lab_server.store.dialects import AnyText, JsonText
+from lab_server.store.portable.dialects import AnyText, JsonText
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from lab_server.store.dialects import AnyText, JsonText
+from lab_server.store.portable.dialects import AnyText, JsonText
 
 revision = "0001"
 down_revision = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from lab_server.store.dialects import AnyText
+from lab_server.store.portable.dialects import AnyText
 
 revision = "0002"
 down_revision = "0001"

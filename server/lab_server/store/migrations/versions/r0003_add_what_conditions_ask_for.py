@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from lab_server.store.dialects import JsonText
+from lab_server.store.portable.dialects import JsonText
 from lab_server.store.rows import parse_json, strict_json
 
 revision = "0003"

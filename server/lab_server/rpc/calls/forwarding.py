@@ -10,8 +10,8 @@ import grpc.aio
 from google.protobuf import descriptor_pool
 
 from lab_server.errors import Unavailable
-from lab_server.rpc.handlers import SERVICE_NAME
-from lab_server.rpc.interceptors import Call, Context
+from lab_server.rpc.calls.handlers import SERVICE_NAME
+from lab_server.rpc.calls.interceptors import Call, Context
 
 READ_HERE: Final = frozenset(
     {"GetRun", "ListRuns", "WatchRun", "WatchMetrics", "QueryMetrics", "OpenDashboard"}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from lab_server.errors import StoreRefused
-from lab_server.store.database import Database
-from lab_server.store.sqlite import SqliteDatabase
+from lab_server.store.databases.database import Database
+from lab_server.store.databases.sqlite import SqliteDatabase
 
 
 def open_database(url: str, make_room: Callable[[], bool], address: str) -> Database:
@@ -32,7 +32,7 @@ def open_database(url: str, make_room: Callable[[], bool], address: str) -> Data
             return SqliteDatabase(parsed, make_room)
         case "postgresql" | "postgres" if parsed is not None:
             # its part of SQLAlchemy takes longer to import than a SQLite file to open
-            from lab_server.store.postgresql import PostgresDatabase
+            from lab_server.store.databases.postgresql import PostgresDatabase
 
             return PostgresDatabase(parsed, address)
     raise StoreRefused(

@@ -15,7 +15,7 @@ import structlog
 
 from lab_core.errors import LabError, Violation
 from lab_server.errors import InvalidRequest
-from lab_server.rpc.status import status_of
+from lab_server.rpc.calls.status import status_of
 
 _log = structlog.get_logger("lab_server.rpc")
 

@@ -11,7 +11,7 @@ import structlog
 from lab_server.errors import PermissionDenied
 from lab_server.model.roles import ANYBODY, ROLES, Principal, Role
 from lab_server.model.run import Run
-from lab_server.rpc.interceptors import Call, Context
+from lab_server.rpc.calls.interceptors import Call, Context
 from lab_server.security.tokens import Tokens
 
 # Each call is a task of its own, with context variables of its own.

@@ -11,7 +11,7 @@ from typing import Any
 import grpc.aio
 import structlog
 
-from lab_server.rpc.interceptors import Call, Context
+from lab_server.rpc.calls.interceptors import Call, Context
 
 _log = structlog.get_logger("lab_server.call")
 

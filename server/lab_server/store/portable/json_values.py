@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from lab_server.store.dialects import AnyText
+from lab_server.store.portable.dialects import AnyText
 
 # what JSON and SQLite's paths write alike: no quotes, escapes, or letters beyond ASCII
 _PLAIN_NAME: Final = re.compile(r"[ !#-\[\]-~]+")

@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from lab_server.errors import StoreError
 from lab_server.files.lock import lock
-from lab_server.store.database import NUM_READERS
+from lab_server.store.databases.database import NUM_READERS
 
 _DISK_FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 

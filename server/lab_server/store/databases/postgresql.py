@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from lab_server.errors import StoreError, StoreRefused
 from lab_server.store import schema
-from lab_server.store.database import NUM_READERS
+from lab_server.store.databases.database import NUM_READERS
 
 LEASE_S: Final = 7.0
 """A server that has not been heard of for so long may be replaced."""

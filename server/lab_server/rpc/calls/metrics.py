@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from lab_server.rpc.interceptors import Call, Context
+from lab_server.rpc.calls.interceptors import Call, Context
 
 # Otherwise each counter gets a second series with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]

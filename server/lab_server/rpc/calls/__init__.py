@@ -1,0 +1,1 @@
+"""What every call passes through: who may call, limits, errors as statuses, counts, the log."""

@@ -1,0 +1,1 @@
+"""The databases that a store works on, and what differs between them."""

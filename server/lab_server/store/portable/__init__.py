@@ -1,0 +1,1 @@
+"""SQL that is written once and compiled for each database: texts, and values in JSON."""
