@@ -46,6 +46,9 @@ def test_every_rpc_has_a_method_on_both_clients(client: Any, twin: Twin, tmp_pat
     assert client.download(run.id, run.artifacts()[0].path, tmp_path).read_bytes() == b"hello"
     with pytest.raises(errors.InvalidState):
         run.stop()
+    with pytest.raises(errors.InvalidState):
+        run.save_checkpoint()
+    assert client.dashboard().url == "http://127.0.0.1:8080"
     run.delete()
 
     service = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]

@@ -124,7 +124,7 @@ def test_compose_fits_the_image_and_the_files_beside_it() -> None:
     exposed = set(re.findall(r"\d+", re.findall(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)[0]))
     assert {port.rsplit(":", 1)[1] for port in lab["ports"]} == exposed
     for service in services.values():
-        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             if source.startswith("."):

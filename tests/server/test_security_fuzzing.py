@@ -138,6 +138,8 @@ def _set(draw: Any, message: Message, field: Any, palette: Palette, depth: int) 
 
 def _scalar(draw: Any, field: Any, palette: Palette) -> Any:
     kind = field.cpp_type
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return draw(st.binary(max_size=200))
     if kind == FieldDescriptor.CPPTYPE_STRING:
         return draw(palette.texts)
     if kind == FieldDescriptor.CPPTYPE_BOOL:
