@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sysconfig
-from functools import cache
 from pathlib import Path
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OURS = frozenset({"lab_client", "lab_core", "lab_rpc", "lab_server"})
+# at once: sysconfig imports a module of its own, and who imports may be asking
+_LIBRARY_FOLDERS = tuple(
+    {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
+)
 
 
 def is_installed(path: str | Path) -> bool:
@@ -15,7 +18,7 @@ def is_installed(path: str | Path) -> bool:
     found = Path(path)
     if not _INSTALLED.isdisjoint(found.parts):
         return True
-    return any(found.is_relative_to(folder) for folder in _library_folders())
+    return any(found.is_relative_to(folder) for folder in _LIBRARY_FOLDERS)
 
 
 def is_own(module: str, path: Path, root: str) -> bool:
@@ -28,9 +31,3 @@ def is_own(module: str, path: Path, root: str) -> bool:
     if package in _OURS:
         return False
     return package == root or not is_installed(path)
-
-
-@cache
-def _library_folders() -> tuple[Path, ...]:
-    names = ("stdlib", "platstdlib")
-    return tuple({Path(sysconfig.get_path(name)).resolve() for name in names})
