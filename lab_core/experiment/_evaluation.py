@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,6 +66,18 @@ class Evaluation(Experiment):
         _refuse()
 
     def save_numpy(self, name: str, array: Any) -> Path:  # noqa: ARG002  # the run's signature
+        """Refuse it.
+
+        Raises:
+            LabError: Always.
+        """
+        _refuse()
+
+    def save_artifact(
+        self,
+        name: str,  # noqa: ARG002
+        content: bytes | str | os.PathLike[str],  # noqa: ARG002
+    ) -> Path:
         """Refuse it.
 
         Raises:

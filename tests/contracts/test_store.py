@@ -556,6 +556,15 @@ async def test_all_runs_are_counted_when_asked(store: Store) -> None:
     assert (await store.list(RunQuery(where=where, limit=1))).num_all is None
 
 
+async def test_a_number_beyond_those_of_a_field_is_compared_with_it(store: Store) -> None:
+    await store.create(
+        a_run("r1", request=RunRequest("mnist", options=RunOptions(priority=3))), None
+    )
+
+    assert await ids(store, RunQuery(where=parse("priority < 3000000000"))) == ["r1"]
+    assert await ids(store, RunQuery(where=parse("priority > 3000000000"))) == []
+
+
 async def test_names_are_those_of_the_newest_runs(store: Store) -> None:
     await store.create(a_run("r1", configs={"old": 1}, metrics={"loss": 1.0}), None)
     await store.create(a_run("r2", configs={"lr": 1}, metrics={"acc": 1.0, 'a"b': 2.0}), None)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,16 +112,13 @@ def test_another_server_takes_over_and_the_training_does_not_notice(
 
         leader = pair.leader.process
         leader.send_signal(signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
-        begin = time.monotonic()
         wait_until(lambda: leads(pair.follower), "another leader")
-        took_s = time.monotonic() - begin
         gate.touch()
         events = watchers[1].result()
         if fault == "frozen":
             leader.send_signal(signal.SIGCONT)
         leader.wait(30)
 
-        assert took_s < 60  # its bound is the lease; benchmarks measure it
         assert watchers[0].result() == events
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         assert {event.attempt for event in events} == {0, 1}, "the training was not tried again"
@@ -144,15 +139,15 @@ def test_page_tokens_of_one_server_are_good_on_the_other(pair: Pair) -> None:
 
     with lab_client.Client(pair.leader.address) as client:
         created = {client.create("toy").id for _ in range(3)}
-    found: set[str] = set()
+    found: list[str] = []
     token = ""
     for server in (pair.leader, pair.follower) * 20:
         with grpc.insecure_channel(server.address) as channel:
             stub = training_service_pb2_grpc.TrainingServiceStub(channel)
             page = stub.ListRuns(pb.ListRunsRequest(page_size=1, page_token=token))
-        found |= {run.id for run in page.runs}
+        found += [run.id for run in page.runs]
         token = page.next_page_token
         if not token:
             break
-    assert created <= found
-    assert json.dumps(sorted(found))
+    assert created <= set(found)
+    assert len(found) == len(set(found))

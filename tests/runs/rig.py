@@ -13,7 +13,7 @@ from lab_server.executors.local import LocalExecutor
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
-from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
+from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TrialOf
 from lab_server.model.slot import Slot
 from lab_server.processes import proc
 from lab_server.store import SqlStore, StoredEvent
@@ -90,11 +90,12 @@ class Rig:
         *,
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
         parent: RunParent | None = None,
+        trial: TrialOf | None = None,
         key: str | None = None,
         **overrides: Any,
     ) -> Run:
         """Create a run."""
-        request = RunRequest(experiment, overrides, options=options, parent=parent)
+        request = RunRequest(experiment, overrides, options=options, parent=parent, trial=trial)
         return await self.supervisor.create(
             request, owner="", config_hash="", key=key, fingerprint=repr(request)
         )

@@ -86,12 +86,9 @@ def test_one_that_wants_a_gpu_does_not_wait_for_the_cpu() -> None:
     assert (found["c"].starts_in_s, found["d"].starts_in_s) == (150, 5)
 
 
-def test_a_higher_priority_comes_first() -> None:
-    urgent = Run(
-        "u", RunRequest("m", options=RunOptions(priority=5)), state=RunState.QUEUED, queue_key=9
-    )
-    found = forecasts([_trains("a"), _waiting("c", 1), urgent], [(CPU, "a")])
-    assert found["u"].starts_in_s == 150
+def test_those_that_wait_get_their_turns_in_the_order_in_which_they_are_given() -> None:
+    found = forecasts([_waiting("late", 9), _trains("a"), _waiting("c", 1)], [(CPU, "a")])
+    assert found["late"].starts_in_s == 150
     assert found["c"].starts_in_s is None
 
 

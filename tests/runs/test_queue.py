@@ -157,6 +157,20 @@ async def test_a_run_that_waits_says_its_place(make_rig: Callable[..., Any]) -> 
 
 
 @on_one_loop
+async def test_live_runs_are_those_that_train_and_then_the_queue(
+    make_rig: Callable[..., Any],
+) -> None:
+    rig: Rig = await make_rig(num_slots=1)
+    trains = await rig.start(is_endless=True)
+    trial_ = await rig.start(trial=TrialOf("s", 0, 0))
+    of_a_person = await rig.start()
+    urgent = await rig.start(options=RunOptions(priority=1))
+
+    expected = [trains.id, urgent.id, of_a_person.id, trial_.id]
+    assert [run.id for run in rig.supervisor.live()] == expected
+
+
+@on_one_loop
 async def test_a_slot_is_given_to_the_next_when_a_run_ends(make_rig: Callable[..., Any]) -> None:
     rig: Rig = await make_rig(num_slots=1)
     runs = [await rig.start() for _ in range(3)]

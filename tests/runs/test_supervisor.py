@@ -92,7 +92,7 @@ async def test_an_ended_run_cannot_be_stopped(rig: Rig) -> None:
 async def test_a_run_is_found_by_a_prefix_that_only_it_has(rig: Rig) -> None:
     first, second = await rig.create(), await rig.create()
     assert (await rig.supervisor.get(first.id[:-1])).id == first.id
-    with pytest.raises(NotFound, match="several runs begin with it"):
+    with pytest.raises(NotFound, match="several begin with it"):
         await rig.supervisor.get(first.id[:6])
     with pytest.raises(NotFound):
         await rig.supervisor.get("nothing")

@@ -15,6 +15,7 @@ from lab_server.errors import StoreError
 from lab_server.files.home import Home
 from lab_server.settings.settings import Settings
 from lab_server.store import SqlStore
+from lab_server.supervisor import Supervisor
 from lab_server.supervisor.following import Following
 
 _log = structlog.get_logger("lab_server")
@@ -74,10 +75,10 @@ class Membership:
         _log.info("following", leader=self.store.leader)
         reading = asyncio.create_task(following.follow())
         try:
-            while True:
-                if await self._try_to_lead():
-                    break
-                await asyncio.sleep(_INTERVAL_S)
+            while not await self._try_to_lead():
+                await asyncio.wait([reading], timeout=_INTERVAL_S)
+                if reading.done() and self.store.leader:
+                    await reading  # raises what ended it
             await reading
         finally:
             reading.cancel()
@@ -105,6 +106,20 @@ class Membership:
     def _server_id(self) -> str:
         """Return the home's id if no other server of this home runs: it need not be waited for."""
         return self._home.server_id() if self._home.try_to_lock() else ""
+
+
+async def started(supervisor: Supervisor) -> Supervisor:
+    """Start a supervisor up and return it; one that could not start must not go on beside the next.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
+    try:
+        await supervisor.start_up()
+    except BaseException:
+        await supervisor.shut_down(stop_trainers=False)
+        raise
+    return supervisor
 
 
 def exit_replaced() -> None:

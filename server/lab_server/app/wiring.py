@@ -17,7 +17,7 @@ from lab_server.app.background import (
     retain,
     serve_http,
 )
-from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials
+from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials, started
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.cluster import ClusterExecutor
 from lab_server.executors.pools.pools import Pools
@@ -92,7 +92,9 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         certificates = _certificates(settings)
         registry, health = CollectorRegistry(), Health()
         # Ports before runs: a server that cannot be reached must not touch them.
-        forwarding = Forwarding(lambda: store.leader, peer_credentials(settings))
+        forwarding = Forwarding(
+            lambda: store.leader, peer_credentials(settings), settings.keepalive_s
+        )
         stack.push_async_callback(forwarding.close)
         server = make_server(settings, registry, health, tokens, forwarding)
         grpc_address = bind(server, settings, certificates)
@@ -100,6 +102,10 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         membership = Membership(settings, Home(home), settings.advertise or str(grpc_address))
         store = membership.store
         stack.push_async_callback(store.close)
+        secret = server_secret(home)
+        if settings.store:
+            secret = await store.secret("server", secret)  # that of all servers of the store
+        paging = Paging(secret)
         writes = Histogram(
             "lab_store_write_seconds", "Duration of the store's transactions.", registry=registry
         )
@@ -132,14 +138,18 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         tasks: list[asyncio.Task[None]] = []
 
         async def lead() -> None:
-            """Begin to train, and with all else that one server of a store does for all."""
-            leading = Supervisor(store, hub, executor, home, _supervisor_options(settings))
-            history_writer = HistoryWriter(store)
+            """Begin to train, and with all else that one server of a store does for all.
+
+            What failed for want of the store may be tried again: each part begins once.
+            """
             hub.is_announcing = True
-            await leading.start_up()
-            hub.observe(history_writer.note)
-            control.current = leading
+            if control.current is following:
+                options = _supervisor_options(settings)
+                control.current = await started(Supervisor(store, hub, executor, home, options))
+            leading = control.current
             await searches.start_up()
+            history_writer = HistoryWriter(store)
+            hub.observe(history_writer.note)
             retention = Retention(settings.retention_days, settings.retention_count)
             works = (
                 retain(retention, store, leading),
@@ -152,16 +162,12 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         async def end_runs() -> None:
             await control.shut_down(stop_trainers=settings.on_shutdown == "stop")
 
+        stack.push_async_callback(end_runs)
+        stack.push_async_callback(searches.shut_down)
         if is_follower := bool(store.leader):
             hub.is_announcing = False
         else:
             await lead()
-        stack.push_async_callback(end_runs)
-        stack.push_async_callback(searches.shut_down)
-        secret = server_secret(home)
-        if settings.store:
-            secret = await store.secret("server", secret)
-        paging = Paging(secret)
         limits = Limits(max_streams=settings.max_streams, max_runs=settings.max_runs)
         uploads = Uploads(Home(home).uploads if settings.allow_uploads else None, limits)
         service = Service(

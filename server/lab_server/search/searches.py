@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 
-from lab_server.errors import InvalidState, NotFound, Unavailable
+from lab_server.errors import InvalidState, Unavailable
 from lab_server.executors.catalogue import Catalogue
 from lab_server.files.home import new_run_id
 from lab_server.messages import search_log
@@ -39,6 +39,7 @@ from lab_server.store import (
     StoredEntry,
     StoredEvent,
 )
+from lab_server.store.prefixes import full_id
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch.hub import HEARTBEAT_S, Hub
 
@@ -81,9 +82,12 @@ class Searches:
         hub.observe(self._note)
 
     async def start_up(self) -> None:
-        """Go on with every search that has not ended, from where its log ends."""
+        """Go on with every search that has not ended, from where its log ends; again is fine."""
         for record in await self._store.unfinished():
-            self._control(await load(self._store, record.id))
+            search = await load(self._store, record.id)
+            if record.id in self._controllers:  # it was created meanwhile
+                continue
+            self._control(search)
             _log.info("went on with a search", search=record.id, entries=record.last_seq)
 
     def close(self) -> None:
@@ -112,11 +116,7 @@ class Searches:
         Raises:
             NotFound: If there is none, or several.
         """
-        ids = await self._store.ids_with_prefix(search_id) if search_id else ()
-        if search_id not in ids and len(ids) > 1:
-            hint = f"several begin with it, such as {ids[0]} and {ids[1]}; give more of the id"
-            raise NotFound("search", search_id, hint)
-        return await self._store.get(search_id if search_id in ids or not ids else ids[0])
+        return await self._store.get(await full_id(self._store, "search", search_id))
 
     async def list(self, query: SearchQuery) -> tuple[SearchRecord, ...]:
         """Return searches, the newest first."""
@@ -287,6 +287,8 @@ class Searches:
             )
         if controller is None or (controller.search.state.is_terminal and not revive):
             record = await self._store.get(search_id)
+            if not record.state.is_terminal:
+                raise Unavailable("this server does not lead the searches yet; try again")
             raise InvalidState(f"search {search_id} has ended: it is {record.state.value}")
         await controller.append(decide)
         if search_id not in self._controllers and not controller.search.state.is_terminal:

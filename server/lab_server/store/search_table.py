@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, select
 from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.model.search import SearchRecord, SearchState
 from lab_server.store import schema
+from lab_server.store.portable.dialects import begins_with
 from lab_server.store.protocol import IdempotencyRecord
 from lab_server.store.search_protocol import SearchQuery, StoredEntry
 
@@ -87,8 +88,7 @@ class SearchTable:
     async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
         """See SearchStore."""
         id_ = _searches.c.id
-        is_match = (id_ >= prefix) & (sa.func.substr(id_, 1, len(prefix), type_=id_.type) == prefix)
-        query = select(id_).where(is_match).order_by(id_).limit(limit)
+        query = select(id_).where(begins_with(id_, prefix)).order_by(id_).limit(limit)
         return await self._read(lambda connection: tuple(connection.execute(query).scalars()))
 
     async def list(self, query: SearchQuery) -> tuple[SearchRecord, ...]:

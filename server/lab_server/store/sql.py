@@ -29,6 +29,7 @@ from lab_server.store import blocks, event_log, history_table, migrations, schem
 from lab_server.store.databases.database import NUM_READERS, Database
 from lab_server.store.databases.urls import open_database
 from lab_server.store.listing import count_query, page_query, token_of
+from lab_server.store.portable.dialects import begins_with
 from lab_server.store.portable.json_values import keys_of
 from lab_server.store.protocol import (
     History,
@@ -45,6 +46,8 @@ from lab_server.store.writer import GroupWriter
 T = TypeVar("T")
 
 _DELETED_AT_ONCE: Final = 50
+_SECRET_TRIES: Final = 50
+_SECRET_PAUSE_S: Final = 0.1
 _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
 _runs, _idempotency_records, _secrets = schema.runs, schema.idempotency_records, schema.secrets
@@ -184,6 +187,11 @@ class SqlStore:
             return known or proposal
 
         known = await self._read(read)
+        for _ in range(_SECRET_TRIES):
+            if known is not None or not self._leader:
+                break
+            await asyncio.sleep(_SECRET_PAUSE_S)  # the leader has just begun, and adds it soon
+            known = await self._read(read)
         return await self._write(add) if known is None else known
 
     # ---- writing
@@ -323,9 +331,7 @@ class SqlStore:
 
     async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
         """See Store."""
-        # a range, not LIKE: that ignores case, knows wildcards and uses no index
-        beginning = sa.func.substr(_runs.c.id, 1, len(prefix), type_=_runs.c.id.type)
-        is_match = (_runs.c.id >= prefix) & (beginning == prefix)
+        is_match = begins_with(_runs.c.id, prefix)
         query = select(_runs.c.id).where(is_match).order_by(_runs.c.id).limit(limit)
         return await self._read(lambda connection: tuple(connection.execute(query).scalars()))
 

@@ -150,8 +150,9 @@ def _verify(
             num_verified += len(pieces[0])
             progress(f"verifying {table.name}", num_verified, num_rows)
         query = select(func.count()).select_from(table)
-        num_arrived = copied.execute(query.where(~_IS_MARK) if table is schema.meta else query)
-    if num_arrived.scalar_one() != num_rows or digests[0].digest() != digests[1].digest():
+        counted = copied.execute(query.where(~_IS_MARK) if table is schema.meta else query)
+        num_arrived = counted.scalar_one()
+    if num_arrived != num_rows or digests[0].digest() != digests[1].digest():
         raise StoreError(
             f"the table {table.name} did not arrive as it was; the source is unchanged: run the"
             " command again, with a database that nobody else writes to"

@@ -74,9 +74,9 @@ def _compare(comparison: Compare, now_ns: int) -> Bool:
     value = _field(name.key, now_ns)
     if operand is None:
         return or_(value.is_(None), value == "") if name.kind is Kind.TEXT else value.is_(None)
-    if name.kind is Kind.TIME:
-        return test(value, literal(operand, BigInteger()))
-    return test(value, operand)
+    # the column of the priority is smaller than the numbers that it may be compared with
+    is_int = isinstance(operand, int)
+    return test(value, literal(operand, BigInteger()) if is_int else operand)
 
 
 @dataclass(frozen=True, slots=True)

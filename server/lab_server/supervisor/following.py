@@ -8,11 +8,12 @@ from typing import Any, NoReturn
 
 import structlog
 
-from lab_server.errors import NotFound, StoreError, Unavailable
+from lab_server.errors import StoreError, Unavailable
 from lab_server.logs import RUNS
 from lab_server.model.run import Run, RunState
 from lab_server.model.slot import Slot
 from lab_server.store import SqlStore
+from lab_server.store.prefixes import full_id
 from lab_server.watch.hub import Hub
 
 _log = structlog.get_logger(RUNS)
@@ -81,10 +82,7 @@ class Following:
 
     async def get(self, run_id: str) -> Run:
         """See RunControl."""
-        found = await self._store.ids_with_prefix(run_id)
-        if run_id not in found and len(found) != 1:
-            raise NotFound("run", run_id, "the id is not unique" if found else "")
-        return await self._store.get(run_id if run_id in found else found[0])
+        return await self._store.get(await full_id(self._store, "run", run_id))
 
     async def shut_down(self, *, stop_trainers: bool) -> None:
         """End; the trainers are the leader's."""

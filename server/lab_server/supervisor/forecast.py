@@ -43,16 +43,15 @@ def forecasts(live: Iterable[Run], slots: Sequence[tuple[Slot, str]]) -> Mapping
     """Return the forecasts of the runs that wait or train, by their ids.
 
     Args:
-        live: all of these runs.
+        live: all of these runs; those that wait in the order of the queue.
         slots: every slot with the id of the run that has it, "" when it is free.
     """
     runs = {run.id: run for run in live}
     found = {run.id: _of_training(run) for run in runs.values() if run.state is not RunState.QUEUED}
     places = [_place(slot, run_id, found) for slot, run_id in slots]
-    waiting = [run for run in runs.values() if run.state is RunState.QUEUED]
-    # the order of supervisor.queue
-    for run in sorted(waiting, key=lambda r: (-r.request.options.priority, r.queue_key, r.id)):
-        found[run.id] = _of_waiting(run, places)
+    for run in runs.values():
+        if run.state is RunState.QUEUED:
+            found[run.id] = _of_waiting(run, places)
     return found
 
 

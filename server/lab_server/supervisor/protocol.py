@@ -31,7 +31,7 @@ class RunControl(Protocol):
         """The devices that a run may ask for."""
 
     def live(self) -> Sequence[Run]:
-        """Return the runs that wait or have a process, as they are now."""
+        """Return the runs that have a process and then those that wait, in the order of the queue."""
 
     def lag_s(self, run_id: str) -> float:
         """Return the age in seconds of the oldest event that is in the spool and not in the log."""

@@ -16,6 +16,7 @@ from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.run import Run, RunParent, RunRequest, RunState, TagChange
 from lab_server.model.slot import Slot, Wants
+from lab_server.store.prefixes import full_id
 from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.supervisor.deletions import Deletions
 from lab_server.supervisor.live_runs import LiveRuns, run_to_completion
@@ -90,8 +91,9 @@ class Supervisor:
         return tuple(self._runner.slots)
 
     def live(self) -> Sequence[Run]:
-        """Return the runs that wait or have a process, as they are now."""
-        return tuple(self._live_runs)
+        """Return the runs that have a process and then those that wait, in the order of the queue."""
+        places = {run_id: place for place, run_id in enumerate(self._runner.queue)}
+        return tuple(sorted(self._live_runs, key=lambda run: places.get(run.id, -1)))
 
     def lag_s(self, run_id: str) -> float:
         """Return the age in seconds of the oldest event that is in the spool and not in the log."""
@@ -252,13 +254,7 @@ class Supervisor:
         try:
             return await self._live_runs.get(run_id)
         except NotFound:
-            ids = await self._store.ids_with_prefix(run_id) if run_id else ()
-            if len(ids) == 1:
-                return await self._live_runs.get(ids[0])
-            if ids:
-                hint = f"several runs begin with it, such as {ids[0]} and {ids[1]}; give more of the id"
-                raise NotFound("run", run_id, hint) from None
-            raise
+            return await self._live_runs.get(await full_id(self._store, "run", run_id))
 
     def _folder(self, run: Run) -> RunFolder:
         return self._home.run_folder(run.experiment, run.id)

@@ -80,6 +80,8 @@ def test_an_evaluation_has_the_weights_of_a_checkpoint_and_leaves_nothing(home: 
             experiment.save_checkpoint()
         with pytest.raises(LabError, match="records nothing"):
             experiment.save_numpy("weight", weight.numpy())
+        with pytest.raises(LabError, match="records nothing"):
+            experiment.save_artifact("note.txt", b"text")
     assert folders(home) == before
     assert not evaluation.folder.exists()
     assert tracker.last_values() == {"accuracy": 0.5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -19,6 +20,11 @@ READ_HERE: Final = frozenset(
 """The RPCs that any server can answer, from the store alone or about itself."""
 
 _LOCAL_SERVICES: Final = ("/grpc.",)  # health, reflection
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_retries", 0),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
 _FORWARDED_HEADERS: Final = ("authorization",)
 
 
@@ -28,12 +34,17 @@ class Forwarding:
     Args:
         leader: returns the leader's address; empty where this server leads.
         credentials: for the connection; None for one without TLS.
+        keepalive_s: seconds between pings, so that calls end when the leader's host is gone.
     """
 
     def __init__(
-        self, leader: Callable[[], str], credentials: grpc.ChannelCredentials | None = None
+        self,
+        leader: Callable[[], str],
+        credentials: grpc.ChannelCredentials | None = None,
+        keepalive_s: float = 20.0,
     ) -> None:
         self._leader = leader
+        self._options = (*_OPTIONS, ("grpc.keepalive_time_ms", round(keepalive_s * 1000)))
         self._credentials = credentials
         self._address = ""
         self._channel: grpc.aio.Channel | None = None
@@ -55,12 +66,14 @@ class Forwarding:
         )
         try:
             return await _relay(call, context, is_stream=_is_stream(method))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _no_leader(leader) from error  # the connection was closed: another server leads
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
-                raise Unavailable(
-                    f"the server {leader}, which runs the trainings, does not answer; another one"
-                    " takes over within seconds, try again"
-                ) from error
+                raise _no_leader(leader) from error
             context.set_trailing_metadata(error.trailing_metadata() or ())
             await context.abort(error.code(), error.details() or "")
         finally:
@@ -68,20 +81,30 @@ class Forwarding:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
 
     async def _to(self, leader: str) -> grpc.aio.Channel:
-        if self._channel is None or leader != self._address:
-            await self.close()
-            self._address = leader
-            self._channel = (
-                grpc.aio.insecure_channel(leader)
-                if self._credentials is None
-                else grpc.aio.secure_channel(leader, self._credentials)
-            )
-        return self._channel
+        if self._channel is not None and leader == self._address:
+            return self._channel
+        before = self._channel
+        channel = self._channel = (
+            grpc.aio.insecure_channel(leader, self._options)
+            if self._credentials is None
+            else grpc.aio.secure_channel(leader, self._credentials, self._options)
+        )
+        self._address = leader
+        if before is not None:
+            await before.close()
+        return channel
+
+
+def _no_leader(leader: str) -> Unavailable:
+    return Unavailable(
+        f"the server {leader}, which runs the trainings, does not answer; another one takes over within"
+        " seconds, try again"
+    )
 
 
 async def _relay(call: AsyncIterator[bytes], context: Context, *, is_stream: bool) -> bytes | None:

@@ -85,6 +85,7 @@ class PostgresDatabase:
         self.read_engine = _engine(url, "lab-server reader", pool_size=NUM_READERS, reads_only=True)
         # for the lease, and for listening
         self._other_engine = _engine(url, "lab-server lease", pool_size=2)
+        self._listening: Connection | None = None
         # of the last transaction that checked in: its number, and the process that serves it
         self._number = 0
         self._backend_pid = 0
@@ -149,21 +150,30 @@ class PostgresDatabase:
         connection.execute(_NOTIFY)
 
     def wait_for_events(self, timeout_s: float) -> None:
-        """See Database."""
+        """See Database; what is notified between two calls ends the second one at once."""
         import psycopg
 
-        with self._other_engine.connect() as connection:
-            raw: Any = connection.connection.dbapi_connection
-            try:
+        try:
+            if self._listening is None:
+                self._listening = self._other_engine.connect()
+                raw = self._raw(self._listening)
                 raw.autocommit = True
                 raw.execute(f"LISTEN {CHANNEL}")
-                for _ in raw.notifies(timeout=timeout_s, stop_after=1):
-                    break
-                raw.execute("UNLISTEN *")
-                raw.autocommit = False
-            except psycopg.Error as error:  # SQLAlchemy does not see these
-                connection.invalidate()
-                raise self.error(OperationalError(None, None, error)) from error
+            for _ in self._raw(self._listening).notifies(timeout=timeout_s, stop_after=1):
+                pass
+        except psycopg.Error as error:  # SQLAlchemy does not see these
+            self._stop_listening()
+            raise self.error(OperationalError(None, None, error)) from error
+
+    @staticmethod
+    def _raw(connection: Connection) -> Any:
+        return connection.connection.dbapi_connection
+
+    def _stop_listening(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.invalidate()  # its settings are not those of the others
+            listening.close()
 
     def was_committed(self) -> bool:
         """See Database."""
@@ -203,6 +213,7 @@ class PostgresDatabase:
             self._has_joined = False
             with contextlib.suppress(DBAPIError), self._other_engine.begin() as connection:
                 connection.execute(_servers.delete().where(_IS_OURS), self._own)
+        self._stop_listening()
         for engine in (self.read_engine, self.write_engine, self._other_engine):
             engine.dispose()
 
