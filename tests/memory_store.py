@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from lab_core.errors import Violation
-from lab_server.errors import AlreadyExists, InvalidRequest, NotFound, StoreError
+from lab_server.errors import InvalidRequest, NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
@@ -219,10 +219,7 @@ class MemoryStore:
 
     def _known_run(self, idempotency: IdempotencyRecord) -> str:
         known, run_id = self._idempotency_records[idempotency.key]
-        if known.fingerprint != idempotency.fingerprint:
-            raise AlreadyExists(
-                f"the idempotency key {idempotency.key!r} was used for another request; use a new key"
-            )
+        idempotency.check(known.fingerprint)
         return run_id
 
 

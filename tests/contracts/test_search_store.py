@@ -56,7 +56,7 @@ async def test_the_same_key_gives_the_same_search(store: SearchStore) -> None:
     key = IdempotencyRecord("k", "print")
     first = await store.create(a_search(1), b"created", key)
     assert await store.create(a_search(2), b"created", key) == first
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists, match="this idempotency key was used for another request"):
         await store.create(a_search(3), b"created", IdempotencyRecord("k", "other"))
     assert [r.id for r in await store.list(SearchQuery())] == ["s-1"]
     for number in (4, 5):  # without a key each is new

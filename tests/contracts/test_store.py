@@ -430,7 +430,9 @@ async def test_the_same_key_gives_the_same_run(store: Store) -> None:
 async def test_a_key_with_another_request_is_refused_with_a_sentence(store: Store) -> None:
     await store.create(a_run("r1"), IdempotencyRecord("key", "f"))
 
-    with pytest.raises(AlreadyExists, match="'key' was used for another request") as caught:
+    with pytest.raises(
+        AlreadyExists, match="this idempotency key was used for another request"
+    ) as caught:
         await store.create(a_run("r2"), IdempotencyRecord("key", "g"))
 
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -98,9 +98,10 @@ class ToyExecutor(FakeExecutor):
     def __init__(self, refuses: Callable[[Mapping[str, PlainValue]], bool]) -> None:
         super().__init__()
         self.refuses = refuses
+        self.code_digest = "as it was"
 
     async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
-        return (ExperimentEntry("toy", SCHEMA),)
+        return (ExperimentEntry("toy", SCHEMA, code_digest=self.code_digest),)
 
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
@@ -125,7 +126,7 @@ class ToyRuns(FakeSupervisor):
         self.die_if_dead()
         # ids go on after those of the servers before
         page = await self._store.counts()
-        self._num_created = sum(page.values())
+        self._num_created = max(self._num_created, sum(page.values()))
         return await super().create(request, **arguments)
 
     async def start(
@@ -138,7 +139,9 @@ class ToyRuns(FakeSupervisor):
         code_digest: str = "",
     ) -> Run:
         self.die_if_dead()
-        run = await super().start(run_id, resume=resume, until_step=until_step, key=key)
+        run = await super().start(
+            run_id, resume=resume, until_step=until_step, key=key, code_digest=code_digest
+        )
         self.train(run)
         return run
 
@@ -263,7 +266,8 @@ class SearchRig:
         self.runs = ToyRuns(self.store, self.hub, self.seed)
         self.log_store = MortalStore(self.store.searches, self._on_kill)
         self.log_store.kill_before, self.log_store.kill_after = kill_before, kill_after
-        self.catalogue = Catalogue(ToyExecutor(lambda overrides: self.refuses(overrides)))
+        self.executor = ToyExecutor(lambda overrides: self.refuses(overrides))
+        self.catalogue = Catalogue(self.executor)
         await self.catalogue.load()
         await self.runs.go_on()
         self.searches = Searches(

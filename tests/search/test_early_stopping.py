@@ -59,6 +59,18 @@ async def test_values_of_a_rung_are_those_at_its_step(rig: SearchRig) -> None:
             assert value == loss(trial.params, step)
 
 
+async def test_a_trial_goes_on_with_the_code_that_there_is_then(rig: SearchRig) -> None:
+    search_id = await rig.create(
+        spec(space=NINE, max_trials=9, early_stopping=Halving(2, 3), fixed={"steps": 30})
+    )
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(search.trials))
+    rig.executor.code_digest = "edited"
+    search = await rig.ended(search_id)
+    assert search.best is not None
+    assert (await rig.runs.get(search.best.run_id)).planned_digest == "edited"
+
+
 async def test_in_lockstep_a_rung_is_compared_when_all_of_it_is_there(rig: SearchRig) -> None:
     search = await halved(rig)
     entries = await rig.entries(search.id)
@@ -92,6 +104,22 @@ async def test_a_trial_that_fails_at_a_higher_rung_does_not_win(rig: SearchRig) 
     assert search.best is not None
     assert dict(search.best.params) == {"a": 2, "wrong": ""}
     assert [t.state for t in search.trials].count(TrialState.FAILED) == 2
+
+
+async def test_of_a_run_that_a_person_deletes_the_place_goes_to_the_next_best(
+    rig: SearchRig,
+) -> None:
+    search_id = await rig.create(
+        spec(space=NINE, max_trials=4, early_stopping=Halving(50, 3), fixed={"steps": 200})
+    )
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(search.trials) and search.trials[0].state is TrialState.PAUSED)
+    await rig.runs.delete(search.trials[0].run_id)  # it would have won
+    search = await rig.ended(search_id)
+    left_out = search.trials[0]
+    assert (left_out.state, left_out.reason) == (TrialState.LEFT_OUT, "its run was deleted")
+    assert search.best is search.trials[1]
+    assert search.best.step == 200
 
 
 async def test_a_search_that_is_extended_promotes_on(rig: SearchRig) -> None:

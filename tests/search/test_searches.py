@@ -57,6 +57,14 @@ async def test_each_trial_is_a_run_with_the_configs_name_and_seed(rig: SearchRig
     assert len({trial.seed for trial in search.trials}) == 6
 
 
+async def test_each_trial_asks_for_the_code_that_it_was_planned_with(rig: SearchRig) -> None:
+    first = await rig.ended(await rig.create(spec(max_trials=1)))
+    rig.executor.code_digest = "edited"
+    second = await rig.ended(await rig.create(spec(max_trials=1)))
+    for search, digest in ((first, "as it was"), (second, "edited")):
+        assert (await rig.runs.get(search.trials[0].run_id)).planned_digest == digest
+
+
 async def test_at_most_so_many_trials_run_at_a_time(rig: SearchRig) -> None:
     await rig.ended(await rig.create(spec(parallel=3, fixed={"steps": 50})))
     assert rig.runs.num_live_at_most == 3
@@ -130,10 +138,10 @@ async def test_a_search_whose_every_proposal_is_refused_ends_with_a_sentence(
     assert search.reason == "the first 20 trials all failed, the last of them: the toy refuses"
 
 
-async def test_a_run_that_a_person_stops_or_deletes_is_left_out(rig: SearchRig) -> None:
+async def test_a_run_that_a_person_stops_is_left_out(rig: SearchRig) -> None:
     search_id = await rig.create(spec(fixed={"steps": 10_000}, max_trials=2))
     search = await rig.searches.folded(search_id)
-    await rig.until(lambda: len(search.running) == 2 and all(t.run_id for t in search.trials))
+    await rig.until(lambda: sum(run.state.has_process for run in rig.runs.live()) == 2)
     for trial in list(search.trials):
         await rig.runs.stop(trial.run_id, checkpoint=True)
     search = await rig.ended(search_id)

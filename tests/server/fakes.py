@@ -170,7 +170,9 @@ class FakeSupervisor:
         key: str | None = None,
         code_digest: str = "",
     ) -> Run:
-        run = dataclasses.replace(await self.get(run_id), until_step=until_step)
+        run = await self.get(run_id)
+        planned_digest = code_digest or run.planned_digest
+        run = dataclasses.replace(run, until_step=until_step, planned_digest=planned_digest)
         startable = (RunState.STOPPED, RunState.FAILED) if resume else (RunState.CREATED,)
         if run.state not in startable:
             raise InvalidState(f"run {run.id} is {run.state.value} and cannot be started")

@@ -27,6 +27,11 @@ def choice(*values: int) -> Any:
     return wire.Domain(choice=config_pb2.ListValue(values=numbers))
 
 
+def texts(num: int) -> Any:
+    values = [Value(string_value=f"text {number}") for number in range(num)]
+    return wire.Domain(choice=config_pb2.ListValue(values=values))
+
+
 def floats(low: float, high: float, **more: Any) -> Any:
     return wire.Domain(float_range={"low": low, "high": high, **more})
 
@@ -121,6 +126,11 @@ async def test_everything_that_is_wrong_comes_at_once(surface: Surface) -> None:
             },
             "learning_rate",
             "a grid needs a list of values",
+        ),
+        (
+            {"space": {"epochs": choice(*range(1, 401)), "label": texts(300)}},
+            "budget.max_trials",
+            "the grid has 120000 points; say how many of them to try, at most 100000",
         ),
         ({"budget": {"max_trials": 100_001}}, "budget.max_trials", "got 100001"),
         ({"budget": {"max_seconds": math.nan}}, "budget.max_seconds", "seconds"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 from collections.abc import Mapping, Sequence
 
@@ -82,6 +83,12 @@ class Catalogue:
                 else f"available: {', '.join(entries) or 'none'}"
             )
             raise NotFound("experiment", name[:200], hint) from None
+
+    async def code_digest(self, name: str, upload: Upload | None = None) -> str:
+        """Return the digest of the code that an experiment has now, "" when it is not there any more."""
+        with contextlib.suppress(NotFound):
+            return (await self.get(name, upload)).code_digest
+        return ""
 
     async def schema(self, name: str, upload: Upload | None = None) -> Schema:
         """Return an experiment's schema.

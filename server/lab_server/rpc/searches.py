@@ -23,7 +23,6 @@ from lab_server.messages.searches import (
     states_from_proto,
     trial_to_proto,
 )
-from lab_server.model.domain import Choice
 from lab_server.model.search import Budget, Sampler, SearchRecord, SearchSpec
 from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
@@ -38,7 +37,7 @@ from lab_server.rpc.search_requests import (
     check_update,
     may_be_grid,
 )
-from lab_server.search import grid, sampling, space
+from lab_server.search import sampling, space
 from lab_server.search.searches import Searches
 from lab_server.store import IdempotencyRecord, RunQuery, SearchQuery, Store
 from lab_server.supervisor.protocol import RunControl
@@ -212,16 +211,10 @@ class SearchHandlers:
         check_spec(checks, request.spec, devices)
         schema = await self._catalogue.schema(request.spec.experiment)
         spec = spec_from_proto(request.spec, Open(Sampler.TPE, secrets.randbits(32), 0))
-        spec, problems = space.resolve(schema, spec)
+        spec, problems = space.resolve(schema, spec, may_be_grid=not request.spec.sampler)
         problems += model_problems(schema, spec.models)
-        if not request.spec.sampler and all(isinstance(d, Choice) for d in spec.space.values()):
-            spec = replace(spec, sampler=Sampler.GRID)
-        if not spec.budget.max_trials and not problems:
-            if spec.sampler is Sampler.GRID:
-                whole = replace(spec.budget, max_trials=grid.size(spec.space))
-                spec = replace(spec, budget=whole)
-            elif may_be_grid(request.spec):
-                checks.add("budget.max_trials", "say how many trials to make: the space has no end")
+        if not problems and not spec.budget.max_trials and may_be_grid(request.spec):
+            checks.add("budget.max_trials", "say how many trials to make: the space has no end")
         checks.extend(problems)
         checks.raise_if_any()
         return spec

@@ -26,7 +26,7 @@ from lab_server.messages.configs import (
     schema_to_proto,
 )
 from lab_server.messages.runs import fingerprint, request_from_proto, run_to_proto
-from lab_server.model.run import Run, RunRequest, RunState, TagChange
+from lab_server.model.run import Run, RunState, TagChange
 from lab_server.model.upload import Upload
 from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
@@ -166,7 +166,7 @@ class Service:
             owner=auth.current().name,
             config_hash=plan.hash,
             configs=plan.known,
-            code_digest=await self._code_digest(wanted),
+            code_digest=await self._catalogue.code_digest(wanted.experiment, wanted.upload),
             key=self._key("create", request.idempotency_key),
             fingerprint=fingerprint(request),
         )
@@ -190,7 +190,7 @@ class Service:
             run.id,
             resume=request.resume,
             until_step=request.until_step,
-            code_digest=await self._code_digest(run.request),
+            code_digest=await self._catalogue.code_digest(run.experiment, run.request.upload),
             key=self._key(run.id, request.idempotency_key),
         )
         return pb.StartRunResponse(run=await self._with_provenance(run))
@@ -382,12 +382,6 @@ class Service:
             sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same experiment"
             raise InvalidRequest([Violation("parent.run_id", sentence)])
         return parent
-
-    async def _code_digest(self, request: RunRequest) -> str:
-        """Return the digest of the code that an experiment has now, "" when it is not there any more."""
-        with contextlib.suppress(NotFound):
-            return (await self._catalogue.get(request.experiment, request.upload)).code_digest
-        return ""
 
     def _refuse_when_draining(self) -> None:
         if self._is_draining:

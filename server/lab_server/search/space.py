@@ -24,12 +24,15 @@ MAX_TRIALS = 100_000
 MAX_CHOICES = 1000
 
 
-def resolve(schema: Schema, spec: SearchSpec) -> tuple[SearchSpec, list[Violation]]:
+def resolve(
+    schema: Schema, spec: SearchSpec, *, may_be_grid: bool
+) -> tuple[SearchSpec, list[Violation]]:
     """Return what is asked for with what the schema fills in, and what is wrong with it.
 
     Args:
         schema: of the experiment.
         spec: may leave items open to all that the schema allows.
+        may_be_grid: its sampler is open: a space that is choices only becomes a grid.
     """
     problems: list[Violation] = []
     space: dict[str, Domain] = {}
@@ -49,8 +52,12 @@ def resolve(schema: Schema, spec: SearchSpec) -> tuple[SearchSpec, list[Violatio
         space[key] = found
     problems += _fixed_problems(schema, spec, space)
     spec = replace(spec, space=space)
+    if may_be_grid and all(isinstance(domain, Choice) for domain in space.values()):
+        spec = replace(spec, sampler=Sampler.GRID)
     if not problems:
         problems += _grid_problems(spec)
+    if not problems and spec.sampler is Sampler.GRID and not spec.budget.max_trials:
+        spec = replace(spec, budget=replace(spec.budget, max_trials=grid.size(space)))
     return spec, problems
 
 

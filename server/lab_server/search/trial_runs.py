@@ -28,7 +28,7 @@ _NO_SPACE: Final = os.strerror(errno.ENOSPC)
 
 
 class Plans(Protocol):
-    """Resolves config messages; a catalogue does."""
+    """Resolves config messages, and knows the code that they are resolved for; a catalogue does."""
 
     async def replan(
         self,
@@ -37,6 +37,9 @@ class Plans(Protocol):
         run_order: tuple[tuple[str, ...], ...],
     ) -> Plan:
         """Return the plan of a config message that was found good before."""
+
+    async def code_digest(self, experiment: str) -> str:
+        """Return the digest of the code that an experiment has now, "" when it is not there any more."""
 
 
 class TrialRuns:
@@ -101,6 +104,7 @@ class TrialRuns:
             owner=search.owner,
             config_hash=plan.hash,
             configs=plan.known,
+            code_digest=await self._plans.code_digest(spec.experiment),
             key=_key(search, trial),
             fingerprint=hashlib.sha256(repr(request).encode()).hexdigest(),
         )
@@ -113,7 +117,13 @@ class TrialRuns:
         with contextlib.suppress(
             InvalidState
         ):  # somebody else has started it: its end will be told
-            await self._runs.start(run.id, resume=resume, until_step=trial.until_step, key=key)
+            await self._runs.start(
+                run.id,
+                resume=resume,
+                until_step=trial.until_step,
+                key=key,
+                code_digest=await self._plans.code_digest(run.experiment),
+            )
 
     async def _tell(self, search: Search, trial: Trial, run: Run) -> Entry | None:
         """Return what became of a trial whose run has ended."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from lab_server.errors import AlreadyExists
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.where import CREATE_TIME, Condition, Name
@@ -34,6 +35,16 @@ class IdempotencyRecord:
 
     key: str
     fingerprint: str
+
+    def check(self, fingerprint: str) -> None:
+        """Check that the request that used this key before had the same fingerprint.
+
+        Raises:
+            AlreadyExists: If it was another one.
+        """
+        if fingerprint != self.fingerprint:
+            # not the key itself: it has been made unique for its caller
+            raise AlreadyExists("this idempotency key was used for another request; use a new key")
 
 
 @dataclass(frozen=True, slots=True)

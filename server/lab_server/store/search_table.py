@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping, select
 
-from lab_server.errors import AlreadyExists, NotFound, StoreError
+from lab_server.errors import NotFound, StoreError
 from lab_server.model.search import SearchRecord, SearchState
 from lab_server.store import schema
 from lab_server.store.portable.dialects import begins_with
@@ -141,8 +141,7 @@ def _by_key(connection: Connection, idempotency: IdempotencyRecord) -> SearchRec
     row = connection.execute(query).mappings().first()
     if row is None:
         return None
-    if row["fingerprint"] != idempotency.fingerprint:
-        raise AlreadyExists("this idempotency key was used for a different search; use a new key")
+    idempotency.check(row["fingerprint"])
     return _record_of(row)
 
 

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
-from lab_server.errors import AlreadyExists, NotFound, StoreError
+from lab_server.errors import NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
@@ -203,7 +203,7 @@ class SqlStore:
             if idempotency is not None:
                 known = _idempotency_record(connection, idempotency.key)
                 if known is not None:
-                    _check_fingerprint(idempotency, known[0])
+                    idempotency.check(known[0].fingerprint)
                     return _get(connection, known[1])
             connection.execute(_runs.insert(), new_row_of(run))
             _add_idempotency_record(connection, idempotency, run.id)
@@ -490,13 +490,6 @@ def _idempotency_record(connection: Connection, key: str) -> tuple[IdempotencyRe
     return (IdempotencyRecord(row.key, row.fingerprint), row.run_id) if row else None
 
 
-def _check_fingerprint(idempotency: IdempotencyRecord, known: IdempotencyRecord) -> None:
-    if known.fingerprint != idempotency.fingerprint:
-        raise AlreadyExists(
-            f"the idempotency key {idempotency.key!r} was used for another request; use a new key"
-        )
-
-
 def _add_idempotency_record(
     connection: Connection, idempotency: IdempotencyRecord | None, run_id: str
 ) -> None:
@@ -504,7 +497,7 @@ def _add_idempotency_record(
         return
     known = _idempotency_record(connection, idempotency.key)
     if known is not None:
-        _check_fingerprint(idempotency, known[0])
+        idempotency.check(known[0].fingerprint)
         return
     connection.execute(
         _idempotency_records.insert(),

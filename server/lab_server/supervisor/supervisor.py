@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab_core.configs import PlainValue
 from lab_core.errors import ConfigError, LabError, Violation
-from lab_server.errors import AlreadyExists, InvalidState, NotFound, StoreError
+from lab_server.errors import InvalidState, NotFound, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
@@ -265,10 +265,7 @@ class Supervisor:
         if idempotency is None or found is None:
             return None
         before, run_id = found
-        if before.fingerprint != idempotency.fingerprint:
-            raise AlreadyExists(
-                "this idempotency key was used for a different request; use a new key"
-            )
+        idempotency.check(before.fingerprint)
         return await self._live_runs.get(run_id)
 
     async def _create(
