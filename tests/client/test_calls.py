@@ -256,6 +256,7 @@ def test_a_server_that_says_nothing_exceeds_the_deadline(make_client: MakeClient
             client.experiments()
 
 
+@pytest.mark.slow
 def test_wait_ready_waits_for_a_server_that_is_starting(
     make_client: MakeClient, twin: Twin
 ) -> None:

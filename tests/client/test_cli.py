@@ -149,6 +149,7 @@ def test_old_habits_find_runs_and_rm(lab: Lab, twin: Twin, run: TwinRun) -> None
     assert not any(line.split()[1:2] in (["ls"], ["delete"]) for line in help_text.splitlines())
 
 
+@pytest.mark.slow
 def test_configs_come_from_a_file_and_the_command_line_wins(
     lab: Lab, twin: Twin, tmp_path: Path
 ) -> None:

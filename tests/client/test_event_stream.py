@@ -36,6 +36,7 @@ connections = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 30), st.sets(st.integers(1, 30)), connections)
 def test_any_log_comes_out_whole_through_any_cuts(

@@ -115,6 +115,7 @@ def read_all(descriptor: int) -> Iterator[bytes]:
         yield chunk
 
 
+@pytest.mark.slow
 def test_watch_in_a_terminal_draws_and_ends_with_the_run(twin: Twin, run: TwinRun) -> None:
     ours, theirs = pty.openpty()
     code = "from lab_client.cli import main; main()"

@@ -162,6 +162,7 @@ def test_an_event_of_a_newer_server_is_unknown_and_not_an_error(client: Any, twi
     assert events[0].time.year == 2001
 
 
+@pytest.mark.slow
 def test_history_becomes_a_frame_and_a_figure(client: Any, twin: Twin) -> None:
     run = twin.add_run()
     run.measure(0, loss=[1.0, 0.5])
@@ -178,6 +179,7 @@ def test_history_becomes_a_frame_and_a_figure(client: Any, twin: Twin) -> None:
     assert handle.history("nothing").to_pandas().empty
 
 
+@pytest.mark.slow
 def test_a_plot_shows_the_main_metrics_unless_others_are_named(client: Any, twin: Twin) -> None:
     run = twin.add_run()
     layers = {f"model.conv{index}.weight": [1.0, 2.0] for index in range(9)}

@@ -38,6 +38,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_client_works_on_both_sides_of_a_fork(twin: Twin) -> None:
     run = twin.add_run()
     run.state(event_pb2.RUN_STATE_RUNNING)
@@ -88,6 +89,7 @@ def _raise() -> None:
     raise errors.ConfigError([errors.Violation("epochs", "epochs must be at least 1")])
 
 
+@pytest.mark.slow
 def test_errors_come_through_from_other_processes() -> None:
     with (
         multiprocessing.get_context("spawn").Pool(1) as pool,

@@ -62,6 +62,7 @@ def test_no_more_is_read_ahead_than_there_is_room_for() -> None:
         assert call.num_read <= 10 + _AHEAD
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collection")
 def test_an_interrupt_in_a_wait_cancels_the_call() -> None:
     never = threading.Event()
@@ -78,6 +79,7 @@ def test_an_interrupt_in_a_wait_cancels_the_call() -> None:
     never.set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collection")
 def test_an_interrupt_while_the_call_is_opened_cancels_it_once_it_is_open() -> None:
     call, may_open = Call(iter([])), threading.Event()

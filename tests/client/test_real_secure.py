@@ -15,6 +15,8 @@ from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
 from tests.servers import RealServer, start_server
 
+pytestmark = pytest.mark.slow
+
 
 def lab_server(*arguments: str | Path) -> str:
     result = subprocess.run(

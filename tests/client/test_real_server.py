@@ -86,6 +86,7 @@ def test_files_arrive_as_the_server_has_them(finished: Run, tmp_path: Path) -> N
         finished.download("../run.yaml/../../nothing", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_resumed_and_forked_from_its_checkpoint(client: Client) -> None:
     run = client.create("counting", {"steps": 400, "step_s": 0.02}).start()
     for point in run.metrics(timeout_s=120):
@@ -113,6 +114,7 @@ def test_a_stopped_run_is_resumed_and_forked_from_its_checkpoint(client: Client)
     assert states.count(RunState.STOPPED) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_trains_saves_a_checkpoint_when_asked(
     client: Client, server: RealServer
 ) -> None:
@@ -259,6 +261,7 @@ def lab(server: RealServer, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_the_command_runs_watches_and_compares(server: RealServer, finished: Run) -> None:
     result = lab(server, "run", "counting", "steps=5", "--name", "five", "--tag", "cli", "--watch")
     assert result.returncode == 0, result.stderr

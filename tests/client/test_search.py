@@ -27,6 +27,8 @@ from lab_client.cli.app import app
 from lab_client.searches import SearchState
 from tests.servers import RealServer
 
+pytestmark = pytest.mark.slow
+
 GRID: dict[str, Any] = {"steps": choice(4, 2, 3), "step_s": 0.0}
 
 

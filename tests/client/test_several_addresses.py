@@ -80,6 +80,7 @@ def test_a_try_without_an_answer_is_repeated_if_it_is_safe_and_there_are_several
             attempts.delay_before_retry(DeadlineExceeded("late"))
 
 
+@pytest.mark.slow
 def test_calls_and_streams_go_to_the_server_that_answers(
     server: RealServer, closed_port: int
 ) -> None:
@@ -89,11 +90,13 @@ def test_calls_and_streams_go_to_the_server_that_answers(
         assert run.wait(timeout_s=120).state.name == "COMPLETED"
 
 
+@pytest.mark.slow
 async def test_the_asyncio_client_does_the_same(server: RealServer, closed_port: int) -> None:
     async with AsyncClient(f"127.0.0.1:{closed_port},{server.address}") as client:
         assert "mnist" in [experiment.name for experiment in await client.experiments()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Client])
 def test_no_server_that_answers_is_an_error_with_all_addresses(
     closed_port: int, make: Callable[..., Client]

@@ -30,6 +30,7 @@ def test_events_are_gap_free_and_end_with_the_terminal_state(client: Any, run_id
     assert events[-1].body == StateChange(RunState.COMPLETED, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_no_event_is_lost_or_doubled_through_any_number_of_cuts(
     client: Any, twin: Twin, run_id: str, seed: int
@@ -112,6 +113,7 @@ def test_a_stream_gives_up_after_the_set_time_without_progress(
         list(events)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_silent_is_opened_again(
     make_client: MakeClient, twin: Twin, run_id: str
 ) -> None:

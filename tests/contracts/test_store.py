@@ -250,6 +250,7 @@ async def test_events_are_read_by_kind(store: Store) -> None:
         assert [e.seq for e in await store.events_across(0, 10**6, frozenset(kinds))] == seqs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_at_once", [1, 100])
 async def test_compacted_events_are_read_as_before(store: Store, num_at_once: int) -> None:
     run, other = await store.create(a_run("r1"), None), await store.create(a_run("r2"), None)
@@ -744,6 +745,7 @@ QUERIES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(runs=RUNS, queries=st.lists(QUERIES, min_size=4, max_size=16))
 def test_a_store_lists_as_the_one_in_memory(

@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import lab_client
 from lab_client.events import Event, Metrics, StateChange
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 2
 NUM_STEPS = EPOCHS * math.ceil(4000 / 64)
 CONFIGS: dict[str, lab_client.configs.PlainValue] = {

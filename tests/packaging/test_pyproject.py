@@ -61,6 +61,7 @@ def imported_by(folder: Path) -> set[str]:
     } - OPTIONAL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [

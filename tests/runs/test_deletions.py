@@ -19,7 +19,7 @@ from lab_server.supervisor import live_runs
 from tests.disks import fill, small_disk
 from tests.runs.rig import Rig, becomes_true
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from lab_server.model.upload import Upload
 from tests.runs.rig import Gate, Rig
 from tests.server.fakes import FakeExecutor
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 SINE = """
 from lab_core.configs import BaseConfigs

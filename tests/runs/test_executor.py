@@ -120,6 +120,7 @@ async def test_a_check_that_dies_is_told_and_harms_nobody(executor: LocalExecuto
     assert await executor.check("checked", {}) == ()
 
 
+@pytest.mark.slow
 async def test_many_requests_at_once_get_their_own_answers(executor: LocalExecutor) -> None:
     answers = await asyncio.gather(
         *(executor.check("checked", {"width": width}) for width in range(20))
@@ -204,6 +205,7 @@ async def test_a_module_that_cannot_be_preloaded_is_a_line() -> None:
     assert [line["module"] for line in lines] == ["no_such_module"]
 
 
+@pytest.mark.slow
 async def test_a_library_is_imported_once_and_ones_own_module_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +236,7 @@ async def test_a_folder_that_cannot_be_made_is_told(
         await executor.launch(spec(tmp_path / "file" / "run"))
 
 
+@pytest.mark.slow
 async def test_it_says_how_a_trainer_ended(executor: LocalExecutor, tmp_path: Path) -> None:
     process = await executor.launch(spec(tmp_path / "a", overrides={"kill_at": [3]}))
     assert "killed by SIGKILL" in await executor.wait(process)
@@ -262,6 +265,7 @@ async def test_usage_is_of_the_trainer_while_it_lives(
     assert await executor.usages([process]) == {}
 
 
+@pytest.mark.slow
 async def test_a_closed_executor_says_so_and_leaves_trainers_alone(tmp_path: Path) -> None:
     (tmp_path / "lasting.py").write_text(
         CONFIGS.format(name="Configs").replace("...", "\n        import time; time.sleep(600)")

@@ -67,6 +67,7 @@ async def truncates(rig: Rig, run: Run) -> list[int]:
 # ---- the trainer dies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 9, 10, 11, 34, 59, 60])
 async def test_a_trainer_killed_at_any_step_ends_as_if_it_had_not_been(
     rig: Rig, undisturbed: Undisturbed, step: int
@@ -84,6 +85,7 @@ async def test_a_trainer_killed_at_any_step_ends_as_if_it_had_not_been(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_by", ["SIGKILL", "_exit", "segfault"])
 @pytest.mark.parametrize("step", [1, 25])
 @pytest.mark.parametrize("is_second_batch_late", [False, True], ids=["soon", "late"])
@@ -132,6 +134,7 @@ async def test_what_was_saved_before_a_death_is_there_once_whoever_takes_it_over
     assert await rig.points(run) == saved
 
 
+@pytest.mark.slow
 async def test_a_resumed_run_goes_on_from_what_its_last_attempt_had_left(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -149,6 +152,7 @@ async def test_a_crash_of_c_code_leaves_its_traceback_in_the_log(rig: Rig) -> No
     assert "in train_step" in lines
 
 
+@pytest.mark.slow
 async def test_a_trainer_may_die_as_often_as_it_may_be_tried_again(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -157,12 +161,14 @@ async def test_a_trainer_may_die_as_often_as_it_may_be_tried_again(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_run_without_a_checkpoint_begins_anew(rig: Rig, undisturbed: Undisturbed) -> None:
     run = await rig.ended(await rig.start(kill_at=[33], checkpoint_interval=STEPS))
     assert await truncates(rig, run) == [-1]
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_retries_used_up_fail_the_run_with_the_reason(rig: Rig) -> None:
     run = await rig.ended(await rig.start(kill_at=[5] * 9))
     assert (run.state, run.attempt) == (RunState.FAILED, 3)
@@ -175,6 +181,7 @@ async def test_a_run_says_how_often_it_may_be_tried_again(rig: Rig) -> None:
     assert (run.state, run.attempt) == (RunState.FAILED, 1)
 
 
+@pytest.mark.slow
 async def test_a_failed_run_can_be_resumed_with_all_its_retries(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -200,6 +207,7 @@ async def test_a_trainer_that_hangs_is_ended_and_tried_again(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_sigterm_to_a_trainer_saves_before_it_is_tried_again(
     rig: Rig, undisturbed: Undisturbed, gate: Gate
 ) -> None:
@@ -260,6 +268,7 @@ async def test_the_next_server_reads_what_was_written_while_there_was_none(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_the_next_server_tries_again_what_died_while_there_was_none(
     rig: Rig, undisturbed: Undisturbed, gate: Gate
 ) -> None:
@@ -277,6 +286,7 @@ async def test_the_next_server_tries_again_what_died_while_there_was_none(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_reused_pid_is_not_taken_for_the_trainer(
     rig: Rig, undisturbed: Undisturbed, gate: Gate
 ) -> None:
@@ -297,6 +307,7 @@ async def test_a_reused_pid_is_not_taken_for_the_trainer(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_power_loss_is_survived(rig: Rig, undisturbed: Undisturbed, gate: Gate) -> None:
     run = await rig.start(wait_at=34, gate=gate.path)
     await gate.reached()
@@ -316,6 +327,7 @@ async def test_a_power_loss_is_survived(rig: Rig, undisturbed: Undisturbed, gate
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_server_on_a_copy_leaves_the_originals_trainer_alone(
     rig: Rig, undisturbed: Undisturbed, gate: Gate, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -338,6 +350,7 @@ async def test_a_server_on_a_copy_leaves_the_originals_trainer_alone(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_many_servers_one_after_the_other_lose_nothing(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -350,6 +363,7 @@ async def test_many_servers_one_after_the_other_lose_nothing(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_server_that_dies_before_its_trainer_starts_is_replaced(
     rig: Rig, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +383,7 @@ async def test_a_server_that_dies_before_its_trainer_starts_is_replaced(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_server_that_dies_right_after_the_launch_adopts_that_trainer(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -412,6 +427,7 @@ async def test_waiting_runs_keep_their_order(rig: Rig) -> None:
 # ---- files are damaged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0.0, 0.1, 0.5, 0.9, 1.0])
 async def test_a_spool_cut_at_any_byte_costs_nothing_in_the_end(
     rig: Rig, undisturbed: Undisturbed, gate: Gate, cut: float
@@ -424,6 +440,7 @@ async def test_a_spool_cut_at_any_byte_costs_nothing_in_the_end(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0.05, 0.5, 0.999])
 async def test_a_flipped_bit_in_the_spool_costs_nothing_in_the_end(
     rig: Rig, undisturbed: Undisturbed, gate: Gate, place: float
@@ -451,6 +468,7 @@ async def _dead_with_unread_spool(rig: Rig, gate: Gate) -> Run:
     return run
 
 
+@pytest.mark.slow
 async def test_a_damaged_spool_of_a_trainer_that_lives_gets_it_tried_again(
     rig: Rig, undisturbed: Undisturbed, gate: Gate
 ) -> None:
@@ -467,6 +485,7 @@ async def test_a_damaged_spool_of_a_trainer_that_lives_gets_it_tried_again(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_damaged_checkpoint_is_passed_over_and_told_of(
     rig: Rig, undisturbed: Undisturbed, gate: Gate
 ) -> None:
@@ -489,6 +508,7 @@ async def test_a_damaged_checkpoint_is_passed_over_and_told_of(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_without_any_good_checkpoint_the_run_begins_anew(
     rig: Rig, undisturbed: Undisturbed, gate: Gate
 ) -> None:
@@ -507,6 +527,7 @@ async def test_without_any_good_checkpoint_the_run_begins_anew(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_fails_its_run_with_the_reason(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -521,6 +542,7 @@ async def test_a_full_disk_fails_its_run_with_the_reason(
     await rig.supervisor.start(bad.id, resume=True)
 
 
+@pytest.mark.slow
 async def test_a_disk_that_is_really_full_fails_its_run_only(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -540,6 +562,7 @@ async def test_a_disk_that_is_really_full_fails_its_run_only(
         subprocess.run(["umount", str(folder)], check=True)  # noqa: ASYNC221
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_refused", [2, 3, 4, 5, 6])
 async def test_a_store_that_refuses_for_a_while_loses_nothing(
     rig: Rig, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch, first_refused: int
@@ -565,6 +588,7 @@ async def test_a_store_that_refuses_for_a_while_loses_nothing(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_start_that_the_store_refuses_can_be_asked_for_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +606,7 @@ async def test_a_start_that_the_store_refuses_can_be_asked_for_again(
     assert (await rig.ended(run)).state is RunState.COMPLETED
 
 
+@pytest.mark.slow
 async def test_files_that_cannot_grow_fail_their_run_only(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -595,6 +620,7 @@ async def test_files_that_cannot_grow_fail_their_run_only(
 # ---- a run is stopped and resumed, or forked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 20, 34, 59])
 async def test_a_stopped_run_resumed_ends_as_if_it_had_not_been_stopped(
     rig: Rig, undisturbed: Undisturbed, gate: Gate, step: int
@@ -613,6 +639,7 @@ async def test_a_stopped_run_resumed_ends_as_if_it_had_not_been_stopped(
     await assert_same(rig, run, undisturbed)
 
 
+@pytest.mark.slow
 async def test_a_fork_goes_on_from_the_checkpoint_of_another_run(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
@@ -630,6 +657,7 @@ async def test_a_fork_goes_on_from_the_checkpoint_of_another_run(
     assert rig.weights(fork, STEPS) == undisturbed.weights
 
 
+@pytest.mark.slow
 async def test_a_fork_that_dies_goes_on_from_where_it_began(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:

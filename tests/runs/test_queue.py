@@ -156,6 +156,7 @@ async def test_a_run_that_waits_says_its_place(make_rig: Callable[..., Any]) -> 
     assert rig.supervisor.queue_position(run.id) == 2
 
 
+@pytest.mark.slow
 @on_one_loop
 async def test_live_runs_are_those_that_train_and_then_the_queue(
     make_rig: Callable[..., Any],
@@ -180,6 +181,7 @@ async def test_a_slot_is_given_to_the_next_when_a_run_ends(make_rig: Callable[..
     await becomes_true(lambda: taken(rig) == [""])
 
 
+@pytest.mark.slow
 @on_one_loop
 async def test_a_run_gets_the_device_that_it_asks_for(make_rig: Callable[..., Any]) -> None:
     slots = (Slot("cuda:0", "cuda:0"), Slot("cuda:1#0", "cuda:1"), Slot("cuda:1#1", "cuda:1"))

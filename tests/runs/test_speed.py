@@ -50,6 +50,7 @@ def test_a_run_of_slow_steps_keeps_its_speed_between_them() -> None:
     assert speed.read(60 * 10, 4) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_trainer_that_hangs_as_a_whole_has_no_speed_until_it_goes_on(
     rig: Rig, monkeypatch: pytest.MonkeyPatch

@@ -30,6 +30,7 @@ async def test_a_stop_with_a_checkpoint_leaves_one_at_the_last_step(rig: Rig) ->
     assert (await rig.states(run))[-3:] == ["RUNNING", "STOPPING", "STOPPED"]
 
 
+@pytest.mark.slow
 async def test_a_stop_without_a_checkpoint_leaves_none(rig: Rig) -> None:
     run = await rig.start(is_endless=True, checkpoint_interval=10**9)
     await rig.until(run, lambda now: now.step > 0)
@@ -78,6 +79,7 @@ async def test_a_deaf_trainer_is_killed_when_its_time_is_over(rig: Rig, gate: Ga
     assert ("loss", 7) in await rig.points(run)
 
 
+@pytest.mark.slow
 async def test_a_second_stop_may_be_less_patient(rig: Rig, gate: Gate) -> None:
     run = await rig.start(deaf_at=7, gate=gate.path)
     await gate.reached()
@@ -86,6 +88,7 @@ async def test_a_second_stop_may_be_less_patient(rig: Rig, gate: Gate) -> None:
     assert (await rig.ended(run)).state is RunState.STOPPED
 
 
+@pytest.mark.slow
 async def test_a_second_stop_is_not_sent_again(rig: Rig, gate: Gate) -> None:
     run = await rig.start(deaf_at=7, gate=gate.path)
     await gate.reached()
@@ -97,6 +100,7 @@ async def test_a_second_stop_is_not_sent_again(rig: Rig, gate: Gate) -> None:
     await rig.ended(run)
 
 
+@pytest.mark.slow
 async def test_a_resume_forgets_that_the_run_was_asked_to_stop(rig: Rig) -> None:
     run = await rig.start(is_endless=True)
     await rig.until(run, lambda now: now.step > 0)
@@ -119,6 +123,7 @@ async def test_no_child_outlives_a_stopped_run(rig: Rig, gate: Gate, kind: str) 
     assert is_gone(child)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["exec", "fork", "daemon"])
 async def test_no_child_outlives_a_run_that_ends(rig: Rig, gate: Gate, kind: str) -> None:
     run = await rig.start(children=[kind], wait_at=7, gate=gate.path)
@@ -168,6 +173,7 @@ def _children(rig: Rig, run: Run) -> list[int]:
     return [int(line.split()[1]) for line in lines if line.startswith("child ")]
 
 
+@pytest.mark.slow
 async def test_what_was_printed_last_stands_before_the_end(rig: Rig) -> None:
     run = await rig.ended(await rig.start(raise_at=50))
     log = await rig.log(run)
@@ -175,6 +181,7 @@ async def test_what_was_printed_last_stands_before_the_end(rig: Rig) -> None:
     assert "ValueError: this toy raises" in await rig.lines(run)
 
 
+@pytest.mark.slow
 async def test_a_server_that_stops_its_trainers_lets_the_next_one_go_on(rig: Rig) -> None:
     run = await rig.start(is_endless=True)
     await rig.until(run, lambda now: now.step > 0)

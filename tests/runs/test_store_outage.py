@@ -18,7 +18,7 @@ from lab_server.model.run import Run, RunOptions, RunState
 from lab_server.supervisor import attempt, live_runs
 from tests.runs.rig import Rig
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 
 class Outage:

@@ -32,6 +32,7 @@ async def test_every_metric_is_in_the_log_once_and_as_in_sqlite(rig: Rig) -> Non
     assert run.metrics == {name: points[name, 60] for name in ("loss", "noise")}
 
 
+@pytest.mark.slow
 async def test_equal_runs_have_equal_results(rig: Rig) -> None:
     first, second = await asyncio.gather(rig.ended(await rig.start()), rig.ended(await rig.start()))
     assert await rig.points(first) == await rig.points(second)
@@ -83,6 +84,7 @@ async def test_a_run_starts_only_once(rig: Rig) -> None:
         await rig.supervisor.start(run.id, resume=True)
 
 
+@pytest.mark.slow
 async def test_an_ended_run_cannot_be_stopped(rig: Rig) -> None:
     run = await rig.ended(await rig.start())
     with pytest.raises(InvalidState, match="already COMPLETED"):
@@ -99,6 +101,7 @@ async def test_a_run_is_found_by_a_prefix_that_only_it_has(rig: Rig) -> None:
     assert second.id != first.id
 
 
+@pytest.mark.slow
 async def test_name_tags_and_notes_can_be_changed_at_any_time(rig: Rig) -> None:
     run = await rig.create()
     await rig.supervisor.update(run.id, name="new", tags=TagChange(("a", "b")))
@@ -108,6 +111,7 @@ async def test_name_tags_and_notes_can_be_changed_at_any_time(rig: Rig) -> None:
     assert (run.request.name, run.request.tags, run.request.notes) == ("new", ("a", "b"), "good")
 
 
+@pytest.mark.slow
 async def test_a_deleted_run_leaves_nothing(rig: Rig) -> None:
     run = await rig.ended(await rig.start())
     await rig.supervisor.delete(run.id)
@@ -122,6 +126,7 @@ async def test_a_run_that_waits_or_trains_cannot_be_deleted(rig: Rig) -> None:
         await rig.supervisor.delete(run.id)
 
 
+@pytest.mark.slow
 async def test_a_deletion_that_was_cut_short_is_finished_by_the_next_server(rig: Rig) -> None:
     run = await rig.ended(await rig.start())
     rig.folder(run).path.rename(rig.home / "trash" / run.id)
@@ -157,6 +162,7 @@ async def test_a_key_is_not_for_another_request(rig: Rig) -> None:
         await rig.create(key="k", loop_count=3)
 
 
+@pytest.mark.slow
 async def test_starting_with_the_same_key_starts_once(rig: Rig) -> None:
     run = await rig.create()
     await rig.supervisor.start(run.id, key="k")
@@ -167,6 +173,7 @@ async def test_starting_with_the_same_key_starts_once(rig: Rig) -> None:
         await rig.supervisor.start(run.id, resume=True, key="k")
 
 
+@pytest.mark.slow
 async def test_a_caller_that_goes_away_leaves_no_half_of_a_run(rig: Rig) -> None:
     run = await rig.create()
     task = asyncio.create_task(rig.supervisor.start(run.id))
@@ -182,6 +189,7 @@ async def test_a_caller_that_goes_away_leaves_no_half_of_a_run(rig: Rig) -> None
     await rig.log(run)
 
 
+@pytest.mark.slow
 async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
     run = await rig.ended(await rig.start(is_endless=True, options=RunOptions(max_runtime_s=0.5)))
     assert run.state is RunState.STOPPED
@@ -189,6 +197,7 @@ async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
     assert run.checkpoint_step == run.step > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_stopped", [False, True])
 async def test_a_run_that_ended_while_no_server_ran_has_ended_then(
     rig: Rig, gate: Gate, is_stopped: bool

@@ -15,6 +15,7 @@ from tests.runs.rig import Rig
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+@pytest.mark.slow
 async def test_a_run_ends_exactly_at_the_step_with_a_checkpoint(rig: Rig) -> None:
     run = await rig.create()
     run = await rig.ended(await rig.supervisor.start(run.id, until_step=23))
@@ -43,6 +44,7 @@ async def test_a_run_paused_at_many_steps_is_the_run_that_nobody_paused(rig: Rig
     assert rig.weights(run, 60) == rig.weights(twin, 60)
 
 
+@pytest.mark.slow
 async def test_a_run_that_ends_at_the_step_or_before_completes(rig: Rig) -> None:
     runs = [await rig.create() for _ in range(2)]
     for run, until_step in zip(runs, (60, 1000), strict=True):
@@ -52,6 +54,7 @@ async def test_a_run_that_ends_at_the_step_or_before_completes(rig: Rig) -> None
     assert not any(run.is_paused for run in ended)
 
 
+@pytest.mark.slow
 async def test_a_trainer_that_dies_on_the_way_is_retried_up_to_the_same_step(rig: Rig) -> None:
     run = await rig.create(kill_at=[15])
     run = await rig.ended(await rig.supervisor.start(run.id, until_step=23))
@@ -69,6 +72,7 @@ async def test_a_stop_on_the_way_is_no_pause(rig: Rig) -> None:
     assert not run.is_paused
 
 
+@pytest.mark.slow
 async def test_a_run_cannot_be_resumed_up_to_a_step_that_it_has_passed(rig: Rig) -> None:
     run = await rig.create()
     run = await rig.ended(await rig.supervisor.start(run.id, until_step=23))
@@ -77,6 +81,7 @@ async def test_a_run_cannot_be_resumed_up_to_a_step_that_it_has_passed(rig: Rig)
     assert (await rig.supervisor.get(run.id)).is_paused
 
 
+@pytest.mark.slow
 async def test_a_key_with_another_step_is_refused(rig: Rig) -> None:
     run = await rig.create()
     started = await rig.supervisor.start(run.id, until_step=23, key="k")
@@ -86,6 +91,7 @@ async def test_a_key_with_another_step_is_refused(rig: Rig) -> None:
     await rig.ended(run)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_at_the_step_fails_the_run_and_says_so(rig: Rig) -> None:
     # a checkpoint of the toy has more than so many bytes, its spool fewer
     run = await rig.create(checkpoint_interval=None, file_limit=3000)

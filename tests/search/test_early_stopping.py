@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import pytest
+
 from lab_server.model.domain import Choice
 from lab_server.model.search import (
     Direction,
@@ -51,6 +53,7 @@ async def test_one_in_eta_goes_on_and_the_last_one_to_its_end(rig: SearchRig) ->
     assert shown == [TrialState.COMPLETED] + [TrialState.PRUNED] * 8
 
 
+@pytest.mark.slow
 async def test_values_of_a_rung_are_those_at_its_step(rig: SearchRig) -> None:
     search = await halved(rig)
     for trial in search.trials:
@@ -71,6 +74,7 @@ async def test_a_trial_goes_on_with_the_code_that_there_is_then(rig: SearchRig) 
     assert (await rig.runs.get(search.best.run_id)).planned_digest == "edited"
 
 
+@pytest.mark.slow
 async def test_in_lockstep_a_rung_is_compared_when_all_of_it_is_there(rig: SearchRig) -> None:
     search = await halved(rig)
     entries = await rig.entries(search.id)
@@ -79,6 +83,7 @@ async def test_in_lockstep_a_rung_is_compared_when_all_of_it_is_there(rig: Searc
     assert sorted(told) == list(range(9))
 
 
+@pytest.mark.slow
 async def test_without_lockstep_a_trial_goes_on_as_soon_as_it_is_among_the_best(
     rig: SearchRig,
 ) -> None:
@@ -91,6 +96,7 @@ async def test_without_lockstep_a_trial_goes_on_as_soon_as_it_is_among_the_best(
     assert search.best.state is TrialState.COMPLETED
 
 
+@pytest.mark.slow
 async def test_trials_shorter_than_a_rung_complete_and_compete(rig: SearchRig) -> None:
     search = await halved(rig, early_stopping=Halving(4, 3), fixed={"steps": 10})
     assert [t.state for t in search.trials[:3]] == [TrialState.COMPLETED] * 3
@@ -122,6 +128,7 @@ async def test_of_a_run_that_a_person_deletes_the_place_goes_to_the_next_best(
     assert search.best.step == 200
 
 
+@pytest.mark.slow
 async def test_a_search_that_is_extended_promotes_on(rig: SearchRig) -> None:
     search = await halved(rig, max_trials=3)
     assert by_rung(search) == [3, 1]
@@ -144,6 +151,7 @@ async def judged(rig: SearchRig, **changes: Any) -> Search:
     return await rig.ended(await rig.create(spec(**(defaults | changes))))
 
 
+@pytest.mark.slow
 async def test_a_trial_worse_than_the_median_ends_at_the_first_step_that_tells(
     rig: SearchRig,
 ) -> None:
@@ -155,6 +163,7 @@ async def test_a_trial_worse_than_the_median_ends_at_the_first_step_that_tells(
     assert search.best is search.trials[0]
 
 
+@pytest.mark.slow
 async def test_no_trial_is_judged_before_the_warm_up_or_by_too_few(rig: SearchRig) -> None:
     search = await judged(rig, early_stopping=MedianStopping(4, 12, 3))
     assert {t.step for t in search.trials[3:]} == {12}
@@ -162,12 +171,14 @@ async def test_no_trial_is_judged_before_the_warm_up_or_by_too_few(rig: SearchRi
     assert {t.state for t in search.trials} == {TrialState.COMPLETED}
 
 
+@pytest.mark.slow
 async def test_the_largest_is_kept_when_it_is_to_be_maximized(rig: SearchRig) -> None:
     search = await judged(rig, objective=Objective("loss", Direction.MAXIMIZE))
     assert search.trials[3].state is TrialState.COMPLETED
     assert search.best is search.trials[3]
 
 
+@pytest.mark.slow
 async def test_without_lockstep_what_has_ended_counts(rig: SearchRig) -> None:
     search = await judged(rig, is_lockstep=False, parallel=2, sampler=Sampler.GRID)
     pruned = [e for e in await rig.entries(search.id) if isinstance(e, Pruned)]

@@ -10,6 +10,8 @@ import pytest
 from lab_server.model.search import Halving, MedianStopping, Sampler, SearchSpec
 from tests.search.rig import PLANE, SearchRig, spec
 
+pytestmark = pytest.mark.slow
+
 SEARCHES = {
     "grid": spec(),
     "random": spec(sampler=Sampler.RANDOM, space=PLANE),
@@ -61,7 +63,6 @@ async def killed_at_every_write(
     return outcome, num_kills
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "is_before"),
     [*((name, False) for name in SEARCHES), ("grid", True), ("halving", True)],

@@ -65,11 +65,13 @@ async def test_each_trial_asks_for_the_code_that_it_was_planned_with(rig: Search
         assert (await rig.runs.get(search.trials[0].run_id)).planned_digest == digest
 
 
+@pytest.mark.slow
 async def test_at_most_so_many_trials_run_at_a_time(rig: SearchRig) -> None:
     await rig.ended(await rig.create(spec(parallel=3, fixed={"steps": 50})))
     assert rig.runs.num_live_at_most == 3
 
 
+@pytest.mark.slow
 async def test_the_largest_wins_when_it_is_to_be_maximized(rig: SearchRig) -> None:
     search = await rig.ended(
         await rig.create(spec(objective=Objective("loss", Direction.MAXIMIZE)))
@@ -95,6 +97,7 @@ async def test_a_history_comes_down_to_what_was_asked_for(
     assert search.trials[0].value == pytest.approx(value)
 
 
+@pytest.mark.slow
 async def test_configs_that_fail_are_told_as_failed_and_say_why(rig: SearchRig) -> None:
     search = await rig.ended(await rig.create(spec(space=WRONG, max_trials=8)))
     failed = TrialState.FAILED
@@ -108,6 +111,7 @@ async def test_configs_that_fail_are_told_as_failed_and_say_why(rig: SearchRig) 
     assert search.state is SearchState.COMPLETED
 
 
+@pytest.mark.slow
 async def test_a_search_whose_every_trial_fails_ends_with_a_sentence(rig: SearchRig) -> None:
     wanted = spec(fixed={"wrong": "raise"}, space=PLANE, sampler=Sampler.TPE, max_trials=50)
     search = await rig.ended(await rig.create(wanted))
@@ -163,6 +167,7 @@ async def test_it_ends_when_its_seconds_are_over(rig: SearchRig) -> None:
     assert 0 < len(search.trials) < 100_000
 
 
+@pytest.mark.slow
 async def test_a_paused_search_proposes_nothing_and_goes_on_where_it_was(rig: SearchRig) -> None:
     search_id = await rig.create(spec(fixed={"steps": 60}))
     await rig.searches.pause(search_id)
@@ -200,6 +205,7 @@ async def test_points_that_were_enqueued_come_first(rig: SearchRig) -> None:
     assert drawn == [{"a": 1, "b": 0.5}, {"a": 1, "b": 1.5}, {"a": 2, "b": 0.5}]
 
 
+@pytest.mark.slow
 async def test_what_a_point_leaves_open_is_proposed(rig: SearchRig) -> None:
     search_id = await rig.create(
         spec(space=PLANE, sampler=Sampler.RANDOM, fixed={"steps": 30}, parallel=1)
@@ -260,6 +266,7 @@ async def test_an_error_of_the_server_ends_the_search_with_a_sentence(
     assert "ZeroDivisionError('oops')" in search.reason
 
 
+@pytest.mark.slow
 async def test_every_sampler_stays_within_the_space(rig: SearchRig) -> None:
     space = {**GRID, **PLANE, "steps": Choice((2, 3)), "x": FloatRange(-1.0, 1.0, 0.25)}
     for sampler in (Sampler.RANDOM, Sampler.QUASI_RANDOM, Sampler.TPE):
@@ -276,6 +283,7 @@ async def test_every_sampler_stays_within_the_space(rig: SearchRig) -> None:
         assert len({str(dict(t.params)) for t in search.trials}) > 12
 
 
+@pytest.mark.slow
 async def test_tpe_goes_where_good_values_were(rig: SearchRig) -> None:
     above_best = {}
     for sampler in (Sampler.RANDOM, Sampler.TPE):

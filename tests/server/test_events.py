@@ -116,6 +116,7 @@ COLUMNS = st.lists(
 ).map(lambda cols: [Column(n, [s for s, _ in ps], [v for _, v in ps]) for n, ps in cols])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(columns=COLUMNS)
 def test_all_points_survive_whatever_their_steps(columns: list[Column]) -> None:

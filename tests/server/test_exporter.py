@@ -90,6 +90,7 @@ async def test_a_run_has_series_while_it_trains_and_none_after(
     assert not await scraper.of_run(run.id)
 
 
+@pytest.mark.slow
 async def test_many_short_runs_leave_as_many_series_as_none(
     surface: Surface, scraper: Scraper
 ) -> None:
@@ -148,6 +149,7 @@ async def test_names_of_any_kind_are_escaped_as_labels(surface: Surface, scraper
     assert (await scraper.of_run(run.id))[name] == 2.0
 
 
+@pytest.mark.slow
 async def test_calls_of_every_kind_are_counted_with_their_code(
     surface: Surface, scraper: Scraper
 ) -> None:

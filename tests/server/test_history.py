@@ -110,6 +110,7 @@ STEP_LISTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(script=STEP_LISTS)
 def test_folding_is_what_a_plain_reader_of_the_log_would_do(

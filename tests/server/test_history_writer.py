@@ -127,6 +127,7 @@ GO_ON = ("go on", (20, 0.5))
 WRITE = ("write", None)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @example([GO_ON, WRITE, ("truncate", 5)], [(0, None, None)])
 @example([GO_ON, WRITE, ("truncate", 5), WRITE, GO_ON, WRITE], [(3, 2, 23)])
@@ -215,6 +216,7 @@ async def _check(
         assert points.items() <= wanted[name].items()
 
 
+@pytest.mark.slow
 async def test_a_plot_from_summaries_has_the_spikes_the_ends_and_where_nan_begins(
     tmp_path: Path,
 ) -> None:

@@ -182,6 +182,7 @@ async def test_a_reader_that_leaves_takes_nothing_from_the_others(
     assert store.after == [("r", 0)]
 
 
+@pytest.mark.slow
 async def test_an_error_comes_to_those_who_wait_and_the_next_read_tries_again(
     store: Reads, cache: LogCache
 ) -> None:

@@ -16,8 +16,9 @@ from lab_server.rpc.calls.limits import Limits
 from lab_server.watch.hub import Hub
 from tests.memory_store import MemoryStore
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 async def test_memory_is_given_back_after_each_crowd_and_not_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

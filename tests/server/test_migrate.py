@@ -22,6 +22,8 @@ from lab_server.store.protocol import NewSeriesChunk
 from lab_server.store.transfer import move
 from tests.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 
 def in_folder(folder: Path) -> str:
     return f"sqlite:///{folder}/lab.db"

@@ -36,6 +36,7 @@ def test_the_revisions_come_to_the_tables_of_the_schema(url: str) -> None:
         assert compare_metadata(context, schema.metadata) == []
 
 
+@pytest.mark.slow
 def test_a_new_store_is_of_the_last_revision(url: str) -> None:
     SqlStore(url).close_now()
 
@@ -46,6 +47,7 @@ def test_a_new_store_is_of_the_last_revision(url: str) -> None:
         assert compare_metadata(context, schema.metadata) == []
 
 
+@pytest.mark.slow
 def test_a_run_of_the_first_revision_is_found_by_what_it_was_given(url: str) -> None:
     request = '{"overrides": {"lr": 0.5, "bad": NaN}, "run_order": [], "models": [], "device": "", '
     request += (

@@ -98,6 +98,7 @@ async def test_the_server_tells_its_slots_and_queue(
     assert re.search(r'<td class="num">1</td><th scope="row"><a [^>]*><bdi>waits', text)
 
 
+@pytest.mark.slow
 async def test_text_of_users_is_text_and_does_not_turn_what_is_beside_it(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from lab_client import Client
 from tests.servers import start_server
 
+pytestmark = pytest.mark.slow
+
 TOY = """
 from lab_core.configs import BaseConfigs
 
@@ -37,7 +39,6 @@ def test_a_pid_file_of_a_server_that_is_gone_is_not_believed(tmp_path: Path) -> 
     assert reload(tmp_path).returncode == 2
 
 
-@pytest.mark.slow
 def test_it_brings_an_edit_where_the_look_for_edits_is_off(tmp_path: Path) -> None:
     source = tmp_path / "toy.py"
     source.write_text(TOY)

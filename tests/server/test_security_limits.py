@@ -111,6 +111,7 @@ async def test_a_connection_that_never_speaks_is_dropped(tmp_path: Path) -> None
         writer.close()
 
 
+@pytest.mark.slow
 async def test_a_connection_without_calls_is_closed(tmp_path: Path) -> None:
     async with open_surface(tmp_path, idle_connection_s=0.3) as surface:
         await surface.stub.GetServerInfo(pb.GetServerInfoRequest())
@@ -129,6 +130,7 @@ async def test_a_message_that_is_too_large_is_refused(surface: Surface) -> None:
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.slow
 async def test_a_stalled_reader_holds_no_more_than_a_window_of_memory(surface: Surface) -> None:
     run = await surface.run(RunState.RUNNING)
     lines = ["x" * 1000] * 200

@@ -187,6 +187,7 @@ async def test_each_caller_gets_what_the_table_says(guarded: Guarded, method: st
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "route", [*ROUTES, *SPECIAL], ids=lambda route: f"{route.verb} {route.path}"
 )

@@ -31,6 +31,8 @@ from lab_server.settings.address import Address, listen
 from lab_server.store import SqlStore
 from tests.disks import fill, small_disk
 
+pytestmark = pytest.mark.slow
+
 pb = training_service_pb2
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.py"
 SERVICE = "lab_rpc.v1.TrainingService"
@@ -114,7 +116,6 @@ async def test_a_history_that_an_earlier_server_left_behind_is_written(tmp_path:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_no_torch_in_the_server_but_in_its_forkserver(served: Served) -> None:
     wait_until_serving(served.grpc)
 
@@ -148,7 +149,6 @@ def test_reflection_lists_the_services(served: Served) -> None:
     assert {SERVICE, "grpc.health.v1.Health"} <= names
 
 
-@pytest.mark.slow
 def test_a_second_server_on_the_same_folder_is_refused(served: Served) -> None:
     second = _serve_once("--home", str(served.home), "--grpc", "127.0.0.1:0")
     assert second.returncode == 1
@@ -156,7 +156,6 @@ def test_a_second_server_on_the_same_folder_is_refused(served: Served) -> None:
     assert "Traceback" not in second.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--grpc", "--http"])
 def test_a_port_that_is_taken_is_a_sentence(served: Served, tmp_path: Path, flag: str) -> None:
     ports = {"--grpc": "127.0.0.1:0", "--http": "127.0.0.1:0"}
@@ -206,7 +205,6 @@ def test_sigterm_drains_and_leaves_no_process(tmp_path: Path) -> None:
         assert not alive
 
 
-@pytest.mark.slow
 def test_sigint_ends_it_also_while_it_imports_the_experiments(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as it:
         children = psutil.Process(it.process.pid).children(recursive=True)
@@ -216,7 +214,6 @@ def test_sigint_ends_it_also_while_it_imports_the_experiments(tmp_path: Path) ->
         assert not alive
 
 
-@pytest.mark.slow
 def test_trainers_are_left_alone_or_stopped_as_the_setting_says(tmp_path: Path) -> None:
     home, flags = tmp_path / "home", ("--experiments", str(EXPERIMENTS))
     with serving(home, *flags) as first, grpc.insecure_channel(first.grpc) as channel:
@@ -265,7 +262,6 @@ def _serve_once(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_a_server_that_was_stopped_starts_on_a_disk_that_is_full_since(tmp_path: Path) -> None:
     home = tmp_path / "disk" / "home"
     home.mkdir(parents=True)

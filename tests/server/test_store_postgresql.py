@@ -97,6 +97,7 @@ async def proxy(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Proxy]:
         yield proxy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "is_done"), [("lose", False), ("hide", True)])
 async def test_a_commit_whose_answer_is_lost_is_told_as_what_became_of_it(
     proxy: Proxy, postgres: Postgres, fault: str, is_done: bool
@@ -191,6 +192,7 @@ async def test_a_connection_that_was_ended_costs_no_read(postgres: Postgres) -> 
     await store.close()
 
 
+@pytest.mark.slow
 async def test_a_second_server_is_refused_while_the_first_one_lives(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def num_rows(folder: Path, table: str) -> int:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
+@pytest.mark.slow
 async def test_compacted_events_lie_in_blocks_and_take_a_fraction_of_the_space(
     tmp_path: Path,
 ) -> None:

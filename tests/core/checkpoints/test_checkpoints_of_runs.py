@@ -77,6 +77,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert "16 is damaged" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_missing_checkpoint_is_an_error_and_not_a_fresh_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def stop_after(step: int) -> Any:
     return lambda at: loop.request_stop() if at == step else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_run_stopped_after_any_step_goes_on_as_if_it_never_was(
     twin: tuple[Twin, dict[str, Any]], step: int, tmp_path: Path
@@ -76,6 +77,7 @@ def test_a_run_stopped_after_any_step_goes_on_as_if_it_never_was(
     assert tiny.scalars(resumed) == undisturbed.scalars
 
 
+@pytest.mark.slow
 def test_a_run_stopped_many_times_ends_as_if_it_never_was(
     twin: tuple[Twin, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from torch.optim import lr_scheduler as schedulers
 from lab_core import loop
 from lab_core.experiment import Experiment
 
+pytestmark = pytest.mark.slow
+
 AT, END = 4, 10
 GAMMA: Any = np.float32(0.9)
 RATES: dict[str, Callable[[float], Any]] = {

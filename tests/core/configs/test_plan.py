@@ -180,6 +180,7 @@ def refusals(message: dict[str, Any], coerce: bool) -> tuple[Violation, ...]:
     return ()
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), plain | st.just(math.nan)))
 def test_any_message_is_planned_or_refused_with_sentences(message: dict[str, Any]) -> None:
     for coerce in (False, True):

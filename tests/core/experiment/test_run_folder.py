@@ -139,6 +139,7 @@ tracker.save(1, loss=0.5)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "status", "code"),
     [("", "completed", 0), ("raise ValueError('no')", "failed", 1), ("exit()", "completed", 0)],

@@ -75,6 +75,7 @@ def test_the_second_ends_in_one_line_and_by_the_signal(tmp_path: Path, script: s
     assert RunRecord.load(tmp_path).status is Status.STOPPED
 
 
+@pytest.mark.slow
 def test_a_caller_gets_the_interrupt_and_others_keep_their_traceback(tmp_path: Path) -> None:
     caught = f"""
 try:

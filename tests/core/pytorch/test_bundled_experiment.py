@@ -185,6 +185,7 @@ def test_models_are_saved_when_asked_for(tmp_path: Path) -> None:
     assert saved == {"5", "10"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [{}, {"optimizer": "adam_optimizer", "learning_rate": 1e-3}])
 @pytest.mark.parametrize("step", [3, 5, 7])
 def test_it_resumes_bit_for_bit(tmp_path: Path, overrides: dict[str, Any], step: int) -> None:

@@ -61,6 +61,7 @@ def test_no_digit_of_the_test_set_is_in_the_training_set() -> None:
     assert not train & test
 
 
+@pytest.mark.slow
 def test_resident_and_loaded_images_are_the_same() -> None:
     batches = {}
     for kind, workers in (("resident", 0), ("data_loader", 0), ("data_loader", 1)):

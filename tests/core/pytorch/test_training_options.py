@@ -52,6 +52,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return {name: Run(folder / name, given).train() for name, given in OPTIONS.items()}
 
 
+@pytest.mark.slow
 def test_by_default_it_is_the_plain_loop_to_the_last_bit(undisturbed: dict[str, Run]) -> None:
     torch.manual_seed(5)
     conf = undisturbed["nothing"].conf
@@ -89,6 +90,7 @@ def test_each_option_makes_a_difference(name: str, undisturbed: dict[str, Run]) 
         assert changed.weights() != plain.weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_resumed_run_is_the_one_that_nobody_stopped(
@@ -121,6 +123,7 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["bfloat16", "float16", "accumulation", "norm", "average", "early stopping", "plateau"]
 )

@@ -57,6 +57,7 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_the_mean_of_their_batches() -> None:
     accumulated, _ = train(7, accumulate_batches=3)
     torch.manual_seed(1)

@@ -85,6 +85,7 @@ def test_what_was_saved_before_the_start_is_written() -> None:
     current.close()
 
 
+@pytest.mark.slow
 def test_a_failing_writer_is_reported_once_and_hurts_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_failing_writer_is_reported_once_and_hurts_no_other(
     ]
 
 
+@pytest.mark.slow
 def test_the_owner_may_be_told_of_a_failure_instead() -> None:
     told: list[tuple[str, BaseException]] = []
 
