@@ -14,13 +14,25 @@ from lab_client.runs import Artifact, RunState
 
 
 class LogLevel(StrEnum):
-    """The severity of a log line; PRINTED is one that the experiment printed itself."""
+    """What a line of a run's log is, from the least to the most serious.
 
-    PRINTED = "PRINTED"
+    STDOUT and STDERR are what was printed to standard output and error; warnings and errors of Python's
+    `warnings` and `logging` and of lab_core's logger are WARNING and ERROR.
+    """
+
     DEBUG = "DEBUG"
     INFO = "INFO"
+    STDOUT = "STDOUT"
+    STDERR = "STDERR"
     WARNING = "WARNING"
     ERROR = "ERROR"
+
+    def reaches(self, level: LogLevel) -> bool:
+        """Whether it is at least as serious as another."""
+        return _SEVERITY.index(self) >= _SEVERITY.index(level)
+
+
+_SEVERITY = tuple(LogLevel)
 
 
 @dataclass(frozen=True, slots=True)

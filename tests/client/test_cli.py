@@ -395,6 +395,30 @@ def test_logs_are_printed(lab: Lab, twin: Twin) -> None:
     assert lab("logs", run.message.id, "-f").stdout == "one\ntwo\n"
 
 
+def test_logs_of_a_level_are_those_that_are_as_serious(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run()
+    for level, line in (
+        (event_pb2.LOG_LEVEL_UNSPECIFIED, "printed"),
+        (event_pb2.LOG_LEVEL_STDERR, "to stderr"),
+        (event_pb2.LOG_LEVEL_WARNING, "look"),
+        (event_pb2.LOG_LEVEL_ERROR, "broken"),
+    ):
+        run.add(log=event_pb2.Log(level=level, lines=[line]))
+    found = {
+        level: lab("logs", run.message.id, "--level", level).stdout.splitlines()
+        for level in ("stdout", "stderr", "warning", "ERROR")
+    }
+    assert found == {
+        "stdout": ["printed", "to stderr", "look", "broken"],
+        "stderr": ["to stderr", "look", "broken"],
+        "warning": ["look", "broken"],
+        "ERROR": ["broken"],
+    }
+    wrong = lab("logs", run.message.id, "--level", "loud")
+    assert wrong.exit_code == 2
+    assert "there is no log level 'loud'; there are debug, info, stdout, stderr" in wrong.stderr
+
+
 def test_stop_resume_fork_edit_and_rm(lab: Lab, twin: Twin) -> None:
     run_id = lab("run", "mnist", "epochs=2").stdout.strip()
     assert "STOPPED" in lab("stop", run_id, "--wait").stdout

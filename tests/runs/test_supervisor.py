@@ -8,6 +8,7 @@ import time
 import pytest
 
 from lab_core.errors import ConfigError
+from lab_rpc.v1 import event_pb2
 from lab_server.errors import AlreadyExists, InvalidState, NotFound
 from lab_server.messages import events
 from lab_server.model.run import RunOptions, RunState, TagChange
@@ -47,6 +48,27 @@ async def test_what_is_printed_is_in_the_log_of_events(rig: Rig) -> None:
     assert rig.folder(run).log.read_text().splitlines() == lines
 
 
+async def test_each_line_has_its_level_and_its_place(rig: Rig) -> None:
+    run = await rig.ended(await rig.start("environment"))
+    levels = [(line, log.level) for log in await rig.kinds(run, "log") for line in log.lines]
+    after = levels[levels.index(("an error line", event_pb2.LOG_LEVEL_STDERR)) + 1 :]
+    (warning, warned), (source, _), *rest = after[1:]
+    assert after[0] == ("from a child", 0)
+    assert warning.endswith("UserWarning: a Python warning")
+    assert (warned, source.strip()) == (
+        event_pb2.LOG_LEVEL_WARNING,
+        'warnings.warn("a Python warning", stacklevel=1)',
+    )
+    assert rest[:6] == [
+        ("a record", event_pb2.LOG_LEVEL_WARNING),
+        ("a bad record", event_pb2.LOG_LEVEL_ERROR),
+        ("a styled line", event_pb2.LOG_LEVEL_WARNING),
+        ("a plain line", 0),
+        ("seen True", 0),
+        ("half a line", event_pb2.LOG_LEVEL_STDERR),
+    ]
+
+
 async def test_a_checkpoint_is_told_and_is_there(rig: Rig) -> None:
     run = await rig.ended(await rig.start())
     checkpoints = await rig.kinds(run, "checkpoint")
@@ -64,6 +86,13 @@ async def test_an_error_ends_the_run_with_its_traceback_and_no_retry(rig: Rig) -
     assert "in train_step" in last.traceback
     assert "with a second line" in last.traceback
     assert last.traceback in rig.folder(run).log.read_text()
+    errors = [
+        line
+        for log in await rig.kinds(run, "log")
+        if log.level == event_pb2.LOG_LEVEL_ERROR
+        for line in log.lines
+    ]
+    assert errors == last.traceback.splitlines()
     assert ("loss", 5) in await rig.points(run)
 
 

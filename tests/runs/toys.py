@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import io
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from lab_core import experiment, loop, tracker
+from lab_core import experiment, logger, loop, tracker
 from lab_core.configs import BaseConfigs
 from lab_core.helpers.training_loop import TrainingLoopConfigs
 from lab_server.trainer import setup
@@ -158,6 +162,16 @@ class Environment(BaseConfigs):
         print("attempt", os.environ[ATTEMPT])
         sys.stderr.write("an error line\n")
         os.system("echo from a child")
+        warnings.warn("a Python warning", stacklevel=1)
+        logging.getLogger("toys").warning("a record")
+        logging.getLogger("toys").error("a bad record")
+        logger.log("a styled line", logger.Text.warning)
+        logger.log("a plain line")
+        with contextlib.redirect_stderr(io.StringIO()) as elsewhere:
+            warnings.warn("a hidden warning", stacklevel=1)
+        print("seen", "a hidden warning" in elsewhere.getvalue())
+        sys.stderr.write("half")
+        sys.stderr.write(" a line\n")
 
 
 _check_device = setup.check_device

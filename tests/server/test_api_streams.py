@@ -15,7 +15,9 @@ import aiohttp
 import numpy as np
 import pytest
 
+from lab_server.files.log_levels import RECORD
 from lab_server.messages import events
+from lab_server.model.log_level import LogLevel
 from lab_server.model.roles import Role
 from lab_server.model.run import Run, RunState
 from lab_server.security.tokens import TokenFile, Tokens
@@ -297,17 +299,28 @@ async def test_the_end_of_a_log_is_whole_lines_and_goes_on_from_there(
     folder = surface.home / "runs" / "mnist" / run.id
     path = f"{API}/runs/{run.id}/logs"
     async with site.get(path) as response:
-        assert await response.json() == {"text": "", "offset": 0, "next_offset": 0, "size_bytes": 0}
+        assert await response.json() == {
+            "text": "",
+            "levels": [],
+            "offset": 0,
+            "next_offset": 0,
+            "size_bytes": 0,
+        }
     folder.mkdir(parents=True)
     lines = [f"line {i} äöü\n" for i in range(100)]
     (folder / "log.txt").write_text("".join(lines) + "not yet")
     async with site.get(f"{path}?offset=-100") as response:
         tail = await response.json()
     assert tail["text"] == "".join(lines[-6:])
+    assert tail["levels"] == ["STDOUT"] * 6
     with (folder / "log.txt").open("a") as file:
         file.write(" whole\n")
+    size = (folder / "log.txt").stat().st_size
+    (folder / "log.levels").write_bytes(RECORD.pack(tail["next_offset"], size, LogLevel.WARNING))
     async with site.get(f"{path}?offset={tail['next_offset']}") as response:
-        assert (await response.json())["text"] == "not yet whole\n"
+        answer = await response.json()
+        assert answer["text"] == "not yet whole\n"
+        assert answer["levels"] == ["WARNING"]
     async with site.get(f"{path}?offset=99999999") as response:
         assert (await response.json())["text"] == ""
 

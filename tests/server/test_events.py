@@ -17,6 +17,7 @@ from lab_server.messages import events
 from lab_server.messages.events import DecodedState, EncodedEvent
 from lab_server.messages.projection import apply_event, apply_events
 from lab_server.messages.values import value_to_proto
+from lab_server.model.log_level import LogLevel, LogLine
 from lab_server.model.run import Run, RunRequest, RunState
 
 RUN = Run("r1", RunRequest("mnist"))
@@ -92,6 +93,23 @@ def test_what_was_encoded_is_what_is_read() -> None:
     assert (progress.step, progress.total_steps, progress.steps_per_second) == (5, 10, 2.5)
     assert (checkpoint.step, checkpoint.size_bytes, checkpoint.damage) == (5, 100, "torn")
     assert decoded(events.encode_truncate(1, 2, 3)).truncate.after_step == 3
+
+
+def test_lines_keep_their_order_and_levels_in_an_event_for_each_stretch() -> None:
+    lines = [LogLine("a"), LogLine("b"), LogLine("c", LogLevel.STDERR), LogLine("d")]
+    told = [decoded(event).log for event in events.encode_lines(1, 2, lines)]
+    stderr = event_pb2.LOG_LEVEL_STDERR
+    assert [(log.level, list(log.lines)) for log in told] == [
+        (0, ["a", "b"]),
+        (stderr, ["c"]),
+        (0, ["d"]),
+    ]
+
+
+def test_each_level_has_the_number_of_the_wire() -> None:
+    numbers = {name.removeprefix("LOG_LEVEL_"): n for name, n in event_pb2.LogLevel.items()}
+    numbers["STDOUT"] = numbers.pop("UNSPECIFIED")
+    assert numbers == {level.name: level.value for level in LogLevel}
 
 
 def test_the_bytes_in_a_response_are_those_that_the_trainer_wrote() -> None:

@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 
 import lab_server.pages
+from lab_server.files.log_levels import RECORD
 from lab_server.messages import events
+from lab_server.model.log_level import LogLevel
 from lab_server.model.roles import Role
 from lab_server.model.run import RunRequest, RunState
 from lab_server.security.tokens import TokenFile, Tokens
@@ -73,11 +75,13 @@ async def test_a_runs_page_has_its_log_configs_history_and_files(
     folder = surface.home / "runs" / "mnist" / run.id
     (folder / "checkpoints" / "20").mkdir(parents=True)
     (folder / "checkpoints" / "20" / "model.pt").write_bytes(b"x" * 2000)
-    (folder / "log.txt").write_text("step 1 <b>\n")
+    (folder / "log.txt").write_text("step 1 <b>\nlook <i>\n")
+    (folder / "log.levels").write_bytes(RECORD.pack(11, 9, LogLevel.WARNING))
     (folder / "source.diff").write_text("+ changed\n")
     await surface.supervisor.say(run, events.encode_checkpoint(1, 1, 20))
     _, text = await _page(site, f"/runs/{run.id}")
-    assert "step 1 &lt;b&gt;" in text
+    warned = '<span class="warning"><span class="level">warning</span> look &lt;i&gt;</span>\n'
+    assert f"step 1 &lt;b&gt;\n{warned}</pre>" in text
     assert re.search(r'<tr class="override"><th scope="row">epochs</th>.*?>3<.*?passes over', text)
     assert "lab run mnist epochs=3" in text
     assert "client.create(&#39;mnist&#39;, {&#39;epochs&#39;: 3}).start()" in text

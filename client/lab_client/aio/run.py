@@ -11,7 +11,7 @@ from typing import Any
 from lab_client.aio.shell import AsyncShell
 from lab_client.configs import Plan
 from lab_client.errors import LabError
-from lab_client.events import Checkpoint, Event, LogLine, MetricsBatch, Point
+from lab_client.events import Checkpoint, Event, LogLevel, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.protocol import folds, operations
 from lab_client.protocol.download import Download
@@ -159,10 +159,15 @@ class AsyncRun(RunHandle):
         return self._stream(folds.to_batches, after_seq, follow, timeout_s)
 
     def logs(
-        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+        self,
+        *,
+        level: LogLevel | str = LogLevel.DEBUG,
+        after_seq: int = 0,
+        follow: bool = True,
+        timeout_s: float | None = None,
     ) -> AsyncIterator[LogLine]:
-        """Yield the lines that the trainer logged or printed."""
-        return self._stream(folds.to_lines, after_seq, follow, timeout_s)
+        """Yield the lines that the trainer logged or printed. See `Run.logs`."""
+        return self._stream(folds.LineFold(level), after_seq, follow, timeout_s)
 
     async def _stream(
         self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None

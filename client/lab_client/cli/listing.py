@@ -27,12 +27,13 @@ from lab_client.cli.context import (
 )
 from lab_client.cli.render import columns_table, number, run_table, runs_table
 from lab_client.errors import InvalidRequest, Violation
-from lab_client.events import LogLine
+from lab_client.events import LogLevel, LogLine
 from lab_client.history import Series
 from lab_client.metric_names import main_names
 from lab_client.runs import RunState
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d)")
+_COLOURS = {LogLevel.WARNING: "yellow", LogLevel.ERROR: "red"}
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -43,6 +44,10 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("logs")(logs)
     app.command("history")(history)
+
+
+def _complete_level(incomplete: str) -> list[str]:
+    return [level.lower() for level in LogLevel if level.lower().startswith(incomplete.lower())]
 
 
 def _complete_state(incomplete: str) -> list[str]:
@@ -163,18 +168,26 @@ def logs(
     timestamps: Annotated[
         bool, typer.Option("--timestamps", help="Print when each line was recorded.")
     ] = False,
+    level: Annotated[
+        str,
+        typer.Option(
+            help="The least serious lines to print: stdout, stderr, warning or error; stderr prints "
+            "warnings and errors, too.",
+            autocompletion=_complete_level,
+        ),
+    ] = "debug",
 ) -> None:
-    """Print what a run logged or printed."""
+    """Print what a run logged or printed; warnings and errors in colour on a terminal."""
     first_ns = since_ns(since) if since else 0
     handle = connect(context).run(run)
     try:
-        past: Iterable[LogLine] = handle.logs(follow=False)
+        past: Iterable[LogLine] = handle.logs(level=level, follow=False)
         if tail is not None:
             past = deque(past, tail)
         for line in past:
             _print_line(line, first_ns, timestamps)
         if follow and not handle.info.state.is_terminal:
-            for line in handle.logs(after_seq=handle.info.last_seq):
+            for line in handle.logs(level=level, after_seq=handle.info.last_seq):
                 _print_line(line, first_ns, timestamps)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -206,7 +219,8 @@ def _print_line(line: LogLine, first_ns: int, has_time: bool) -> None:
     if line.time_unix_ns < first_ns:
         return
     moment = datetime.fromtimestamp(line.time_unix_ns / 1e9, UTC).astimezone()
-    typer.echo(f"{moment:%Y-%m-%d %H:%M:%S}  {line.text}" if has_time else line.text)
+    text = f"{moment:%Y-%m-%d %H:%M:%S}  {line.text}" if has_time else line.text
+    typer.secho(text, fg=_COLOURS.get(line.level))
 
 
 def history(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lab_client import configs, events, provenance, runs
-from lab_client.errors import ConfigError, IncompatibleServer, Violation
+from lab_client.errors import ConfigError, IncompatibleServer, InvalidRequest, Violation
 from lab_client.history import History, Series
 from lab_rpc.v1 import (
     config_pb2,
@@ -33,11 +33,12 @@ _STATE_NUMBERS: dict[runs.RunState, event_pb2.RunState.ValueType] = {
     state: event_pb2.RunState.Value(f"RUN_STATE_{state.value}") for state in runs.RunState
 }
 _LEVELS: dict[int, events.LogLevel] = {
-    event_pb2.LOG_LEVEL_UNSPECIFIED: events.LogLevel.PRINTED,
+    event_pb2.LOG_LEVEL_UNSPECIFIED: events.LogLevel.STDOUT,
     event_pb2.LOG_LEVEL_DEBUG: events.LogLevel.DEBUG,
     event_pb2.LOG_LEVEL_INFO: events.LogLevel.INFO,
     event_pb2.LOG_LEVEL_WARNING: events.LogLevel.WARNING,
     event_pb2.LOG_LEVEL_ERROR: events.LogLevel.ERROR,
+    event_pb2.LOG_LEVEL_STDERR: events.LogLevel.STDERR,
 }
 _ORIGINS: dict[int, configs.ValueOrigin] = {
     config_pb2.VALUE_ORIGIN_DEFAULT: configs.ValueOrigin.DEFAULT,
@@ -138,6 +139,20 @@ def to_run_options(options: runs.RunOptions) -> run_pb2.RunOptions:
         )
     except (TypeError, ValueError) as error:
         raise ConfigError([Violation("options", f"run options: {error}")]) from None
+
+
+def log_level(name: events.LogLevel | str) -> events.LogLevel:
+    """Return a level; text in any case will do.
+
+    Raises:
+        InvalidRequest: if there is no such level.
+    """
+    try:
+        return events.LogLevel(str(name).upper())
+    except ValueError:
+        known = ", ".join(level.lower() for level in events.LogLevel)
+        sentence = f"there is no log level {str(name)!r}; there are {known}"
+        raise InvalidRequest([Violation("level", sentence)]) from None
 
 
 def to_state(name: runs.RunState | str) -> event_pb2.RunState.ValueType:
@@ -407,7 +422,7 @@ def _state_change(message: event_pb2.StateChange) -> events.StateChange:
 
 
 def _log(message: event_pb2.Log) -> events.Log:
-    level = _LEVELS.get(message.level, events.LogLevel.PRINTED)
+    level = _LEVELS.get(message.level, events.LogLevel.STDOUT)
     return events.Log(level, tuple(message.lines))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lab_client.events import Event, Log, LogLine, Metrics, MetricsBatch, Point
+from lab_client.events import Event, Log, LogLevel, LogLine, Metrics, MetricsBatch, Point
 from lab_client.protocol import convert
 from lab_rpc.metric_names import matcher
 from lab_rpc.v1 import event_pb2
@@ -30,14 +30,26 @@ def to_batches(message: event_pb2.RunEvent) -> Sequence[MetricsBatch]:
     return ()
 
 
-def to_lines(message: event_pb2.RunEvent) -> Sequence[LogLine]:
-    """Log lines, one by one."""
-    if not message.HasField("log"):
-        return ()
-    log = convert.event(message).body
-    assert isinstance(log, Log)
-    attempt, time_unix_ns = message.attempt, message.time_unix_ns
-    return [LogLine(log.level, line, attempt, time_unix_ns) for line in log.lines]
+class LineFold:
+    """Log lines, one by one.
+
+    Args:
+        level: leave out less serious ones.
+    """
+
+    def __init__(self, level: LogLevel | str) -> None:
+        self._level = convert.log_level(level)
+
+    def __call__(self, message: event_pb2.RunEvent) -> Sequence[LogLine]:
+        """Return the lines of an event."""
+        if not message.HasField("log"):
+            return ()
+        log = convert.event(message).body
+        assert isinstance(log, Log)
+        if not log.level.reaches(self._level):
+            return ()
+        attempt, time_unix_ns = message.attempt, message.time_unix_ns
+        return [LogLine(log.level, line, attempt, time_unix_ns) for line in log.lines]
 
 
 class PointFold:

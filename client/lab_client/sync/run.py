@@ -10,7 +10,7 @@ from typing import Any
 
 from lab_client.configs import Plan
 from lab_client.errors import LabError
-from lab_client.events import Checkpoint, Event, LogLine, MetricsBatch, Point
+from lab_client.events import Checkpoint, Event, LogLevel, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.protocol import folds, operations
 from lab_client.protocol.download import Download
@@ -190,10 +190,23 @@ class Run(RunHandle):
         return self._stream(folds.to_batches, after_seq, follow, timeout_s)
 
     def logs(
-        self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
+        self,
+        *,
+        level: LogLevel | str = LogLevel.DEBUG,
+        after_seq: int = 0,
+        follow: bool = True,
+        timeout_s: float | None = None,
     ) -> Iterator[LogLine]:
-        """Yield the lines that the trainer logged or printed."""
-        return self._stream(folds.to_lines, after_seq, follow, timeout_s)
+        """Yield the lines that the trainer logged or printed.
+
+        Args:
+            level: leave out less serious lines: "stderr" yields what went to standard error, warnings
+                and errors included.
+            after_seq: begin after this event.
+            follow: False ends with what there is now.
+            timeout_s: how long the run may take to end.
+        """
+        return self._stream(folds.LineFold(level), after_seq, follow, timeout_s)
 
     def _stream(
         self, fold: Fold[T], after_seq: int, follow: bool, timeout_s: float | None

@@ -76,7 +76,7 @@ class _LogLevel:
 class _LogLevelEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LogLevel.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     LOG_LEVEL_UNSPECIFIED: _LogLevel.ValueType  # 0
-    """Not known: a line printed by the experiment."""
+    """Printed to standard output, or by a program or C code."""
     LOG_LEVEL_DEBUG: _LogLevel.ValueType  # 1
     """For who debugs the experiment."""
     LOG_LEVEL_INFO: _LogLevel.ValueType  # 2
@@ -85,12 +85,14 @@ class _LogLevelEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     """Something a person should look at."""
     LOG_LEVEL_ERROR: _LogLevel.ValueType  # 4
     """Something that failed."""
+    LOG_LEVEL_STDERR: _LogLevel.ValueType  # 5
+    """Printed to standard error, and none of the above."""
 
 class LogLevel(_LogLevel, metaclass=_LogLevelEnumTypeWrapper):
-    """The severity of a log line."""
+    """Where a log line comes from, or how serious it is."""
 
 LOG_LEVEL_UNSPECIFIED: LogLevel.ValueType  # 0
-"""Not known: a line printed by the experiment."""
+"""Printed to standard output, or by a program or C code."""
 LOG_LEVEL_DEBUG: LogLevel.ValueType  # 1
 """For who debugs the experiment."""
 LOG_LEVEL_INFO: LogLevel.ValueType  # 2
@@ -99,6 +101,8 @@ LOG_LEVEL_WARNING: LogLevel.ValueType  # 3
 """Something a person should look at."""
 LOG_LEVEL_ERROR: LogLevel.ValueType  # 4
 """Something that failed."""
+LOG_LEVEL_STDERR: LogLevel.ValueType  # 5
+"""Printed to standard error, and none of the above."""
 Global___LogLevel: typing_extensions.TypeAlias = LogLevel
 
 @typing.final

@@ -99,7 +99,7 @@ def complete(folder: RunFolder, attempt: int) -> None:
         if spool.unread_bytes():
             os.truncate(spool.path, spool.offset)
     with SpoolWriter(folder.spool(attempt)) as writer:
-        told = events.encode_log(attempt, time.time_ns(), lines)
+        told = events.encode_lines(attempt, time.time_ns(), lines)
         writer.append([event.payload for event in told])
     folder.log_position(attempt).write_bytes(position.to_bytes(8, "little"))
 

@@ -13,6 +13,7 @@ from lab_server.api.errors import json_response
 from lab_server.api.gate import Gate
 from lab_server.api.parameters import Parameter, read_parameters
 from lab_server.api.routes import PREFIX, Route
+from lab_server.model.log_level import LogLevel
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.streams import Streams
 
@@ -81,6 +82,7 @@ class FilesEndpoint:
         return json_response(
             {
                 "text": part.text,
+                "levels": [level.name for level in part.levels],
                 "offset": part.offset,
                 "next_offset": part.next_offset,
                 "size_bytes": part.size_bytes,
@@ -107,10 +109,15 @@ def log_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "text": {"type": "string", "description": "Whole lines, unless a line is too long."},
+            "levels": {
+                "type": "array",
+                "items": {"type": "string", "enum": [level.name for level in LogLevel]},
+                "description": "For each line of the text what it is.",
+            },
             "offset": {**whole, "description": "Where the text begins in the log, in bytes."},
             "next_offset": {**whole, "description": "Where to go on."},
             "size_bytes": {**whole, "description": "Of the whole log, now."},
         },
-        "required": ["text", "offset", "next_offset", "size_bytes"],
+        "required": ["text", "levels", "offset", "next_offset", "size_bytes"],
         "additionalProperties": False,
     }

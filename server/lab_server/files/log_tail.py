@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+from lab_server.files.log_levels import LogLevels
 from lab_server.files.run_folder import RunFolder
+from lab_server.model.log_level import LogLine
 
 _MAX_BYTES = 256 << 10
 
 
-def unsent_log_lines(folder: RunFolder, attempt: int) -> tuple[list[str], int]:
+def unsent_log_lines(folder: RunFolder, attempt: int) -> tuple[list[LogLine], int]:
     """Return the lines of the log that are not in the attempt's spool, and the log's size.
 
     Only the last ones when there are very many. Call it when no process of the attempt is left.
@@ -24,7 +26,7 @@ def unsent_log_lines(folder: RunFolder, attempt: int) -> tuple[list[str], int]:
         return [], size
     with folder.log.open("rb") as file:
         data = os.pread(file.fileno(), size - begin, begin)
-    lines = data.decode("utf-8", "replace").splitlines()
+    lines = LogLevels(folder.log_levels, begin, size).lines(data, begin)
     if begin > position:
-        lines[0] = f"[{begin - position} bytes of log.txt are left out here]"
+        lines[0] = LogLine(f"[{begin - position} bytes of log.txt are left out here]")
     return lines, size

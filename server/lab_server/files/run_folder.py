@@ -32,6 +32,11 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
+    def log_levels(self) -> Path:
+        """Which parts of the log are errors and warnings; see `files.log_levels`."""
+        return self.path / "log.levels"
+
+    @property
     def checkpoints(self) -> Path:
         """One folder a step."""
         return self.path / "checkpoints"

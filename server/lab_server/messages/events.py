@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from lab_rpc.v1 import event_pb2, provenance_pb2
 from lab_server.messages import wire
 from lab_server.messages.columns import Column, encode_columns, split
 from lab_server.messages.values import PlanItemLike, plan_item_to_proto
+from lab_server.model.log_level import LogLevel, LogLine
 from lab_server.model.run import RunState
 
 MAX_METRICS_BYTES: Final = 48 << 10
@@ -29,6 +31,12 @@ STATES: Final[Mapping[RunState, event_pb2.RunState.ValueType]] = {
     state: event_pb2.RunState.Value(f"RUN_STATE_{state.value}") for state in RunState
 }
 """Our states to those of the wire."""
+
+_LEVELS: Final[Mapping[LogLevel, event_pb2.LogLevel.ValueType]] = {
+    level: event_pb2.LogLevel.Value(f"LOG_LEVEL_{level.name}")
+    for level in LogLevel
+    if level is not LogLevel.STDOUT
+} | {LogLevel.STDOUT: event_pb2.LOG_LEVEL_UNSPECIFIED}
 
 _STATES_OF_WIRE: Final = {number: state for state, number in STATES.items()}
 
@@ -97,11 +105,25 @@ def encode_metrics(attempt: int, time_ns: int, columns: Sequence[Column]) -> lis
     ]
 
 
-def encode_log(attempt: int, time_ns: int, lines: Iterable[str]) -> list[EncodedEvent]:
-    """Encode log lines, in as many events as their size needs; very long lines are cut."""
+def encode_log(
+    attempt: int, time_ns: int, lines: Iterable[str], level: LogLevel = LogLevel.STDOUT
+) -> list[EncodedEvent]:
+    """Encode log lines of one level, in as many events as their size needs; very long lines are cut."""
+    number = _LEVELS[level]
     return [
-        _event(attempt, time_ns, "log", event_pb2.Log(lines=group).SerializeToString())
+        _event(
+            attempt, time_ns, "log", event_pb2.Log(level=number, lines=group).SerializeToString()
+        )
         for group in _line_groups(lines)
+    ]
+
+
+def encode_lines(attempt: int, time_ns: int, lines: Iterable[LogLine]) -> list[EncodedEvent]:
+    """Encode log lines in their order, an event or more for each stretch of one level."""
+    return [
+        event
+        for level, group in groupby(lines, key=lambda line: line.level)
+        for event in encode_log(attempt, time_ns, (line.text for line in group), level)
     ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab_server.files import artifacts
 from lab_server.files.home import Home
+from lab_server.files.log_levels import LogLevels
+from lab_server.model.log_level import LogLevel, LogLine
 from lab_server.rpc.run_lookup import find_run
 from lab_server.supervisor.protocol import RunControl
 
@@ -17,6 +20,7 @@ class LogPart:
 
     Attributes:
         text: whole lines, unless a line is longer than what was asked for.
+        levels: for each line of the text its level.
         offset: where it begins, in bytes.
         next_offset: where to go on.
         size_bytes: of the whole log.
@@ -26,6 +30,13 @@ class LogPart:
     offset: int
     next_offset: int
     size_bytes: int
+    levels: tuple[LogLevel, ...] = ()
+
+    @property
+    def lines(self) -> list[LogLine]:
+        """The lines of the text."""
+        texts = self.text.removesuffix("\n").split("\n") if self.text else []
+        return [LogLine(text, level) for text, level in zip(texts, self.levels, strict=True)]
 
 
 class Logs:
@@ -52,7 +63,10 @@ class Logs:
             start, data = start + rest, data[rest:]
         if b"\n" in data:
             data = data[: data.rindex(b"\n") + 1]
-        return LogPart(data.decode("utf-8", "replace"), start, start + len(data), size)
+        end = start + len(data)
+        levels = await asyncio.to_thread(LogLevels, folder.log_levels, start, end)
+        kinds = tuple(line.level for line in levels.lines(data, start))
+        return LogPart(data.decode("utf-8", "replace"), start, end, size, kinds)
 
     async def read_file(self, run_id: str, path: str, max_bytes: int) -> str:
         """Return the begin of a file of a run as text, "" when there is none.

@@ -260,7 +260,7 @@ class Attempt:
         async with self._live_runs.lock(self._run_id):
             run = self._live_runs.current(self._run_id)
             await self._live_runs.commit(
-                run, events.encode_log(self._number, time.time_ns(), lines)
+                run, events.encode_lines(self._number, time.time_ns(), lines)
             )
         with contextlib.suppress(OSError):
             self._folder.log_position(self._number).write_bytes(position.to_bytes(8, "little"))

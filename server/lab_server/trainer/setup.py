@@ -1,4 +1,4 @@
-"""The first acts of a trainer: claim its attempt, redirect its output, set signals, seeds and device."""
+"""The first acts of a trainer: claim its attempt, set signals, seeds and device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from lab_core.errors import SettingsError
 from lab_server.files.run_folder import RunFolder
@@ -31,24 +30,6 @@ def claim(spec: LaunchSpec) -> bool:
     lineage.write_marker(lineage.marker(me))
     os.environ[RUN_ATTEMPT] = f"{spec.run_id}/{spec.attempt}"
     return write_pid_file(folder.pid_file(spec.attempt), me)
-
-
-def redirect_output(log: Path) -> int:
-    """Send what is printed, by C code and children too, to the log; return where it begins."""
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(nothing)
-    offset = os.fstat(fd).st_size
-    os.close(fd)
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        # not the forkserver's objects: an experiment's module may have replaced those
-        file = open(number, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
-        setattr(sys, name, file)
-        setattr(sys, f"__{name}__", file)
-    return offset
 
 
 def set_signals(terminate: Callable[[], None]) -> None:

@@ -20,8 +20,9 @@ from lab_core.experiment import Status
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.model.launch import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
+from lab_server.model.log_level import LogLevel
 from lab_server.model.run import RunState
-from lab_server.trainer import setup
+from lab_server.trainer import output, setup
 from lab_server.trainer.outbox import Outbox, SpoolMetrics
 from lab_server.trainer.provenance import ProvenanceRecorder
 from lab_server.trainer.registry import Registered
@@ -34,7 +35,7 @@ _MAX_REASON_CHARS = 1000
 def train(spec: LaunchSpec, found: Registered) -> int:
     """Train, sending every event to the spool; return the process's exit status."""
     folder = RunFolder(spec.folder)
-    log_offset = setup.redirect_output(folder.log)
+    log_offset = output.redirect(folder)
     faulthandler.enable(2)  # a crash of C code leaves its traceback in the log
     setup.set_signals(_terminate)
     setup.tie_children()
@@ -250,7 +251,9 @@ def _in_one_line(error: BaseException) -> str:
 
 def _print_error(error: BaseException) -> None:
     with contextlib.suppress(OSError):
-        traceback.print_exception(error)
+        trace = "".join(traceback.format_exception(error))
+        if not output.write(trace, LogLevel.ERROR):
+            sys.stderr.write(trace)
 
 
 def _flush() -> None:

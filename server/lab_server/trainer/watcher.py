@@ -19,14 +19,13 @@ from lab_server.files.lease import Lease, now_s
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.processes.proc import identify, is_alive
+from lab_server.trainer.log_sender import LogSender
 from lab_server.trainer.outbox import Outbox
 from lab_server.trainer.speed import Speed
 
 POLL_S = 0.025
 _PROGRESS_S = 1.0
 _INT64_MAX = 2**63 - 1
-_LOG_CHUNK_BYTES = 256 << 10
-_LOG_TAIL_BYTES = 4 << 20  # so much of what was printed last is sent after the end
 
 
 class Watcher:
@@ -51,10 +50,7 @@ class Watcher:
         self._folder = folder
         self._outbox = outbox
         self._control_offset = 0
-        self._log_offset = log_offset
-        self._position = folder.log_position(outbox.attempt)
-        self._line = b""
-        self._save_log_position()
+        self._log = LogSender(folder, outbox, log_offset)
         self._speed: Speed | None = None
         self._sent: tuple[int, float] = 0, 0.0
         self._failed: list[object] = []
@@ -85,7 +81,7 @@ class Watcher:
         while not self._is_done.wait(POLL_S):
             self._guard(self._read_commands)
             self._guard(self._heed_lease)
-            self._guard(self._send_log, _LOG_CHUNK_BYTES)
+            self._guard(self._log.send)
             if self._outbox.failure is not None:
                 loop.request_stop(checkpoint=False)
             now = time.monotonic()
@@ -94,7 +90,8 @@ class Watcher:
                 self._guard(self._touch_heartbeat)
                 self._guard(self._heed_keeper)
                 self._guard(self._send_progress, now)
-        self._guard(self._send_rest)
+        self._guard(self._log.send_rest)
+        self._guard(self._send_progress, time.monotonic())
         if self._outbox.failure is not None:
             loop.request_stop(checkpoint=False)
 
@@ -134,49 +131,6 @@ class Watcher:
             loop.request_stop(checkpoint=self.stop_checkpoint)
         elif is_ours and command.get("command") == "checkpoint":
             loop.request_checkpoint()
-
-    def _send_log(self, max_bytes: int) -> bool:
-        """Send the next lines of the log; return whether there may be more."""
-        try:
-            size = self._folder.log.stat().st_size
-        except OSError:
-            return False
-        if size <= self._log_offset:
-            return False
-        with self._folder.log.open("rb") as file:
-            data = os.pread(file.fileno(), max_bytes, self._log_offset)
-        self._log_offset += len(data)
-        lines = (self._line + data).split(b"\n")
-        self._line = lines.pop()
-        if len(self._line) > events.MAX_LINE_CHARS:
-            lines, self._line = [*lines, self._line], b""
-        self._send_lines(lines)
-        return self._log_offset < size
-
-    def _send_lines(self, lines: list[bytes]) -> None:
-        if lines:
-            now = time.time_ns()
-            texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
-            self._outbox.send(events.encode_log(self._outbox.attempt, now, texts))
-            self._save_log_position()
-
-    def _save_log_position(self) -> None:
-        """Record how much was sent, so that the server can add the rest when the trainer is killed."""
-        with contextlib.suppress(OSError):
-            self._position.write_bytes((self._log_offset - len(self._line)).to_bytes(8, "little"))
-
-    def _send_rest(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            skipped = self._folder.log.stat().st_size - _LOG_TAIL_BYTES - self._log_offset
-            if skipped > 0:
-                self._log_offset += skipped
-                self._send_lines([b"[%d bytes of log.txt are left out here]" % skipped])
-        while self._send_log(_LOG_CHUNK_BYTES):
-            pass
-        if self._line:
-            line, self._line = self._line, b""
-            self._send_lines([line])
-        self._guard(self._send_progress, time.monotonic())
 
     def _touch_heartbeat(self) -> None:
         """Touch the heartbeat file while the run makes progress: a hung one stops doing so."""

@@ -9,6 +9,23 @@ const place = document.getElementById("charts");
 const board = place ? new Board(place) : null;
 const log = document.getElementById("log");
 
+/**
+ * Returns the lines of a log, those of standard error and warnings with what they are.
+ * @param {{text: string, levels: string[]}} part
+ */
+function linesOf(part) {
+  const texts = part.text.replace(/\n$/, "").split("\n");
+  return part.levels.map((level, index) => {
+    if (level === "STDOUT") return `${texts[index]}\n`;
+    const line = document.createElement("span");
+    const kind = document.createElement("span");
+    line.className = kind.textContent = level.toLowerCase();
+    kind.className = "level";
+    line.append(kind, ` ${texts[index]}\n`);
+    return line;
+  });
+}
+
 const refreshLog = atMostEvery(async () => {
   if (!log) return;
   const answer = await fetch(`/api/v1/runs/${runId}/logs?offset=${log.dataset.next}&max_bytes=262144`);
@@ -16,7 +33,7 @@ const refreshLog = atMostEvery(async () => {
   const part = await answer.json();
   const isAtEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 20;
   log.dataset.next = String(part.next_offset);
-  log.append(part.text);
+  log.append(...linesOf(part));
   if (isAtEnd) log.scrollTop = log.scrollHeight;
   if (part.next_offset < part.size_bytes && part.text) refreshLog();
 }, 1000);
