@@ -1,14 +1,18 @@
 """One long run of small runs under random SIGKILLs of the server, of trainers and the forkserver.
 
-    python benchmarks/chaos.py [--kills 50] [--seed 0] [--slots 2] [--home DIR] [--store postgresql]
+    python benchmarks/chaos.py [--kills 50] [--seed 0] [--slots 2] [--agents 2] [--home DIR] [--store postgresql]
 
 With a store on PostgreSQL, two servers share it, and servers are frozen, PostgreSQL crashes and comes back, its
 connections are ended, and the network before it is cut, slow, or loses everything.
 
+With agents, the server has no slots of its own. Agents are killed, stopped, frozen, lost with their trainers, or with
+all they have on disk, and the network between them and the server fails as above.
+
 Some killed trainers' spools are cut, and some of their checkpoints damaged. Every run is watched
 through the SDK from its start, from some later time, and by a watcher that cuts itself off again and
-again. At the end every watcher's log, the store, sqlite.db and the final weights are compared with those
-of a twin with the same configs that nobody disturbed. Prints the kills survived, the events checked, and
+again. At the end every watcher's log, the store, sqlite.db, the last checkpoint and the final weights are compared
+with those of a twin with the same configs that nobody disturbed. Two logs tell whether a slot was ever given twice:
+the store notes each grant, and each trainer what it finds taken when it begins. Prints the kills survived, the events checked, and
 how many were lost or doubled; exits with 1 if anything differs.
 """
 
@@ -31,8 +35,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import chaos_agents
+from chaos_agents import Fleet
+from launches import (
+    GRANTS,
+    GRANTS_IN_POSTGRESQL,
+    GRANTS_IN_SQLITE,
+    granted_twice,
+    trained_twice,
+)
 from live_server import LiveServer
 from local_postgres import MISSING, SOCKET, Postgres, start_postgres
 from unreliable import Network
@@ -106,23 +120,36 @@ class Result:
     history: History
     database: History
     weights: bytes
+    checkpoint: dict[str, str]
+    files: set[str]
 
 
 class Chaos:
     """Keeps runs going on a server, and kills."""
 
     def __init__(
-        self, home: Path, seed: int, num_slots: int, postgres: Postgres | None = None
+        self,
+        home: Path,
+        seed: int,
+        num_slots: int,
+        num_agents: int = 0,
+        postgres: Postgres | None = None,
     ) -> None:
         self.rng = random.Random(seed)
-        self.num_slots = num_slots
+        self.num_slots = num_agents or num_slots
         self.home = home
         self.postgres = postgres
         self.strikes = dict(STRIKES)
+        experiments = ("--experiments", str(EXPERIMENT))
         arguments = [
-            *("--slots", f"cpu:{num_slots}", "--experiments", str(EXPERIMENT)),
+            *("--slots", "none" if num_agents else f"cpu:{num_slots}", *experiments),
             *("--heartbeat-s", "1", "--grace-s", "10"),
+            *("--agent-lease-s", str(chaos_agents.LEASE_S)),
         ]
+        self.launches = home.with_name("launches")
+        self.launches.mkdir(parents=True)
+        os.environ["CHAOS_LAUNCHES"] = str(self.launches)
+        os.environ["CHAOS_SLOTS"] = "1" if num_agents else str(num_slots)
         self.store_url = f"sqlite:///{home / 'lab.db'}"
         if postgres is not None:
             self.strikes |= STRIKES_ON_POSTGRESQL
@@ -132,10 +159,14 @@ class Chaos:
             folder, through = quote(str(postgres.folder)), quote(str(home))
             arguments += ["--store", self.store_url.replace(folder, through)]
         self.servers = [LiveServer(home, *arguments) for _ in range(2 if postgres else 1)]
+        addresses = [server.address for server in self.servers]
+        self.fleet = Fleet(home / "agents", num_agents, addresses, experiments, self.rng)
+        if num_agents:
+            self.strikes |= chaos_agents.STRIKES
         self.kills: Counter[str] = Counter()
         self.damages: Counter[str] = Counter()
         self.trials: list[Trial] = []
-        self.address = ",".join(server.address for server in self.servers)
+        self.address = ",".join(addresses)
         self.client = patient_client(self.address)
 
     def open_trials(self) -> list[Trial]:
@@ -144,9 +175,7 @@ class Chaos:
 
     def feed(self) -> None:
         """Keep the slots full and some runs waiting; let somebody join a run late."""
-        for server in self.servers:
-            if server.process is not None and server.process.poll() is not None:
-                server.launch()  # one that was replaced while it was frozen has ended by itself
+        self.revive()
         while len(self.open_trials()) < self.num_slots + 2:
             seed = self.rng.randrange(NUM_SEEDS)
             trial = Trial(seed, create(self.client, seed).start())
@@ -156,6 +185,13 @@ class Chaos:
         trial = self.rng.choice(self.open_trials())
         if len(trial.watchers) < 4:
             watch(trial, "late", self.watch_whole)
+
+    def revive(self) -> None:
+        """Start again what has ended by itself: a server that was replaced while it was frozen, say."""
+        for server in self.servers:
+            if server.process is not None and server.process.poll() is not None:
+                server.launch()
+        self.fleet.revive()
 
     def watch_whole(self, run_id: str) -> Iterator[Event]:
         """Watch in one go."""
@@ -182,6 +218,10 @@ class Chaos:
         (what,) = self.rng.choices(list(self.strikes), list(self.strikes.values()))
         if what in STRIKES_ON_POSTGRESQL:
             self.strike_store(what)
+            return
+        if what in chaos_agents.STRIKES:
+            self.kills[what] += 1
+            self.fleet.strike(what, lambda home: [pid for pid, _ in self.trainers(home)])
             return
         server = self.rng.choice(self.servers)
         if "trainer" in what:
@@ -240,23 +280,48 @@ class Chaos:
             time.sleep(some_s)
             self.network.mend()
 
+    def make_logs(self) -> None:
+        """Have the store note who leads, and which slots runs are given."""
+        if self.postgres is not None:
+            self.postgres.execute((LEASE_LOG + GRANTS_IN_POSTGRESQL).format(schema=self.schema))
+            return
+        with contextlib.closing(sqlite3.connect(self.home / "lab.db", timeout=60)) as db:
+            db.executescript(GRANTS_IN_SQLITE)
+
+    def grants(self) -> list[tuple[Any, ...]]:
+        """Return which run was given which slot, or none, in that order."""
+        if self.postgres is not None:
+            return self.postgres.execute(GRANTS.format(schema=f"{self.schema}."))
+        with contextlib.closing(sqlite3.connect(self.home / "lab.db")) as db:
+            return db.execute(GRANTS.format(schema="")).fetchall()
+
     def leases(self) -> list[tuple[object, ...]]:
         """Return, for each server that began to lead, how many led then."""
         if self.postgres is None:
             return []
-        schema = self.store_url.rpartition("%3D")[2]
-        return self.postgres.execute(f"SELECT num_servers FROM {schema}.lease_log")
+        return self.postgres.execute(f"SELECT num_servers FROM {self.schema}.lease_log")
+
+    @property
+    def schema(self) -> str:
+        """Of the store, on PostgreSQL."""
+        return self.store_url.rpartition("%3D")[2]
 
     def a_trainer(self) -> tuple[int, Path] | None:
         """Return the pid and the run's folder of some trainer that lives."""
+        homes = self.fleet.homes or [self.home]
+        living = [trainer for home in homes for trainer in self.trainers(home)]
+        return self.rng.choice(living) if living else None
+
+    def trainers(self, home: Path) -> list[tuple[int, Path]]:
+        """Return the pid and the run's folder of each trainer that lives in a home."""
         living = []
-        for path in sorted(self.home.glob("runs/*/*/spool/*.pid")):
+        for path in sorted(home.glob("runs/*/*/spool/*.pid")):
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
                 told = json.loads(path.read_text())
                 fields = Path(f"/proc/{told['pid']}/stat").read_text().rpartition(")")[2].split()
                 if int(fields[19]) == told["start_ticks"] and fields[0] not in "ZX":
                     living.append((int(told["pid"]), path.parent.parent))
-        return self.rng.choice(living) if living else None
+        return living
 
     def kill_forkserver(self, server: LiveServer) -> None:
         """Kill the process that trainers are forked from."""
@@ -292,9 +357,8 @@ class Chaos:
         """Kill so often, then let what has begun come to its end."""
         for server in self.servers:
             server.start()
-        if self.postgres is not None:
-            schema = self.store_url.rpartition("%3D")[2]
-            self.postgres.execute(LEASE_LOG.format(schema=schema))
+        self.make_logs()
+        self.fleet.start()
         while self.kills.total() < num_kills:
             self.feed()
             time.sleep(self.rng.uniform(0.2, 4.0))
@@ -307,7 +371,9 @@ class Chaos:
         for trial in self.trials:
             for watcher in trial.watchers:
                 assert watcher.thread is not None
-                watcher.thread.join(max(0.0, deadline - time.monotonic()))
+                while watcher.thread.is_alive() and time.monotonic() < deadline:
+                    self.revive()
+                    watcher.thread.join(1.0)
                 if watcher.thread.is_alive():
                     watcher.error = watcher.error or f"still watching after {PATIENCE_S:g} s"
 
@@ -370,7 +436,15 @@ def result_of(run: Run, home: Path, events: list[Event]) -> Result:
         database: History = {}
         for name, step, value in db.execute("SELECT indicator, step, value FROM scalars"):
             database.setdefault(name, {})[step] = value
-    return Result(history_of(events), database, (folder / "numpy" / "weights.npy").read_bytes())
+    last = max(folder.glob("checkpoints/*"), key=lambda path: int(path.name))
+    hashes = json.loads((last / "manifest.json").read_text())["files"]
+    return Result(
+        history_of(events),
+        database,
+        (folder / "numpy" / "weights.npy").read_bytes(),
+        {name: hashes[name] for name in ("model.pt", "optimizer.pt")},
+        {path.name for path in folder.iterdir()} - {"spool", "control"},
+    )
 
 
 def twins(folder: Path) -> dict[int, Result]:
@@ -440,6 +514,9 @@ class Report:
         self.check(result.history == twin.history, f"{run_id}: its metrics are not its twin's")
         self.check(result.database == twin.database, f"{run_id}: its sqlite.db is not its twin's")
         self.check(result.weights == twin.weights, f"{run_id}: its weights are not its twin's")
+        is_same = result.checkpoint == twin.checkpoint
+        self.check(is_same, f"{run_id}: its last checkpoint is not its twin's")
+        self.check(result.files == twin.files, f"{run_id}: its files are {sorted(result.files)}")
 
 
 def left_over(home: Path) -> list[str]:
@@ -462,6 +539,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument(
+        "--agents", type=int, default=0, help="instead of slots of the server's own"
+    )
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument(
         "--home", type=Path, help="where to keep everything; a temporary folder if not given"
@@ -476,7 +556,7 @@ def main() -> int:
         postgres = start_postgres()
         if postgres is None:
             parser.error(f"--store postgresql {MISSING}")
-    chaos = Chaos(home, arguments.seed, arguments.slots, postgres)
+    chaos = Chaos(home, arguments.seed, arguments.slots, arguments.agents, postgres)
     report = Report()
     try:
         chaos.run(arguments.kills)
@@ -484,13 +564,16 @@ def main() -> int:
             trial.run.id: list(trial.run.events()) for trial in chaos.trials if not is_stuck(trial)
         }
     finally:
+        chaos.fleet.stop()
         for server in chaos.servers:
             server.stop()
     logs = stored_logs(chaos.store_url, [trial.run.id for trial in chaos.trials])
     for trial in chaos.trials:
         run_id = trial.run.id
         report.trial(trial, home, expected[trial.seed], logs[run_id], fresh.get(run_id, []))
-    leases = chaos.leases()
+    grants, leases = chaos.grants(), chaos.leases()
+    launched, taken = trained_twice(chaos.launches / "log")
+    report.problems += [*granted_twice(grants), *taken]
     report.check(all(lease == (1,) for lease in leases), f"two servers led at once: {leases}")
     if postgres is not None:
         postgres.remove()
@@ -504,7 +587,9 @@ def main() -> int:
         f"beside them: {_in_words(chaos.damages)}\n"
         f"runs: {len(chaos.trials)} in {counts['attempts']} attempts, {counts['watchers']} watchers\n"
         f"events checked: {counts['events checked']}, lost: {counts['lost']}, doubled: {counts['doubled']}\n"
-        f"points compared with the twins: {counts['points checked']}"
+        f"points compared with the twins: {counts['points checked']}\n"
+        f"trainers: {launched['trainers launched']}; slots given and taken back: {len(grants)} times;"
+        f" {len(granted_twice(grants)) + len(taken)} given twice"
         + (f"\nservers that began to lead: {len(leases)}, never two at once" if leases else "")
     )
     for problem in report.problems[:20]:

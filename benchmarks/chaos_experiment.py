@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import random
 import time
+from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +21,38 @@ from lab_core.helpers.training_loop import TrainingLoopConfigs
 NUM_SAMPLES = 150
 BATCH_SIZE = 8
 
+_held: list[TextIO] = []
+"""Locks that end with this process, however it ends."""
+
+
+def note_launch() -> None:
+    """Write into the log that CHAOS_LAUNCHES names whether this run, or each slot here, is taken.
+
+    A trainer has its run's lock, and that of one of the CHAOS_SLOTS slots of its server or agent.
+    """
+    if not (folder := os.environ.get("CHAOS_LAUNCHES")):
+        return
+    place = Path(os.environ["LAB_DATA_PATH"]).parent.name
+    run = experiment.current().run_id
+    slots = [f"{place}.{slot}" for slot in range(int(os.environ["CHAOS_SLOTS"]))]
+    taken = [] if _lock(Path(folder, run)) else ["run"]
+    if not any(_lock(Path(folder, slot)) for slot in slots):
+        taken.append("slot")
+    line = json.dumps({"run": run, "place": place, "pid": os.getpid(), "taken": taken})
+    with Path(folder, "log").open("a") as log:
+        log.write(line + "\n")
+
+
+def _lock(path: Path) -> bool:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return False
+    _held.append(file)
+    return True
+
 
 class Trial:
     """Trains a small network with dropout, momentum and random noise; ends by saving its weights."""
@@ -26,6 +63,8 @@ class Trial:
         self.train_loader, self.training_loop = c.train_loader, c.training_loop
 
     def __call__(self) -> None:
+        note_launch()
+        torch.set_num_threads(1)  # else the sums depend on how many slots a server or agent has
         for _ in self.training_loop:
             self.train()
             self.validate()

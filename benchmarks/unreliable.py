@@ -1,4 +1,4 @@
-"""A network that fails on demand: a Unix socket that relays to another one."""
+"""A network that fails on demand: a socket that relays to another one, by TCP or on this machine alone."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ import threading
 import time
 from pathlib import Path
 
+Place = Path | str
+"""The path of a Unix socket, or HOST:PORT."""
+
 
 class Network:
     """Relays connections; each fault lasts until the next change.
 
+    Args:
+        listen: where to; port 0 for any that is free.
+        target: where connections go on to.
+
     Attributes:
+        address: where it listens.
         delay_s: how long each piece of data is under way.
     """
 
-    def __init__(self, listen: Path, target: Path) -> None:
+    def __init__(self, listen: Place, target: Place) -> None:
         self._target = target
         self.delay_s = 0.0
         self._is_dropping = False
         self._is_down = False
         self._open: set[socket.socket] = set()
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(listen))
+        self._listening, to = _socket_for(listen)
+        self._listening.bind(to)
         self._listening.listen(64)
+        name = self._listening.getsockname()
+        self.address = name if isinstance(name, str) else f"{name[0]}:{name[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -52,13 +62,13 @@ class Network:
             threading.Thread(target=self._relay, args=(client,), daemon=True).start()
 
     def _relay(self, client: socket.socket) -> None:
-        server = socket.socket(socket.AF_UNIX)
+        server, to = _socket_for(self._target)
         ends = {client: server, server: client}
         self._open |= set(ends)
         try:
             if self._is_down:
                 return
-            server.connect(str(self._target))
+            server.connect(to)
             while True:
                 for end in select.select(list(ends), [], [], 1.0)[0]:
                     data = end.recv(1 << 16)
@@ -74,3 +84,10 @@ class Network:
             self._open -= set(ends)
             for end in ends:
                 end.close()
+
+
+def _socket_for(place: Place) -> tuple[socket.socket, str | tuple[str, int]]:
+    if isinstance(place, Path):
+        return socket.socket(socket.AF_UNIX), str(place)
+    host, _, port = place.rpartition(":")
+    return socket.socket(), (host, int(port))

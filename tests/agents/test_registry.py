@@ -129,6 +129,7 @@ async def test_an_agent_that_is_cut_off_is_out_of_reach_and_its_attempt_goes_on(
     attempt = agents.find(process)
     assert attempt is not None
     assert not attempt.ended.done()
+    assert not attempt.is_lost
     back = Side(agents, "a1", KEY)
     assert back.told == [Welcome(30.0, {KEY: 0})]
     assert back.agent.obstacle(Wants(experiment="toy")) == ""
@@ -142,6 +143,7 @@ async def test_only_when_its_lease_is_over_an_agent_is_given_up(folder: Path) ->
     attempt = agents.find(process)
     assert attempt is not None
     assert "its lease of 0.05 s is over" in await attempt.until_ended()
+    assert attempt.is_lost
     assert list(agents) == []
     with pytest.raises(InvalidState, match="is over"):
         agents.attempt("a1", KEY)

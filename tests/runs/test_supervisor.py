@@ -219,6 +219,17 @@ async def test_a_caller_that_goes_away_leaves_no_half_of_a_run(rig: Rig) -> None
 
 
 @pytest.mark.slow
+async def test_an_outcome_whose_files_are_lost_with_their_agent_is_none(rig: Rig) -> None:
+    lost = iter([True])
+    rig.executor.is_lost = lambda _: next(lost, False)
+    run = await rig.ended(await rig.start(options=RunOptions(max_retries=1)))
+    assert (run.state, run.attempt) == (RunState.COMPLETED, 2)
+    told = [event.payload for event in await rig.log(run) if event.kind == "state"]
+    reasons = [events.decode_state(payload).reason for payload in told]
+    assert any("attempt 1 died" in reason for reason in reasons)
+
+
+@pytest.mark.slow
 async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
     run = await rig.ended(await rig.start(is_endless=True, options=RunOptions(max_runtime_s=0.5)))
     assert run.state is RunState.STOPPED

@@ -25,7 +25,7 @@ _log = structlog.get_logger("lab_agent")
 _RETRY_S = 1.0
 _UPLOAD_CHUNKS = 8
 
-Stamp = tuple[int, int]
+Stamp = tuple[int, int, int, int]
 
 
 class RunFiles:
@@ -126,8 +126,7 @@ class RunFiles:
             if path.startswith(("checkpoints/", "parent/")) or not is_ours:
                 continue
             with contextlib.suppress(OSError):
-                stat = (self._folder.path / path).stat()
-                found.append((path, (stat.st_size, stat.st_mtime_ns)))
+                found.append((path, _stamp(self._folder.path / path)))
         return found
 
     async def _fetch(self) -> None:
@@ -177,6 +176,17 @@ def _snapshot(database: Path, folder: Path) -> Path:
     ):
         reading.backup(writing)
     return copy
+
+
+def _stamp(path: Path) -> Stamp:
+    """Return what changes when a file does; what was written to a database last is beside it."""
+    stat = path.stat()
+    wal_size, wal_time = 0, 0
+    if path.suffix == ".db":
+        with contextlib.suppress(FileNotFoundError):
+            wal = path.with_name(f"{path.name}-wal").stat()
+            wal_size, wal_time = wal.st_size, wal.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, wal_size, wal_time
 
 
 def _read(source: Path, index: int, file: FileChunks) -> bytes:

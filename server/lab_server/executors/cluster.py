@@ -111,6 +111,11 @@ class ClusterExecutor:
         agent = self._agents.get(process.agent)
         return "" if agent is None or agent.send is not None else agent.out_of_reach
 
+    def is_lost(self, process: TrainerProcess) -> bool:
+        """Whether a trainer's agent was given up, so that events or files of it are missing for good."""
+        attempt = self._agents.find(process) if process.agent else None
+        return attempt is not None and attempt.is_lost
+
     async def wait(self, process: TrainerProcess) -> str:
         """Return when the trainer has ended: how, in words, "" when its exit status is unknown."""
         if not process.agent:

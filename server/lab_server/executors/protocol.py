@@ -96,6 +96,9 @@ class Executor(Protocol):
     def out_of_reach(self, process: TrainerProcess) -> str:
         """Return since when nobody can know how a trainer is, as a clause; "" when it is in reach."""
 
+    def is_lost(self, process: TrainerProcess) -> bool:
+        """Whether a trainer was given up, so that events or files of it are missing for good."""
+
     async def relay(self, folder: Path, attempt: int) -> None:
         """Bring what was just added to a run's control file to the attempt's trainer."""
 

@@ -64,6 +64,7 @@ class Attempt:
         self._result = AttemptResult()
         self._killing: asyncio.Task[None] | None = None
         self._cause = ""
+        self._is_lost = False
         self._stop_at: float | None = None
         self._stop_grace_s = 0.0
         self._interruption: tuple[float, str] | None = None
@@ -104,7 +105,7 @@ class Attempt:
             return AttemptResult(cause="the server lost track of it; see the server's log")
         else:
             return replace(
-                self._result,
+                AttemptResult() if self._is_lost else self._result,
                 cause=self._cause or "exit status unknown",
                 is_forced=self._killing is not None,
             )
@@ -153,6 +154,10 @@ class Attempt:
         finally:
             ended.cancel()
         await self._end_all(process)
+        if self._executor.is_lost(process):
+            # an outcome whose files are lost with their agent is none: the run is tried again
+            self._is_lost = True
+            self._cause = await self._executor.wait(process)
 
     async def _end_all(self, process: TrainerProcess) -> None:
         """Kill what the trainer left behind: a slot is free only when no process is left."""

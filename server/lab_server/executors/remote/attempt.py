@@ -26,6 +26,7 @@ class RemoteAttempt:
         usage: what its processes use, as last told.
         launched: the trainer, or why there is none.
         ended: how it ended, once all it wrote is here, or the agent is given up.
+        is_lost: it was given up: not all that it wrote is here.
     """
 
     def __init__(self, key: AttemptKey, agent: str, folder: RunFolder) -> None:
@@ -33,6 +34,7 @@ class RemoteAttempt:
         self.agent = agent
         self.folder = folder
         self.usage: Usage | None = None
+        self.is_lost = False
         self.process = read_pid_file(folder.pid_file(key.attempt))
         loop = asyncio.get_running_loop()
         self.launched: asyncio.Future[TrainerProcess] = loop.create_future()
@@ -109,6 +111,7 @@ class RemoteAttempt:
 
     def fail(self, cause: str) -> None:
         """Give it up: no more will come of it."""
+        self.is_lost = self.is_lost or not self.ended.done()
         if not self.launched.done():
             self.launched.set_exception(LaunchError(cause))
             self.launched.exception()  # else asyncio warns when nobody asks
