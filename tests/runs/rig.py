@@ -69,9 +69,10 @@ class Rig:
 
     async def end(self) -> None:
         """Close, and end every process that a run still has."""
-        live = [run for run in self.supervisor.live() if run.state.has_process]
         await self.close()
-        await self.executor.describe()  # answered after every launch that was asked for
+        live = [run for run in self.supervisor.live() if run.state.has_process]
+        # not `describe`, which may know the answer: this one comes after that of every launch that was asked for
+        await self.executor._experiments.ask("describe")
         for run in live:
             process = await self.executor.inspect(self.folder(run).path, run.attempt)
             if process is not None:
