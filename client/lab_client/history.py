@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,12 @@ class Series:
     min_value: float
     max_value: float
     last_value: float
+
+    @property
+    def mean(self) -> float:
+        """The mean of the finite values here, NaN without any."""
+        finite = [value for value in self.values if math.isfinite(value)]
+        return math.fsum(finite) / len(finite) if finite else math.nan
 
 
 @dataclass(frozen=True, slots=True)

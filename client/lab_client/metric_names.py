@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+SYSTEM_PREFIX = "system."
+"""What names of metrics begin with that say what a run uses of its machine."""
+
 _MOST_METRICS = 4
 
 
@@ -35,6 +38,9 @@ def chosen(metrics: Mapping[str, float], globs: Sequence[str]) -> dict[str, floa
 
 
 def main_names(names: Iterable[str]) -> list[str]:
-    """Return the names without those of single parameters; all when there are no others."""
-    names = list(names)
-    return [name for name in names if name.count(".") < 2] or names
+    """Return the names without those of single parameters, unless there are no others.
+
+    Those of what a run uses of its machine are left out, too.
+    """
+    tracked = [name for name in names if not name.startswith(SYSTEM_PREFIX)]
+    return [name for name in tracked if name.count(".") < 2] or tracked

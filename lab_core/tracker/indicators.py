@@ -41,6 +41,9 @@ class Indicator:
     is_print: bool = False
 
 
+RESERVED_PREFIX = "system."
+"""What no indicator's name may begin with."""
+
 _UNDECLARED = Indicator("*", Kind.SCALAR, is_print=True)
 
 
@@ -60,6 +63,14 @@ def checked_name(name: object) -> str:
     return name
 
 
+def _refuse_reserved(name: str) -> None:
+    if name.startswith(RESERVED_PREFIX):
+        raise TrackerError(
+            f"names that begin with {RESERVED_PREFIX!r} are those of what a run uses of its machine, "
+            f"which the service records; give {name!r} another name"
+        )
+
+
 class Registry:
     """Declared indicators, and the indicator of each name in use. Owned by one tracker."""
 
@@ -71,9 +82,10 @@ class Registry:
         """Add a declaration; repeating one may only change `is_print`.
 
         Raises:
-            TrackerError: If the name is declared, or in use, as a different kind.
+            TrackerError: If the name is declared, or in use, as a different kind, or is reserved.
         """
         name = checked_name(indicator.name)
+        _refuse_reserved(name)
         if indicator.window is not None and (
             isinstance(indicator.window, bool)
             or not isinstance(indicator.window, int)
@@ -110,6 +122,7 @@ class Registry:
         return self._resolved.get(name) or self._find(name)
 
     def _find(self, name: str) -> Indicator:
+        _refuse_reserved(name)
         declared = self._declared.get(name)
         if declared is not None:
             return declared

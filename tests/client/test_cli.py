@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -459,6 +460,30 @@ def test_history_as_csv_has_a_line_for_each_step(lab: Lab, twin: Twin) -> None:
     found = json.loads(lab("history", run.message.id, "--json", "-m", "loss").stdout)
     assert found == {"loss": {"steps": [0, 1], "values": [1.0, "nan"]}}
     assert "last 0.5" in lab("history", run.message.id).stdout
+
+
+def test_what_a_run_uses_is_shown_by_status_and_where_it_is_asked_for(lab: Lab, twin: Twin) -> None:
+    run = twin.add_run()
+    run.measure(0, loss=[3.0, 2.0, 1.0])
+    used = {"system.cpu_cores": [1.0, 2.0], "system.memory_bytes": [8e8, 1.6e9]}
+    run.measure(1, **used)
+    run_id = run.message.id
+    status = lab("status", run_id).stdout
+    assert re.search(r"CPU +mean 1.50 cores, max 2.00 cores", status)
+    assert re.search(r"memory +mean 1.20 GB, max 1.60 GB", status)
+    assert "system.cpu_cores" not in status
+    assert "more with --all" not in status
+    for command in (["history", run_id, "--csv"], ["runs"], ["compare", run_id, run_id]):
+        assert "system." not in lab(*command).stdout
+    asked = lab("history", run_id, "--csv", "-m", "system.cpu*").stdout
+    assert asked == "step,system.cpu_cores\n1,1.0\n2,2.0\n"
+    assert "system.cpu_cores" in lab("history", run_id, "--all").stdout
+    with Client(twin.address) as client:
+        points = list(client.run(run_id).metrics(follow=False))
+        assert [point.values for point in points] == [{"loss": value} for value in (3.0, 2.0, 1.0)]
+        assert list(client.run(run_id).history()) == ["loss"]
+        read = [p.values for p in client.run(run_id).metrics("system.cpu*", follow=False)]
+        assert read == [{"system.cpu_cores": 1.0}, {"system.cpu_cores": 2.0}]
 
 
 def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path) -> None:

@@ -166,8 +166,9 @@ def told_warnings() -> Iterator[None]:
 def tell_hidden(num_hidden: int, option: str = "--all") -> None:
     """Say on stderr that something was left out, where the output itself has no room for it."""
     if num_hidden:
-        what = "indicator of a single parameter" if num_hidden == 1 else "indicators of parameters"
-        typer.echo(f"lab: {num_hidden} {what} left out; include with {option}", err=True)
+        noun = "metric" if num_hidden == 1 else "metrics"
+        what = f"{num_hidden} {noun} of single parameters or of the machine's use"
+        typer.echo(f"lab: {what} left out; include with {option}", err=True)
 
 
 def plain(value: Any) -> Any:

@@ -26,6 +26,7 @@ from lab_client.cli.context import (
     with_main_metrics,
 )
 from lab_client.cli.render import columns_table, number, run_table, runs_table
+from lab_client.cli.usage import usage_of
 from lab_client.errors import InvalidRequest, Violation
 from lab_client.events import LogLevel, LogLine
 from lab_client.history import Series
@@ -149,7 +150,7 @@ def status(
     for index, info in enumerate(infos):
         if index:
             out.print()
-        out.print(run_table(info, show_all))
+        out.print(run_table(info, show_all, usage_of(client, info)))
 
 
 def logs(
@@ -241,7 +242,7 @@ def history(
 ) -> None:
     """Print a run's metrics: a summary, or all values with --csv or --json."""
     handle = connect(context).run(run)
-    found = handle.history(names or (), max_points=max_points)
+    found = handle.history(names or (("*",) if show_all else ()), max_points=max_points)
     if names and not found:
         known = ", ".join(main_names(handle.info.metrics)[:10]) or "none yet"
         sentence = f"run {handle.id} has no metric {' or '.join(map(repr, names))}; it has: {known}"

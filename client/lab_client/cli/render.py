@@ -147,12 +147,15 @@ def ends(info: RunInfo) -> str:
     return f"in {lasting(forecast.ends_in_s)}, {forecast.reason}"
 
 
-def run_table(info: RunInfo, show_all: bool = False) -> Table:
+def run_table(
+    info: RunInfo, show_all: bool = False, usage: Sequence[tuple[str, str]] = ()
+) -> Table:
     """Return everything about one run as a table of two columns.
 
     Args:
         info: the run.
         show_all: also the metrics of single parameters.
+        usage: what it uses of its machine, with labels.
     """
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
@@ -192,10 +195,14 @@ def run_table(info: RunInfo, show_all: bool = False) -> Table:
         table.add_row(Text(f"  {key}", style="dim"), repr(override))
     names = list(info.metrics) if show_all else main_names(info.metrics)
     if names:
-        hidden = len(info.metrics) - len(names)
+        hidden = len(info.metrics) - len(names) - (0 if show_all else len(usage))
         table.add_row("metrics", Text(f"{hidden} more with --all" if hidden else "", style="dim"))
     for key in names:
         table.add_row(Text(f"  {key}", style="cyan"), last_and_range(info, key))
+    if usage:
+        table.add_row("used", Text("as metrics: lab history ID -m 'system.*'", style="dim"))
+    for label, text in usage:
+        table.add_row(Text(f"  {label}", style="dim"), text)
     return table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from lab_client.events import Event, Log, LogLevel, LogLine, Metrics, MetricsBatch, Point
 from lab_client.protocol import convert
-from lab_rpc.metric_names import matcher
+from lab_rpc.metric_names import SYSTEM_PREFIX, matcher
 from lab_rpc.v1 import event_pb2
 
 
@@ -56,7 +56,7 @@ class PointFold:
     """Points, row by row, of the metrics that are wanted.
 
     Args:
-        names: globs; empty wants all.
+        names: globs; empty wants all that the run tracks.
         every: keep at most one value of each metric in this many steps.
     """
 
@@ -80,6 +80,8 @@ class PointFold:
             wanted = self._is_wanted
             columns = {name: column for name, column in metrics.columns.items() if wanted(name)}
             metrics = Metrics(metrics.steps, columns, metrics.attempt)
+        elif any(name.startswith(SYSTEM_PREFIX) for name in metrics.columns):
+            return ()  # the trainer tells of its machine in events of their own
         if not metrics.columns:
             return ()
         points = metrics.points()

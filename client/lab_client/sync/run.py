@@ -175,7 +175,8 @@ class Run(RunHandle):
         `history` never has a step twice.
 
         Args:
-            names: globs of the wanted metrics, one or several; None wants all.
+            names: globs of the wanted metrics, one or several; None wants all that the run tracks. What
+                it uses of its machine is "system.*".
             every: keep at most one value of each metric in this many steps.
             after_seq: begin after this event.
             follow: False ends with what there is now.

@@ -884,7 +884,7 @@ class QueryMetricsRequest(google.protobuf.message.Message):
     """The last step."""
     @property
     def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Any of these metrics, with * and ? as wildcards; empty gets all."""
+        """Any of these metrics, with * and ? as wildcards; empty gets all but system.*, what the run used of its machine."""
 
     def __init__(
         self,

@@ -271,6 +271,7 @@ def _supervisor_options(settings: Settings) -> SupervisorOptions:
         max_runtime_s=settings.max_runtime_s,
         grace_s=settings.grace_s,
         stall_timeout_s=settings.stall_timeout_s,
+        usage_interval_s=settings.usage_interval_s,
     )
 
 

@@ -13,6 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 import lab_server
+from lab_rpc.metric_names import matcher
 from lab_server.executors.protocol import Executor, Usage
 from lab_server.http.gpu_gauges import Devices
 from lab_server.model.run import Run, RunState, TrainerProcess
@@ -194,7 +195,10 @@ def _labels(run: Run) -> tuple[str, str]:
 
 
 def _metrics(run: Run) -> Iterable[tuple[str, float]]:
-    return sorted(run.metrics.items())[:MAX_METRICS_OF_A_RUN]
+    # what it uses of the machine has gauges of its own
+    is_tracked = matcher(())
+    tracked = [item for item in run.metrics.items() if is_tracked(item[0])]
+    return sorted(tracked)[:MAX_METRICS_OF_A_RUN]
 
 
 def _progress(run: Run) -> float:

@@ -41,6 +41,7 @@ class LaunchSpec:
         lease: a file that says until when it may train; None for as long as it takes.
         upload: the code that has the experiment; None for one of the server's own.
         keeper_pid: the process with which it dies; 0 for none.
+        usage_interval_s: how often what it uses of its machine is recorded; 0 for never.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class LaunchSpec:
     lease: Path | None = None
     upload: Upload | None = None
     keeper_pid: int = 0
+    usage_interval_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, for the way to the forkserver."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lab_rpc.metric_names import matcher
 from lab_rpc.v1 import config_pb2, run_pb2
 from lab_server.messages.runs import STATES_FROM_PROTO
 from lab_server.messages.values import value_from_proto
@@ -82,13 +83,15 @@ def differing_keys(runs: Iterable[run_pb2.Run]) -> list[str]:
 def main_metrics(runs: Iterable[run_pb2.Run], num: int = MAX_METRICS) -> list[str]:
     """Return the metrics that a table has room for: losses and accuracies first.
 
-    Indicators of single parameters, "model.conv1.weight", only if there is nothing else.
+    Indicators of single parameters, "model.conv1.weight", only if there is nothing else; what a run uses
+    of its machine, "system.cpu_cores", never.
     """
     counts: dict[str, int] = {}
     for run in runs:
         for name in run.metrics:
             counts[name] = counts.get(name, 0) + 1
-    plain = [name for name in counts if name.count(".") < 2] or list(counts)
+    tracked = list(filter(matcher(()), counts))
+    plain = [name for name in tracked if name.count(".") < 2] or tracked
 
     def rank(name: str) -> tuple[int, int, str]:
         lowered = name.lower()

@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         600.0,
         description="seconds without progress after which a trainer is killed and its run retried",
     )
+    usage_interval_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        5.0,
+        description="seconds between two readings of a run's CPU, memory and GPU use, which are its metrics"
+        " system.*; 0: none",
+    )
     agent_lease_s: Annotated[float, Field(ge=1, le=7 * 86400)] = Field(
         900.0,
         description="seconds that an agent trains on without reaching the server; then its runs are"

@@ -17,6 +17,7 @@ class SupervisorOptions:
         term_grace_s: how long it may take after SIGTERM, before SIGKILL.
         stall_timeout_s: how long a trainer may make no progress before it is killed.
         poll_s: interval at which spools are polled.
+        usage_interval_s: interval at which trainers record what they use; 0 for never.
     """
 
     queue_limit: int = 1000
@@ -26,3 +27,4 @@ class SupervisorOptions:
     term_grace_s: float = 2.0
     stall_timeout_s: float = 600.0
     poll_s: float = 0.02
+    usage_interval_s: float = 0.0

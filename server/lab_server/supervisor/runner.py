@@ -338,6 +338,7 @@ class Runner:
             until_step=run.until_step,
             seed=f"{request.trial.seed}" if request.trial else run.id,
             code_digest=run.code_digest,
+            usage_interval_s=self._options.usage_interval_s,
             is_saved_at_end=request.options.final_checkpoint,
             slot=run.slot,
             upload=request.upload,

@@ -101,7 +101,13 @@ class _Attempt:
         if spec.until_step:
             self._experiment.loop.until_step = spec.until_step
         self._watcher = Watcher(
-            folder, outbox, log_offset=log_offset, lease=spec.lease, keeper_pid=spec.keeper_pid
+            folder,
+            outbox,
+            log_offset=log_offset,
+            lease=spec.lease,
+            keeper_pid=spec.keeper_pid,
+            usage_interval_s=spec.usage_interval_s,
+            device=spec.device,
         )
         self._provenance = ProvenanceRecorder(spec, found.code, self._experiment, outbox)
 

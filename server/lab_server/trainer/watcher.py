@@ -1,4 +1,4 @@
-"""A trainer's second thread: it executes the server's commands, and sends log lines and progress."""
+"""A trainer's second thread: it executes the server's commands, and sends log lines, progress and what the run uses."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lab_server.processes.proc import identify, is_alive
 from lab_server.trainer.log_sender import LogSender
 from lab_server.trainer.outbox import Outbox
 from lab_server.trainer.speed import Speed
+from lab_server.trainer.usage import Usage
 
 POLL_S = 0.025
 _PROGRESS_S = 1.0
@@ -45,12 +46,16 @@ class Watcher:
         log_offset: int,
         lease: Path | None = None,
         keeper_pid: int = 0,
+        usage_interval_s: float = 0.0,
+        device: str = "",
     ) -> None:
         self.stop_checkpoint: bool | None = None
         self._folder = folder
         self._outbox = outbox
         self._control_offset = 0
         self._log = LogSender(folder, outbox, log_offset)
+        self._usage: Usage | None = None
+        self._usage_interval_s, self._device = usage_interval_s, device
         self._speed: Speed | None = None
         self._sent: tuple[int, float] = 0, 0.0
         self._failed: list[object] = []
@@ -90,6 +95,7 @@ class Watcher:
                 self._guard(self._touch_heartbeat)
                 self._guard(self._heed_keeper)
                 self._guard(self._send_progress, now)
+                self._guard(self._send_usage, now)
         self._guard(self._log.send_rest)
         self._guard(self._send_progress, time.monotonic())
         if self._outbox.failure is not None:
@@ -156,6 +162,15 @@ class Watcher:
         """Die with the process that keeps this one: whoever ended it does not know of trainers."""
         if self._keeper is not None and not is_alive(self._keeper):
             os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    def _send_usage(self, now: float) -> None:
+        if self._speed is None or not self._usage_interval_s:
+            return  # before it trains it has no step
+        step = loop.get_global_step()
+        if self._usage is None:
+            self._usage = Usage(self._usage_interval_s, self._device, now)
+        elif 0 <= step <= _INT64_MAX and (read := self._usage.read(now, step)):
+            self._outbox.send(events.encode_metrics(self._outbox.attempt, time.time_ns(), read))
 
     def _send_progress(self, now: float) -> None:
         if self._speed is None:

@@ -39,7 +39,7 @@ async def query_metrics(
     Args:
         store: that has the run's events.
         run_id: whose metrics.
-        names: of the metrics, with * and ? as wildcards; none for all.
+        names: of the metrics, with * and ? as wildcards; none for all that the run tracks.
         max_points: the largest number of points a metric; 0 for all.
         min_step: the first step, None for the first there is.
         max_step: the last step, None for the last there is.

@@ -129,3 +129,13 @@ def test_reset_forgets_declarations_and_unsaved_values_only(saved: Saved) -> Non
     tracker.save(2, x=3.0)
     assert saved().scalars == {"x": [(1, 1.0), (2, 3.0)]}
     assert len(saved().histograms) == 1
+
+
+def test_names_of_what_the_service_measures_are_refused() -> None:
+    current = Tracker()
+    with pytest.raises(TrackerError, match=r"'system\.cpu' another name"):
+        current.declare(Kind.SCALAR, "system.cpu")
+    with pytest.raises(TrackerError, match=r"'system\.cpu' another name"):
+        current.add({"loss": 1.0, "system.cpu": 2.0})
+    current.save(1, {"system": 1.0, "my.system.cpu": 2.0})
+    assert set(current.indicators()) == {"system", "my.system.cpu"}

@@ -265,6 +265,7 @@ export class Board {
     this.names = names;
     let chosen = names.filter((name) => name.includes(this.filter));
     if (!this.filter) {
+      chosen = chosen.filter((name) => !name.startsWith("system."));
       const main = chosen.filter((name) => name.split(".").length < 3);
       if (main.length) chosen = main;
     }
