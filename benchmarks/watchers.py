@@ -2,15 +2,18 @@
 
     python benchmarks/watchers.py                         1,000 watchers, a third of them stalled
     python benchmarks/watchers.py --watchers 300 --stalled 300 --rounds 3
+    python benchmarks/watchers.py --follower              on the server that does not own the run
 
 Each watcher has a connection of its own and watches one run from its first event: 4 MB of log, then what
 is measured. A stalled one takes one message and no more. The server's resident memory is read before
-they come, while they are there, and ten seconds after they are gone.
+they come, while they are there, and ten seconds after they are gone. A follower is the second of two
+servers on one PostgreSQL, so that it reads the run's log from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shutil
 import statistics
@@ -19,9 +22,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from live_server import LiveServer
+from local_postgres import MISSING, start_postgres
 from processes import cpu_s, memory_bytes
 from table import Row, at_most, markdown
 
@@ -125,27 +130,43 @@ def crowd(server: LiveServer, run_id: str, num: int, num_stalled: int, last_seq:
     return Crowd(peak.bytes, settled, memory_bytes(pid), cpu, seconds)
 
 
-def measure(num: int, num_stalled: int, rounds: int) -> tuple[int, list[Crowd]]:
-    """Return the server's memory before any crowd, and what each crowd made of it."""
-    home = Path(tempfile.mkdtemp(prefix="lab-watchers-"))
+@contextlib.contextmanager
+def servers(is_of_follower: bool) -> Iterator[LiveServer]:
+    """Start what is watched: the server that trains, or one that follows it."""
     flags = ["--slots", "cpu:1", "--max-streams", "100000", "--experiments", str(EXPERIMENT)]
-    try:
-        with LiveServer(home, *flags) as server, Client(server.address) as client:
-            assert server.process is not None
-            client.wait_ready()
-            run = client.create("watched_experiment").start()
-            next(iter(run.metrics()))
-            last_seq = run.refresh().last_seq
-            crowd(server, run.id, 10, 0, last_seq)  # imports, threads, caches
-            before = memory_bytes(server.process.pid)
-            found = []
-            for _ in range(rounds):
-                found.append(crowd(server, run.id, num, num_stalled, last_seq))
-                print(_in_words(before, found[-1]), file=sys.stderr, flush=True)
-            run.stop()
-            return before, found
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        home = Path(tempfile.mkdtemp(prefix="lab-watchers-"))
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        if not is_of_follower:
+            yield stack.enter_context(LiveServer(home, *flags))
+            return
+        postgres = start_postgres()
+        if postgres is None:
+            raise SystemExit(MISSING)
+        stack.callback(postgres.remove)
+        flags += ["--store", postgres.new_url()]
+        stack.enter_context(LiveServer(home, *flags))
+        yield stack.enter_context(LiveServer(home, *flags))
+
+
+def measure(
+    num: int, num_stalled: int, rounds: int, is_of_follower: bool = False
+) -> tuple[int, list[Crowd]]:
+    """Return the server's memory before any crowd, and what each crowd made of it."""
+    with servers(is_of_follower) as server, Client(server.address) as client:
+        assert server.process is not None
+        client.wait_ready()
+        run = client.create("watched_experiment").start()
+        next(iter(run.metrics()))
+        last_seq = run.refresh().last_seq
+        crowd(server, run.id, 10, 0, last_seq)  # imports, threads, caches
+        before = memory_bytes(server.process.pid)
+        found = []
+        for _ in range(rounds):
+            found.append(crowd(server, run.id, num, num_stalled, last_seq))
+            print(_in_words(before, found[-1]), file=sys.stderr, flush=True)
+        run.stop()
+        return before, found
 
 
 def _in_words(before: int, crowd: Crowd) -> str:
@@ -160,10 +181,12 @@ def _in_words(before: int, crowd: Crowd) -> str:
     )
 
 
-def rows(num: int = 1000, num_stalled: int = 333, rounds: int = 3) -> list[Row]:
+def rows(
+    num: int = 1000, num_stalled: int = 333, rounds: int = 3, is_of_follower: bool = False
+) -> list[Row]:
     """Measure both bounds."""
-    before, found = measure(num, num_stalled, rounds)
-    what = f"{num:,} watchers, {num_stalled} stalled"
+    before, found = measure(num, num_stalled, rounds, is_of_follower)
+    what = f"{num:,} watchers{' of a follower' * is_of_follower}, {num_stalled} stalled"
     peak = statistics.median(crowd.peak - before for crowd in found) / 1e6
     after = 100 * (statistics.median(crowd.after for crowd in found) / before - 1)
     return [
@@ -180,8 +203,9 @@ def main() -> None:
     parser.add_argument("--watchers", type=int, default=1000)
     parser.add_argument("--stalled", type=int, default=333)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    print(markdown(rows(arguments.watchers, arguments.stalled, arguments.rounds)))
+    parser.add_argument("--follower", action="store_true", help="watch the second of two servers")
+    given = parser.parse_args()
+    print(markdown(rows(given.watchers, given.stalled, given.rounds, given.follower)))
 
 
 if __name__ == "__main__":
