@@ -166,12 +166,13 @@ class Figure {
       ...chart.curves.map((c) => element("th", { scope: "col", class: "num" }, this.board.titles[c.run] ?? c.run)));
     const every = Math.ceil(chart.x.length / 200) || 1;
     const lines = [];
-    for (let i = 0; i < chart.x.length; i += every) {
+    for (let i = 0; i < chart.x.length; i += 1) {
+      if (i % every && i < chart.x.length - 1) continue;
       lines.push(element("tr", {}, element("th", { scope: "row" }, text(chart.x[i])),
         ...chart.curves.map((c) => element("td", { class: "num" }, text(c.columns[main][i])))));
     }
     const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
-    if (every > 1) table.prepend(element("caption", {}, `one of ${every} x`));
+    if (every > 1) table.prepend(element("caption", {}, `one of ${every} x, and the last`));
     const region = element("div", { class: "data", tabindex: "0", role: "region", "aria-label": `Data of ${this.metric}` }, table);
     this.data.querySelector(".data")?.remove();
     this.data.append(region);

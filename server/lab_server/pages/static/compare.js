@@ -28,4 +28,4 @@ fill(document.getElementById("figures"));
 onChanges((changes) => {
   if (changes.some((change) => board?.runs.includes(change.id)
     && (change.kinds.includes("metrics") || change.kinds.includes("truncate")))) board?.refresh();
-});
+}, () => board?.refresh());

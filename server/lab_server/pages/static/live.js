@@ -7,10 +7,16 @@ const LOCK = "lab-events";
 
 /** @typedef {{id: string, kinds: string[], state: string, step: number, last_seq: number}} Change */
 
+/** @typedef {{kind: string, changes?: Change[], id?: string, text?: string}} Message */
+
 /** @type {Set<(changes: Change[]) => void>} */
 const listeners = new Set();
+/** @type {Set<() => void>} */
+const catchUps = new Set();
 const channel = new BroadcastChannel(CHANNEL);
 let lastId = "";
+let lastText = "";
+let isLeader = false;
 
 /** @param {string} text */
 function show(text) {
@@ -18,14 +24,20 @@ function show(text) {
   if (place && place.textContent !== text) place.textContent = text;
 }
 
-/** @param {{kind: string, changes?: Change[], id?: string, text?: string}} message */
+/** @param {Message} message */
 function receive(message) {
   if (message.id) lastId = message.id;
   if (message.kind === "changes" && message.changes) for (const listener of listeners) listener(message.changes);
-  if (message.kind === "status") show(message.text ?? "");
+  if (message.kind === "ask" && isLeader && lastText) channel.postMessage({ kind: "status", text: lastText, id: lastId });
+  if (message.kind !== "status") return;
+  const text = message.text ?? "";
+  show(text);
+  // what happened between the answer that is the page and the stream is in no event
+  if (text === "live" && lastText !== "live") for (const catchUp of catchUps) catchUp();
+  lastText = text;
 }
 
-/** @param {{kind: string, changes?: Change[], id?: string, text?: string}} message */
+/** @param {Message} message */
 function tell(message) {
   receive(message);
   channel.postMessage(message);
@@ -35,6 +47,7 @@ channel.addEventListener("message", (event) => receive(event.data));
 
 /** Reads the stream for as long as this tab lives. */
 function lead() {
+  isLeader = true;
   return new Promise(() => {
     const open = () => {
       const url = lastId ? `/api/v1/events?cursor=${lastId}` : "/api/v1/events";
@@ -67,10 +80,13 @@ function lead() {
 /**
  * Calls back with the runs that changed, from now on.
  * @param {(changes: Change[]) => void} listener
+ * @param {() => void} catchUp called whenever the page begins to be live: anything may have changed before.
  */
-export function onChanges(listener) {
+export function onChanges(listener, catchUp) {
   listeners.add(listener);
+  catchUps.add(catchUp);
   if (listeners.size > 1) return;
+  channel.postMessage({ kind: "ask" });
   if (navigator.locks) navigator.locks.request(LOCK, lead);
   else lead();
 }

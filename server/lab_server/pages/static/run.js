@@ -70,4 +70,8 @@ onChanges((changes) => {
     if (change.kinds.includes("log")) refreshLog();
     if (change.kinds.includes("metrics") || change.kinds.includes("truncate")) board?.refresh();
   }
+}, () => {
+  refreshStatus();
+  refreshLog();
+  board?.refresh();
 });

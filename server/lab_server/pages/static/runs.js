@@ -45,6 +45,11 @@ if (table) {
       link.textContent = newer.size === 1 ? "1 other run changed: show" : `${newer.size} other runs changed: show`;
     }
     refresh();
+  }, () => {
+    for (const line of body.querySelectorAll("tr[data-run]:not([data-ended])")) {
+      changed.add(/** @type {HTMLElement} */ (line).dataset.run ?? "");
+    }
+    refresh();
   });
 
   const count = () => {

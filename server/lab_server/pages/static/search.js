@@ -19,4 +19,4 @@ const refresh = atMostEvery(async () => {
   }
 }, 3000);
 
-onChanges((changes) => { if (changes.some((change) => change.kinds.includes("state"))) refresh(); });
+onChanges((changes) => { if (changes.some((change) => change.kinds.includes("state"))) refresh(); }, refresh);

@@ -12,4 +12,4 @@ const refresh = atMostEvery(async () => {
     if (old && fresh && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(fresh));
   }
 }, 2000);
-onChanges(refresh);
+onChanges(refresh, refresh);

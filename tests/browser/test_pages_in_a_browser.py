@@ -1,0 +1,212 @@
+"""Every page in a real browser: for everybody to use, live, and nothing against its content policy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import lab_client
+from lab_client import choice
+from tests.browser.axe import violations
+from tests.browser.conftest import PHONE, Windows
+from tests.servers import RealServer
+
+pytestmark = pytest.mark.slow
+
+EVIL = '<img src=x onerror="window.evil=1">\u202egnp'
+
+
+@dataclass
+class Shown:
+    """What the module's server has to show."""
+
+    url: str
+    first: str
+    nasty: str
+    failed: str
+    search: str
+
+    def address(self, path: str) -> str:
+        """Return the URL of a path with names in braces."""
+        return self.url + path.format_map(vars(self))
+
+
+@pytest.fixture(scope="module")
+def shown(lab: RealServer, client: lab_client.Client) -> Shown:
+    """Runs that ended, one that failed, one with a nasty name, and a search."""
+    runs = [
+        client.create("counting", {"steps": 30}, name="first").start(),
+        client.create("counting", {"steps": 60}, name=EVIL, tags=[EVIL]).start(),
+        client.create("raises").start(),
+    ]
+    search = client.search("counting", {"steps": choice(3, 4)}, minimize="loss", max_trials=2)
+    for run in runs:
+        with contextlib.suppress(lab_client.errors.RunFailed):
+            run.wait()
+    search.wait()
+    first, nasty, failed = (run.id for run in runs)
+    return Shown(lab.http_url, first, nasty, failed, search.id)
+
+
+PAGES = (
+    "/",
+    "/?group=steps",
+    "/?q=loss+<",
+    "/runs/{first}",
+    "/runs/{failed}",
+    "/compare?runs={first}&runs={nasty}",
+    "/new",
+    "/new?experiment=counting",
+    "/searches",
+    "/searches/{search}",
+    "/server",
+    "/nothing",
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_axe_finds_nothing_in_either_theme(shown: Shown, windows: Windows, path: str) -> None:
+    page = windows.open(shown.address(path))
+    if "compare" in path:
+        page.locator(".uplot canvas").first.wait_for()
+    assert violations(page) == []
+    page.locator("#theme").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert violations(page, ["color-contrast"]) == []
+
+
+@pytest.mark.parametrize("path", ["/", "/runs/{first}", "/new?experiment=counting", "/server"])
+def test_a_phone_needs_no_scrolling_to_the_side(shown: Shown, windows: Windows, path: str) -> None:
+    page = windows.open(shown.address(path), viewport=PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_charts_are_drawn_zoomed_and_read_as_a_table(shown: Shown, windows: Windows) -> None:
+    page = windows.open(shown.address("/compare?runs={first}&runs={nasty}"))
+    chart = page.locator("figure.chart[data-metric=loss]")
+    chart.locator("canvas").wait_for()
+    assert "steps=30: from 1 to" in chart.locator(".plot").get_attribute("aria-label")
+    chart.locator("summary").press("Enter")
+    rows = chart.locator("tbody tr")
+    rows.nth(59).wait_for()
+    assert rows.count() == 60
+    assert rows.nth(1).inner_text().split() == ["1", "0.5", "0.5"]
+
+    plot = chart.locator(".u-over")
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 60, steps=4)
+    page.mouse.up()
+    whole = chart.get_by_role("button", name="Whole range")
+    whole.wait_for()
+    assert int(chart.locator("tbody th").first.inner_text()) > 20
+    whole.click()
+    rows.nth(59).wait_for()
+
+
+def test_what_is_not_finite_is_a_gap_and_is_counted(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    run = client.create("steered", {"file": steer(1, 0), "loop_count": 12}).start()
+    run.wait()
+    page = windows.open(f"{lab.http_url}/runs/{run.id}")
+    chart = page.locator("figure.chart[data-metric=odd]")
+    chart.locator(".note", has_text="1 NaN or infinite").wait_for()
+    chart.locator("summary").press("Enter")
+    steps = chart.locator("tbody th")
+    steps.nth(10).wait_for()
+    assert steps.all_inner_texts() == [str(step) for step in range(1, 13) if step != 7]
+
+
+@pytest.mark.parametrize("path", ["/", "/runs/{nasty}", "/compare?runs={first}&runs={nasty}"])
+def test_a_nasty_name_is_shown_and_does_nothing(shown: Shown, windows: Windows, path: str) -> None:
+    page = windows.open(shown.address(path))
+    assert page.get_by_text(EVIL).count() > 0
+    assert page.evaluate("window.evil") is None
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_runs_are_chosen_sorted_and_compared_by_keyboard(shown: Shown, windows: Windows) -> None:
+    page = windows.open(shown.url)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main")
+    page.get_by_role("link", name="step", exact=True).press("Enter")
+    page.locator("th[aria-sort=descending]", has_text="step").wait_for()
+    for run_id in (shown.first, shown.nasty):
+        page.locator(f"#run-{run_id} input").press("Space")
+    page.get_by_text("2 selected:").wait_for()
+    page.get_by_role("button", name="Compare").press("Enter")
+    page.get_by_role("heading", name="2 runs compared").wait_for()
+
+
+ASLEEP = """
+let isAsleep = false;
+Object.defineProperty(document, "hidden", {get: () => isAsleep});
+window.sleeps = (is) => { isAsleep = is; document.dispatchEvent(new Event("visibilitychange")); };
+"""
+
+
+def test_eight_tabs_share_one_stream_and_one_that_slept_sees_all_when_it_wakes(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    window = windows.window()
+    window.add_init_script(ASLEEP)
+    streams: list[str] = []
+    window.on("request", lambda sent: streams.append(sent.url) if "/events" in sent.url else None)
+    run = client.create("steered", {"file": steer(1, 0.1), "loop_count": 150}).start()
+    tabs = [windows.open(f"{lab.http_url}/runs/{run.id}", window=window) for _ in range(8)]
+    for tab in tabs:
+        tab.locator("#status .state.running").wait_for()
+    last_text = tabs[-1].locator("#log")
+    last_text.get_by_text("line 1\n").wait_for()
+    tabs[-1].evaluate("sleeps(true)")
+    steer(1, 0)
+    for tab in tabs[:-1]:
+        tab.locator("#status .state.completed").wait_for()
+        tab.locator("#log", has_text="line 150").wait_for()
+    assert "line 150" not in last_text.inner_text()
+    tabs[-1].evaluate("sleeps(false)")
+    tabs[-1].locator("#status .state.completed").wait_for()
+    tabs[-1].locator("#log", has_text="line 150").wait_for()
+    lines = [line for line in last_text.inner_text().splitlines() if line.startswith("line ")]
+    assert lines == [f"line {step}" for step in range(1, 151)]
+    assert len(streams) == 1
+
+
+def test_a_page_catches_up_with_what_happened_before_it_was_live(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    window = windows.window()
+    held: list[Any] = []
+    window.route("**/api/v1/events*", lambda route: held.append(route))
+    run = client.create("steered", {"file": steer(1, 0.1)}).start()
+    pages = [
+        windows.open(f"{lab.http_url}/{path}", window=window) for path in ("", f"runs/{run.id}")
+    ]
+    steer(1, 0)
+    run.wait()
+    assert pages[1].locator("#status .state.completed").count() == 0
+    held[0].continue_()
+    pages[0].locator(f"#run-{run.id} .state.completed").wait_for()
+    pages[1].locator("#status .state.completed").wait_for()
+
+
+def test_without_javascript_the_tables_and_forms_are_there(shown: Shown, windows: Windows) -> None:
+    page: Any = windows.open(shown.url, java_script_enabled=False)
+    page.get_by_role("link", name="first").click()
+    assert "step 20" in page.locator("#log").inner_text()
+    page.get_by_role("link", name="Run again with changes").click()
+    page.locator('input[name="c.steps"]').fill("-1")
+    page.get_by_role("button", name="Start").click()
+    assert "nothing was started" in page.locator("[role=alert]").inner_text()
+    page.locator('input[name="c.steps"]').fill("3")
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_url("**/runs/*")
+    page.locator("#status .state").wait_for()
