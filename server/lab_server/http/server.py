@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -16,6 +17,9 @@ from lab_server.errors import Unauthenticated
 from lab_server.http.exporter import Exporter
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
+
+_MAX_LINE_BYTES: Final = 128 * 1024
+"""Of a request line: the curves of a hundred runs and fifty metrics have them all in the query."""
 
 
 class Http:
@@ -56,7 +60,12 @@ class Http:
         if add_site is not None:
             add_site(app)
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=1
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=75,
+            shutdown_timeout=1,
+            max_line_size=_MAX_LINE_BYTES,
         )
         self._silent: set[web.RequestHandler] = set()
         self._server: asyncio.Server | None = None
