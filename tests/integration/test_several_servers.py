@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -64,6 +65,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterat
 
 def leads(server: RealServer) -> bool:
     return "leading" in server.log.read_text()
+
+
+def follows(server: RealServer) -> bool:
+    return "following" in server.log.read_text()
 
 
 def test_any_server_answers_every_call(pair: Pair) -> None:
@@ -151,3 +156,32 @@ def test_page_tokens_of_one_server_are_good_on_the_other(pair: Pair) -> None:
             break
     assert created <= set(found)
     assert len(found) == len(set(found))
+
+
+def test_clocks_that_differ_by_hours_change_nothing(tmp_path: Path, postgres: Postgres) -> None:
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("needs libfaketime (Debian: apt-get install faketime)")
+    url = postgres.new_url()
+
+    def start(name: str, offset: str) -> RealServer:
+        clock = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME": offset,
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        return start_server(tmp_path / name, "--slots", "none", "--store", url, **clock)
+
+    servers = [start("behind", "-2h")]
+    try:
+        # by its own clock the lease ended hours ago, and by that of the third it never will
+        for name, offset in (("ahead", "+2h"), ("behind again", "-2h")):
+            servers.append(start(name, offset))
+            leader, follower = servers[-2:]
+            wait_until(partial(follows, follower), "that it reads along")
+            assert not leads(follower)
+            leader.process.kill()
+            wait_until(partial(leads, follower), "another leader")
+    finally:
+        for server in reversed(servers):
+            server.stop()
