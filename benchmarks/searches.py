@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from lab_server.search.fold import Search as Fold
 
 EXPERIMENTS = Path(__file__).parents[1] / "tests" / "experiments.py"
 SPACE = {"x": uniform(-1, 1), "rate": log_uniform(0.01, 1)}
+KILLS_A_SEARCH = 20
+LATEST_KILL_S = 1.5
 KINDS: dict[str, dict[str, Any]] = {
     "grid": {"space": {"x": choice(0.1, 0.2, 0.3, 0.4), "rate": choice(0.1, 0.5, 0.9)}},
     "tpe": {"space": SPACE, "max_trials": 16},
@@ -167,23 +170,28 @@ def kills(num_kills: int, seed: int) -> None:
             study = search_of(client, kind, seed)
             study.wait(300)
             expected[kind] = outcome(client, study)
-        num_done, num_searches, began = 0, 0, time.monotonic()
-        while num_done < num_kills:
-            kind = list(KINDS)[num_searches % len(KINDS)]
+        num_done, num_searches, began = Counter[str](), Counter[str](), time.monotonic()
+        while num_done.total() < num_kills:
+            kind = min(KINDS, key=lambda name: num_searches[name])
             study = search_of(client, kind, seed)
-            while num_done < num_kills and not study.refresh().state.is_terminal:
-                time.sleep(rng.uniform(0.0, 0.8))
+            num_of_this = 0
+            # a bound: a server that is killed as soon as it is ready gets nowhere
+            while num_of_this < KILLS_A_SEARCH and not study.refresh().state.is_terminal:
+                time.sleep(rng.uniform(0.0, LATEST_KILL_S))
                 server.kill()
-                num_done += 1
+                num_of_this += 1
                 server.start()
             study.wait(300)
             found = outcome(client, study)
             assert found == expected[kind], f"{kind}, {found}\nundisturbed: {expected[kind]}"
-            num_searches += 1
+            num_searches[kind] += 1
+            num_done[kind] += num_of_this
+            print(f"{num_done.total():4} kills; {kind}: {num_of_this} kills, ended the same")
         took_s = time.monotonic() - began
-        print(
-            f"{num_done} kills in {num_searches} searches, {took_s:.0f} s: every search ended the same"
-        )
+        print(f"{num_done.total()} kills in {num_searches.total()} searches, {took_s:.0f} s:")
+        for kind in KINDS:
+            print(f"  {kind}: {num_done[kind]} kills in {num_searches[kind]} searches")
+        print("every search ended with the same trials, values, promotions, winner and runs")
         client.close()
         server.stop()
 
