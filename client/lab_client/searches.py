@@ -225,6 +225,23 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenTrial:
+    """What an earlier run came to, which a search learned from.
+
+    Attributes:
+        search_id: the search that it was a trial of; empty when it was given as a run.
+        run_id: the run.
+        params: the values of what is searched, by the item's key.
+        value: what the objective of the new search is for it.
+    """
+
+    search_id: str
+    run_id: str
+    params: Mapping[str, PlainValue]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """What a search may cost; 0 means no limit.
 
@@ -263,6 +280,8 @@ class SearchInfo:
         options: how each trial is executed.
         tags: labels, which its trials have, too.
         notes: free text.
+        warm_start: ids of the earlier searches and runs that it learned from.
+        num_taken_over: how many of their trials it knew from the start.
         owner: who created it; empty on a server without tokens.
         state: the state.
         reason: one sentence: why it is in this state.
@@ -307,6 +326,8 @@ class SearchInfo:
     create_time: datetime | None
     end_time: datetime | None
     last_seq: int
+    warm_start: tuple[str, ...] = ()
+    num_taken_over: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -322,11 +343,12 @@ class SearchEntry:
     Attributes:
         seq: gap-free from 1 within a search.
         time: when it was written, in UTC.
-        kind: "created", "asked", "started", "promoted", "pruned", "told", "enqueued", "budget_changed",
+        kind: "created", "taken_over", "asked", "started", "promoted", "pruned", "told", "enqueued", "budget_changed",
             "paused", "resumed", "stopping" or "ended".
         trial: the number of the trial that it is about; None when it is about the search.
         params: of "asked", the values that are tried.
         points: of "enqueued", the points.
+        taken: of "taken_over", what it learned from earlier searches and runs.
         run_id: of "started", the run.
         rung: of "promoted" and "told", the rung.
         until_step: of "promoted", the step at which the trial is compared next; 0 for its end.
@@ -343,6 +365,7 @@ class SearchEntry:
     trial: int | None = None
     params: Mapping[str, PlainValue] = field(default_factory=dict)
     points: tuple[Mapping[str, PlainValue], ...] = ()
+    taken: tuple[TakenTrial, ...] = ()
     run_id: str = ""
     rung: int = 0
     until_step: int = 0

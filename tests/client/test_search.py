@@ -143,6 +143,38 @@ def test_a_search_is_paused_extended_and_given_points(client: Client) -> None:
     assert len(study.trials()) == 3
 
 
+def test_a_search_learns_from_an_earlier_one_and_from_runs(client: Client, grid: Search) -> None:
+    run = client.create("counting", {"steps": 5, "step_s": 0.0}).start()
+    run.wait(120, check=True)
+    study = client.search(
+        "counting",
+        {"steps": choice(2, 3, 4, 5)},
+        minimize="loss",
+        max_trials=2,
+        seed=1,
+        warm_start=[grid, run],
+    )
+    assert study.wait(120, check=True).num_taken_over == 4
+    assert (study.info.warm_start, study.info.sampler) == ((grid.id, run.id), "tpe")
+    assert not study.info.warnings
+    (entry,) = [entry for entry in study.watch() if entry.kind == "taken_over"]
+    assert [(one.params["steps"], one.value) for one in entry.taken] == [
+        (4, 1 / 4),
+        (2, 1 / 2),
+        (3, 1 / 3),
+        (5, 1 / 5),
+    ]
+    assert [one.search_id for one in entry.taken] == [grid.id] * 3 + [""]
+    with pytest.raises(errors.InvalidRequest, match="there is no search or run '20991231'"):
+        client.search(
+            "counting",
+            {"steps": choice(1)},
+            minimize="loss",
+            max_trials=1,
+            warm_start="20991231",
+        )
+
+
 def test_a_search_that_comes_to_nothing_raises_when_asked_to(client: Client) -> None:
     study = client.search("counting", {"steps": choice(2)}, minimize="nothing")
     with pytest.raises(SearchFailed, match="it did not report the metric 'nothing'"):
@@ -163,6 +195,11 @@ def test_a_search_that_comes_to_nothing_raises_when_asked_to(client: Client) -> 
         ({"steps": choice(object())}, {"minimize": "loss"}, "cannot be sent"),  # type: ignore[arg-type]
         ({"steps": choice(1)}, {"minimize": "loss", "max_steps": -1}, "max_steps"),
         ({"steps": choice(1)}, {"minimize": "loss", "seed": -1}, "cannot be sent"),
+        (
+            {"steps": choice(1)},
+            {"minimize": "loss", "warm_start": 3},
+            "searches, runs and their ids",
+        ),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(
@@ -219,6 +256,18 @@ def test_a_search_by_command_is_watched_and_shown(lab: Cli) -> None:
     assert entries[-1]["state"] == "COMPLETED"
     assert lab("search-rm", search_id) == f"{search_id} deleted\n"
     assert "there is no search" in lab("search-status", search_id, code=2)
+
+
+def test_a_search_by_command_learns_from_an_earlier_one(lab: Cli, grid: Search) -> None:
+    output = lab(
+        *("search", "counting", "steps=2,3,9", "--minimize", "loss", "--trials", "1"),
+        *("--warm-start", grid.id, "--watch"),
+    )
+    warning, search_id, *_ = output.splitlines()
+    assert warning == (
+        f"lab: warning: took over 2 of 3 trials of search {grid.id}: 1 outside of the space"
+    )
+    assert f"2 trials of {grid.id}" in lab("search-status", search_id)
 
 
 def test_a_search_by_command_is_stopped_and_extended(lab: Cli) -> None:

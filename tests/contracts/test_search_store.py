@@ -31,7 +31,7 @@ def a_search(number: int, **changes: object) -> SearchRecord:
 
 async def test_a_search_is_kept_with_its_log(store: SearchStore) -> None:
     record = a_search(1)
-    assert await store.create(record, b"created", None) == record
+    assert await store.create(record, [b"created"], None) == record
     more = dataclasses.replace(record, last_seq=3, state=SearchState.PAUSED, summary=b"new")
     await store.append(more, [b"asked", b"paused"])
     assert await store.get("s-1") == more
@@ -41,11 +41,17 @@ async def test_a_search_is_kept_with_its_log(store: SearchStore) -> None:
     assert not await store.entries("s-1", 3, 10)
 
 
+async def test_a_search_may_be_created_with_several_entries(store: SearchStore) -> None:
+    await store.create(a_search(1, last_seq=2), [b"created", b"taken over"], None)
+    entries = await store.entries("s-1", 0, 10)
+    assert [(e.seq, e.payload) for e in entries] == [(1, b"created"), (2, b"taken over")]
+
+
 async def test_entries_that_do_not_go_on_are_refused_and_change_nothing(
     store: SearchStore,
 ) -> None:
     record = a_search(1)
-    await store.create(record, b"created", None)
+    await store.create(record, [b"created"], None)
     with pytest.raises(StoreError, match="does not go on after entry 4"):
         await store.append(dataclasses.replace(record, last_seq=5), [b"late"])
     assert await store.get("s-1") == record
@@ -54,13 +60,17 @@ async def test_entries_that_do_not_go_on_are_refused_and_change_nothing(
 
 async def test_the_same_key_gives_the_same_search(store: SearchStore) -> None:
     key = IdempotencyRecord("k", "print")
-    first = await store.create(a_search(1), b"created", key)
-    assert await store.create(a_search(2), b"created", key) == first
+    first = await store.create(a_search(1), [b"created"], key)
+    assert await store.create(a_search(2), [b"created"], key) == first
     with pytest.raises(AlreadyExists, match="this idempotency key was used for another request"):
-        await store.create(a_search(3), b"created", IdempotencyRecord("k", "other"))
+        await store.create(a_search(3), [b"created"], IdempotencyRecord("k", "other"))
     assert [r.id for r in await store.list(SearchQuery())] == ["s-1"]
+    assert await store.with_key(key) == first
+    assert await store.with_key(IdempotencyRecord("other", "print")) is None
+    with pytest.raises(AlreadyExists):
+        await store.with_key(IdempotencyRecord("k", "other"))
     for number in (4, 5):  # without a key each is new
-        await store.create(a_search(number), b"created", None)
+        await store.create(a_search(number), [b"created"], None)
     assert len(await store.list(SearchQuery())) == 3
 
 
@@ -68,7 +78,7 @@ async def test_lists_filter_and_go_on_behind_a_search(store: SearchStore) -> Non
     for number in range(5):
         state = SearchState.COMPLETED if number % 2 else SearchState.RUNNING
         experiment = "toy" if number == 4 else "mnist"
-        await store.create(a_search(number, state=state, experiment=experiment), b"c", None)
+        await store.create(a_search(number, state=state, experiment=experiment), [b"c"], None)
     page = await store.list(SearchQuery(limit=2))
     assert [r.id for r in page] == ["s-4", "s-3"]
     page = await store.list(SearchQuery(limit=9, before="s-3"))
@@ -81,7 +91,7 @@ async def test_lists_filter_and_go_on_behind_a_search(store: SearchStore) -> Non
 
 async def test_ids_are_found_by_prefix_and_wildcards_are_none(store: SearchStore) -> None:
     for number in (1, 10, 2):
-        await store.create(a_search(number), b"c", None)
+        await store.create(a_search(number), [b"c"], None)
     assert await store.ids_with_prefix("s-1") == ("s-1", "s-10")
     assert await store.ids_with_prefix("s-2") == ("s-2",)
     assert await store.ids_with_prefix("%") == ()
@@ -89,10 +99,10 @@ async def test_ids_are_found_by_prefix_and_wildcards_are_none(store: SearchStore
 
 async def test_a_deleted_search_is_gone_with_its_log_and_key(store: SearchStore) -> None:
     key = IdempotencyRecord("k", "print")
-    await store.create(a_search(1), b"created", key)
+    await store.create(a_search(1), [b"created"], key)
     await store.delete("s-1")
     for call in (store.get("s-1"), store.delete("s-1")):
         with pytest.raises(NotFound, match="there is no search 's-1'"):
             await call
     assert not await store.entries("s-1", 0, 10)
-    assert (await store.create(a_search(2), b"created", key)).id == "s-2"
+    assert (await store.create(a_search(2), [b"created"], key)).id == "s-2"

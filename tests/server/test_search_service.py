@@ -11,7 +11,9 @@ from google.rpc import error_details_pb2
 
 from lab_rpc.v1 import config_pb2, search_pb2, search_service_pb2
 from lab_server.messages import events
+from lab_server.model.domain import Choice
 from lab_server.model.run import RunState
+from lab_server.model.search import Budget, Direction, Objective, Sampler, SearchSpec
 from tests.server.conftest import Surface
 from tests.server.test_service_bad_input import INVALID, NOT_FOUND, PRECONDITION, details, refused
 
@@ -201,6 +203,72 @@ async def test_the_same_key_gives_the_same_search(surface: Surface) -> None:
     request = pb.CreateSearchRequest(spec=a_spec(seed=2), idempotency_key="k")
     error = await refused(surface.search_stub.CreateSearch(request))
     assert error.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_a_search_that_was_created_is_given_again_though_what_it_asked_for_is_gone(
+    surface: Surface,
+) -> None:
+    source = await create(surface)
+    stub = surface.search_stub
+    await stub.StopSearch(pb.StopSearchRequest(search_id=source.id, with_trials=True))
+    await _ended(surface, source.id)
+    wanted = {"budget": {"max_trials": 2}, "warm_start": [source.id]}
+    first = await create(surface, key="k", **wanted)
+    await stub.DeleteSearch(pb.DeleteSearchRequest(search_id=source.id))
+    assert (await create(surface, key="k", **wanted)).id == first.id
+    assert set(await violations(surface, **wanted)) == {"warm_start[0]"}
+
+
+async def test_what_it_learns_from_is_found_by_prefix_and_kept_by_its_whole_id(
+    surface: Surface,
+) -> None:
+    source = await create(surface)
+    run = await surface.run(RunState.CREATED)
+    request = pb.CreateSearchRequest(
+        spec=a_spec(
+            budget={"max_trials": 2},
+            warm_start=[source.id[:-1], run.id, source.id],
+        )
+    )
+    answer = await surface.search_stub.CreateSearch(request)
+    assert list(answer.search.spec.warm_start) == [source.id, run.id]
+    assert answer.search.spec.sampler == search_pb2.SAMPLER_TPE
+    assert answer.search.num_taken_over == 0
+    assert f"took over 0 of 1 trials of run {run.id}: 1 not trained to the end" in answer.warnings
+
+
+async def test_all_that_is_wrong_with_what_it_learns_from_comes_at_once(surface: Surface) -> None:
+    found = await violations(
+        surface,
+        sampler=search_pb2.SAMPLER_RANDOM,
+        budget={"max_trials": 2},
+        warm_start=["20991231", "../../etc", ""],
+    )
+    assert found == {
+        "warm_start": "only the sampler TPE learns from earlier searches and runs",
+        "warm_start[0]": "there is no search or run '20991231'",
+        "warm_start[1]": "there is no search or run '../../etc'",
+        "warm_start[2]": "warm_start[2] must not be empty",
+    }
+    many = [f"2099{number:04}" for number in range(11)]
+    found = await violations(surface, budget={"max_trials": 2}, warm_start=many)
+    assert found["warm_start"] == "warm_start must be between 0 and 10, got 11"
+    found = await violations(surface, warm_start=["20991231"])
+    assert set(found) == {"warm_start[0]", "budget.max_trials"}
+
+
+async def test_nothing_is_learned_from_another_experiment(surface: Surface) -> None:
+    spec = SearchSpec(
+        "toy",
+        {"a": Choice((1,))},
+        Objective("loss", Direction.MINIMIZE),
+        Budget(1),
+        Sampler.GRID,
+        seed=1,
+    )
+    other = await surface.searches.create(spec, owner="", idempotency=None)
+    found = await violations(surface, budget={"max_trials": 2}, warm_start=[other.id])
+    assert found == {"warm_start[0]": f"{other.id} is of 'toy', not 'mnist'"}
 
 
 async def test_an_unknown_experiment_and_a_broken_one_are_refused(surface: Surface) -> None:

@@ -83,6 +83,7 @@ def search_table(info: SearchInfo) -> Table:
         ),
         ("sampler", f"{info.sampler}, {mode}, seed {info.seed}"),
         ("early stopping", _early_stopping(info)),
+        ("warm start", _warm_start(info)),
         ("budget", ", ".join(limits)),
         ("trials", ", ".join(f"{n} {s.lower().replace('_', ' ')}" for s, n in info.counts.items())),
         ("steps", str(info.num_steps)),
@@ -165,6 +166,11 @@ def show_live(search: Search) -> None:
     view = LiveSearch(search.info)
     with Live(view, console=console(), refresh_per_second=4):
         search.show_progress(view)
+
+
+def _warm_start(info: SearchInfo) -> str:
+    trials = "1 trial" if info.num_taken_over == 1 else f"{info.num_taken_over} trials"
+    return f"{trials} of {', '.join(info.warm_start)}" if info.warm_start else ""
 
 
 def _early_stopping(info: SearchInfo) -> str:

@@ -116,6 +116,13 @@ def search(
     max_runtime_s: MaxRuntime = None,
     max_retries: MaxRetries = None,
     final_checkpoint: FinalCheckpoint = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="Learn from this earlier search or run; may be repeated. Needs tpe.",
+        ),
+    ] = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -150,6 +157,7 @@ def search(
             max_retries=max_retries,
             final_checkpoint=final_checkpoint,
         ),
+        warm_start=warm_start or (),
     )
     for warning in found.info.warnings:
         typer.echo(f"lab: warning: {warning}", err=True)

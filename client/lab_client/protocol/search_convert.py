@@ -88,6 +88,8 @@ def search(message: search_pb2.Search, warnings: tuple[str, ...] = ()) -> search
         else None,
         end_time=message.end_time.ToDatetime(UTC) if message.HasField("end_time") else None,
         last_seq=message.last_seq,
+        warm_start=tuple(spec.warm_start),
+        num_taken_over=message.num_taken_over,
         warnings=warnings,
     )
 
@@ -141,6 +143,11 @@ def entry(message: search_pb2.SearchEntry) -> searches.SearchEntry:
         values["params"] = _params(body.params)
     if "points" in known:
         values["points"] = tuple(_params(point.params) for point in body.points)
+    if kind == "taken_over":
+        values["taken"] = tuple(
+            searches.TakenTrial(one.search_id, one.run_id, _params(one.params), one.value)
+            for one in body.trials
+        )
     if "budget" in known:
         values["budget"] = budget(body.budget)
     if kind == "told":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -34,6 +34,17 @@ from lab_rpc.v1 import search_service_pb2 as pb
 Space = Mapping[str, Domain | object]
 _DOMAINS = (Choice, Uniform, IntRange, Anything)
 PAGE_SIZE = 200
+
+
+class HasId(Protocol):
+    """A handle to a search or a run."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+
+Sources: TypeAlias = str | HasId | Iterable[str | HasId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ def create_search(
     tags: Iterable[str] = (),
     notes: str = "",
     options: RunOptions | None = None,
+    warm_start: Sources = (),
     idempotency_key: str | None = None,
 ) -> Operation[SearchInfo]:
     """Create a search; the key makes it safe to send again, so there always is one."""
@@ -108,6 +120,7 @@ def create_search(
             name=name,
             tags=as_texts(tags),
             notes=notes,
+            warm_start=_ids(warm_start),
         )
         if halving is not None:
             spec.halving.CopyFrom(search_pb2.Halving(min_steps=halving.min_steps, eta=halving.eta))
@@ -227,6 +240,19 @@ def delete_search(search_id: str) -> Operation[None]:
     """Delete a search. Not sent twice: a second answer would be that there is none."""
     request = pb.DeleteSearchRequest(search_id=search_id)
     return Operation("DeleteSearch", request, lambda _: None, is_safe=False)
+
+
+def _ids(sources: Sources) -> list[str]:
+    """Return the ids of searches and runs, given as such or as handles; one alone need not be in a list."""
+    several = (
+        sources if not isinstance(sources, str) and isinstance(sources, Iterable) else [sources]
+    )
+    found = [getattr(one, "id", one) for one in several]
+    wrong = [one for one in found if not isinstance(one, str)]
+    if wrong:
+        sentence = f"warm_start takes searches, runs and their ids, got {wrong[0]!r}"
+        raise InvalidRequest([Violation("warm_start", sentence)])
+    return [str(one) for one in found]
 
 
 def _sampler(name: str) -> search_pb2.Sampler.ValueType:

@@ -16,7 +16,7 @@ from lab_client.protocol.code_diff import CodeDiff
 from lab_client.protocol.download import Download
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
-from lab_client.protocol.search_operations import PAGE_SIZE, Space
+from lab_client.protocol.search_operations import PAGE_SIZE, Sources, Space
 from lab_client.protocol.upload import ExperimentSource, as_source, with_code
 from lab_client.runs import (
     Artifact,
@@ -473,6 +473,7 @@ class Client(BaseClient[SyncShell]):
         tags: Iterable[str] = (),
         notes: str = "",
         options: RunOptions | None = None,
+        warm_start: Sources = (),
         idempotency_key: str | None = None,
     ) -> Search:
         """Search for good configs; each trial is a run like any other. It starts at once.
@@ -503,6 +504,8 @@ class Client(BaseClient[SyncShell]):
             tags: labels, which the trials get, too.
             notes: free text.
             options: priority, device and the like of each trial.
+            warm_start: earlier searches and runs of the experiment, as handles or ids: what they came to is
+                known from the start. With "tpe", which is the default then.
             idempotency_key: the same key with the same request gives the same search.
 
         Raises:
@@ -531,6 +534,7 @@ class Client(BaseClient[SyncShell]):
             tags=tags,
             notes=notes,
             options=options,
+            warm_start=warm_start,
             idempotency_key=idempotency_key,
         )
         return Search(self._shell, self._shell.call(operation))

@@ -456,6 +456,7 @@ class SearchSpec(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     NOTES_FIELD_NUMBER: builtins.int
+    WARM_START_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
     sampler: Global___Sampler.ValueType
@@ -500,6 +501,12 @@ class SearchSpec(google.protobuf.message.Message):
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels, which its trials get, too."""
 
+    @property
+    def warm_start(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Earlier searches and runs of the experiment, at most 10: what they came to is known from the start.
+        Each by its id or a prefix that no other has. With TPE, which is the default then.
+        """
+
     def __init__(
         self,
         *,
@@ -517,9 +524,10 @@ class SearchSpec(google.protobuf.message.Message):
         name: builtins.str = ...,
         tags: collections.abc.Iterable[builtins.str] | None = ...,
         notes: builtins.str = ...,
+        warm_start: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_seed", b"_seed", "budget", b"budget", "config", b"config", "early_stopping", b"early_stopping", "halving", b"halving", "median_stopping", b"median_stopping", "objective", b"objective", "options", b"options", "seed", b"seed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_seed", b"_seed", "budget", b"budget", "config", b"config", "early_stopping", b"early_stopping", "experiment", b"experiment", "halving", b"halving", "median_stopping", b"median_stopping", "mode", b"mode", "name", b"name", "notes", b"notes", "objective", b"objective", "options", b"options", "sampler", b"sampler", "seed", b"seed", "space", b"space", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_seed", b"_seed", "budget", b"budget", "config", b"config", "early_stopping", b"early_stopping", "experiment", b"experiment", "halving", b"halving", "median_stopping", b"median_stopping", "mode", b"mode", "name", b"name", "notes", b"notes", "objective", b"objective", "options", b"options", "sampler", b"sampler", "seed", b"seed", "space", b"space", "tags", b"tags", "warm_start", b"warm_start"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
@@ -638,6 +646,7 @@ class Search(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
     LAST_SEQ_FIELD_NUMBER: builtins.int
+    NUM_TAKEN_OVER_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, unique on the server and sortable by time of creation."""
     owner: builtins.str
@@ -650,6 +659,8 @@ class Search(google.protobuf.message.Message):
     """Steps of all trials together."""
     last_seq: builtins.int
     """The number of entries in its log."""
+    num_taken_over: builtins.int
+    """How many trials and runs were taken over from earlier ones."""
     @property
     def spec(self) -> Global___SearchSpec:
         """What it was asked for, with what has been extended since."""
@@ -684,9 +695,10 @@ class Search(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         last_seq: builtins.int = ...,
+        num_taken_over: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["best", b"best", "create_time", b"create_time", "end_time", b"end_time", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["best", b"best", "create_time", b"create_time", "end_time", b"end_time", "id", b"id", "last_seq", b"last_seq", "num_steps", b"num_steps", "owner", b"owner", "reason", b"reason", "spec", b"spec", "state", b"state", "trials", b"trials"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["best", b"best", "create_time", b"create_time", "end_time", b"end_time", "id", b"id", "last_seq", b"last_seq", "num_steps", b"num_steps", "num_taken_over", b"num_taken_over", "owner", b"owner", "reason", b"reason", "spec", b"spec", "state", b"state", "trials", b"trials"]) -> None: ...
 
 Global___Search: typing_extensions.TypeAlias = Search
 
@@ -710,6 +722,7 @@ class SearchEntry(google.protobuf.message.Message):
     RESUMED_FIELD_NUMBER: builtins.int
     STOPPING_FIELD_NUMBER: builtins.int
     ENDED_FIELD_NUMBER: builtins.int
+    TAKEN_OVER_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Gap-free from 1 within a search."""
     time_unix_ns: builtins.int
@@ -762,6 +775,10 @@ class SearchEntry(google.protobuf.message.Message):
     def ended(self) -> Global___SearchEnded:
         """It ended."""
 
+    @property
+    def taken_over(self) -> Global___TrialsTakenOver:
+        """What earlier searches and runs came to was taken over: the second entry, if it was asked for."""
+
     def __init__(
         self,
         *,
@@ -779,10 +796,11 @@ class SearchEntry(google.protobuf.message.Message):
         resumed: Global___SearchResumed | None = ...,
         stopping: Global___SearchStopping | None = ...,
         ended: Global___SearchEnded | None = ...,
+        taken_over: Global___TrialsTakenOver | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["asked", b"asked", "budget_changed", b"budget_changed", "created", b"created", "ended", b"ended", "enqueued", b"enqueued", "kind", b"kind", "paused", b"paused", "promoted", b"promoted", "pruned", b"pruned", "resumed", b"resumed", "started", b"started", "stopping", b"stopping", "told", b"told"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asked", b"asked", "budget_changed", b"budget_changed", "created", b"created", "ended", b"ended", "enqueued", b"enqueued", "kind", b"kind", "paused", b"paused", "promoted", b"promoted", "pruned", b"pruned", "resumed", b"resumed", "seq", b"seq", "started", b"started", "stopping", b"stopping", "time_unix_ns", b"time_unix_ns", "told", b"told"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["created", "asked", "started", "promoted", "pruned", "told", "enqueued", "budget_changed", "paused", "resumed", "stopping", "ended"] | None: ...
+    def HasField(self, field_name: typing.Literal["asked", b"asked", "budget_changed", b"budget_changed", "created", b"created", "ended", b"ended", "enqueued", b"enqueued", "kind", b"kind", "paused", b"paused", "promoted", b"promoted", "pruned", b"pruned", "resumed", b"resumed", "started", b"started", "stopping", b"stopping", "taken_over", b"taken_over", "told", b"told"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["asked", b"asked", "budget_changed", b"budget_changed", "created", b"created", "ended", b"ended", "enqueued", b"enqueued", "kind", b"kind", "paused", b"paused", "promoted", b"promoted", "pruned", b"pruned", "resumed", b"resumed", "seq", b"seq", "started", b"started", "stopping", b"stopping", "taken_over", b"taken_over", "time_unix_ns", b"time_unix_ns", "told", b"told"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["created", "asked", "started", "promoted", "pruned", "told", "enqueued", "budget_changed", "paused", "resumed", "stopping", "ended", "taken_over"] | None: ...
 
 Global___SearchEntry: typing_extensions.TypeAlias = SearchEntry
 
@@ -1048,6 +1066,76 @@ class PointsEnqueued(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["points", b"points"]) -> None: ...
 
 Global___PointsEnqueued: typing_extensions.TypeAlias = PointsEnqueued
+
+@typing.final
+class TakenTrial(google.protobuf.message.Message):
+    """What an earlier run came to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ParamsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> lab_rpc.v1.config_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: lab_rpc.v1.config_pb2.Value | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SEARCH_ID_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    PARAMS_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    search_id: builtins.str
+    """The search that it was a trial of; empty when it was asked for as a run."""
+    run_id: builtins.str
+    """The run."""
+    value: builtins.float
+    """What the objective of the new search is for it."""
+    @property
+    def params(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, lab_rpc.v1.config_pb2.Value]:
+        """The values of what is searched, by the item's key."""
+
+    def __init__(
+        self,
+        *,
+        search_id: builtins.str = ...,
+        run_id: builtins.str = ...,
+        params: collections.abc.Mapping[builtins.str, lab_rpc.v1.config_pb2.Value] | None = ...,
+        value: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["params", b"params", "run_id", b"run_id", "search_id", b"search_id", "value", b"value"]) -> None: ...
+
+Global___TakenTrial: typing_extensions.TypeAlias = TakenTrial
+
+@typing.final
+class TrialsTakenOver(google.protobuf.message.Message):
+    """What earlier searches and runs came to was taken over."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRIALS_FIELD_NUMBER: builtins.int
+    @property
+    def trials(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TakenTrial]:
+        """The trials, the oldest of each search first."""
+
+    def __init__(
+        self,
+        *,
+        trials: collections.abc.Iterable[Global___TakenTrial] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["trials", b"trials"]) -> None: ...
+
+Global___TrialsTakenOver: typing_extensions.TypeAlias = TrialsTakenOver
 
 @typing.final
 class BudgetChanged(google.protobuf.message.Message):

@@ -30,6 +30,8 @@ from lab_server.model.search_log import (
     Resumed,
     Started,
     Stopping,
+    Taken,
+    TakenOver,
     Told,
 )
 
@@ -63,6 +65,8 @@ def _fill(message: search_pb2.SearchEntry, entry: Entry) -> None:  # noqa: C901 
     match entry:
         case Created(spec):
             message.created.spec.CopyFrom(spec_to_proto(spec))
+        case TakenOver(trials):
+            message.taken_over.CopyFrom(pb.TrialsTakenOver(trials=map(_taken_to_proto, trials)))
         case Asked():
             message.asked.CopyFrom(
                 pb.TrialAsked(
@@ -122,6 +126,8 @@ def _entry(message: search_pb2.SearchEntry) -> Entry:  # noqa: C901 - a case a k
     match kind:
         case "created":
             return Created(spec_from_proto(message.created.spec, _NOTHING_OPEN))
+        case "taken_over":
+            return TakenOver(tuple(map(_taken, message.taken_over.trials)))
         case "asked":
             asked = message.asked
             return Asked(
@@ -158,6 +164,19 @@ def _entry(message: search_pb2.SearchEntry) -> Entry:  # noqa: C901 - a case a k
             return Ended(state or SearchState.FAILED, message.ended.reason)
         case _:
             raise ValueError(f"entry {message.seq} is of a kind that this server does not know")
+
+
+def _taken_to_proto(taken: Taken) -> search_pb2.TakenTrial:
+    return pb.TakenTrial(
+        search_id=taken.search_id,
+        run_id=taken.run_id,
+        params=params_to_proto(taken.params),
+        value=taken.value,
+    )
+
+
+def _taken(taken: search_pb2.TakenTrial) -> Taken:
+    return Taken(taken.search_id, taken.run_id, params_from_proto(taken.params), taken.value)
 
 
 def _told(told: search_pb2.TrialTold) -> Told:

@@ -157,6 +157,7 @@ def spec_from_proto(message: search_pb2.SearchSpec, open: Open) -> SearchSpec:  
         name=message.name or message.experiment,
         tags=tuple(dict.fromkeys(message.tags)),
         notes=message.notes,
+        warm_start=tuple(dict.fromkeys(message.warm_start)),
     )
 
 
@@ -196,6 +197,7 @@ def spec_to_proto(spec: SearchSpec) -> search_pb2.SearchSpec:
         name=spec.name,
         tags=spec.tags,
         notes=spec.notes,
+        warm_start=spec.warm_start,
     )
 
 
@@ -232,6 +234,7 @@ def search_to_proto(view: SearchView) -> search_pb2.Search:
         create_time=timestamp(view.create_time_ns),
         end_time=timestamp(view.end_time_ns),
         last_seq=view.last_seq,
+        num_taken_over=view.num_taken_over,
     )
 
 

@@ -118,6 +118,7 @@ class SearchSpec:
         space: what is searched, by the item's key.
         fixed: values of other items, the same for all trials.
         is_lockstep: a proposal depends on the trials before it in a fixed order, not on who was faster.
+        warm_start: ids of earlier searches and runs, which it learns from.
     """
 
     experiment: str
@@ -135,6 +136,7 @@ class SearchSpec:
     name: str = ""
     tags: tuple[str, ...] = ()
     notes: str = ""
+    warm_start: tuple[str, ...] = ()
 
     @property
     def halving(self) -> Halving | None:
@@ -168,6 +170,7 @@ class SearchView:
 
     Attributes:
         counts: how many trials are in each state that has any.
+        num_taken_over: how many it learned of from earlier searches and runs.
     """
 
     id: str
@@ -181,6 +184,7 @@ class SearchView:
     create_time_ns: int
     end_time_ns: int
     last_seq: int
+    num_taken_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)

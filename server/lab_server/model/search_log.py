@@ -20,6 +20,27 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What an earlier run came to.
+
+    Attributes:
+        search_id: the search that it was a trial of; "" for a run that was asked for by itself.
+    """
+
+    search_id: str
+    run_id: str
+    params: Params
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What earlier searches and runs came to was taken over."""
+
+    trials: tuple[Taken, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A trial was proposed.
 
@@ -127,6 +148,7 @@ class Ended:
 
 Entry: TypeAlias = (
     Created
+    | TakenOver
     | Asked
     | Started
     | Promoted

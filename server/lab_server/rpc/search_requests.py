@@ -24,6 +24,7 @@ from lab_server.search.space import MAX_TRIALS
 MAX_PARALLEL = 1000
 MAX_ITEMS = 100
 MAX_POINTS = 1000
+MAX_SOURCES = 10
 _BUDGET_PATHS = ("max_trials", "max_steps", "max_seconds", "parallel")
 UPDATE_PATHS = ("paused", *(f"budget.{name}" for name in _BUDGET_PATHS))
 
@@ -62,6 +63,12 @@ def check_spec(checks: Checks, spec: search_pb2.SearchSpec, devices: Iterable[st
     checks.text("notes", spec.notes, MAX_NOTES_CHARS, lines=True)
     if spec.seed >= 2**53:
         checks.add("seed", f"seed must be below 2**53, got {spec.seed}")
+    checks.between("warm_start", len(spec.warm_start), 0, MAX_SOURCES)
+    if spec.warm_start and spec.sampler not in (
+        search_pb2.SAMPLER_UNSPECIFIED,
+        search_pb2.SAMPLER_TPE,
+    ):
+        checks.add("warm_start", "only the sampler TPE learns from earlier searches and runs")
 
 
 def check_budget(checks: Checks, budget: search_pb2.SearchBudget, *, is_grid: bool) -> None:
@@ -106,6 +113,8 @@ def may_be_grid(spec: search_pb2.SearchSpec) -> bool:
     """Return whether a search may turn out to be a grid, which has an end of its own."""
     if spec.sampler:
         return spec.sampler == search_pb2.SAMPLER_GRID
+    if spec.warm_start:
+        return False
     return all(domain.WhichOneof("kind") in ("choice", None) for domain in spec.space.values())
 
 

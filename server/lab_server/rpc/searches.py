@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from lab_core.errors import Violation
-from lab_rpc.v1 import search_service_pb2
+from lab_rpc.v1 import search_pb2, search_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
 from lab_server.executors.catalogue import Catalogue, model_problems
 from lab_server.messages.search_log import frame
@@ -23,21 +23,25 @@ from lab_server.messages.searches import (
     states_from_proto,
     trial_to_proto,
 )
+from lab_server.model.run import Run
 from lab_server.model.search import Budget, Sampler, SearchRecord, SearchSpec
 from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.paging import MAX_PAGE_SIZE, Paging
+from lab_server.rpc.run_lookup import find_run
 from lab_server.rpc.search_requests import (
     MAX_POINTS,
+    MAX_SOURCES,
     check_search_id,
     check_spec,
     check_states,
     check_update,
     may_be_grid,
 )
-from lab_server.search import sampling, space
+from lab_server.search import sampling, space, warm_start
+from lab_server.search.fold import Search
 from lab_server.search.searches import Searches
 from lab_server.store import IdempotencyRecord, RunQuery, SearchQuery, Store
 from lab_server.supervisor.protocol import RunControl
@@ -67,20 +71,22 @@ class SearchHandlers:
         self, request: pb.CreateSearchRequest, _context: Context
     ) -> pb.CreateSearchResponse:
         """Create a search, which starts at once."""
-        key = request.idempotency_key
-        spec = await self._spec(request)
-        record = await self._searches.create(
-            spec,
-            owner=auth.current().name,
-            idempotency=(
-                IdempotencyRecord(f"{auth.current().name}/{key}", fingerprint(request))
-                if key
-                else None
-            ),
-        )
+        checks = requests.Checks()
+        checks.text("idempotency_key", request.idempotency_key, requests.MAX_KEY_CHARS)
+        idempotency, notes = self._idempotency(request), list[str]()
+        # first: what it asks for may have gone since it was created
+        record = await self._searches.created_with(idempotency) if idempotency else None
+        if record is None:
+            sources = await self._sources(checks, request.spec)
+            spec = await self._spec(checks, request.spec)
+            spec = replace(spec, warm_start=tuple(source.id for source in sources))
+            taken, notes = await warm_start.take_over(spec, sources, self._store)
+            record = await self._searches.create(
+                spec, owner=auth.current().name, idempotency=idempotency, taken=taken
+            )
         structlog.contextvars.bind_contextvars(search=record.id)
         return pb.CreateSearchResponse(
-            search=search_of(record), warnings=await self._warnings(spec)
+            search=search_of(record), warnings=[*await self._warnings(request.spec), *notes]
         )
 
     async def GetSearch(  # noqa: N802
@@ -203,23 +209,60 @@ class SearchHandlers:
         await self._searches.delete(record.id)
         return pb.DeleteSearchResponse()
 
-    async def _spec(self, request: pb.CreateSearchRequest) -> SearchSpec:
+    def _idempotency(self, request: pb.CreateSearchRequest) -> IdempotencyRecord | None:
+        key = request.idempotency_key
+        # keys are per principal: nobody gets another's search by guessing its key
+        name = f"{auth.current().name}/{key}"
+        return IdempotencyRecord(name, fingerprint(request)) if key else None
+
+    async def _sources(
+        self, checks: requests.Checks, wanted: search_pb2.SearchSpec
+    ) -> list[Search | Run]:
+        """Return the earlier searches and runs that a search is to learn from."""
+        found: dict[str, Search | Run] = {}
+        for index, source_id in enumerate(wanted.warm_start[:MAX_SOURCES]):
+            field = f"warm_start[{index}]"
+            if not source_id:
+                checks.add(field, f"{field} must not be empty")
+                continue
+            try:
+                source = await self._source(source_id)
+            except NotFound as error:
+                checks.add(field, str(error))
+                continue
+            experiment = source.experiment if isinstance(source, Run) else source.spec.experiment
+            if experiment != wanted.experiment:
+                checks.add(field, f"{source.id} is of {experiment!r}, not {wanted.experiment!r}")
+            found[source.id] = source
+        return list(found.values())
+
+    async def _source(self, source_id: str) -> Search | Run:
+        try:
+            record = await self._searches.find(check_search_id(source_id))
+        except NotFound as no_search:
+            try:
+                return await find_run(self._supervisor, source_id)
+            except NotFound as no_run:
+                hint = no_search.hint or no_run.hint
+                raise NotFound("search or run", source_id[:100], hint) from None
+        return await self._searches.folded(record.id)
+
+    async def _spec(self, checks: requests.Checks, wanted: search_pb2.SearchSpec) -> SearchSpec:
         """Return what is asked for, all of it held against the experiment's schema."""
-        checks = requests.Checks()
-        checks.text("idempotency_key", request.idempotency_key, requests.MAX_KEY_CHARS)
         devices = {slot.device for slot, _ in self._supervisor.slots()}
-        check_spec(checks, request.spec, devices)
-        schema = await self._catalogue.schema(request.spec.experiment)
-        spec = spec_from_proto(request.spec, Open(Sampler.TPE, secrets.randbits(32), 0))
-        spec, problems = space.resolve(schema, spec, may_be_grid=not request.spec.sampler)
+        check_spec(checks, wanted, devices)
+        schema = await self._catalogue.schema(wanted.experiment)
+        spec = spec_from_proto(wanted, Open(Sampler.TPE, secrets.randbits(32), 0))
+        is_open = not wanted.sampler and not wanted.warm_start
+        spec, problems = space.resolve(schema, spec, may_be_grid=is_open)
         problems += model_problems(schema, spec.models)
-        if not problems and not spec.budget.max_trials and may_be_grid(request.spec):
+        if not problems and not spec.budget.max_trials and may_be_grid(wanted):
             checks.add("budget.max_trials", "say how many trials to make: the space has no end")
         checks.extend(problems)
         checks.raise_if_any()
         return spec
 
-    async def _warnings(self, spec: SearchSpec) -> list[str]:
+    async def _warnings(self, spec: search_pb2.SearchSpec) -> list[str]:
         """Return what may be a mistake: a metric that no run of the experiment has reported."""
         page = await self._store.list(RunQuery(experiment=spec.experiment, limit=20))
         known = sorted({name for run in page.runs for name in run.metrics})

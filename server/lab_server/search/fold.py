@@ -28,6 +28,7 @@ from lab_server.model.search_log import (
     Resumed,
     Started,
     Stopping,
+    TakenOver,
     Told,
 )
 
@@ -71,6 +72,7 @@ class Search:
         spec: what was asked for, with the budget as it is now.
         trials: by number.
         running: those that wait or train, by number.
+        earlier: what was taken over from earlier searches and runs, with numbers below 0.
         points: what is to be tried before anything is proposed.
         num_drawn: how many trials were proposed, rather than enqueued.
         num_settled: every trial below this number has been told something.
@@ -93,6 +95,7 @@ class Search:
         self.trials: list[Trial] = []
         self.running: dict[int, Trial] = {}
         self.counts: Counter[TrialState] = Counter()
+        self.earlier: list[Trial] = []
         self.points: deque[Params] = deque()
         self.num_drawn = 0
         self.num_settled = 0
@@ -128,6 +131,7 @@ class Search:
             create_time_ns=self.create_time_ns,
             end_time_ns=self.end_time_ns,
             last_seq=self.last_seq,
+            num_taken_over=len(self.earlier),
         )
 
     def trial_view(self, trial: Trial) -> TrialView:
@@ -156,6 +160,10 @@ class Search:
             return True, 0.0
         return False, -value if self.spec.objective.direction is Direction.MAXIMIZE else value
 
+    def rank_of(self, trial: Trial) -> tuple[bool, float]:
+        """Return a key that sorts trials from the best to the worst."""
+        return self.rank(trial.value)
+
     def apply(self, log_entry: LogEntry) -> None:  # noqa: C901 - a case a kind
         """Go on to the next entry."""
         assert log_entry.seq == self.last_seq + 1, "a log has no gaps"
@@ -163,6 +171,8 @@ class Search:
         match log_entry.entry:
             case Created():
                 pass
+            case TakenOver() as taken_over:
+                self._take_over(taken_over)
             case Asked() as asked:
                 self._ask(asked)
             case Started(number, run_id):
@@ -193,6 +203,16 @@ class Search:
 
     def _go_on(self) -> None:
         self.state, self.reason, self.end_time_ns, self.stopping = SearchState.RUNNING, "", 0, None
+
+    def _take_over(self, taken_over: TakenOver) -> None:
+        for number, taken in enumerate(taken_over.trials, -len(taken_over.trials)):
+            trial = Trial(number, taken.params, seed=0, until_step=0, run_id=taken.run_id)
+            trial.state, trial.value, trial.values = (
+                TrialState.COMPLETED,
+                taken.value,
+                {0: taken.value},
+            )
+            self.earlier.append(trial)
 
     def _ask(self, asked: Asked) -> None:
         assert asked.number == len(self.trials), "trials are numbered in the order of the log"

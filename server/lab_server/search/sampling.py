@@ -7,10 +7,9 @@ fifth of a second, which the server's start does without.
 
 from __future__ import annotations
 
-import heapq
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab_core.configs import PlainValue
@@ -19,10 +18,7 @@ from lab_server.model.search import Sampler, SearchSpec, TrialState
 from lab_server.search import grid
 from lab_server.search.fold import Search, Trial
 from lab_server.search.seeds import trial_seed
-
-NUM_BEST = 100
-NUM_LATEST = 400
-"""TPE looks at the best and at the latest trials, so that a proposal takes as long in a long search."""
+from lab_server.search.window import best_and_latest
 
 _STARTUP_TRIALS = 10
 _WORST = (TrialState.FAILED, TrialState.INFEASIBLE)
@@ -89,19 +85,14 @@ def _ask_optuna(search: Search, seed: int, num_seen: int) -> tuple[dict[str, Pla
     return params, f"{name}, optuna {optuna.__version__}"
 
 
-def _window(search: Search, num_seen: int) -> list[Trial]:
-    """Return the trials to learn from: those whose configs had their chance, the best and the latest."""
-    usable = [
+def _window(search: Search, num_seen: int) -> Sequence[Trial]:
+    """Return the trials to learn from: those whose configs had their chance, the earliest first."""
+    usable = search.earlier + [
         t for t in search.trials if t.state is not TrialState.LEFT_OUT or t.number >= num_seen
     ]
-    if len(usable) <= NUM_BEST + NUM_LATEST:
-        return usable
-    best = heapq.nsmallest(
-        NUM_BEST,
-        (t for t in usable[:-NUM_LATEST] if t.number < num_seen),
-        key=lambda t: (search.rank(t.value), t.number),
+    return best_and_latest(
+        usable, lambda t: search.rank_of(t) if t.number < num_seen else search.rank(None)
     )
-    return sorted(best, key=lambda t: t.number) + usable[-NUM_LATEST:]
 
 
 def _frozen(

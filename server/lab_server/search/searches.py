@@ -26,6 +26,8 @@ from lab_server.model.search_log import (
     Resumed,
     Started,
     Stopping,
+    Taken,
+    TakenOver,
 )
 from lab_server.search.controller import Controller
 from lab_server.search.fold import Search
@@ -162,18 +164,42 @@ class Searches:
 
     # ---- changes
 
-    async def create(
-        self, spec: SearchSpec, *, owner: str, idempotency: IdempotencyRecord | None
-    ) -> SearchRecord:
-        """Create a search and begin with it, or return the one of the same key.
+    async def created_with(self, idempotency: IdempotencyRecord) -> SearchRecord | None:
+        """Return the search that was created with a key, None if none was.
 
         Raises:
             AlreadyExists: If the key was used for another request.
         """
-        payload = search_log.encode(LogEntry(1, time.time_ns(), Created(spec)))
+        return await self._store.with_key(idempotency)
+
+    async def create(
+        self,
+        spec: SearchSpec,
+        *,
+        owner: str,
+        idempotency: IdempotencyRecord | None,
+        taken: Sequence[Taken] = (),
+    ) -> SearchRecord:
+        """Create a search and begin with it, or return the one of the same key.
+
+        Args:
+            spec: what is asked for.
+            owner: who asked.
+            idempotency: the same key with the same fingerprint gives the same search.
+            taken: what it takes over from its `warm_start`; in its log from the first moment on.
+
+        Raises:
+            AlreadyExists: If the key was used for another request.
+        """
+        first: list[Entry] = [Created(spec)]
+        first += [TakenOver(tuple(taken))] if spec.warm_start else []
+        time_ns = time.time_ns()
+        payloads = [
+            search_log.encode(LogEntry(seq, time_ns, entry)) for seq, entry in enumerate(first, 1)
+        ]
         # decoded: the search is what its log says, for this server as for the next one
-        search = Search(new_run_id(), owner, [search_log.decode(payload)])
-        record = await self._store.create(record_of(search.view()), payload, idempotency)
+        search = Search(new_run_id(), owner, list(map(search_log.decode, payloads)))
+        record = await self._store.create(record_of(search.view()), payloads, idempotency)
         if record.id == search.id:
             self._control(search)
         return record

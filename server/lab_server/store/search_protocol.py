@@ -36,9 +36,19 @@ class SearchStore(Protocol):
     """Keeps searches and their logs. Every method may raise StoreError; what returned is on disk."""
 
     async def create(
-        self, record: SearchRecord, payload: bytes, idempotency: IdempotencyRecord | None
+        self,
+        record: SearchRecord,
+        payloads: Sequence[bytes],
+        idempotency: IdempotencyRecord | None,
     ) -> SearchRecord:
-        """Add a search with its first entry; with a known key, return the search of that key.
+        """Add a search with its first entries; with a known key, return the search of that key.
+
+        Raises:
+            AlreadyExists: If the key is known with another fingerprint.
+        """
+
+    async def with_key(self, idempotency: IdempotencyRecord) -> SearchRecord | None:
+        """Return the search that was created with a key, None if none was.
 
         Raises:
             AlreadyExists: If the key is known with another fingerprint.

@@ -39,7 +39,10 @@ class SearchTable:
         self._write, self._read = write, read
 
     async def create(
-        self, record: SearchRecord, payload: bytes, idempotency: IdempotencyRecord | None
+        self,
+        record: SearchRecord,
+        payloads: Sequence[bytes],
+        idempotency: IdempotencyRecord | None,
     ) -> SearchRecord:
         """See SearchStore."""
 
@@ -52,10 +55,14 @@ class SearchTable:
             )
             row = {**_row_of(record), "idempotency_key": key, "fingerprint": fingerprint}
             connection.execute(_searches.insert(), row)
-            _insert(connection, record, [payload])
+            _insert(connection, record, payloads)
             return record
 
         return await self._write(work)
+
+    async def with_key(self, idempotency: IdempotencyRecord) -> SearchRecord | None:
+        """See SearchStore."""
+        return await self._read(lambda connection: _by_key(connection, idempotency))
 
     async def append(self, record: SearchRecord, payloads: Sequence[bytes]) -> None:
         """See SearchStore."""
