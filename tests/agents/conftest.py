@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -20,6 +19,7 @@ from lab_server.rpc.calls.handlers import agent_handlers
 from lab_server.rpc.server import interceptor
 from lab_server.security.agents import AgentCredentials
 from lab_server.security.tokens import hash_of, written
+from tests.memory_agents import MemoryAgents
 
 
 @dataclass
@@ -40,10 +40,10 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk() -> AsyncIterator[Desk]:
     """Serve on a free port, with the interceptors that the real server has."""
     agents = Agents(lease_s=30.0)
-    service = AgentService(agents, AgentCredentials(tmp_path, None))
+    service = AgentService(agents, AgentCredentials(MemoryAgents(), None))
     server = grpc.aio.server(interceptors=[interceptor(CollectorRegistry())])
     server.add_generic_rpc_handlers((agent_handlers(service),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from lab_server.errors import AlreadyExists, InvalidRequest, PermissionDenied, Unauthenticated
+from lab_server.model.agent import AgentCredential
 from lab_server.model.roles import Role
 from lab_server.security.agents import AgentCredentials
-from lab_server.security.tokens import Token, TokenFile, hash_of, written
+from lab_server.security.tokens import TokenFile, hash_of, written
+from tests.memory_agents import MemoryAgents
 
 
 class Door:
@@ -21,12 +23,15 @@ class Door:
         self.tokens = TokenFile(home / "tokens.json")
         self.tokens.create("ada", Role.ADMIN)
         self.there: set[str] = set()
-        self.credentials = AgentCredentials(home, home / "tokens.json" if has_tokens else None)
+        self.store = MemoryAgents()
+        self.credentials = AgentCredentials(
+            self.store, home / "tokens.json" if has_tokens else None
+        )
 
-    def join(self, token: str = "", **changed: Any) -> Token:
+    async def join(self, token: str = "", **changed: Any) -> AgentCredential:
         arguments = {"name": "a1", "pool": "", "secret_sha256": hash_of("secret")} | changed
         header = f"Bearer {token}" if token else ""
-        return self.credentials.join(header, is_there=self.there.__contains__, **arguments)
+        return await self.credentials.join(header, is_there=self.there.__contains__, **arguments)
 
 
 @pytest.fixture
@@ -39,80 +44,97 @@ def open_door(tmp_path: Path) -> Door:
     return Door(tmp_path, has_tokens=False)
 
 
-def test_a_join_token_makes_an_agent_of_its_pool(door: Door) -> None:
-    joined = door.join(door.tokens.create("agent", Role.JOIN, pool="gpus"))
+async def test_a_join_token_makes_an_agent_of_its_pool(door: Door) -> None:
+    joined = await door.join(door.tokens.create("agent", Role.JOIN, pool="gpus"))
     assert (joined.name, joined.pool) == ("a1", "gpus")
     me = door.credentials.authenticate(f"Bearer {written(joined.id, 'secret')}")
-    assert (me.name, me.pool, me.role) == ("a1", "gpus", "agent")
+    assert (me.name, me.pool) == ("a1", "gpus")
     assert door.credentials.pools() == ("gpus",)
 
 
-def test_a_join_token_is_good_once(door: Door) -> None:
+async def test_a_join_token_is_good_once(door: Door) -> None:
     token = door.tokens.create("agent", Role.JOIN)
-    door.join(token)
+    await door.join(token)
     with pytest.raises(Unauthenticated, match="used already"):
-        door.join(token, name="a2", secret_sha256=hash_of("another"))
+        await door.join(token, name="a2", secret_sha256=hash_of("another"))
 
 
-def test_an_answer_that_was_lost_is_asked_for_again(door: Door) -> None:
+async def test_an_answer_that_was_lost_is_asked_for_again(door: Door) -> None:
     token = door.tokens.create("agent", Role.JOIN)
-    assert door.join(token) == door.join(token)
+    assert await door.join(token) == await door.join(token)
 
 
-def test_without_a_join_token_nobody_joins(door: Door) -> None:
+async def test_without_a_join_token_nobody_joins(door: Door) -> None:
     with pytest.raises(Unauthenticated, match="create-join"):
-        door.join()
+        await door.join()
     with pytest.raises(Unauthenticated):
-        door.join("lab_0000_garbage")
+        await door.join("lab_0000_garbage")
     with pytest.raises(Unauthenticated, match="expired"):
-        door.join(door.tokens.create("agent", Role.JOIN, time.time() - 1))
+        await door.join(door.tokens.create("agent", Role.JOIN, time.time() - 1))
     with pytest.raises(PermissionDenied, match="not a join token"):
-        door.join(door.tokens.create("olga", Role.ADMIN))
+        await door.join(door.tokens.create("olga", Role.ADMIN))
 
 
-def test_where_no_tokens_are_needed_an_agent_needs_none(open_door: Door) -> None:
-    joined = open_door.join(pool="gpus")
+async def test_where_no_tokens_are_needed_an_agent_needs_none(open_door: Door) -> None:
+    joined = await open_door.join(pool="gpus")
     assert joined.pool == "gpus"
-    assert open_door.join(name="a2", secret_sha256=hash_of("x")).pool == "agents"
+    another = await open_door.join(name="a2", secret_sha256=hash_of("x"))
+    assert another.pool == "agents"
     with pytest.raises(Unauthenticated):
         open_door.credentials.authenticate(f"Bearer {written(joined.id, 'wrong')}")
     with pytest.raises(Unauthenticated):
         open_door.credentials.authenticate("")
 
 
-def test_two_agents_of_one_name_are_one_too_many(open_door: Door) -> None:
-    first = open_door.join()
+async def test_two_agents_of_one_name_are_one_too_many(open_door: Door) -> None:
+    first = await open_door.join()
     open_door.there.add("a1")
     with pytest.raises(AlreadyExists, match="another --name"):
-        open_door.join(secret_sha256=hash_of("another"))
-    assert open_door.join() == first
+        await open_door.join(secret_sha256=hash_of("another"))
+    assert await open_door.join() == first
 
 
-def test_the_name_of_an_agent_that_is_gone_can_be_taken_and_its_credential_is_void(
+async def test_the_name_of_an_agent_that_is_gone_can_be_taken_and_its_credential_is_void(
     open_door: Door,
 ) -> None:
-    first = open_door.join()
-    second = open_door.join(secret_sha256=hash_of("another"))
+    first = await open_door.join()
+    second = await open_door.join(secret_sha256=hash_of("another"))
     assert second.name == "a1"
     open_door.credentials.authenticate(f"Bearer {written(second.id, 'another')}")
     with pytest.raises(Unauthenticated, match="revoked"):
         open_door.credentials.authenticate(f"Bearer {written(first.id, 'secret')}")
 
 
-def test_a_join_token_of_one_pool_opens_no_other(door: Door) -> None:
+async def test_a_join_token_of_one_pool_opens_no_other(door: Door) -> None:
     token = door.tokens.create("agent", Role.JOIN, pool="gpus")
     with pytest.raises(InvalidRequest, match="'gpus', not 'others'"):
-        door.join(token, pool="others")
-    assert door.join(token, pool="gpus").pool == "gpus"
+        await door.join(token, pool="others")
+    assert (await door.join(token, pool="gpus")).pool == "gpus"
 
 
 @pytest.mark.parametrize(
     "changed",
     [{"name": ""}, {"name": "a/b"}, {"name": "-x"}, {"pool": "a b"}, {"secret_sha256": "abc"}],
 )
-def test_names_that_cannot_be_part_of_a_slots_name_are_refused(
+async def test_names_that_cannot_be_part_of_a_slots_name_are_refused(
     open_door: Door, changed: dict[str, str]
 ) -> None:
     with pytest.raises(InvalidRequest):
-        open_door.join(**changed)
+        await open_door.join(**changed)
     assert open_door.credentials.pools() == ()
+
+
+async def test_a_token_that_a_server_made_is_good_on_every_server_of_the_store(
+    door: Door, tmp_path: Path
+) -> None:
+    token = await door.credentials.new_join_token("gpus")
+    other = Door(tmp_path, has_tokens=True)
+    other.credentials = AgentCredentials(door.store, tmp_path / "tokens.json")
+    joined = await other.join(token)
+    assert joined.pool == "gpus"
+    await door.credentials.refresh()
+    door.credentials.authenticate(f"Bearer {written(joined.id, 'secret')}")
+    with pytest.raises(Unauthenticated, match="used already"):
+        await door.join(token, name="a2", secret_sha256=hash_of("another"))
+    with pytest.raises(Unauthenticated, match="not valid"):
+        await door.join(token[:-1] + "?", name="a3")

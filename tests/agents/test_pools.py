@@ -22,6 +22,15 @@ from lab_server.settings.settings import load
 TWO_SLOTS = PoolSettings(name="gpus", slots="cpu:2", min=1, max=4)
 
 
+async def a_token() -> str:
+    return "lab_token"
+
+
+async def no_token(pool: str) -> str:
+    del pool
+    return ""
+
+
 @pytest.mark.parametrize(
     ("standing", "expected"),
     [
@@ -111,7 +120,7 @@ class Bench:
             self.engine,
             self.agents,
             server="lab:50051",
-            join_token=lambda: "lab_token",
+            join_token=a_token,
             clock=lambda: self.now,
         )
 
@@ -235,7 +244,7 @@ async def test_the_next_server_counts_the_jobs_that_the_last_one_submitted(bench
 
 
 def pools_of(*settings: PoolSettings) -> Pools:
-    return Pools(settings, Agents(1.0), server="lab:1", join_token=lambda pool: "")
+    return Pools(settings, Agents(1.0), server="lab:1", join_token=no_token)
 
 
 def test_a_pool_may_have_what_its_agents_have() -> None:

@@ -350,6 +350,10 @@ def test_over_tls_an_agent_joins_by_a_token_that_is_good_once(tmp_path: Path) ->
             run = client.create("mnist", {"epochs": 1}, options=lab_client.RunOptions(pool="gpus"))
             run.start(until_step=3)
             assert run.wait().reason == "paused at step 3, as asked"
+            credential_id = command("agents", "list").splitlines()[1].split()[0]
+            assert command("agents", "revoke", credential_id) == f"revoked {credential_id}"
+            log = agents[0].log
+            wait_until(lambda: "the token was revoked" in log.read_text(), "the refusal")
     finally:
         for agent in agents:
             agent.stop()

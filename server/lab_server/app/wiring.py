@@ -114,8 +114,8 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         following = Following(store, hub, queue_limit=settings.queue_limit)
         control = SwitchedControl(following)
         supervisor = cast(RunControl, control)
-        credentials = AgentCredentials(home, settings.tokens)
-        agents = Agents(settings.agent_lease_s, credentials.pools())
+        credentials = AgentCredentials(store.agents, settings.tokens)
+        agents = Agents(settings.agent_lease_s)
         stack.callback(agents.close)
         pools = Pools(
             settings.pools,
@@ -143,6 +143,8 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             What failed for want of the store may be tried again: each part begins once.
             """
             hub.is_announcing = True
+            await credentials.refresh()
+            agents.expect(credentials.pools())
             if control.current is following:
                 options = _supervisor_options(settings)
                 control.current = await started(Supervisor(store, hub, executor, home, options))
@@ -156,6 +158,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
                 prune_uploads(Home(home).uploads),
                 history_writer.run(),
                 pools.run(leading.waiting, leading.slots),
+                credentials.keep_fresh(),
             )
             tasks.extend(asyncio.create_task(work) for work in works)
 
@@ -208,7 +211,9 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         url = f"{'https' if is_https else 'http'}://{http_address}" if settings.dashboard else ""
         sessions = Sessions(secret, is_https=is_https)
         door = DashboardDoor(url, sessions, has_tokens=tokens is not None)
-        agent_service = AgentService(agents, credentials)
+        agent_service = AgentService(
+            agents, credentials, is_open=lambda: control.current is not following
+        )
         server.add_generic_rpc_handlers(
             (
                 handlers(service, streams, uploads, door),

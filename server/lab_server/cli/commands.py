@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lab_server.cli import certs, reload, tokens
+from lab_server.cli import agents, certs, reload, tokens
 from lab_server.cli.exit_codes import errors_as_exit_codes
 from lab_server.settings.settings import Loaded, Settings, load
 
@@ -155,6 +155,7 @@ def migrate(
 
 app.command(name="reload")(reload.reload)
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(agents.app, name="agents")
 app.add_typer(certs.app, name="certs")
 
 

@@ -23,6 +23,43 @@ LEASE_OVER = "its agent could not renew its lease in time"
 
 
 @dataclass(frozen=True, slots=True)
+class AgentCredential:
+    """Who an agent is to its servers, until it is revoked.
+
+    Attributes:
+        id: its public part.
+        sha256: of its secret, which the agent alone has. It is random and long, so no salt is needed.
+        revoke_time_ns: 0 while it is valid.
+    """
+
+    id: str
+    name: str
+    pool: str
+    sha256: str
+    create_time_ns: int
+    revoke_time_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A token by which one agent may join.
+
+    Attributes:
+        id: its public part.
+        pool: of the agent; "" for the one that it asks for.
+        sha256: of its secret part.
+        expire_time_ns: 0 for never.
+        used_by: the hash of the secret of the agent that joined by it.
+    """
+
+    id: str
+    pool: str
+    sha256: str
+    expire_time_ns: int = 0
+    used_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptKey:
     """An attempt of a run."""
 

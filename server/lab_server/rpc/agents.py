@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -19,22 +19,34 @@ from lab_server.executors.remote.registry import Agents
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks
 from lab_server.messages.agents import key_from_proto, request_from_proto, response_to_proto
-from lab_server.model.agent import FromAgent, Hello, ToAgent
+from lab_server.model.agent import AgentCredential, FromAgent, Hello, ToAgent
 from lab_server.rpc.calls.auth import authorization
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.security.agents import AgentCredentials
-from lab_server.security.tokens import Token
 
 _log = structlog.get_logger("lab_server.agents")
 
 
 class AgentService:
-    """Handlers named like their RPCs; an interceptor turns their errors into statuses."""
+    """Handlers named like their RPCs; an interceptor turns their errors into statuses.
 
-    def __init__(self, agents: Agents, credentials: AgentCredentials) -> None:
+    Args:
+        agents: what is known of them.
+        credentials: how they prove who they are.
+        is_open: whether the server has all the runs that it is to have. One that does not know yet what an
+            agent holds would have it let go of that.
+    """
+
+    def __init__(
+        self,
+        agents: Agents,
+        credentials: AgentCredentials,
+        is_open: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._agents = agents
+        self._is_open = is_open
         self._credentials = credentials
-        self._joining = asyncio.Lock()  # guards the file of credentials between look and write
+        self._joining = asyncio.Lock()  # guards the names of agents between look and write
         self._is_draining = False
 
     def drain(self) -> None:
@@ -48,17 +60,17 @@ class AgentService:
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:  # noqa: N802
         """Take an agent in."""
         _check_version(request.version)
+        self._check_open()
         async with self._joining:
-            token = await asyncio.to_thread(
-                self._credentials.join,
+            joined = await self._credentials.join(
                 authorization(context),
                 name=request.name,
                 pool=request.pool,
                 secret_sha256=request.secret_sha256,
                 is_there=lambda name: self._agents.get(name) is not None,
             )
-        _log.info("agent joined", agent=token.name, pool=token.pool)
-        return pb.JoinResponse(credential_id=token.id, pool=token.pool)
+        _log.info("agent joined", agent=joined.name, pool=joined.pool)
+        return pb.JoinResponse(credential_id=joined.id, pool=joined.pool)
 
     async def Attach(  # noqa: N802
         self, requests: AsyncIterator[pb.AttachRequest], context: Context
@@ -156,8 +168,13 @@ class AgentService:
             await asyncio.to_thread(arrivals.commit, _files(request.files), tuple(request.removed))
         return pb.CommitFilesResponse()
 
-    def _me(self, context: Context) -> Token:
+    def _me(self, context: Context) -> AgentCredential:
+        self._check_open()
         return self._credentials.authenticate(authorization(context))
+
+    def _check_open(self) -> None:
+        if not self._is_open():
+            raise Unavailable("this server is about to take over the runs; try again")
 
     def _attempt(self, key: pb.AttemptKey, context: Context) -> RemoteAttempt:
         return self._agents.attempt(self._me(context).name, key_from_proto(key))

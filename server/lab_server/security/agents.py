@@ -2,60 +2,112 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from lab_core.errors import Violation
-from lab_server.errors import AlreadyExists, InvalidRequest, PermissionDenied, Unauthenticated
-from lab_server.model.agent import DEFAULT_POOL, NAME
+from lab_server.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    PermissionDenied,
+    StoreError,
+    Unauthenticated,
+)
+from lab_server.model.agent import DEFAULT_POOL, NAME, AgentCredential, JoinToken
 from lab_server.model.roles import Role
-from lab_server.security.tokens import Token, TokenFile, Tokens
+from lab_server.security.agent_store import AgentStore
+from lab_server.security.tokens import (
+    TokenFile,
+    Tokens,
+    hash_of,
+    is_secret,
+    new_secret,
+    parts_of,
+    written,
+)
+
+_log = structlog.get_logger("lab_server.agents")
 
 _JOIN_AGAIN = "start it with a join token (`lab-server tokens create-join`)"
 _JOIN_S = 86400.0  # a job may wait for long
+_REFRESH_S = 2.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class AgentCredentials:
-    """The agents that have joined, in the file agents.json of the home.
+    """The agents that have joined, as the store has them: the same for all servers of it.
 
     An agent makes its secret itself and sends only the hash, so that an answer that was lost can be asked
     for again, and nobody but the agent ever has the secret.
 
     Args:
-        home: of the server.
-        tokens: the file of its tokens, in which join tokens are; None where no tokens are needed.
+        store: of the agents.
+        tokens: the file of the server's tokens, in which an operator's join tokens are; None where no tokens
+            are needed.
     """
 
-    def __init__(self, home: Path, tokens: Path | None) -> None:
-        path = home / "agents.json"
-        self._file = TokenFile(path)
-        self._credentials = Tokens(path, may_be_absent=True, sign_in=_JOIN_AGAIN)
+    def __init__(self, store: AgentStore, tokens: Path | None) -> None:
+        self._store = store
+        self._known: dict[str, AgentCredential] = {}
         self._join_file = TokenFile(tokens) if tokens else None
         self._join_tokens = Tokens(tokens, sign_in=_JOIN_AGAIN) if tokens else None
 
+    async def refresh(self) -> None:
+        """Read the credentials, as the store has them now.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
+        self._known = {known.id: known for known in await self._store.all()}
+
+    async def keep_fresh(self) -> None:
+        """Read the credentials again and again: a command may have revoked one."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            try:
+                await self.refresh()
+            except StoreError as error:
+                _log.warning("cannot read the agents' credentials; trying again", reason=str(error))
+
     def pools(self) -> tuple[str, ...]:
         """Return the pools of the agents that have joined."""
-        return tuple(dict.fromkeys(token.pool for token in self._credentials))
+        return tuple(dict.fromkeys(known.pool for known in self._known.values()))
 
-    def new_join_token(self, pool: str) -> str:
-        """Return a one-time token for an agent of a pool, "" where none is needed."""
+    async def new_join_token(self, pool: str) -> str:
+        """Return a one-time token for an agent of a pool, "" where none is needed.
+
+        Raises:
+            StoreError: If it cannot be kept.
+        """
         if self._join_file is None:
             return ""
-        expire_time = time.time() + _JOIN_S
-        return self._join_file.create(f"an agent of {pool}", Role.JOIN, expire_time, pool)
+        secret, token_id = new_secret(), secrets.token_hex(4)
+        expire_time_ns = time.time_ns() + int(_JOIN_S * 1e9)
+        await self._store.add_join_token(JoinToken(token_id, pool, hash_of(secret), expire_time_ns))
+        return written(token_id, secret)
 
-    def authenticate(self, header: str) -> Token:
+    def authenticate(self, header: str) -> AgentCredential:
         """Return the credential of an authorization header.
 
         Raises:
             Unauthenticated: If it holds none, or one that is wrong or revoked.
         """
-        return self._credentials.token(header)
+        credential_id, secret = parts_of(header, _JOIN_AGAIN)
+        known = self._known.get(credential_id)
+        if not is_secret(secret, known.sha256 if known else None) or known is None:
+            raise Unauthenticated(f"the token is not valid on this server; {_JOIN_AGAIN}")
+        if known.revoke_time_ns:
+            raise Unauthenticated(f"the token was revoked; {_JOIN_AGAIN}")
+        return known
 
-    def join(
+    async def join(
         self,
         header: str,
         *,
@@ -63,7 +115,7 @@ class AgentCredentials:
         pool: str,
         secret_sha256: str,
         is_there: Callable[[str], bool],
-    ) -> Token:
+    ) -> AgentCredential:
         """Take an agent in; the same request again gets the same answer.
 
         Args:
@@ -77,37 +129,53 @@ class AgentCredentials:
             AlreadyExists: If another agent has the name.
             InvalidRequest: If the name, the pool or the hash cannot be used.
             PermissionDenied: If the token is not a join token.
+            StoreError: If it cannot be kept.
             Unauthenticated: If there is no valid token, or the join token was used by another agent.
         """
         _check(name, pool, secret_sha256)
-        token = self._join_token(header)
+        token = await self._join_token(header)
         if token is not None and token.pool and pool not in ("", token.pool):
             problem = f"the join token is for the pool {token.pool!r}, not {pool!r}"
             raise InvalidRequest([Violation("pool", problem)])
-        for known in self._credentials:
-            if known.name == name and not known.is_revoked:
+        await self.refresh()
+        for known in self._known.values():
+            if known.name == name and not known.revoke_time_ns:
                 if known.sha256 == secret_sha256:
                     return known
                 if is_there(name):
                     raise AlreadyExists(
                         f"an agent named {name!r} is attached; give this one another --name"
                     )
+        pool = (token.pool if token else "") or pool or DEFAULT_POOL
+        credential = AgentCredential(
+            secrets.token_hex(4), name, pool, secret_sha256, time.time_ns()
+        )
+        joined = await self._store.take_in(credential, token)
+        if joined is None:
+            raise Unauthenticated(f"the join token was used already; {_JOIN_AGAIN}")
+        await self.refresh()
         if token is not None and self._join_file is not None:
-            if not self._join_file.use(token.id, secret_sha256):
-                raise Unauthenticated(f"the join token was used already; {_JOIN_AGAIN}")
-            pool = token.pool or pool
-        for known in self._credentials:
-            if known.name == name and not known.is_revoked:
-                self._file.revoke(known.id)
-        return self._file.add(name, Role.AGENT, secret_sha256, pool=pool or DEFAULT_POOL)
+            with contextlib.suppress(KeyError):  # one that a server made is in the store alone
+                await asyncio.to_thread(self._join_file.use, token.id, secret_sha256)
+        return joined
 
-    def _join_token(self, header: str) -> Token | None:
-        if self._join_tokens is None:
+    async def _join_token(self, header: str) -> JoinToken | None:
+        """Return the valid join token of a header: an operator's in the file, or a server's in the store."""
+        if self._join_tokens is None or self._join_file is None:
             return None
-        token = self._join_tokens.token(header)
-        if token.role != Role.JOIN.name.lower():
-            raise PermissionDenied(f"{token.name}'s token is not a join token; {_JOIN_AGAIN}")
-        return token
+        token_id, secret = parts_of(header, _JOIN_AGAIN)
+        made = await self._store.join_token(token_id)
+        if any(token.id == token_id for token in self._join_tokens):
+            token = self._join_tokens.token(header)
+            if token.role != Role.JOIN.name.lower():
+                raise PermissionDenied(f"{token.name}'s token is not a join token; {_JOIN_AGAIN}")
+            expire_time_ns = int(token.expire_time * 1e9)
+            return JoinToken(token.id, token.pool, token.sha256, expire_time_ns, token.used_by)
+        if not is_secret(secret, made.sha256 if made else None) or made is None:
+            raise Unauthenticated(f"the token is not valid on this server; {_JOIN_AGAIN}")
+        if made.expire_time_ns and time.time_ns() >= made.expire_time_ns:
+            raise Unauthenticated(f"the token has expired; {_JOIN_AGAIN}")
+        return made
 
 
 def _check(name: str, pool: str, secret_sha256: str) -> None:

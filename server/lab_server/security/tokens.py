@@ -185,15 +185,9 @@ class Tokens:
             Unauthenticated: If it holds no token, or one that is wrong, expired or revoked.
         """
         self._reload()
-        scheme, _, text = header.partition(" ")
-        if scheme.lower() != "bearer" or not text:
-            raise Unauthenticated(f"this server needs a token; {self._sign_in}")
-        prefix, _, rest = text.strip().partition("_")
-        token_id, _, secret = rest.partition("_")
+        token_id, secret = parts_of(header, self._sign_in)
         token = self._tokens.get(token_id)
-        # Compared for an unknown id, too: the time must not tell which ids exist.
-        is_right = hmac.compare_digest(token.sha256 if token else hash_of(""), hash_of(secret))
-        if token is None or not is_right or prefix != PREFIX:
+        if not is_secret(secret, token.sha256 if token else None) or token is None:
             raise Unauthenticated(f"the token is not valid on this server; {self._sign_in}")
         if token.is_revoked:
             raise Unauthenticated(f"the token was revoked; {self._sign_in}")
@@ -222,6 +216,28 @@ def new_secret() -> str:
 def written(token_id: str, secret: str) -> str:
     """Return a token in full."""
     return f"{PREFIX}_{token_id}_{secret}"
+
+
+def parts_of(header: str, sign_in: str) -> tuple[str, str]:
+    """Return the public part and the secret of the token in an authorization header.
+
+    Raises:
+        Unauthenticated: If it holds no token; sign_in says what to do.
+    """
+    scheme, _, text = header.partition(" ")
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthenticated(f"this server needs a token; {sign_in}")
+    prefix, _, rest = text.strip().partition("_")
+    token_id, _, secret = rest.partition("_")
+    return (token_id if prefix == PREFIX else ""), secret
+
+
+def is_secret(secret: str, sha256: str | None) -> bool:
+    """Return whether a secret has this hash; an unknown hash takes as long.
+
+    The time must not tell which ids exist.
+    """
+    return hmac.compare_digest(sha256 or hash_of(""), hash_of(secret)) and sha256 is not None
 
 
 def hash_of(secret: str) -> str:

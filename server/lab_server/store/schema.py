@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from lab_server.store.portable.dialects import AnyText, JsonText
 
-SCHEMA_REVISION: Final = "0003"
+SCHEMA_REVISION: Final = "0004"
 """The last of the revisions in `migrations`, which come to these tables."""
 
 LAST_POSITION: Final = "last_position"
@@ -147,6 +147,29 @@ search_entries = Table(
     Column("search_id", AnyText, ForeignKey("searches.id"), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("payload", LargeBinary, nullable=False),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    # the credentials of agents; only hashes of their secrets
+    Column("id", AnyText, primary_key=True),
+    Column("name", AnyText, nullable=False),
+    Column("pool", AnyText, nullable=False),
+    Column("sha256", AnyText, nullable=False),
+    Column("create_time_ns", BigInteger, nullable=False),
+    Column("revoke_time_ns", BigInteger, nullable=False),
+)
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    # those that were used, and those that servers made for the jobs of their pools
+    Column("id", AnyText, primary_key=True),
+    Column("pool", AnyText, nullable=False),
+    Column("sha256", AnyText, nullable=False),
+    Column("expire_time_ns", BigInteger, nullable=False),
+    Column("used_by", AnyText, nullable=False),
 )
 
 meta = Table(

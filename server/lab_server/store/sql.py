@@ -26,6 +26,7 @@ from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
 from lab_server.store import blocks, event_log, history_table, migrations, schema
+from lab_server.store.agent_table import AgentTable
 from lab_server.store.databases.database import NUM_READERS, Database
 from lab_server.store.databases.urls import open_database
 from lab_server.store.listing import count_query, page_query, token_of
@@ -100,6 +101,7 @@ class SqlStore:
 
     Attributes:
         searches: the searches, in the same database.
+        agents: the credentials of agents, there too.
 
     Raises:
         StoreRefused: If the database cannot be used, or is no store.
@@ -131,6 +133,7 @@ class SqlStore:
         self._writer = GroupWriter(self._database.write_engine, _Transactions(self._database))
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="store-reader")
         self.searches = SearchTable(self._write, self._read)
+        self.agents = AgentTable(self._write, self._read)
 
     def _check_leader(self, may_follow: bool) -> None:
         if self._leader and not may_follow:

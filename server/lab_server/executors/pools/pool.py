@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
+from lab_server.errors import StoreError
 from lab_server.executors.pools.engine import Engine, EngineError, Job, JobState
 from lab_server.executors.pools.sizing import Standing, changes
 from lab_server.executors.remote.registry import Agents
@@ -36,7 +37,7 @@ class Pool:
         agents: Agents,
         *,
         server: str,
-        join_token: Callable[[], str],
+        join_token: Callable[[], Awaitable[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -125,11 +126,11 @@ class Pool:
     async def _start(self, num: int) -> None:
         for _ in range(num):
             name = f"{self._prefix}{secrets.token_hex(3)}"
-            token = self._join_token()
-            environment = {"LAB_JOIN_TOKEN": token} if token else {}
             try:
+                token = await self._join_token()
+                environment = {"LAB_JOIN_TOKEN": token} if token else {}
                 await self._engine.submit(name, self._command(name), environment)
-            except EngineError as error:
+            except (EngineError, StoreError) as error:
                 self._fail(str(error))
                 return
             self._asked[name] = self._clock()

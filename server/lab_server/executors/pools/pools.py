@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 import structlog
@@ -36,7 +36,7 @@ class Pools:
         agents: Agents,
         *,
         server: str,
-        join_token: Callable[[str], str],
+        join_token: Callable[[str], Awaitable[str]],
     ) -> None:
         self._all = tuple(settings)
         self._pools = {

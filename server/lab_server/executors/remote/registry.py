@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -67,6 +67,10 @@ class Agents:
     def get(self, name: str) -> Agent | None:
         """Return an agent, None if there is none of this name."""
         return self._agents.get(name)
+
+    def expect(self, pools: Iterable[str]) -> None:
+        """Know pools that had an agent before."""
+        self._pools |= dict.fromkeys(pools)
 
     @property
     def pools(self) -> Sequence[str]:
