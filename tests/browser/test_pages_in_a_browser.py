@@ -180,6 +180,14 @@ def test_eight_tabs_share_one_stream_and_one_that_slept_sees_all_when_it_wakes(
     assert len(streams) == 1
 
 
+def test_tensorboard_opens_behind_the_page(shown: Shown, windows: Windows) -> None:
+    page = windows.open(shown.address("/runs/{first}"))
+    page.get_by_role("button", name="TensorBoard").click()
+    page.wait_for_url("**/tensorboard/*/**")
+    page.get_by_text(f"first-{shown.first}").first.wait_for()
+    page.get_by_text("loss").first.wait_for()
+
+
 def test_a_page_catches_up_with_what_happened_before_it_was_live(
     client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
 ) -> None:

@@ -16,6 +16,7 @@ from lab_server.api.gate import Gate
 from lab_server.errors import Unauthenticated
 from lab_server.pages import static
 from lab_server.pages.actions import Actions
+from lab_server.pages.boards import Boards
 from lab_server.pages.compare import ComparePage
 from lab_server.pages.login import LoginPages
 from lab_server.pages.new_run import NewRunPage
@@ -24,6 +25,7 @@ from lab_server.pages.run import RunPage
 from lab_server.pages.runs import RunsPage
 from lab_server.pages.searches import SearchPages
 from lab_server.pages.server import ServerPage
+from lab_server.pages.tensorboard import TensorboardPages
 from lab_server.rpc.site_parts import SiteParts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,6 +59,12 @@ def add_pages(app: web.Application, gate: Gate, parts: SiteParts) -> None:
     add("GET", "/searches/{search_id}", searches.show)
     add("POST", "/searches/{search_id}/{action}", searches.act)
     add("GET", "/server", ServerPage(gate, pages, parts).show)
+    boards = Boards()
+    app.on_shutdown.append(boards.close)
+    tensorboard = TensorboardPages(gate, parts, boards)
+    add("POST", "/tensorboard", tensorboard.open)
+    for verb in ("GET", "POST"):  # it asks for its series by POST
+        add(verb, "/tensorboard/{key}/{path:.*}", tensorboard.pass_on)
 
 
 def _middleware(gate: Gate, pages: Pages) -> Any:
