@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -101,6 +105,52 @@ def test_any_server_answers_every_call(pair: Pair) -> None:
         follower.run(run.id).delete()
         with pytest.raises(NotFound):
             leader.run(run.id)
+
+
+def _ask(server: RealServer, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{server.http_url}/api/v1/{path}", data, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_the_pages_and_the_http_api_of_any_server_answer_everything(pair: Pair) -> None:
+    leader, follower = pair.leader, pair.follower
+    status, answer = _ask(follower, "runs", {"experiment": "toy", "name": "by HTTP"})
+    assert (status, answer["run"]["name"]) == (200, "by HTTP")
+    run_id = answer["run"]["id"]
+    assert _ask(follower, f"runs/{run_id}/start", {})[0] == 200
+    with lab_client.Client(leader.address, timeout_s=PATIENCE_S) as client:
+        assert client.run(run_id).wait().state.name == "COMPLETED"
+    assert _ask(follower, f"runs/{run_id}/files") == _ask(leader, f"runs/{run_id}/files")
+    for path in ("server", "experiments", "searches"):
+        theirs, ours = _ask(leader, path), _ask(follower, path)
+        assert theirs[0] == ours[0] == 200
+        assert theirs[1].get("slots") == ours[1].get("slots")
+    wrong = {"experiment": "toy", "config": {"overrides": {"learning_rat": 1}}}
+    for path, body in (
+        ("runs", wrong),
+        ("runs", {"experiment": "nothing"}),
+        (f"runs/{run_id}/start", {}),
+        ("runs/x/stop", {}),
+    ):
+        ours = _ask(follower, path, body)
+        assert 400 <= ours[0] < 500
+        assert ours == _ask(leader, path, body)
+    for server in (leader, follower):
+        url = f"{server.http_url}/api/v1/runs/{run_id}/files/run.yaml"
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as file:
+            assert b"by HTTP" in file.read()
+    for path in ("", f"runs/{run_id}", "server", "new?experiment=toy", "searches"):
+        with urllib.request.urlopen(f"{follower.http_url}/{path}", timeout=PATIENCE_S) as page:
+            assert page.status == 200
+    assert _ask(follower, f"runs/{run_id}/delete", {})[0] == 200
+    assert _ask(leader, f"runs/{run_id}")[0] == 404
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])

@@ -30,10 +30,17 @@ from lab_server.http.gpu_gauges import Devices
 from lab_server.http.search_gauges import SearchGauges
 from lab_server.rpc.agents import AgentService
 from lab_server.rpc.calls.forwarding import Forwarding
-from lab_server.rpc.calls.handlers import agent_handlers, handlers, search_handlers
+from lab_server.rpc.calls.handlers import (
+    SEARCH_SERVICE_NAME,
+    SERVICE_NAME,
+    agent_handlers,
+    handlers,
+    search_handlers,
+)
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.dashboard import DashboardDoor
+from lab_server.rpc.forwarded import ForwardedHandlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
@@ -237,9 +244,12 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             stack,
             settings,
             SiteParts(
-                service=service,
-                searches=search_service,
-                streams=streams,
+                service=cast(Service, ForwardedHandlers(service, SERVICE_NAME, forwarding)),
+                searches=cast(
+                    SearchHandlers,
+                    ForwardedHandlers(search_service, SEARCH_SERVICE_NAME, forwarding),
+                ),
+                streams=cast(Streams, ForwardedHandlers(streams, SERVICE_NAME, forwarding)),
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, home),
                 timeline=Timeline(store),

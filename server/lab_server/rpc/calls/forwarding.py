@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pool
 from lab_server.errors import Unavailable
 from lab_server.rpc.calls.handlers import SERVICE_NAME
 from lab_server.rpc.calls.interceptors import Call, Context
+from lab_server.rpc.calls.status import error_of
 
 READ_HERE: Final = frozenset(
     {"GetRun", "ListRuns", "WatchRun", "WatchMetrics", "QueryMetrics", "OpenDashboard"}
@@ -51,9 +52,8 @@ class Forwarding:
 
     async def __call__(self, method: str, proceed: Call, request: Any, context: Context) -> Any:
         """See CallMiddleware."""
-        leader = self._leader()
-        name = method.removeprefix(f"/{SERVICE_NAME}/")
-        if not leader or name in READ_HERE or method.startswith(_LOCAL_SERVICES):
+        leader = self.leader_for(method)
+        if not leader:
             return await proceed(request, context)
         call: Any = (await self._to(leader)).stream_stream(method)(
             request,
@@ -76,6 +76,38 @@ class Forwarding:
                 raise _no_leader(leader) from error
             context.set_trailing_metadata(error.trailing_metadata() or ())
             await context.abort(error.code(), error.details() or "")
+        finally:
+            call.cancel()
+
+    def leader_for(self, method: str) -> str:
+        """Return the address of the server that a call is for; empty for this one."""
+        name = method.removeprefix(f"/{SERVICE_NAME}/")
+        if name in READ_HERE or method.startswith(_LOCAL_SERVICES):
+            return ""
+        return self._leader()
+
+    async def ask(self, method: str, request: bytes, authorization: str) -> AsyncIterator[bytes]:
+        """Yield the answers of the leader to a request that came here by HTTP.
+
+        Raises:
+            LabError: What the leader answered, or that it does not.
+        """
+        leader = self.leader_for(method)
+        metadata = [("authorization", authorization)] if authorization else []
+        ask: Any = (await self._to(leader)).unary_stream(method)
+        call: Any = ask(request, metadata=metadata)
+        try:
+            async for answer in call:
+                yield answer
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _no_leader(leader) from error
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
+                raise _no_leader(leader) from error
+            raise error_of(error) from error
         finally:
             call.cancel()
 

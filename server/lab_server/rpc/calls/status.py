@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import grpc
+import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -55,6 +56,17 @@ _CODES: tuple[tuple[type[LabError], grpc.StatusCode, str], ...] = (
 )
 
 
+class Forwarded(LabError):
+    """What another server answered to a call that was forwarded to it."""
+
+    def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
+        super().__init__(code, reason, message)
+        self.code, self.reason, self.message = code, reason, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """The response to a failed call.
@@ -72,11 +84,32 @@ class Status:
 
 def status_of(error: LabError) -> Status | None:
     """Return an error's status, None if no caller should be able to cause it."""
+    if isinstance(error, Forwarded):
+        return Status(error.code, error.reason, error.message, b"")
     for kind, code, reason in _CODES:
         if isinstance(error, kind):
             message = shorten(str(error), _MAX_MESSAGE_BYTES)
             return Status(code, reason, message, _encode(code, message, _details(error, reason)))
     return None
+
+
+def error_of(error: grpc.aio.AioRpcError) -> LabError:
+    """Return the error that another server answered with, as it would be raised here."""
+    status, info, bad = status_pb2.Status(), error_details_pb2.ErrorInfo(), None
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    for detail in status.details:
+        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest.FromString(detail.value)
+        else:
+            detail.Unpack(info)
+    if bad is not None:
+        found = [Violation(v.field, v.description) for v in bad.field_violations]
+        kind = ConfigError if info.reason == "INVALID_CONFIG" else InvalidRequest
+        return kind(found)
+    code = error.code()
+    return Forwarded(code, info.reason or code.name, error.details() or "")
 
 
 def shorten(text: str, max_bytes: int) -> str:
