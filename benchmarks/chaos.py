@@ -58,6 +58,8 @@ from lab_client.events import Event, Metrics, Truncate
 EXPERIMENT = Path(__file__).with_name("chaos_experiment.py")
 NUM_SEEDS = 4
 PATIENCE_S = 600.0
+SYSTEM = "system."
+"""Begins the names of what is measured of the machine, which differs from run to run."""
 STRIKES = {
     "trainer": 6,
     "trainer, torn spool": 2,
@@ -426,7 +428,7 @@ def history_of(events: list[Event]) -> History:
                         if steps[row] in points:
                             raise SystemExit(f"{name} has step {steps[row]} twice, seq {event.seq}")
                         points[steps[row]] = value
-    return history
+    return {name: points for name, points in history.items() if not name.startswith(SYSTEM)}
 
 
 def result_of(run: Run, home: Path, events: list[Event]) -> Result:
@@ -435,6 +437,8 @@ def result_of(run: Run, home: Path, events: list[Event]) -> Result:
     with contextlib.closing(sqlite3.connect(folder / "sqlite.db")) as db:
         database: History = {}
         for name, step, value in db.execute("SELECT indicator, step, value FROM scalars"):
+            if name.startswith(SYSTEM):
+                continue
             database.setdefault(name, {})[step] = value
     last = max(folder.glob("checkpoints/*"), key=lambda path: int(path.name))
     hashes = json.loads((last / "manifest.json").read_text())["files"]
@@ -443,7 +447,7 @@ def result_of(run: Run, home: Path, events: list[Event]) -> Result:
         database,
         (folder / "numpy" / "weights.npy").read_bytes(),
         {name: hashes[name] for name in ("model.pt", "optimizer.pt")},
-        {path.name for path in folder.iterdir()} - {"spool", "control"},
+        {path.name for path in folder.iterdir()} - {"spool", "control", "log.levels"},
     )
 
 

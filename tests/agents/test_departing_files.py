@@ -7,7 +7,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pytest
+
 from lab_server.agent.files import RunFiles
+from lab_server.agent.link import Refused
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.agent import AttemptKey
 
@@ -18,6 +22,7 @@ class Received:
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         self.committed: list[list[str]] = []
+        self.refusals = 0
 
     async def compare(self, key: AttemptKey, files: list[Any]) -> list[bytes]:
         del key
@@ -29,7 +34,43 @@ class Received:
 
     async def commit(self, key: AttemptKey, files: list[Any], removed: list[str]) -> None:
         del key, removed
+        if self.refusals:
+            self.refusals -= 1
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "chunks are missing")
         self.committed.append([file.path for file in files])
+
+
+async def test_a_server_with_another_home_gets_all_files_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.make()
+    (folder.path / "run.yaml").write_text("id: r-1")
+    (folder.checkpoints / "10").mkdir(parents=True)
+    (folder.checkpoints / "10" / "model.pt").write_bytes(b"weights")
+    received: Any = Received()
+    files = RunFiles(received, AttemptKey("r-1", 1), folder)
+    await files.upload()
+    all_files = [["run.yaml"], ["checkpoints/10/model.pt"]]
+    assert received.committed == all_files
+    await files.upload()
+    assert received.committed == all_files
+    files.forget()
+    assert files.has_new_checkpoint
+    await files.upload()
+    assert received.committed == all_files * 2
+
+
+async def test_what_a_server_lost_of_what_it_got_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_server.agent.files._RETRY_S", 0.0)
+    folder = RunFolder(tmp_path / "run")
+    folder.make()
+    (folder.path / "run.yaml").write_text("id: r-1")
+    received: Any = Received()
+    received.refusals = 1
+    await RunFiles(received, AttemptKey("r-1", 1), folder).upload()
+    assert received.committed == [["run.yaml"]]
+    assert received.chunks == [b"id: r-1"] * 2
 
 
 async def test_rows_that_are_in_a_databases_journal_alone_are_sent(tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ def points(events: list[Event]) -> dict[tuple[str, int], float]:
             for point in body.points():
                 for name, value in point.values.items():
                     assert (name, point.step) not in found
-                    found[name, point.step] = value
+                    if not name.startswith("system."):  # what the machine does differs
+                        found[name, point.step] = value
     return found
 
 
@@ -128,7 +129,7 @@ def recorded(run: lab_client.Run) -> dict[tuple[str, int], float]:
     with sqlite3.connect(Path(run.refresh().folder) / "sqlite.db") as db:
         rows = db.execute("SELECT indicator, step, value FROM scalars").fetchall()
     assert len({row[:2] for row in rows}) == len(rows)
-    return {(name, step): value for name, step, value in rows}
+    return {(name, step): value for name, step, value in rows if not name.startswith("system.")}
 
 
 class Gate:

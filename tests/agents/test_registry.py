@@ -28,7 +28,7 @@ from lab_server.model.agent import (
     Welcome,
 )
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import TrainerProcess
+from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot, Wants
 
 KEY = AttemptKey("r1", 1)
@@ -275,11 +275,24 @@ async def test_the_next_server_finds_the_trainer_and_waits_for_its_agent(
 ) -> None:
     await launched(agents, Side(agents), folder)
     nxt = Agents(lease_s=30.0)
-    process = nxt.adopt(folder, 1, SLOT)
+    process = nxt.adopt(folder, 1, Begun(SLOT))
     assert process == TrainerProcess(4242, 1, "a1")
     (agent,) = nxt
     assert agent.slots == ()
     assert Side(nxt, "a1", KEY).told == [Welcome(30.0, {KEY: 0})]
+    nxt.close()
+
+
+async def test_a_server_with_another_home_goes_on_where_the_store_is(tmp_path: Path) -> None:
+    nxt = Agents(lease_s=30.0, home="another")
+    trainer = TrainerProcess(4242, 1, "a1")
+    folder = tmp_path / "another" / KEY.run_id
+    assert nxt.adopt(folder, 1, Begun(SLOT, trainer, spool_offset=100)) == trainer
+    side = Side(nxt, "a1", KEY)
+    assert side.told == [Welcome(30.0, {KEY: 100}, "another")]
+    attempt = nxt.attempt("a1", KEY)
+    assert attempt.append(90, bytes(10) + b"new") == 103
+    assert attempt.folder.spool(1).read_bytes()[100:] == b"new"
     nxt.close()
 
 
@@ -288,7 +301,7 @@ async def test_the_next_server_gives_up_an_agent_that_does_not_come(
 ) -> None:
     await launched(agents, Side(agents), folder)
     nxt = Agents(lease_s=0.05)
-    process = nxt.adopt(folder, 1, SLOT)
+    process = nxt.adopt(folder, 1, Begun(SLOT))
     assert process is not None
     attempt = nxt.find(process)
     assert attempt is not None

@@ -18,7 +18,7 @@ from lab_server.messages.projection import apply_event
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import Run, RunRequest, RunState, TagChange, TrainerProcess
+from lab_server.model.run import Begun, Run, RunRequest, RunState, TagChange, TrainerProcess
 from lab_server.model.slot import Slot
 from lab_server.model.upload import Upload
 from lab_server.store import IdempotencyRecord, Store
@@ -85,7 +85,10 @@ class FakeExecutor(OneMachine):
         raise LaunchError("a fake starts nothing")
 
     async def inspect(
-        self, spec_folder: object, attempt: int, slot: str = ""
+        self,
+        spec_folder: object,
+        attempt: int,
+        begun: Begun = Begun(),  # noqa: B008 - frozen
     ) -> TrainerProcess | None:
         return None
 

@@ -465,8 +465,11 @@ class AgentWelcome(google.protobuf.message.Message):
 
     LEASE_S_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
+    HOME_FIELD_NUMBER: builtins.int
     lease_s: builtins.float
     """For how long the agent may go on without the server after a ping that was answered, in seconds."""
+    home: builtins.str
+    """Which folder the server has the runs' files in: what was uploaded to a server with another one is not there."""
     @property
     def held(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AttemptOffset]:
         """The attempts among those held that are the agent's still."""
@@ -476,8 +479,9 @@ class AgentWelcome(google.protobuf.message.Message):
         *,
         lease_s: builtins.float = ...,
         held: collections.abc.Iterable[Global___AttemptOffset] | None = ...,
+        home: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["held", b"held", "lease_s", b"lease_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["held", b"held", "home", b"home", "lease_s", b"lease_s"]) -> None: ...
 
 Global___AgentWelcome: typing_extensions.TypeAlias = AgentWelcome
 

@@ -83,6 +83,7 @@ class Agent:
         self._pings: dict[int, float] = {}
         self._numbers = itertools.count(1)
         self._lease_s = 0.0
+        self._server_home = ""
         self._lease: Lease | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.attached = asyncio.Event()
@@ -181,6 +182,10 @@ class Agent:
     def _welcome(self, said: Welcome, outgoing: asyncio.Queue[FromAgent]) -> None:
         self._lease_s = said.lease_s
         self._outgoing = outgoing
+        if said.home != self._server_home:
+            self._server_home = said.home
+            for held in self._held.values():
+                held.upload_anew()
         for key in said.held:
             if key in self._held:
                 self._held[key].report()

@@ -72,6 +72,10 @@ class HeldAttempt:
         if self._ended is not None:
             self._again = asyncio.create_task(self._ship_again(self._ended))
 
+    def upload_anew(self) -> None:
+        """Take the server to have none of the files: it is one with another home."""
+        self._files.forget()
+
     def command(self, line: str) -> None:
         """Add a line to the control file, unless it is there."""
         if line in self._folder.commands(self.key.attempt):
@@ -224,6 +228,7 @@ class HeldAttempt:
             shipper = Shipper(self._link, self.key, self._folder)
             shipper.finish()
             await shipper.run()
+            await self._files.upload()
             self._tell_now(ended)
 
     def _local(self, spec: LaunchSpec) -> LaunchSpec:

@@ -14,7 +14,7 @@ from typing import IO
 import grpc.aio
 import structlog
 
-from lab_server.agent.link import Link
+from lab_server.agent.link import Link, Refused
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, FileChunks, chunks_of
 from lab_server.files.run_folder import RunFolder
@@ -26,6 +26,10 @@ _RETRY_S = 1.0
 _UPLOAD_CHUNKS = 8
 
 Stamp = tuple[int, int, int, int]
+
+
+class _ChunksMissing(Exception):
+    """A file changed while it was read, or another server took over that has none of what was sent."""
 
 
 class RunFiles:
@@ -41,6 +45,8 @@ class RunFiles:
         self._folder = folder
         self._sent: dict[str, Stamp] = {}
         self._checkpoints: set[int] = set()
+        self._num_forgotten = 0
+        self._uploading = asyncio.Lock()  # guards what was sent while it is sent
 
     async def fetch(self) -> None:
         """Get the run's files as the server has them.
@@ -66,12 +72,30 @@ class RunFiles:
         """Whether the trainer has taken or dropped one since the last upload."""
         return self._steps() != self._checkpoints
 
+    def forget(self) -> None:
+        """Take nothing to have been sent."""
+        self._sent, self._checkpoints = {}, set()
+        self._num_forgotten += 1
+
     async def upload(self) -> None:
         """Bring the server's files up to these.
 
         Raises:
             Refused: If the attempt is over, for the server.
         """
+        async with self._uploading:
+            while True:
+                num_forgotten = self._num_forgotten
+                try:
+                    sent, checkpoints = await self._upload()
+                except _ChunksMissing:
+                    await asyncio.sleep(_RETRY_S)
+                    continue
+                if num_forgotten == self._num_forgotten:
+                    self._sent, self._checkpoints = sent, checkpoints
+                    return
+
+    async def _upload(self) -> tuple[dict[str, Stamp], set[int]]:
         steps = await asyncio.to_thread(self._steps)
         loose = await asyncio.to_thread(self._loose)
         changed = [(path, stamp) for path, stamp in loose if self._sent.get(path) != stamp]
@@ -85,13 +109,12 @@ class RunFiles:
                     source = await asyncio.to_thread(_snapshot, source, snapshots)
                 files[path] = source
             await self._send(files, [*gone, *dropped])
-        self._sent = dict(loose)
         for step in sorted(steps - self._checkpoints):
             folder = self._folder.checkpoints / str(step)
             with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
                 files = {f"checkpoints/{step}/{f.name}": f for f in sorted(folder.iterdir())}
                 await self._send(files, [])
-        self._checkpoints = steps
+        return dict(loose), steps
 
     async def _send(self, files: dict[str, Path], removed: list[str]) -> None:
         chunked: list[FileChunks] = []
@@ -111,7 +134,12 @@ class RunFiles:
                     batch = []
         if batch:
             await self._link.upload(self._key, batch)
-        await self._link.commit(self._key, chunked, removed)
+        try:
+            await self._link.commit(self._key, chunked, removed)
+        except Refused:
+            if await self._link.compare(self._key, chunked):
+                raise _ChunksMissing from None
+            raise
 
     def _steps(self) -> set[int]:
         """Return the steps of the checkpoints that are complete."""

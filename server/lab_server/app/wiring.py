@@ -122,7 +122,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         control = SwitchedControl(following)
         supervisor = cast(RunControl, control)
         credentials = AgentCredentials(store.agents, settings.tokens)
-        agents = Agents(settings.agent_lease_s)
+        agents = Agents(settings.agent_lease_s, home=Home(home).server_id())
         stack.callback(agents.close)
         pools = Pools(
             settings.pools,

@@ -14,7 +14,7 @@ from lab_server.model.agent import AttemptKey
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import TrainerProcess
+from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot, Wants, agent_of, parse_slots
 from lab_server.model.upload import Upload
 
@@ -99,11 +99,14 @@ class ClusterExecutor:
         return await (self._agents if agent_of(spec.slot) else self._here).launch(spec)
 
     async def inspect(
-        self, spec_folder: Path, attempt: int, slot: str = ""
+        self,
+        spec_folder: Path,
+        attempt: int,
+        begun: Begun = Begun(),  # noqa: B008 - frozen
     ) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, or may live, else None."""
-        if agent_of(slot):
-            return self._agents.adopt(spec_folder, attempt, slot)
+        if agent_of(begun.slot):
+            return self._agents.adopt(spec_folder, attempt, begun)
         return await self._here.inspect(spec_folder, attempt)
 
     def out_of_reach(self, process: TrainerProcess) -> str:

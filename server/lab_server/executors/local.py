@@ -25,7 +25,7 @@ from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.generation import GenerationSpec
 from lab_server.model.launch import DISK_FULL, EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
-from lab_server.model.run import TrainerProcess
+from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot
 from lab_server.model.upload import Upload
 from lab_server.processes import lineage, proc
@@ -164,10 +164,13 @@ class LocalExecutor(OneMachine):
         return process
 
     async def inspect(
-        self, spec_folder: Path, attempt: int, slot: str = ""
+        self,
+        spec_folder: Path,
+        attempt: int,
+        begun: Begun = Begun(),  # noqa: B008 - frozen
     ) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, else None."""
-        del slot
+        del begun
         process = read_pid_file(RunFolder(spec_folder).pid_file(attempt))
         if process is None or not await asyncio.to_thread(lineage.members, process):
             return None

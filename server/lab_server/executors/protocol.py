@@ -12,7 +12,7 @@ from lab_core.errors import Violation
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import TrainerProcess
+from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot, Wants
 from lab_server.model.upload import Upload
 
@@ -89,9 +89,18 @@ class Executor(Protocol):
         """
 
     async def inspect(
-        self, spec_folder: Path, attempt: int, slot: str = ""
+        self,
+        spec_folder: Path,
+        attempt: int,
+        begun: Begun = Begun(),  # noqa: B008 - frozen
     ) -> TrainerProcess | None:
-        """Return the attempt's trainer while any process of it lives, or may live, else None."""
+        """Return the attempt's trainer while any process of it lives, or may live, else None.
+
+        Args:
+            spec_folder: the run's folder.
+            attempt: its number.
+            begun: what the store knows of it.
+        """
 
     def out_of_reach(self, process: TrainerProcess) -> str:
         """Return since when nobody can know how a trainer is, as a clause; "" when it is in reach."""

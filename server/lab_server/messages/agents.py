@@ -94,8 +94,8 @@ def request_from_proto(message: pb.AttachRequest) -> FromAgent | None:
 def response_to_proto(said: ToAgent) -> pb.AttachResponse:
     """Return the message of what a server says."""
     match said:
-        case agent.Welcome(lease_s, held):
-            welcome = pb.AgentWelcome(lease_s=lease_s)
+        case agent.Welcome(lease_s, held, home):
+            welcome = pb.AgentWelcome(lease_s=lease_s, home=home)
             for key, offset in held.items():
                 welcome.held.add(key=key_to_proto(key), offset=offset)
             return pb.AttachResponse(welcome=welcome)
@@ -121,7 +121,7 @@ def response_from_proto(message: pb.AttachResponse) -> ToAgent | None:
     match message.WhichOneof("kind"):
         case "welcome":
             held = {key_from_proto(each.key): each.offset for each in message.welcome.held}
-            return agent.Welcome(message.welcome.lease_s, held)
+            return agent.Welcome(message.welcome.lease_s, held, message.welcome.home)
         case "renewed":
             return agent.Ping(message.renewed.number)
         case "launch":

@@ -144,10 +144,12 @@ class Welcome:
     Attributes:
         lease_s: how long it may go on without the server after a ping that was answered.
         held: how many bytes of the spool the server has, for each held attempt that is the agent's still.
+        home: which folder the server has files in.
     """
 
     lease_s: float
     held: Mapping[AttemptKey, int] = field(default_factory=dict)
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True)

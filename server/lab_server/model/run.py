@@ -130,6 +130,21 @@ class TrainerProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """What the store knows of an attempt that a server began.
+
+    Attributes:
+        slot: that it has.
+        process: its trainer, None if it was not recorded yet.
+        spool_offset: how much of its spool is in the log.
+    """
+
+    slot: str = ""
+    process: TrainerProcess | None = None
+    spool_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as the server knows it: one row of the store. Times are nanoseconds since 1970 UTC, 0 for never.
 

@@ -20,7 +20,7 @@ from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.agent import AGENT_LEFT, LEASE_OVER
 from lab_server.model.launch import DISK_FULL, LaunchSpec
-from lab_server.model.run import Run, RunState
+from lab_server.model.run import Begun, Run, RunState
 from lab_server.model.slot import agent_of, device_of
 from lab_server.supervisor.attempt import Attempt
 from lab_server.supervisor.live_runs import LiveRuns
@@ -82,10 +82,12 @@ class Runner:
             return
         self.slots.keep(run.slot, run.id)
         folder = self._home.run_folder(run.experiment, run.id)
-        process = await self._executor.inspect(folder.path, run.attempt, run.slot)
+        begun = Begun(run.slot, run.process, run.spool_offset)
+        process = await self._executor.inspect(folder.path, run.attempt, begun)
+        # a server with another home has no such file: then its trainer, if it was recorded, is out of reach
+        was_launched = run.process is not None or folder.pid_file(run.attempt).exists()
         run = replace(run, process=process)
         self._live_runs.track(run)
-        was_launched = folder.pid_file(run.attempt).exists()
         spec = None if was_launched or run.is_stop_requested else self._spec(run)
         attempt = Attempt(self._live_runs, self._executor, self._options, run, folder, spec)
         if run.is_stop_requested:

@@ -45,6 +45,19 @@ class RemoteAttempt:
         if self.process is not None:
             self.launched.set_result(self.process)
 
+    def bring_up(self, process: TrainerProcess | None, spool_offset: int) -> None:
+        """Take over what the store knows: a server with another home may have begun the attempt.
+
+        Raises:
+            OSError: If the disk takes no more.
+        """
+        self.folder.make()
+        self._mirror.extend(spool_offset)
+        if self.process is None and process is not None:
+            write_pid_file(self.folder.pid_file(self.key.attempt), process)
+            self.process = process
+            self.launched.set_result(process)
+
     @property
     def spool_bytes(self) -> int:
         """How much of its spool is here."""

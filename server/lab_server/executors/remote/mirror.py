@@ -14,7 +14,8 @@ class Mirror:
     """Appends what an agent ships, each byte at its offset, and once.
 
     The file's length is all there is to know of what arrived, so nothing else can disagree with it. A byte
-    that a power loss takes from the file is asked for again: the agent keeps its spool to the end.
+    that a power loss takes from the file is asked for again: the agent keeps its spool to the end. What the store
+    has already need not come again: there the file may have a hole, which nobody reads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,6 +28,16 @@ class Mirror:
             return self._path.stat().st_size
         except FileNotFoundError:
             return 0
+
+    def extend(self, size_bytes: int) -> None:
+        """Count so many bytes as here; their events are in the store.
+
+        Raises:
+            OSError: If the disk takes no more.
+        """
+        if self.size_bytes < size_bytes:
+            with self._path.open("ab") as file:
+                file.truncate(size_bytes)
 
     def append(self, offset: int, data: bytes) -> int:
         """Append bytes that begin at an offset, without those that are here, and return the new size.

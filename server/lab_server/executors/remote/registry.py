@@ -31,7 +31,7 @@ from lab_server.model.agent import (
     Welcome,
 )
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import TrainerProcess
+from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot, agent_of
 
 _log = structlog.get_logger("lab_server.agents")
@@ -46,10 +46,12 @@ class Agents:
     Args:
         lease_s: for how long an agent may train without the server.
         pools: the names of pools that have agents, or may get some.
+        home: which folder the runs' files are in; one name means one folder.
     """
 
-    def __init__(self, lease_s: float, pools: Sequence[str] = ()) -> None:
+    def __init__(self, lease_s: float, pools: Sequence[str] = (), home: str = "") -> None:
         self.lease_s = lease_s
+        self._home = home
         self._pools = dict.fromkeys(pools)
         self._agents: dict[str, Agent] = {}
         self._attempts: dict[AttemptKey, RemoteAttempt] = {}
@@ -97,7 +99,7 @@ class Agents:
         self._renew(name)
         mine = {key: attempt for key, attempt in self._attempts.items() if attempt.agent == name}
         held = {key: mine[key].spool_bytes for key in hello.held if key in mine}
-        send(Welcome(self.lease_s, held))
+        send(Welcome(self.lease_s, held, self._home))
         for key in hello.held:
             if key not in mine:
                 send(Release(key))
@@ -186,16 +188,21 @@ class Agents:
         self._tell(attempt)
         return await asyncio.shield(attempt.launched)
 
-    def adopt(self, folder: Path, number: int, slot: str) -> TrainerProcess | None:
+    def adopt(self, folder: Path, number: int, begun: Begun) -> TrainerProcess | None:
         """Return the trainer of an attempt that an earlier server gave to an agent, None if it has none yet.
 
         The agent has one lease, from now on, to attach.
         """
-        name = agent_of(slot)
+        name = agent_of(begun.slot)
         if name not in self._agents:
-            self._agents[name] = Agent(name, slot.partition("/")[0])
+            self._agents[name] = Agent(name, begun.slot.partition("/")[0])
             self._renew(name)
-        return self._add(AttemptKey(folder.name, number), name, RunFolder(folder)).process
+        attempt = self._add(AttemptKey(folder.name, number), name, RunFolder(folder))
+        try:
+            attempt.bring_up(begun.process, begun.spool_offset)
+        except OSError as error:  # the agent tells and ships it again
+            _log.warning("cannot write what the store knows of an attempt", reason=error.strerror)
+        return attempt.process
 
     def find(self, process: TrainerProcess) -> RemoteAttempt | None:
         """Return the attempt of a trainer, None once it is forgotten."""
