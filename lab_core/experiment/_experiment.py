@@ -163,6 +163,11 @@ class Experiment:
         return -1 if self._restorer is None else self._restorer.saved_step
 
     @property
+    def last_recorded_row(self) -> dict[str, float]:
+        """The scalars that were recorded at that step before the checkpoint was taken."""
+        return {} if self._restorer is None else self._restorer.saved_row
+
+    @property
     def checkpoints_folder(self) -> Path:
         """Where the run's checkpoints are."""
         return self.folder / "checkpoints"

@@ -188,6 +188,14 @@ class Restorer:
         return int(self._rest["tracker"]["saved_step"])
 
     @property
+    def saved_row(self) -> dict[str, float]:
+        """The scalars that were saved at `saved_step` before the checkpoint."""
+        tracked = self._rest["tracker"]
+        steps = tracked.get("last_steps", {})  # not in checkpoints of earlier versions
+        saved_step = self.saved_step
+        return {n: v for n, v in tracked["last"].items() if steps.get(n) == saved_step}
+
+    @property
     def has_place(self) -> bool:
         """Whether the checkpoint was taken in or after a loop, to which the run has to come first."""
         positions = self._rest["positions"]

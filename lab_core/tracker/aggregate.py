@@ -36,6 +36,7 @@ class Aggregator:
         self._registry = registry
         self.windows: dict[str, deque[float]] = {}
         self.last: dict[str, float] = {}
+        self.last_steps: dict[str, int] = {}
         self._lines: list[tuple[int, dict[str, float]]] = []
         self._fresh: set[str] = set()  # measured since the last line, in earlier batches
         self._num_told: dict[
@@ -60,12 +61,18 @@ class Aggregator:
         self._num_rows, self._last_row = other._num_rows, other._last_row
         self._fresh, self._num_told = other._fresh, other._num_told
 
-    def restore(self, windows: Mapping[str, list[float]], last: Mapping[str, float]) -> None:
+    def restore(
+        self,
+        windows: Mapping[str, list[float]],
+        last: Mapping[str, float],
+        last_steps: Mapping[str, int],
+    ) -> None:
         """Go on from the windows and last values of a checkpoint."""
         self.windows = {
             name: deque(window, maxlen=max(len(window), 1)) for name, window in windows.items()
         }
         self.last = dict(last)
+        self.last_steps = dict(last_steps)
 
     def take(self, records: Iterable[Record]) -> None:
         """Add records to the batch under construction."""
@@ -141,6 +148,7 @@ class Aggregator:
         columns = self._share_steps()
         for column in columns:
             self.last[column.name] = column.values[-1]
+            self.last_steps[column.name] = column.steps[-1]
         batch = Batch(
             columns,
             tuple(self._histograms),
@@ -180,6 +188,10 @@ class Aggregator:
     def last_values(self) -> dict[str, float]:
         """Return the last value of every scalar, those of the batch under construction included."""
         return self.last | {name: column.values[-1] for name, column in self._columns.items()}
+
+    def steps_of_last_values(self) -> dict[str, int]:
+        """Return for every scalar the step at which its last value stands."""
+        return self.last_steps | {name: c.steps[-1] for name, c in self._columns.items()}
 
     def _share_steps(self) -> tuple[ScalarColumn, ...]:
         """Let columns with equal steps and times hold the same lists, so that writers may group them."""

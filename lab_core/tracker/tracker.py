@@ -334,13 +334,16 @@ class Tracker:
                 "windows": {name: list(w) for name, w in self._aggregator.windows.items()},
                 "pending": held.to_plain(self._pending),
                 "last": self._aggregator.last_values(),
+                "last_steps": self._aggregator.steps_of_last_values(),
                 "saved_step": self._saved_step,
             }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state of `state_dict`; indicators must be declared again."""
         with self._lock, self._taking:
-            self._aggregator.restore(state["windows"], state["last"])
+            # not in checkpoints of earlier versions
+            last_steps = state.get("last_steps", {})
+            self._aggregator.restore(state["windows"], state["last"], last_steps)
             self._pending = held.from_plain(state["pending"])
             self._saved_step = state["saved_step"]
             if self._keeper is not None:

@@ -85,6 +85,18 @@ async def test_a_trainer_killed_at_any_step_ends_as_if_it_had_not_been(
     await assert_same(rig, run, undisturbed)
 
 
+async def test_what_is_measured_at_a_step_after_its_checkpoint_is_in_the_log_once(
+    rig: Rig, undisturbed: Undisturbed
+) -> None:
+    run = await rig.ended(await rig.start(test_at=20, kill_at=[21, 22]))
+    assert (run.state, run.attempt) == (RunState.COMPLETED, 3)
+    # a reader that drops what truncates tell it to has each value once
+    assert await rig.points(run) == undisturbed.points | {("test", 20): 0.5}
+    assert rig.recorded(run) == undisturbed.points | {("test", 20): 0.5}
+    assert await truncates(rig, run) == [19, 19]
+    assert [t.checkpoint_step for t in await rig.kinds(run, "truncate")] == [20, 20]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_by", ["SIGKILL", "_exit", "segfault"])
 @pytest.mark.parametrize("step", [1, 25])
@@ -662,8 +674,11 @@ async def test_a_fork_that_dies_goes_on_from_where_it_began(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
     parent = await rig.ended(await rig.start())
-    fork = await rig.create(parent=RunParent(parent.id, 40), kill_at=[44])
+    fork = await rig.create(parent=RunParent(parent.id, 40), kill_at=[44], test_at=40)
     await rig.supervisor.start(fork.id)
     fork = await rig.ended(fork)
-    assert await truncates(rig, fork) == [40]
+    (truncate,) = await rig.kinds(fork, "truncate")
+    # nothing counts of its own: it begins anew, at its parent's checkpoint
+    assert (truncate.after_step, truncate.checkpoint_step) == (-1, 40)
+    assert {step for _, step in await rig.points(fork)} == set(range(40, STEPS + 1))
     assert rig.weights(fork, STEPS) == undisturbed.weights

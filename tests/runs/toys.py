@@ -42,6 +42,8 @@ class Toy(TrainingLoopConfigs):
     hang_at: list[int] = []  # noqa: RUF012 - an item
     # step at which an error is raised
     raise_at: int = 0
+    # step of which something is measured after its checkpoint, when the next step begins
+    test_at: int = 0
     # step at which it says so in the file `gate`.reached and waits for the file `gate`
     wait_at: int = 0
     gate: str = ""
@@ -85,6 +87,8 @@ class Toy(TrainingLoopConfigs):
 
     def train_step(self, attempt: int) -> None:
         """Do one step, and what is asked for at it."""
+        if self.test_at and loop.get_global_step() == self.test_at:
+            tracker.save(test=0.5)
         x_NI = torch.randn(4, 3)
         loss = ((self.model(x_NI) - x_NI.sum(1, keepdim=True)) ** 2).mean()
         self.optimizer.zero_grad()

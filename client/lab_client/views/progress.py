@@ -58,8 +58,8 @@ class ProgressView:
                 self.step = max(self.step, step)
                 self.total_steps = total or self.total_steps
                 self.steps_per_second = speed
-            case Truncate(after_step=step):
-                self.step = max(step, 0)
+            case Truncate(after_step=after, checkpoint_step=at):
+                self.step = max(after, at or 0)
             case StateChange(state=state):
                 self.state = state
             case Log(lines=lines):

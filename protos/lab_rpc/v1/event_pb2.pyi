@@ -349,7 +349,10 @@ Global___Checkpoint: typing_extensions.TypeAlias = Checkpoint
 
 @typing.final
 class Truncate(google.protobuf.message.Message):
-    """The attempt resumed from a checkpoint: readers drop what was measured later than this step."""
+    """The attempt resumed from a checkpoint: readers drop what was measured later than this step. With that, no metric
+    has two values at a step: when some of a step was measured before the checkpoint and some after it, the step is
+    dropped as a whole, and an event with what was measured before follows.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -61,6 +61,9 @@ def _entry(event: event_pb2.RunEvent) -> Entry:
             text = f"step {saved.step}" + (f", damaged: {saved.damage}" if saved.damage else "")
             return Entry(time_s, event.attempt, "checkpoint", text)
         case _:
-            after = event.truncate.after_step
-            text = f"after step {after}" if after >= 0 else "anew, from the first step"
+            truncate = event.truncate
+            is_anew = not truncate.HasField("checkpoint_step")
+            text = (
+                "anew, from the first step" if is_anew else f"from step {truncate.checkpoint_step}"
+            )
             return Entry(time_s, event.attempt, "resumed", text)

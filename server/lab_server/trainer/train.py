@@ -17,6 +17,7 @@ from lab_core import checkpoints, experiment, loop
 from lab_core.configs import BaseConfigs, PlainValue, to_yaml_data
 from lab_core.errors import CheckpointError
 from lab_core.experiment import Status
+from lab_core.writers.base import ScalarColumn
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.model.launch import EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
@@ -177,9 +178,8 @@ class _Attempt:
         """Find where to go on, and send that first: readers drop what was measured later."""
         spec, run = self._spec, self._experiment
         damaged: list[tuple[int, CheckpointError]] = []
-        step: int | None = None
-        if spec.is_resume:
-            step = self._resume_own(damaged)
+        own = self._resume_own(damaged) if spec.is_resume else None
+        step = own
         if step is None and spec.parent_folder is not None:
             run.record.parent_run = spec.parent_run_id
             run.load_from(RunFolder(spec.parent_folder).checkpoints, spec.parent_step)
@@ -188,15 +188,22 @@ class _Attempt:
             return
         self._remove_checkpoints_after(step or 0)
         # nothing counts of a run that begins anew, also not what was measured at step 0
-        after_step = -1 if step is None else run.last_recorded_step
+        after_step, again = -1, {}
+        if own is not None:
+            # of the last step only what came before the checkpoint: the rest of it is measured again
+            after_step, again = run.last_recorded_step, run.last_recorded_row
         run.tracker.truncate(after_step)
         now = time.time_ns()
-        truncate = events.encode_truncate(spec.attempt, now, after_step, step)
+        truncate = events.encode_truncate(
+            spec.attempt, now, after_step - 1 if again else after_step, step
+        )
+        columns = [ScalarColumn(n, [after_step], [value], []) for n, value in again.items()]
+        measured = events.encode_metrics(spec.attempt, now, columns)
         skipped = [
             events.encode_checkpoint(spec.attempt, now, at, damage=str(error))
             for at, error in damaged
         ]
-        self._outbox.send([truncate, *skipped])
+        self._outbox.send([truncate, *measured, *skipped])
 
     def _resume_own(self, damaged: list[tuple[int, CheckpointError]]) -> int | None:
         for checkpoint in reversed(checkpoints.list_checkpoints(self._folder.checkpoints)):
