@@ -8,13 +8,14 @@ import time
 
 from lab_server.agent.link import Link, Refused
 from lab_server.executors.last_rows import take_over
+from lab_server.executors.spool_bell import SpoolBell
 from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader, SpoolWriter
 from lab_server.messages import events
 from lab_server.model.agent import AttemptKey
 
-_POLL_S = 0.01
+_POLL_S = 0.01  # where the bell is not heard
 _SHIP_BYTES = 512 << 10
 
 
@@ -29,11 +30,13 @@ class Shipper:
         self._link = link
         self._key = key
         self._reader = SpoolReader(folder.spool(key.attempt))
+        self._bell = SpoolBell(folder.spool(key.attempt), _POLL_S)
         self._last = asyncio.Event()
 
     def finish(self) -> None:
         """Have `run` end when all of the spool is shipped: it grows no more."""
         self._last.set()
+        self._bell.ring()
 
     async def run(self) -> int:
         """Ship until all is shipped after `finish`, and return the spool's length.
@@ -51,9 +54,10 @@ class Shipper:
                 elif is_last and not self._reader.read(_SHIP_BYTES):
                     return there
                 else:
-                    await asyncio.sleep(_POLL_S)
+                    await self._bell.wait()
         finally:
             self._reader.close()
+            self._bell.close()
 
     async def _there(self) -> int:
         return await self._link.append(self._key, 0, b"")

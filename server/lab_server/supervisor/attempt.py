@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import time
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ import structlog
 from lab_server.errors import LaunchError, StoreError
 from lab_server.executors.last_rows import take_over
 from lab_server.executors.protocol import Executor
+from lab_server.executors.spool_bell import SpoolBell
 from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
@@ -30,7 +32,7 @@ _log = structlog.get_logger(RUNS)
 _READ_BYTES = 1 << 20
 _EXIT_S = 5.0  # from the outcome to the process's end
 _DAMAGE_S = 1.0
-_BEAT_POLL_S = 0.25  # the spool is looked at more often
+_BEAT_POLL_S = 0.25  # where the bell is not heard, the spool is looked at more often
 _STORE_RETRY_S = 1.0
 _SILENCE_S = 10.0  # a trainer reports within the half of it that it does no more steps
 _SILENT_STEPS = 6.0
@@ -61,6 +63,7 @@ class Attempt:
         self._spec = spec
         self._process = run.process
         self._spool = SpoolReader(folder.spool(run.attempt))
+        self._bell = SpoolBell(folder.spool(run.attempt), options.poll_s)
         self._result = AttemptResult()
         self._killing: asyncio.Task[None] | None = None
         self._cause = ""
@@ -85,6 +88,7 @@ class Attempt:
         deadline = time.monotonic() + grace_s
         self._stop_grace_s = grace_s
         self._stop_at = deadline if self._stop_at is None else min(self._stop_at, deadline)
+        self._bell.ring()  # the wait is to end at the deadline
 
     def interrupt(self, grace_s: float, cause: str) -> None:
         """Have the trainer save and exit without an outcome: SIGTERM, and SIGKILL after grace_s."""
@@ -111,6 +115,7 @@ class Attempt:
             )
         finally:
             self._spool.close()
+            self._bell.close()
             if self._killing is not None:
                 self._killing.cancel()
 
@@ -147,7 +152,7 @@ class Attempt:
                 if not await self._read():
                     self._enforce_deadlines(process)
                     await self._note_silence()
-                    await asyncio.wait({ended}, timeout=self._options.poll_s)
+                    await self._bell.wait((ended,), self._due_s())
             await asyncio.wait({ended}, timeout=_EXIT_S)
             if ended.done() and not self._cause:
                 self._cause = ended.result() or "it exited without reporting an outcome"
@@ -202,6 +207,12 @@ class Attempt:
             self._damage_seen = now
         elif now - self._damage_seen > _DAMAGE_S:
             self._kill(process, 0, "its spool file is damaged")
+
+    def _due_s(self) -> float:
+        """Return in how many seconds the trainer is to be ended, if it is to be stopped."""
+        if self._stop_at is None or self._killing is not None:
+            return math.inf
+        return max(self._stop_at - time.monotonic(), self._options.poll_s)
 
     def _look_at_beat(self, now: float) -> None:
         try:

@@ -16,7 +16,7 @@ class SupervisorOptions:
         grace_s: how long a run may take to stop by itself.
         term_grace_s: how long it may take after SIGTERM, before SIGKILL.
         stall_timeout_s: how long a trainer may make no progress before it is killed.
-        poll_s: interval at which spools are polled.
+        poll_s: interval at which spools are polled where their trainers cannot be heard.
         usage_interval_s: interval at which trainers record what they use; 0 for never.
     """
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from lab_core.writers.base import Batch
+from lab_server.files.bell import Bell
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import HEADER_BYTES, SpoolWriter
 from lab_server.files.tail import Mark, TailWriter, columns_of
@@ -33,6 +34,7 @@ class Outbox:
         self._lock = threading.Lock()  # guards the spool and failure: three threads write
         self._reserve = folder.reserve(attempt)
         self._spool = SpoolWriter(folder.spool(attempt))
+        self._bell = Bell(folder.spool(attempt))
         with self._reserve.open("wb") as file:
             # what it holds makes room for the outcome when the disk is full
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
@@ -103,6 +105,7 @@ class Outbox:
         except OSError as error:
             self.failure = error
             raise
+        self._bell.ring()
 
     def _write(self, payloads: Sequence[bytes]) -> bool:
         try:
@@ -110,6 +113,7 @@ class Outbox:
             self._spool.sync()
         except OSError:
             return False
+        self._bell.ring()
         return True
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from lab_server.errors import InvalidState
+from lab_server.files.bell import Bell
 
 MAX_APPEND_BYTES = 1 << 20
 
@@ -20,6 +21,7 @@ class Mirror:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._bell = Bell(path)
 
     @property
     def size_bytes(self) -> int:
@@ -61,6 +63,7 @@ class Mirror:
             except OSError:
                 os.ftruncate(fd, size)
                 raise
-            return end
         finally:
             os.close(fd)
+        self._bell.ring()
+        return end
