@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import operator
 from collections.abc import Callable, Sequence
@@ -105,6 +106,15 @@ class MemoryStore:
         if query.after:
             start = [run.id for run in runs].index(after) + 1
         page = runs[start : start + query.limit]
+        if (names := query.metrics) is not None:
+            page = [
+                dataclasses.replace(
+                    run,
+                    metrics={name: v for name, v in run.metrics.items() if name in names},
+                    extremes={},
+                )
+                for run in page
+            ]
         has_more = len(runs) > start + len(page)
         token = json.dumps([page[-1].id, now_ns]) if has_more and page else ""
         return RunPage(tuple(page), token, len(runs) if query.is_counted else None)

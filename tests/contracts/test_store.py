@@ -602,6 +602,20 @@ async def test_unfinished_runs_come_in_the_order_of_the_queue(store: Store) -> N
     assert [run.id for run in await store.unfinished()] == ["r3", "r2", "r4", "r1"]
 
 
+async def test_a_page_may_leave_out_metrics(store: Store) -> None:
+    told = {"loss": math.nan, "accuracy": 0.5}
+    await store.create(
+        dataclasses.replace(a_run("r1"), metrics=told, extremes={"loss": (0.1, 2.0)}), None
+    )
+    (run,) = (await store.list(RunQuery(metrics=frozenset({"loss", "none"})))).runs
+    assert (list(run.metrics), run.extremes) == (["loss"], {})
+    assert math.isnan(run.metrics["loss"])
+    (run,) = (await store.list(RunQuery(metrics=frozenset()))).runs
+    assert run.metrics == {}
+    (run,) = (await store.list(RunQuery())).runs
+    assert (run.metrics["accuracy"], run.extremes) == (0.5, {"loss": (0.1, 2.0)})
+
+
 async def test_every_state_is_counted(store: Store) -> None:
     await store.create(a_run("r1"), None)
     await store.create(a_run("r2", state=RunState.FAILED), None)

@@ -13,8 +13,10 @@ from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
 from lab_server.api.json_messages import from_json, to_json
 from lab_server.api.routes import ROUTES
 from lab_server.errors import InvalidRequest
+from lab_server.messages import events
 from lab_server.model.run import RunState
 from tests.server.conftest import Surface, open_site
+from tests.server.test_api_streams import Column
 
 pb = training_service_pb2
 API = "/api/v1"
@@ -77,6 +79,21 @@ async def test_runs_are_listed_by_filter_and_page(
     assert names == ["three", "two", "one"]
 
 
+async def test_of_a_page_of_runs_only_the_wanted_metrics_are_told(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    for _ in range(2):
+        run = await surface.run(RunState.RUNNING)
+        columns = [Column(name, [1], [0.5]) for name in ("loss", "accuracy")]
+        await surface.supervisor.say(run, *events.encode_metrics(1, 1, columns))
+    _, first = await _get(site, "/runs?page_size=1")
+    assert first["runs"][0]["metrics"] == {"loss": 0.5, "accuracy": 0.5}
+    # which metrics are told does not say which runs are meant: a page may follow one with others
+    token = first["next_page_token"]
+    _, second = await _get(site, f"/runs?metrics=loss&metrics=nothing&page_token={token}")
+    assert second["runs"][0]["metrics"] == {"loss": 0.5}
+
+
 async def test_a_plan_tells_what_an_experiment_resolves_to_and_all_that_is_wrong(
     site: aiohttp.ClientSession,
 ) -> None:
@@ -107,6 +124,8 @@ async def test_a_plan_tells_what_an_experiment_resolves_to_and_all_that_is_wrong
         ("GET", "/runs?page_size=-1", None, 400, "page_size must be between 0 and 4294967295"),
         ("GET", "/runs?page_size=x", None, 400, "page_size must be a whole number, got text"),
         ("GET", "/runs?page_size=1&page_size=2", None, 400, "page_size is given 2 times"),
+        ("GET", "/runs?" + "metrics=a&" * 101, None, 400, "metrics must be between 0 and 100"),
+        ("GET", f"/runs?metrics={'a' * 2000}", None, 400, "metrics may have at most"),
         ("GET", "/runs?page_token=x", None, 400, "page_token must be the next_page_token"),
         ("GET", "/server?x=1", None, 400, "'x' is not a parameter of this path; there are none"),
         ("POST", "/runs?x=1", "{}", 400, "'x' is not a parameter of this path"),

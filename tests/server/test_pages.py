@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ async def test_the_runs_are_a_table_with_the_configs_that_differ(
     assert "No runs match" in filtered
     _, ordered = await _page(site, "/?sort=metrics.loss")
     assert 'aria-sort="ascending"' in ordered
+
+
+async def test_more_runs_than_a_page_has_are_on_the_next(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    for number in range(101):
+        await surface.run(name=f"number {number}", tags=["many"])
+    _, first = await _page(site, "/?tag=many")
+    assert first.count("<bdi>number ") == 100
+    link = re.search(r'href="(/[^"]*page=[^"]*)">Next page', first)
+    assert link is not None
+    status, second = await _page(site, html.unescape(link[1]))
+    assert (status, second.count("<bdi>number ")) == (200, 1)
+    assert "<bdi>number 0</bdi>" in second
+    assert "Next page" not in second
 
 
 async def test_a_runs_page_has_its_log_configs_history_and_files(

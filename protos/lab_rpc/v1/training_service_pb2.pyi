@@ -459,6 +459,7 @@ class ListRunsRequest(google.protobuf.message.Message):
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     NAME_CONTAINS_FIELD_NUMBER: builtins.int
     WHERE_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
     order_by: builtins.str
@@ -469,7 +470,7 @@ class ListRunsRequest(google.protobuf.message.Message):
     page_size: builtins.int
     """The largest number of runs in the answer, up to 1000; 0 means 100."""
     page_token: builtins.str
-    """The next_page_token of the answer before; the other fields must be the same."""
+    """The next_page_token of the answer before; the other fields must be the same, but for page_size and metrics."""
     name_contains: builtins.str
     """Runs whose name contains this text."""
     where: builtins.str
@@ -484,6 +485,10 @@ class ListRunsRequest(google.protobuf.message.Message):
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """All of these tags."""
 
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The metrics whose last values the answer has, at most 100 names; empty for all of them."""
+
     def __init__(
         self,
         *,
@@ -495,8 +500,9 @@ class ListRunsRequest(google.protobuf.message.Message):
         page_token: builtins.str = ...,
         name_contains: builtins.str = ...,
         where: builtins.str = ...,
+        metrics: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment", b"experiment", "name_contains", b"name_contains", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "where", b"where"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["experiment", b"experiment", "metrics", b"metrics", "name_contains", b"name_contains", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "where", b"where"]) -> None: ...
 
 Global___ListRunsRequest: typing_extensions.TypeAlias = ListRunsRequest
 

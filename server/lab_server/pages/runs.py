@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -20,6 +22,8 @@ from lab_server.rpc.site_parts import SiteParts
 pb = training_service_pb2
 
 _MAX_ROWS: Final = 100
+_NUM_FIRST: Final = 10
+_EXPERIMENTS_S: Final = 0.3
 
 
 class RunsPage:
@@ -36,8 +40,10 @@ class RunsPage:
         view = view_of(request)
         error: LabError | None = None
         found = pb.ListRunsResponse()
+        metrics: Sequence[str] = view.metrics
         try:
-            found = await self._service.ListRuns(view.request(), None)
+            metrics = view.metrics or await self._main_metrics(view)
+            found = await self._service.ListRuns(view.request(metrics), None)
         except (InvalidRequest, Refused) as caught:
             error = caught
         experiments = await self._experiments()
@@ -50,7 +56,7 @@ class RunsPage:
             "error": error_json(error)["error"]["message"] if error else "",
             "next": view.link(page=found.next_page_token) if found.next_page_token else "",
             "here": str(request.rel_url),
-            **_table(view, found),
+            **_table(view, found, metrics),
         }
         return self._pages.page("runs.html", values, status=http_status(error) if error else 200)
 
@@ -69,16 +75,23 @@ class RunsPage:
             lines.append(line_of(answer.run, keys, metrics))
         return self._pages.page("rows.html", {"lines": lines})
 
+    async def _main_metrics(self, view: View) -> Sequence[str]:
+        """Return the columns that the first runs of a page suggest: only those are read of all."""
+        wanted = view.request()
+        wanted.page_size = _NUM_FIRST
+        return main_metrics((await self._service.ListRuns(wanted, None)).runs)
+
     async def _experiments(self) -> list[str]:
         try:
-            found = await self._service.ListExperiments(pb.ListExperimentsRequest(), None)
-        except LabError:  # still being loaded
+            async with asyncio.timeout(_EXPERIMENTS_S):
+                found = await self._service.ListExperiments(pb.ListExperimentsRequest(), None)
+        except (LabError, TimeoutError):  # still being loaded: the runs are shown without them
             return []
         return [experiment.name for experiment in found.experiments]
 
 
-def _table(view: View, found: pb.ListRunsResponse) -> dict[str, Any]:
-    metrics = list(view.metrics) or main_metrics(found.runs)
+def _table(view: View, found: pb.ListRunsResponse, metrics: Sequence[str]) -> dict[str, Any]:
+    metrics = list(metrics) or main_metrics(found.runs)
     if view.group:
         keys, groups = group_lines(found.runs, view.group, metrics)
         return {"keys": keys, "metrics": metrics, "groups": groups, "lines": [], "num_hidden": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
@@ -41,8 +42,8 @@ class View:
     page: str = ""
 
     def link(self, **changes: object) -> str:
-        """Return the address of this view with some changes, on its first page."""
-        view = replace(self, page="", **changes)  # type: ignore[arg-type]
+        """Return the address of this view with some changes, on its first page unless they name another."""
+        view = replace(self, **{"page": "", **changes})  # type: ignore[arg-type]
         fields = {
             "q": view.q,
             "state": view.state,
@@ -53,8 +54,6 @@ class View:
             "group": view.group,
             "page": view.page,
         }
-        if "page" in changes:
-            fields["page"] = str(changes["page"])
         query = urlencode({name: text for name, text in fields.items() if text}, safe=",")
         return f"/?{query}" if query else "/"
 
@@ -67,8 +66,8 @@ class View:
         known = {column: "ascending", f"{column} desc": "descending"}
         return known.get(self.sort or "create_time desc", "none")
 
-    def request(self) -> pb.ListRunsRequest:
-        """Return the request for the runs of the view."""
+    def request(self, metrics: Sequence[str] = ()) -> pb.ListRunsRequest:
+        """Return the request for the runs of the view, with these metrics of each; empty for all."""
         wanted = pb.ListRunsRequest(
             experiment=self.experiment,
             where=self.q,
@@ -76,6 +75,7 @@ class View:
             tags=[self.tag] if self.tag else [],
             page_size=GROUP_RUNS if self.group else _PAGE_RUNS,
             page_token=self.page,
+            metrics=metrics,
         )
         if self.state:
             if self.state not in STATES:

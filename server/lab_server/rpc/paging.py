@@ -28,6 +28,7 @@ from lab_server.where.parser import MAX_CHARS
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+MAX_METRICS = 100
 _MAC_BYTES = 12
 
 
@@ -62,6 +63,9 @@ class Paging:
         for state in message.states[:10]:
             if state not in STATES_FROM_PROTO:
                 checks.add("states", f"{state} is not a state of a run")
+        checks.between("metrics", len(message.metrics), 0, MAX_METRICS)
+        for name in message.metrics[:MAX_METRICS]:
+            checks.text("metrics", name, MAX_KEY_CHARS)
         order_by, is_descending = _order(checks, message.order_by)
         checks.text("where", message.where, MAX_CHARS, lines=True)
         checks.raise_if_any()
@@ -79,6 +83,7 @@ class Paging:
             after=self._open(message) if message.page_token else "",
             now_ns=time.time_ns(),
             is_counted=not message.page_token,
+            metrics=frozenset(message.metrics) or None,
         )
 
     def position(self, message: Paged) -> str:
@@ -111,6 +116,8 @@ class Paging:
         bare = type(message)()
         bare.CopyFrom(message)
         bare.page_token, bare.page_size = "", 0
+        if isinstance(bare, training_service_pb2.ListRunsRequest):
+            bare.ClearField("metrics")  # they do not say which runs are meant
         signed = bare.SerializeToString(deterministic=True) + b"\0" + data
         return hmac.digest(self._secret, signed, hashlib.sha256)[:_MAC_BYTES]
 

@@ -52,8 +52,18 @@ def page_query(query: RunQuery) -> Select[Any]:
     page = found.subquery()
     of_page = [page.c[label.name] for label in labels]
     now = literal(now_ns, BigInteger()).label("now_ns")
-    statement = select(runs, *of_page, now).join(page, page.c.id == runs.c.id)
+    columns = [
+        literal("{}").label(column.name) if _is_left_out(column.name, query) else column
+        for column in runs.c
+    ]
+    statement = select(*columns, *of_page, now).join(page, page.c.id == runs.c.id)
     return statement.order_by(*_order(query, of_page, page.c.id))
+
+
+def _is_left_out(column: str, query: RunQuery) -> bool:
+    if query.metrics is None:
+        return False
+    return column == "extremes" or (column == "metrics" and not query.metrics)
 
 
 def _order(

@@ -73,8 +73,8 @@ def new_row_of(run: Run) -> dict[str, Any]:
     return {**row_of(run), "configs": strict_json(run.configs)}
 
 
-def run_of(row: RowMapping) -> Run:
-    """Return the run of a row."""
+def run_of(row: RowMapping, only_metrics: frozenset[str] | None = None) -> Run:
+    """Return the run of a row, with the metrics of these names alone if there are any."""
     details = json.loads(row["details"])
     process = details.pop("process", None)
     metrics = json.loads(row["metrics"])
@@ -85,7 +85,9 @@ def run_of(row: RowMapping) -> Run:
         state=RunState(row["state"]),
         step=row["step"],
         metrics={
-            name: math.nan if value is None else float(value) for name, value in metrics.items()
+            name: math.nan if value is None else float(value)
+            for name, value in metrics.items()
+            if only_metrics is None or name in only_metrics
         },
         queue_key=row["queue_key"],
         create_time_ns=row["create_time_ns"],

@@ -348,7 +348,7 @@ class SqlStore:
             has_more = len(rows) > len(page)
             counted = count_query(query) if query.is_counted else None
             return RunPage(
-                tuple(run_of(row._mapping) for row in page),
+                tuple(run_of(row._mapping, query.metrics) for row in page),
                 token_of(page[-1]) if has_more and page else "",
                 None if counted is None else connection.execute(counted).scalar(),
             )

@@ -1,0 +1,222 @@
+"""What the dashboard costs in a real browser: first paint, comparing and zooming, and pages that watch.
+
+    python benchmarks/dashboard.py [--runs 2000] [--metrics 2000] [--points 1000000]
+
+Needs Debian's chromium, and playwright. The browser shares the machine's cores with the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from live_server import LiveServer
+from stores import append, copy_to_all, make_events
+from table import Row, at_most, markdown
+
+from lab_client import Client
+from lab_server.model.run import Run, RunRequest, RunState
+from lab_server.store import SqlStore
+from lab_server.watch.history_writer import HistoryWriter
+
+ROUNDS = 5
+NUM_COMPARED = 50
+WATCHED = 4
+WATCH_S = 20.0
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+EXPERIMENT = Path(__file__).with_name("watched_experiment.py")
+
+# drags over a tenth of a chart; resolves with the milliseconds until the new range is drawn
+ZOOM = """(figure) => new Promise((done) => {
+  const over = figure.querySelector(".u-over");
+  const box = over.getBoundingClientRect();
+  const began = performance.now();
+  new MutationObserver(() => requestAnimationFrame(() => done(performance.now() - began)))
+    .observe(figure.querySelector("figcaption button"), {attributes: true});
+  const mouse = (kind, target, x) => target.dispatchEvent(new MouseEvent(kind, {
+    bubbles: true, clientX: box.left + x * box.width, clientY: box.top + 50, button: 0, buttons: 1}));
+  mouse("mousemove", over, 0.2);
+  mouse("mousedown", over, 0.2);
+  mouse("mousemove", document, 0.3);
+  mouse("mouseup", document, 0.3);
+})"""
+
+
+@contextlib.contextmanager
+def open_browser() -> Iterator[Any]:
+    """Start a headless chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        sys.exit("there is no chromium; on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+async def fill_with_metrics(home: Path, num_runs: int, num_metrics: int) -> None:
+    """Make a home with runs of many metrics."""
+    store = SqlStore(f"sqlite:///{home / 'lab.db'}")
+    metrics = {f"layer{i // 10}.metric{i % 10}": i / 7 for i in range(num_metrics - 1)} | {
+        "loss": 0.1
+    }
+    for index in range(num_runs):
+        request = RunRequest("mnist", overrides={"rate": index * 1e-3}, name=f"run {index}")
+        await store.create(
+            Run(
+                f"20261123-{index:06}-abcdef01",
+                request,
+                state=RunState.COMPLETED,
+                metrics=metrics,
+                extremes={name: (0.0, value) for name, value in metrics.items()},
+                create_time_ns=1_763_000_000_000_000_000 + index * 10**9,
+            ),
+            None,
+        )
+    await store.close()
+
+
+async def fill_with_points(home: Path, num_runs: int, num_points: int) -> list[str]:
+    """Make a home with runs of many points; return their ids."""
+    store = SqlStore(f"sqlite:///{home / 'lab.db'}")
+    runs = [
+        Run(
+            f"20261123-{index:06}-abcdef01",
+            RunRequest("mnist", overrides={"rate": index * 1e-3}),
+            state=RunState.COMPLETED,
+            metrics={"train_loss": 0.1, "accuracy": 0.9},
+        )
+        for index in range(num_runs)
+    ]
+    first = await store.create(runs[0], None)
+    await append(store, first, make_events(num_points, 2), 10_000)
+    await HistoryWriter(store).write(first.id)
+    for run in runs[1:]:
+        await store.create(run, None)
+    await store.close()
+    copy_to_all(home / "lab.db", first.id)
+    return [run.id for run in runs]
+
+
+def first_paint(browser: Any, folder: Path, num_runs: int, num_metrics: int) -> list[Row]:
+    """Measure the runs page of a warm server, with a new browser profile each time."""
+    paints = []
+    with LiveServer(folder / "many", "--slots", "cpu:1") as server:
+        url = f"http://{server.http_address}/"
+        with Client(server.address) as client:
+            client.wait_ready()
+        for _ in range(ROUNDS + 1):
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(url)
+            page.locator("#runs tbody tr").nth(99).wait_for()
+            paints.append(
+                page.evaluate(
+                    "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN"
+                )
+            )
+            context.close()
+    paint_ms = statistics.median(paints[1:])
+    what = f"runs page, first paint of {num_runs:,} runs of {num_metrics:,} metrics"
+    return [at_most(what, paint_ms, 1000, "ms", f"the first one: {paints[0]:.0f} ms")]
+
+
+def comparison(browser: Any, folder: Path, ids: Sequence[str], num_points: int) -> list[Row]:
+    """Measure how long a comparison takes to be shown, and then a zoom."""
+    shown, zoomed = [], []
+    with LiveServer(folder / "long", "--slots", "cpu:1") as server:
+        with Client(server.address) as client:
+            client.wait_ready()
+        query = "&".join(f"runs={run_id}" for run_id in ids)
+        for _ in range(ROUNDS):
+            context = browser.new_context()
+            page = context.new_page()
+            began = time.perf_counter()
+            page.goto(f"http://{server.http_address}/compare?{query}", wait_until="commit")
+            page.locator("figure.chart[data-metric=train_loss] canvas").wait_for()
+            shown.append(time.perf_counter() - began)
+            page.wait_for_timeout(1500)
+            figure = page.query_selector("figure.chart[data-metric=train_loss]")
+            zoomed.append(page.evaluate(ZOOM, figure))
+            context.close()
+    what = f"{len(ids)} runs of {num_points / 1e6:g} M points compared"
+    return [
+        at_most(f"{what}: shown", statistics.median(shown), 2, "s", f"the first: {shown[0]:.2f} s"),
+        at_most(f"{what}: a zoom", statistics.median(zoomed), 300, "ms"),
+    ]
+
+
+def watching(browser: Any, folder: Path) -> list[Row]:
+    """Measure the server's processor time while a page watches live runs, and while none does."""
+    used = {}
+    arguments = ("--slots", f"cpu:{WATCHED}", "--experiments", str(EXPERIMENT))
+    with (
+        LiveServer(folder / "live", *arguments) as server,
+        Client(server.address) as client,
+    ):
+        client.wait_ready()
+        runs = [client.create("watched").start() for _ in range(WATCHED)]
+        for run in runs:
+            next(event for event in run.events() if event.kind == "metrics")
+        assert server.process is not None
+        process = psutil.Process(server.process.pid)
+        page = browser.new_context().new_page()
+        query = "&".join(f"runs={run.id}" for run in runs)
+        for name in ("nobody", "the runs page", "a comparison"):
+            if name != "nobody":
+                path = "" if name == "the runs page" else f"compare?{query}"
+                page.goto(f"http://{server.http_address}/{path}")
+                page.get_by_text("live", exact=True).wait_for()
+            time.sleep(2)
+            before = process.cpu_times()
+            time.sleep(WATCH_S)
+            after = process.cpu_times()
+            spent = after.user + after.system - before.user - before.system
+            used[name] = 100 * spent / WATCH_S
+        page.close()
+        for run in runs:
+            run.stop()
+    return [
+        at_most(
+            f"server's processor time for {name} that watches {WATCHED} live runs",
+            used[name] - used["nobody"],
+            2,
+            "% of a core",
+            f"without a page {used['nobody']:.1f} %",
+        )
+        for name in ("the runs page", "a comparison")
+    ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--metrics", type=int, default=2000, help="of each run")
+    parser.add_argument("--points", type=int, default=1_000_000, help="of each run compared")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as name:
+        folder = Path(name)
+        for home in ("many", "long"):
+            (folder / home).mkdir()
+        # before the browser, whose driver has an event loop of its own here
+        asyncio.run(fill_with_metrics(folder / "many", given.runs, given.metrics))
+        ids = asyncio.run(fill_with_points(folder / "long", NUM_COMPARED, given.points))
+        with open_browser() as chromium:
+            rows = [
+                *first_paint(chromium, folder, given.runs, given.metrics),
+                *comparison(chromium, folder, ids, given.points),
+                *watching(chromium, folder),
+            ]
+    print(markdown(rows))
