@@ -39,6 +39,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "grid": {"space": {"x": choice(0.1, 0.2, 0.3, 0.4), "rate": choice(0.1, 0.5, 0.9)}},
     "tpe": {"space": SPACE, "max_trials": 16},
     "halving": {"space": SPACE, "max_trials": 12, "halving": Halving(3, 3)},
+    # learns from the undisturbed one by TPE
+    "warm start": {"space": SPACE, "max_trials": 8},
 }
 
 
@@ -61,7 +63,7 @@ def asks(num_trials: int) -> None:
         seed=1,
     )
     sampling.propose(_filled(spec, 20), 20, 20)  # imports
-    print("trials  an ask, median of 20 (ms of CPU)  wall (ms)  the search in memory (MiB)")
+    print("trials  an ask, of 20: median CPU  median wall  least wall (ms)  search in memory (MiB)")
     for num in (100, 1000, num_trials):
         tracemalloc.start()
         search = _filled(spec, num)
@@ -74,7 +76,8 @@ def asks(num_trials: int) -> None:
             cpu_ms.append(1000 * (time.process_time() - began_cpu))
             wall_ms.append(1000 * (time.perf_counter() - began))
         cpu, wall = statistics.median(cpu_ms), statistics.median(wall_ms)
-        print(f"{num:6}  {cpu:32.1f}  {wall:9.1f}  {held_mib:26.1f}")
+        least = min(wall_ms)
+        print(f"{num:6}  {cpu:25.1f}  {wall:11.1f}  {least:15.1f}  {held_mib:22.1f}")
     assert cpu < 100, "an ask takes less than 100 ms"
 
 
@@ -134,8 +137,8 @@ class Server:
         self._process.wait(timeout=60)
 
 
-def search_of(client: Client, kind: str, seed: int) -> Search:
-    """Begin a search of a kind."""
+def search_of(client: Client, kind: str, seed: int, earlier: str = "") -> Search:
+    """Begin a search of a kind; a warm start is from an earlier one."""
     arguments = dict(KINDS[kind])
     return client.search(
         "valley",
@@ -144,6 +147,7 @@ def search_of(client: Client, kind: str, seed: int) -> Search:
         parallel=2,
         seed=seed,
         lockstep=True,
+        warm_start=[earlier] if kind == "warm start" else (),
         **arguments,
     )
 
@@ -154,8 +158,11 @@ def outcome(client: Client, study: Search) -> tuple[Any, ...]:
         (t.number, dict(t.params), t.seed, t.state, t.rung, t.value, t.step) for t in study.trials()
     ]
     runs = [r.id for r in client.runs() if r.info.trial and r.info.trial.search_id == study.id]
-    best = study.refresh().best
-    return trials, best and best.number, study.info.state, study.info.reason, len(runs)
+    promoted = [(e.trial, e.rung) for e in study.watch() if e.kind == "promoted"]
+    taken = study.refresh().num_taken_over
+    best = study.best
+    info = study.info
+    return trials, promoted, best and best.number, info.state, info.reason, len(runs), taken
 
 
 def kills(num_kills: int, seed: int) -> None:
@@ -165,15 +172,16 @@ def kills(num_kills: int, seed: int) -> None:
         server = Server(Path(folder))
         server.start()
         client = Client(server.address, reconnect_timeout_s=300, retry_timeout_s=60, timeout_s=120)
-        expected = {}
+        expected, earlier = {}, ""
         for kind in KINDS:
-            study = search_of(client, kind, seed)
+            study = search_of(client, kind, seed, earlier)
             study.wait(300)
+            earlier = study.id if kind == "tpe" else earlier
             expected[kind] = outcome(client, study)
         num_done, num_searches, began = Counter[str](), Counter[str](), time.monotonic()
         while num_done.total() < num_kills:
             kind = min(KINDS, key=lambda name: num_searches[name])
-            study = search_of(client, kind, seed)
+            study = search_of(client, kind, seed, earlier)
             num_of_this = 0
             # a bound: a server that is killed as soon as it is ready gets nowhere
             while num_of_this < KILLS_A_SEARCH and not study.refresh().state.is_terminal:
