@@ -45,7 +45,7 @@ SCHEMA = Schema(
         SchemaItem("x", "float", 0.0, True),
         SchemaItem("rate", "float", 0.1, True, constraints={"gt": 0}),
         SchemaItem("steps", "int", 9, True),
-        # what goes wrong: "", "raise", "nan", "missing", "refused"
+        # what goes wrong: "", "raise", "nan", "missing", "late" (the metric comes at the last step only)
         SchemaItem("wrong", "str", "", True),
     ),
     run_targets=("run",),
@@ -179,7 +179,8 @@ class ToyRuns(FakeSupervisor):
 
     def _metrics(self, run: Run, step: int) -> list[events.EncodedEvent]:
         wrong = run.request.overrides.get("wrong", "")
-        if wrong == "missing":
+        is_last = step == int(str(run.request.overrides.get("steps", 9)))
+        if wrong == "missing" or (wrong == "late" and not is_last):
             return [events.encode_progress(run.attempt, 1, step)]
         value = float("nan") if wrong == "nan" else loss(run.request.overrides, step)
         return events.encode_metrics(run.attempt, 1, [Point("loss", [step], [value])])

@@ -112,6 +112,17 @@ async def test_a_trial_that_fails_at_a_higher_rung_does_not_win(rig: SearchRig) 
     assert [t.state for t in search.trials].count(TrialState.FAILED) == 2
 
 
+async def test_a_metric_that_comes_after_the_rung_is_told_as_such(rig: SearchRig) -> None:
+    late = {"a": Choice((2, 3)), "wrong": Choice(("late",))}
+    search = await halved(rig, space=late, max_trials=2)
+    assert search.reason == (
+        "none of the 2 trials gave a value; the last of them: it did not report the metric 'loss'"
+        " up to step 2, where trials are compared; if it comes later, use larger min_steps"
+    )
+    search = await halved(rig, space=late, max_trials=2, early_stopping=None)
+    assert {trial.state for trial in search.trials} == {TrialState.COMPLETED}
+
+
 async def test_of_a_run_that_a_person_deletes_the_place_goes_to_the_next_best(
     rig: SearchRig,
 ) -> None:

@@ -147,9 +147,12 @@ class TrialRuns:
         metric = search.spec.objective.metric
         curve = (await read_curve(self._store, run.id, metric)).up_to(trial.until_step)
         measured = measure(search.spec.objective, curve)
-        if measured.value is None:
-            return Told(**at, state=TrialState.FAILED, step=step, reason=measured.problem)
         is_paused = 0 < trial.until_step < run.step or run.is_paused
+        problem = measured.problem
+        if is_paused and not curve.values:
+            problem += f" up to step {trial.until_step}, where trials are compared; if it comes later, use larger min_steps"
+        if measured.value is None:
+            return Told(**at, state=TrialState.FAILED, step=step, reason=problem)
         return Told(
             **at,
             state=TrialState.PAUSED if is_paused else TrialState.COMPLETED,
