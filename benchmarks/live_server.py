@@ -12,6 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+# where it is set, each start compiles all modules again, which no user's does
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _READY = re.compile(r"lab-server ready grpc=(\S+) http=(\S+)")
 
 

@@ -9,10 +9,18 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-HEAVY = ("alembic", "numpy", "optuna", "psycopg", "sqlalchemy.dialects.postgresql", "torch")
+HEAVY = (
+    "aiohttp",
+    "alembic",
+    "numpy",
+    "optuna",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql",
+    "torch",
+)
 
 
 def test_a_server_on_sqlite_imports_nothing_that_others_need() -> None:
-    code = "import sys, lab_server.app.serve, lab_server.store.databases.urls; print(*sys.modules)"
+    code = "import sys, lab_server.app.serve, lab_server.app.wiring; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(HEAVY) & set(done.stdout.split())

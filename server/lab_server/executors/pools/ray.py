@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, Final
 
 from lab_server.executors.pools.engine import EngineError, Job, JobState
 from lab_server.settings.pools import PoolSettings
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _TIMEOUT_S: Final = 20.0
 _STATES: Final = {
@@ -89,6 +90,8 @@ class RayEngine:
             await self._session.close()
 
     async def _call(self, method: str, path: str, body: object = None) -> Any:
+        import aiohttp  # it takes a tenth of a server's start, and few have such a pool
+
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
             self._session = aiohttp.ClientSession(timeout=timeout)
