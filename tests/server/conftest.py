@@ -24,10 +24,10 @@ from lab_rpc.v1 import (
 )
 from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
+from lab_server.executors.gpu_readings import Devices
 from lab_server.files.secret import server_secret
 from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
-from lab_server.http.gpu_gauges import Devices
 from lab_server.http.server import Http
 from lab_server.http.site import Site
 from lab_server.model.run import Run, RunState
@@ -113,7 +113,8 @@ async def open_surface(
         hub = Hub(store, heartbeat_s=heartbeat_s, min_pause_s=0)
         supervisor = FakeSupervisor(store, hub, executor)
         catalogue, health = Catalogue(executor), Health()
-        registry = CollectorRegistry()
+        registry, devices = CollectorRegistry(), Devices()
+        devices.open()
         limits = Limits(max_streams=3, max_runs=2)
         uploads = Uploads(UploadStore(tmp_path / "uploads") if allow_uploads else None, limits)
         service = Service(
@@ -137,7 +138,7 @@ async def open_surface(
             supervisor=supervisor,
             store=store,
             executor=executor,
-            devices=Devices(),
+            devices=devices,
             home=tmp_path,
         )
         settings = load({"grpc": "127.0.0.1:0", **flags}).settings
@@ -191,6 +192,7 @@ async def open_surface(
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, tmp_path),
                 timeline=Timeline(store),
+                devices=devices,
                 home=tmp_path,
                 tokens=tokens,
                 sessions=sessions,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.gpus import default_slots, missing_gpus
-from lab_server.http.gpu_gauges import Devices
+from lab_server.http.gpu_gauges import collect_gpus
 from lab_server.model.slot import parse_slots
+from tests.server.conftest import open_site, open_surface
 
 
 class NVMLError(Exception):
@@ -53,7 +56,7 @@ def samples() -> dict[tuple[str, str], float]:
     devices.open()
     return {
         (sample.name, sample.labels["device"]): sample.value
-        for family in devices.collect()
+        for family in collect_gpus(devices)
         for sample in family.samples
     }
 
@@ -70,6 +73,19 @@ def test_each_gpu_has_the_gauges_that_its_driver_can_tell() -> None:
         ("lab_device_temperature_celsius", "cuda:0"): 60,
         ("lab_device_temperature_celsius", "cuda:1"): 60,
     }
+
+
+@pytest.mark.usefixtures("two_gpus")
+async def test_the_servers_page_shows_them(tmp_path: Path) -> None:
+    async with (
+        open_surface(tmp_path) as surface,
+        open_site(surface) as site,
+        site.get("/server") as response,
+    ):
+        text = await response.text()
+    line = text[text.index('<th scope="row">cuda:1') :].partition("</tr>")[0]
+    told = re.findall(r'<td class="num">(.*?)</td>', line)
+    assert told == ["51 %", "1.07 GB of 8.59 GB", "60 °C", "not known"]
 
 
 @pytest.mark.usefixtures("no_driver")

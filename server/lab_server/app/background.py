@@ -15,9 +15,9 @@ import structlog
 
 from lab_core.errors import LabError
 from lab_server.executors.catalogue import Catalogue
+from lab_server.executors.gpu_readings import Devices
 from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
-from lab_server.http.gpu_gauges import Devices
 from lab_server.processes import memory
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.health import Health

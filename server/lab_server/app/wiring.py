@@ -20,13 +20,13 @@ from lab_server.app.background import (
 from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials, started
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.cluster import ClusterExecutor
+from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.pools.pools import Pools
 from lab_server.executors.protocol import Executor
 from lab_server.executors.remote.registry import Agents
 from lab_server.files.home import Home
 from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
-from lab_server.http.gpu_gauges import Devices
 from lab_server.http.search_gauges import SearchGauges
 from lab_server.rpc.agents import AgentService
 from lab_server.rpc.calls.forwarding import Forwarding
@@ -253,6 +253,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, home),
                 timeline=Timeline(store),
+                devices=devices,
                 home=home,
                 tokens=tokens,
                 sessions=sessions,

@@ -14,8 +14,9 @@ from prometheus_client.registry import Collector
 
 import lab_server
 from lab_rpc.metric_names import matcher
+from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.protocol import Executor, Usage
-from lab_server.http.gpu_gauges import Devices
+from lab_server.http.gpu_gauges import collect_gpus
 from lab_server.model.run import Run, RunState, TrainerProcess
 from lab_server.store import Store
 from lab_server.supervisor.protocol import RunControl
@@ -76,7 +77,7 @@ class LiveState(Collector):
         runs = [run for run in self._supervisor.live() if run.state.has_process]
         yield from self._service()
         yield from self._runs(runs)
-        yield from self._devices.collect()
+        yield from collect_gpus(self._devices)
 
     def _service(self) -> Iterator[Metric]:
         yield _gauge(

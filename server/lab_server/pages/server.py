@@ -1,7 +1,8 @@
-"""The server: its slots, its queue, its disk, and who you are."""
+"""The server: its slots, its queue, its GPUs and disk, and who you are."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 
 from aiohttp import web
@@ -40,6 +41,7 @@ class ServerPage:
             "slots": slots,
             "waiting": sorted(waiting, key=lambda run: run.queue_position),
             "disk": disk,
+            "gpus": await asyncio.to_thread(self._parts.devices.readings),
             "percent_of": percent_of,
         }
         return self._pages.page("server.html", values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab_server.executors.gpu_readings import Devices
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.searches import SearchHandlers
@@ -24,6 +25,7 @@ class SiteParts:
         searches: those of searches.
         streams: the streaming ones.
         curves, logs, timeline: what only the site shows.
+        devices: the GPUs of the server's machine.
         home: the server's folder.
         tokens: who may call; None allows everybody everything.
         sessions: of browsers that have logged in.
@@ -35,6 +37,7 @@ class SiteParts:
     curves: Curves
     logs: Logs
     timeline: Timeline
+    devices: Devices
     home: Path
     tokens: Tokens | None
     sessions: Sessions
