@@ -33,6 +33,7 @@ GROUPS = {
     "Values: code to send": ("lab_client.uploads.bundle", None),
     "Values: configs": ("lab_client.configs", None),
     "Values: events and metrics": ("lab_client.events", None),
+    "Values: images, texts, histograms": ("lab_client.media", None),
     "History": ("lab_client.history", None),
     "Errors": ("lab_client.errors", None),
 }

@@ -102,6 +102,7 @@ _SUBMODULES = frozenset(
         "events",
         "experiment",
         "history",
+        "media",
         "provenance",
         "runs",
         "searches",

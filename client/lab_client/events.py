@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from lab_client.configs import PlanItem
+from lab_client.media import Media
 from lab_client.provenance import Provenance
 from lab_client.runs import Artifact, RunState
 
@@ -180,7 +181,7 @@ class Config:
     items: tuple[PlanItem, ...]
 
 
-EventBody: TypeAlias = "StateChange | Metrics | Log | Progress | Checkpoint | Truncate | Config | Artifact | Provenance | None"
+EventBody: TypeAlias = "StateChange | Metrics | Log | Progress | Checkpoint | Truncate | Config | Artifact | Provenance | Media | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ _KINDS: dict[type, str] = {
     Config: "config",
     Artifact: "artifact",
     Provenance: "provenance",
+    Media: "media",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
@@ -49,6 +50,14 @@ def bad_request(**violations: str) -> Any:
             for field, text in violations.items()
         ]
     )
+
+
+_CONTENTS = {
+    pb.MEDIA_KIND_IMAGE: "image",
+    pb.MEDIA_KIND_TEXT: "text",
+    pb.MEDIA_KIND_HISTOGRAM: "histogram",
+    pb.MEDIA_KIND_INDEXED: "indexed",
+}
 
 
 class TwinRun:
@@ -546,6 +555,26 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
                 for name, points in series.items()
             ]
         )
+
+    async def QueryMedia(self, request: Any, context: Any) -> Any:
+        """Answer with one event a page."""
+        await self._enter("QueryMedia", request, context)
+        run = await self._find(request.run_id, context)
+        content = _CONTENTS[request.kind]
+        is_wanted = matcher(request.names)
+        least = request.min_step if request.HasField("min_step") else -math.inf
+        most = request.max_step if request.HasField("max_step") else math.inf
+        told = [event.media for event in run.log if event.HasField("media")]
+        page = int(request.page_token or 0)
+        items = [
+            item
+            for item in (told[page].items if page < len(told) else ())
+            if item.WhichOneof("content") == content
+            and is_wanted(item.name)
+            and least <= item.step <= most
+        ]
+        token = str(page + 1) if page + 1 < len(told) else ""
+        return pb.QueryMediaResponse(items=items, next_page_token=token)
 
     async def ListArtifacts(self, request: Any, context: Any) -> Any:
         await self._enter("ListArtifacts", request, context)

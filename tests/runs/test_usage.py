@@ -57,6 +57,7 @@ def test_a_child_counts_while_it_lives_and_after() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_run_whose_use_is_recorded_is_otherwise_as_one_whose_is_not(
     make_rig: Callable[..., Any], gate: Gate
 ) -> None:

@@ -49,6 +49,8 @@ class Toy(TrainingLoopConfigs):
     gate: str = ""
     # step at which it says so and waits until it is asked to stop
     stop_at: int = 0
+    # track an image, a text, an indexed value and a histogram at each step
+    is_shown: bool = False
     # go on training for as long as nobody stops it
     is_endless: bool = False
     # never come to a step boundary again from this step on, whatever signal comes
@@ -70,6 +72,11 @@ class Toy(TrainingLoopConfigs):
             worker = tracker.current()._worker
             assert worker is not None
             worker._pace.wait_s = lambda now: 3600.0  # type: ignore[method-assign]
+        if self.is_shown:
+            tracker.set_image("picture")
+            tracker.set_text("words")
+            tracker.set_indexed_scalar("each")
+            tracker.set_histogram("spread")
         for kind in self.children:
             _start_child(kind)
         if self.file_limit:
@@ -96,6 +103,7 @@ class Toy(TrainingLoopConfigs):
         self.optimizer.step()
         loop.add_global_step()
         step = loop.get_global_step()
+        self.show(step, loss, x_NI)
         tracker.save(loss=loss, noise=torch.rand(()))
         if step % 25 == 0:
             print(f"at step {step}", flush=True)
@@ -116,6 +124,16 @@ class Toy(TrainingLoopConfigs):
             self.wait_until(lambda: Path(self.gate).exists())
         if step == self.stop_at and attempt == 1:
             self.wait_until(lambda: loop.current()._stop_with_checkpoint is not None)
+
+    def show(self, step: int, loss: torch.Tensor, x_NI: torch.Tensor) -> None:
+        """Track something of each kind that is no number, where that is asked for."""
+        if self.is_shown:
+            tracker.add(
+                picture=torch.full((4, 6), step, dtype=torch.uint8),
+                words=f"step {step}",
+                each=[(7, loss), (9, step)],
+                spread=x_NI,
+            )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Say that the step is reached, and wait."""

@@ -65,6 +65,7 @@ TABLE = {
     "WatchRun": READ,
     "WatchMetrics": READ,
     "QueryMetrics": READ,
+    "QueryMedia": READ,
     "ListArtifacts": READ,
     "DownloadArtifact": READ,
     "UploadCode": CREATE,

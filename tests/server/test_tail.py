@@ -17,6 +17,7 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.files.tail import Mark, Row, TailReader, TailWriter, columns_of
 from lab_server.messages import events
+from lab_server.model.media import MediaLimits
 from lab_server.model.run import RunState
 from lab_server.trainer.outbox import Outbox, SpoolMetrics
 
@@ -233,7 +234,7 @@ def test_an_outcome_comes_behind_all_that_was_saved(folder: RunFolder, outbox: O
 def test_a_tracker_puts_its_rows_there_before_its_batches(
     folder: RunFolder, outbox: Outbox
 ) -> None:
-    current = Tracker([SpoolMetrics(outbox)])
+    current = Tracker([SpoolMetrics(outbox, MediaLimits())])
     for step in range(5):
         current.save(step, loss=step / 8)
     assert len(outbox.tail.rows()) == 5

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from lab_client.cli import catalogue, compare, dashboard, doctor, files, listing, running, searching
+from lab_client.cli import (
+    catalogue,
+    compare,
+    dashboard,
+    doctor,
+    files,
+    listing,
+    media,
+    running,
+    searching,
+)
 from lab_client.cli.context import ErrorGroup, Settings
 
 app = typer.Typer(
@@ -68,5 +78,5 @@ def root(
     context.obj = Settings(server, token, tls, ca, cert, key)
 
 
-for _module in (catalogue, running, listing, compare, searching, files, dashboard, doctor):
+for _module in (catalogue, running, listing, compare, searching, files, media, dashboard, doctor):
     _module.register(app)

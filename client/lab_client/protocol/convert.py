@@ -10,6 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lab_client import configs, events, provenance, runs
 from lab_client.errors import ConfigError, IncompatibleServer, InvalidRequest, Violation
 from lab_client.history import History, Series
+from lab_client.media import Media
+from lab_client.protocol.media_convert import media_items
 from lab_rpc.v1 import (
     config_pb2,
     event_pb2,
@@ -437,6 +439,7 @@ _BODIES: dict[str, Callable[..., events.EventBody]] = {
     "config": lambda m: events.Config(tuple(plan_item(item) for item in m.items)),
     "artifact": artifact,
     "provenance": code,
+    "media": lambda m: Media(tuple(media_items(m.items))),
 }
 
 

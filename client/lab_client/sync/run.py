@@ -12,9 +12,11 @@ from lab_client.configs import Plan
 from lab_client.errors import LabError
 from lab_client.events import Checkpoint, Event, LogLevel, LogLine, MetricsBatch, Point
 from lab_client.history import History
+from lab_client.media import IndexedValues, TrackedHistogram, TrackedImage, TrackedText
 from lab_client.protocol import folds, operations
 from lab_client.protocol.download import Download
 from lab_client.protocol.handle import RunHandle
+from lab_client.protocol.media import M, MediaQuery
 from lab_client.protocol.models import model_path
 from lab_client.protocol.operations import Overrides
 from lab_client.protocol.streams import EventStream, Fold, T
@@ -283,6 +285,62 @@ class Run(RunHandle):
         """
         found = self.history(names, max_points=max_points)
         return found.plot(tuple(found) if names else None)
+
+    def images(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> Iterator[TrackedImage]:
+        """Yield the images that the run tracked, so far, as PNG.
+
+        The log takes the first ones of a name one by one and thins later ones; see `TrackedImage`.
+
+        Args:
+            names: globs of the wanted names, one or several; None wants all.
+            min_step: the first step.
+            max_step: the last step.
+        """
+        return self._media(MediaQuery(self.id, TrackedImage, names, min_step, max_step))
+
+    def texts(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> Iterator[TrackedText]:
+        """Yield the texts that the run tracked, so far. See `images`."""
+        return self._media(MediaQuery(self.id, TrackedText, names, min_step, max_step))
+
+    def histograms(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> Iterator[TrackedHistogram]:
+        """Yield the histograms that the run tracked, so far. See `images`."""
+        return self._media(MediaQuery(self.id, TrackedHistogram, names, min_step, max_step))
+
+    def indexed(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> Iterator[IndexedValues]:
+        """Yield the indexed values that the run tracked, so far. See `images`."""
+        return self._media(MediaQuery(self.id, IndexedValues, names, min_step, max_step))
+
+    def _media(self, query: MediaQuery[M]) -> Iterator[M]:
+        token, is_over = "", False
+        while not is_over:
+            page = self._shell.call(query.page(token))
+            yield from page.items
+            token = page.next_token
+            is_over = not token
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files of the run."""

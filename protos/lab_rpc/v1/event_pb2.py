@@ -26,35 +26,45 @@ from lab_rpc.v1 import config_pb2 as lab__rpc_dot_v1_dot_config__pb2
 from lab_rpc.v1 import provenance_pb2 as lab__rpc_dot_v1_dot_provenance__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lab_rpc/v1/event.proto\x12\nlab_rpc.v1\x1a\x17lab_rpc/v1/config.proto\x1a\x1blab_rpc/v1/provenance.proto\"\xb8\x03\n\x08RunEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x14\n\x0ctime_unix_ns\x18\x03 \x01(\x03\x12(\n\x05state\x18\x04 \x01(\x0b\x32\x17.lab_rpc.v1.StateChangeH\x00\x12&\n\x07metrics\x18\x05 \x01(\x0b\x32\x13.lab_rpc.v1.MetricsH\x00\x12\x1e\n\x03log\x18\x06 \x01(\x0b\x32\x0f.lab_rpc.v1.LogH\x00\x12(\n\x08progress\x18\x07 \x01(\x0b\x32\x14.lab_rpc.v1.ProgressH\x00\x12,\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x16.lab_rpc.v1.CheckpointH\x00\x12(\n\x08truncate\x18\t \x01(\x0b\x32\x14.lab_rpc.v1.TruncateH\x00\x12$\n\x06\x63onfig\x18\n \x01(\x0b\x32\x12.lab_rpc.v1.ConfigH\x00\x12(\n\x08\x61rtifact\x18\x0b \x01(\x0b\x32\x14.lab_rpc.v1.ArtifactH\x00\x12,\n\nprovenance\x18\x0c \x01(\x0b\x32\x16.lab_rpc.v1.ProvenanceH\x00\x42\x06\n\x04kind\"U\n\x0bStateChange\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.lab_rpc.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\ttraceback\x18\x03 \x01(\t\"C\n\x07Metrics\x12\r\n\x05steps\x18\x01 \x03(\x03\x12)\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x18.lab_rpc.v1.MetricColumn\":\n\x0cMetricColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x01\x12\x0c\n\x04rows\x18\x03 \x03(\r\"9\n\x03Log\x12#\n\x05level\x18\x01 \x01(\x0e\x32\x14.lab_rpc.v1.LogLevel\x12\r\n\x05lines\x18\x02 \x03(\t\"G\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x03\x12\x18\n\x10steps_per_second\x18\x03 \x01(\x01\">\n\nCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06\x64\x61mage\x18\x03 \x01(\t\"P\n\x08Truncate\x12\x12\n\nafter_step\x18\x01 \x01(\x03\x12\x1c\n\x0f\x63heckpoint_step\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x12\n\x10_checkpoint_step\"-\n\x06\x43onfig\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.lab_rpc.v1.PlanItem\",\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03*\xdf\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_CREATED\x10\x01\x12\x14\n\x10RUN_STATE_QUEUED\x10\x02\x12\x16\n\x12RUN_STATE_STARTING\x10\x03\x12\x15\n\x11RUN_STATE_RUNNING\x10\x04\x12\x16\n\x12RUN_STATE_STOPPING\x10\x05\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x06\x12\x15\n\x11RUN_STATE_STOPPED\x10\x07\x12\x14\n\x10RUN_STATE_FAILED\x10\x08*\x90\x01\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x12\x14\n\x10LOG_LEVEL_STDERR\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lab_rpc/v1/event.proto\x12\nlab_rpc.v1\x1a\x17lab_rpc/v1/config.proto\x1a\x1blab_rpc/v1/provenance.proto\"\xdc\x03\n\x08RunEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x14\n\x0ctime_unix_ns\x18\x03 \x01(\x03\x12(\n\x05state\x18\x04 \x01(\x0b\x32\x17.lab_rpc.v1.StateChangeH\x00\x12&\n\x07metrics\x18\x05 \x01(\x0b\x32\x13.lab_rpc.v1.MetricsH\x00\x12\x1e\n\x03log\x18\x06 \x01(\x0b\x32\x0f.lab_rpc.v1.LogH\x00\x12(\n\x08progress\x18\x07 \x01(\x0b\x32\x14.lab_rpc.v1.ProgressH\x00\x12,\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x16.lab_rpc.v1.CheckpointH\x00\x12(\n\x08truncate\x18\t \x01(\x0b\x32\x14.lab_rpc.v1.TruncateH\x00\x12$\n\x06\x63onfig\x18\n \x01(\x0b\x32\x12.lab_rpc.v1.ConfigH\x00\x12(\n\x08\x61rtifact\x18\x0b \x01(\x0b\x32\x14.lab_rpc.v1.ArtifactH\x00\x12,\n\nprovenance\x18\x0c \x01(\x0b\x32\x16.lab_rpc.v1.ProvenanceH\x00\x12\"\n\x05media\x18\r \x01(\x0b\x32\x11.lab_rpc.v1.MediaH\x00\x42\x06\n\x04kind\"U\n\x0bStateChange\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.lab_rpc.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\ttraceback\x18\x03 \x01(\t\"C\n\x07Metrics\x12\r\n\x05steps\x18\x01 \x03(\x03\x12)\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x18.lab_rpc.v1.MetricColumn\":\n\x0cMetricColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x01\x12\x0c\n\x04rows\x18\x03 \x03(\r\"9\n\x03Log\x12#\n\x05level\x18\x01 \x01(\x0e\x32\x14.lab_rpc.v1.LogLevel\x12\r\n\x05lines\x18\x02 \x03(\t\"G\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x03\x12\x18\n\x10steps_per_second\x18\x03 \x01(\x01\">\n\nCheckpoint\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06\x64\x61mage\x18\x03 \x01(\t\"P\n\x08Truncate\x12\x12\n\nafter_step\x18\x01 \x01(\x03\x12\x1c\n\x0f\x63heckpoint_step\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x12\n\x10_checkpoint_step\"-\n\x06\x43onfig\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.lab_rpc.v1.PlanItem\",\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"-\n\x05Media\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.lab_rpc.v1.MediaItem\"\xd0\x01\n\tMediaItem\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0e\n\x06is_cut\x18\x03 \x01(\x08\x12\"\n\x05image\x18\x04 \x01(\x0b\x32\x11.lab_rpc.v1.ImageH\x00\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12*\n\thistogram\x18\x06 \x01(\x0b\x32\x15.lab_rpc.v1.HistogramH\x00\x12,\n\x07indexed\x18\x07 \x01(\x0b\x32\x19.lab_rpc.v1.IndexedValuesH\x00\x42\t\n\x07\x63ontent\"B\n\x05Image\x12\x0b\n\x03png\x18\x01 \x01(\x0c\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05index\x18\x04 \x01(\r\"\x87\x01\n\tHistogram\x12\r\n\x05\x65\x64ges\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12\x12\n\nnum_values\x18\x03 \x01(\x04\x12\x0b\n\x03sum\x18\x04 \x01(\x01\x12\x13\n\x0bsum_squares\x18\x05 \x01(\x01\x12\x0f\n\x07num_nan\x18\x06 \x01(\x04\x12\x14\n\x0cnum_infinite\x18\x07 \x01(\x04\"0\n\rIndexedValues\x12\x0f\n\x07indices\x18\x01 \x03(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x01*\xdf\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_CREATED\x10\x01\x12\x14\n\x10RUN_STATE_QUEUED\x10\x02\x12\x16\n\x12RUN_STATE_STARTING\x10\x03\x12\x15\n\x11RUN_STATE_RUNNING\x10\x04\x12\x16\n\x12RUN_STATE_STOPPING\x10\x05\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x06\x12\x15\n\x11RUN_STATE_STOPPED\x10\x07\x12\x14\n\x10RUN_STATE_FAILED\x10\x08*\x90\x01\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x12\x14\n\x10LOG_LEVEL_STDERR\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lab_rpc.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=1123
-  _globals['_RUNSTATE']._serialized_end=1346
-  _globals['_LOGLEVEL']._serialized_start=1349
-  _globals['_LOGLEVEL']._serialized_end=1493
+  _globals['_RUNSTATE']._serialized_start=1673
+  _globals['_RUNSTATE']._serialized_end=1896
+  _globals['_LOGLEVEL']._serialized_start=1899
+  _globals['_LOGLEVEL']._serialized_end=2043
   _globals['_RUNEVENT']._serialized_start=93
-  _globals['_RUNEVENT']._serialized_end=533
-  _globals['_STATECHANGE']._serialized_start=535
-  _globals['_STATECHANGE']._serialized_end=620
-  _globals['_METRICS']._serialized_start=622
-  _globals['_METRICS']._serialized_end=689
-  _globals['_METRICCOLUMN']._serialized_start=691
-  _globals['_METRICCOLUMN']._serialized_end=749
-  _globals['_LOG']._serialized_start=751
-  _globals['_LOG']._serialized_end=808
-  _globals['_PROGRESS']._serialized_start=810
-  _globals['_PROGRESS']._serialized_end=881
-  _globals['_CHECKPOINT']._serialized_start=883
-  _globals['_CHECKPOINT']._serialized_end=945
-  _globals['_TRUNCATE']._serialized_start=947
-  _globals['_TRUNCATE']._serialized_end=1027
-  _globals['_CONFIG']._serialized_start=1029
-  _globals['_CONFIG']._serialized_end=1074
-  _globals['_ARTIFACT']._serialized_start=1076
-  _globals['_ARTIFACT']._serialized_end=1120
+  _globals['_RUNEVENT']._serialized_end=569
+  _globals['_STATECHANGE']._serialized_start=571
+  _globals['_STATECHANGE']._serialized_end=656
+  _globals['_METRICS']._serialized_start=658
+  _globals['_METRICS']._serialized_end=725
+  _globals['_METRICCOLUMN']._serialized_start=727
+  _globals['_METRICCOLUMN']._serialized_end=785
+  _globals['_LOG']._serialized_start=787
+  _globals['_LOG']._serialized_end=844
+  _globals['_PROGRESS']._serialized_start=846
+  _globals['_PROGRESS']._serialized_end=917
+  _globals['_CHECKPOINT']._serialized_start=919
+  _globals['_CHECKPOINT']._serialized_end=981
+  _globals['_TRUNCATE']._serialized_start=983
+  _globals['_TRUNCATE']._serialized_end=1063
+  _globals['_CONFIG']._serialized_start=1065
+  _globals['_CONFIG']._serialized_end=1110
+  _globals['_ARTIFACT']._serialized_start=1112
+  _globals['_ARTIFACT']._serialized_end=1156
+  _globals['_MEDIA']._serialized_start=1158
+  _globals['_MEDIA']._serialized_end=1203
+  _globals['_MEDIAITEM']._serialized_start=1206
+  _globals['_MEDIAITEM']._serialized_end=1414
+  _globals['_IMAGE']._serialized_start=1416
+  _globals['_IMAGE']._serialized_end=1482
+  _globals['_HISTOGRAM']._serialized_start=1485
+  _globals['_HISTOGRAM']._serialized_end=1620
+  _globals['_INDEXEDVALUES']._serialized_start=1622
+  _globals['_INDEXEDVALUES']._serialized_end=1670
 # @@protoc_insertion_point(module_scope)

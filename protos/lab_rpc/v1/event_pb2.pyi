@@ -125,6 +125,7 @@ class RunEvent(google.protobuf.message.Message):
     CONFIG_FIELD_NUMBER: builtins.int
     ARTIFACT_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    MEDIA_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """Gap-free from 1 within a run."""
     attempt: builtins.int
@@ -167,6 +168,10 @@ class RunEvent(google.protobuf.message.Message):
     def provenance(self) -> lab_rpc.v1.provenance_pb2.Provenance:
         """The attempt's code, and where it trains, became known."""
 
+    @property
+    def media(self) -> Global___Media:
+        """Images, texts, histograms and indexed values were tracked."""
+
     def __init__(
         self,
         *,
@@ -182,10 +187,11 @@ class RunEvent(google.protobuf.message.Message):
         config: Global___Config | None = ...,
         artifact: Global___Artifact | None = ...,
         provenance: lab_rpc.v1.provenance_pb2.Provenance | None = ...,
+        media: Global___Media | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["artifact", b"artifact", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "metrics", b"metrics", "progress", b"progress", "provenance", b"provenance", "state", b"state", "truncate", b"truncate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifact", b"artifact", "attempt", b"attempt", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "metrics", b"metrics", "progress", b"progress", "provenance", b"provenance", "seq", b"seq", "state", b"state", "time_unix_ns", b"time_unix_ns", "truncate", b"truncate"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state", "metrics", "log", "progress", "checkpoint", "truncate", "config", "artifact", "provenance"] | None: ...
+    def HasField(self, field_name: typing.Literal["artifact", b"artifact", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "media", b"media", "metrics", b"metrics", "progress", b"progress", "provenance", b"provenance", "state", b"state", "truncate", b"truncate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["artifact", b"artifact", "attempt", b"attempt", "checkpoint", b"checkpoint", "config", b"config", "kind", b"kind", "log", b"log", "media", b"media", "metrics", b"metrics", "progress", b"progress", "provenance", b"provenance", "seq", b"seq", "state", b"state", "time_unix_ns", b"time_unix_ns", "truncate", b"truncate"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state", "metrics", "log", "progress", "checkpoint", "truncate", "config", "artifact", "provenance", "media"] | None: ...
 
 Global___RunEvent: typing_extensions.TypeAlias = RunEvent
 
@@ -415,3 +421,175 @@ class Artifact(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["path", b"path", "size_bytes", b"size_bytes"]) -> None: ...
 
 Global___Artifact: typing_extensions.TypeAlias = Artifact
+
+@typing.final
+class Media(google.protobuf.message.Message):
+    """What was tracked that is no plain number."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: builtins.int
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___MediaItem]:
+        """The items, by kind, each in the order of its steps."""
+
+    def __init__(
+        self,
+        *,
+        items: collections.abc.Iterable[Global___MediaItem] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items"]) -> None: ...
+
+Global___Media: typing_extensions.TypeAlias = Media
+
+@typing.final
+class MediaItem(google.protobuf.message.Message):
+    """One thing that was tracked at one step."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    IS_CUT_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    HISTOGRAM_FIELD_NUMBER: builtins.int
+    INDEXED_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The name it was tracked under, such as "samples"."""
+    step: builtins.int
+    """The global step."""
+    is_cut: builtins.bool
+    """Set when it was larger than an event holds: it is smaller, or has only its first part."""
+    text: builtins.str
+    """A text."""
+    @property
+    def image(self) -> Global___Image:
+        """A picture."""
+
+    @property
+    def histogram(self) -> Global___Histogram:
+        """How numbers are distributed."""
+
+    @property
+    def indexed(self) -> Global___IndexedValues:
+        """Numbers by an index, such as the loss of each sample."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        step: builtins.int = ...,
+        is_cut: builtins.bool = ...,
+        image: Global___Image | None = ...,
+        text: builtins.str = ...,
+        histogram: Global___Histogram | None = ...,
+        indexed: Global___IndexedValues | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["content", b"content", "histogram", b"histogram", "image", b"image", "indexed", b"indexed", "text", b"text"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "histogram", b"histogram", "image", b"image", "indexed", b"indexed", "is_cut", b"is_cut", "name", b"name", "step", b"step", "text", b"text"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["image", "text", "histogram", "indexed"] | None: ...
+
+Global___MediaItem: typing_extensions.TypeAlias = MediaItem
+
+@typing.final
+class Image(google.protobuf.message.Message):
+    """A picture."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PNG_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    HEIGHT_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    png: builtins.bytes
+    """The file, PNG."""
+    width: builtins.int
+    """In pixels."""
+    height: builtins.int
+    """In pixels."""
+    index: builtins.int
+    """Which of the step's pictures of this name it is, from 0."""
+    def __init__(
+        self,
+        *,
+        png: builtins.bytes = ...,
+        width: builtins.int = ...,
+        height: builtins.int = ...,
+        index: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["height", b"height", "index", b"index", "png", b"png", "width", b"width"]) -> None: ...
+
+Global___Image: typing_extensions.TypeAlias = Image
+
+@typing.final
+class Histogram(google.protobuf.message.Message):
+    """How numbers are distributed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EDGES_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    NUM_VALUES_FIELD_NUMBER: builtins.int
+    SUM_FIELD_NUMBER: builtins.int
+    SUM_SQUARES_FIELD_NUMBER: builtins.int
+    NUM_NAN_FIELD_NUMBER: builtins.int
+    NUM_INFINITE_FIELD_NUMBER: builtins.int
+    num_values: builtins.int
+    """How many numbers there were, finite or not."""
+    sum: builtins.float
+    """The sum of the finite ones."""
+    sum_squares: builtins.float
+    """The sum of their squares."""
+    num_nan: builtins.int
+    """How many were no number."""
+    num_infinite: builtins.int
+    """How many were infinite."""
+    @property
+    def edges(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Rising bounds of the bins, over the finite numbers: one more than there are bins."""
+
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """How many numbers are in each bin."""
+
+    def __init__(
+        self,
+        *,
+        edges: collections.abc.Iterable[builtins.float] | None = ...,
+        counts: collections.abc.Iterable[builtins.int] | None = ...,
+        num_values: builtins.int = ...,
+        sum: builtins.float = ...,
+        sum_squares: builtins.float = ...,
+        num_nan: builtins.int = ...,
+        num_infinite: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "edges", b"edges", "num_infinite", b"num_infinite", "num_nan", b"num_nan", "num_values", b"num_values", "sum", b"sum", "sum_squares", b"sum_squares"]) -> None: ...
+
+Global___Histogram: typing_extensions.TypeAlias = Histogram
+
+@typing.final
+class IndexedValues(google.protobuf.message.Message):
+    """Numbers by an index."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDICES_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    @property
+    def indices(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The indices."""
+
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """As many numbers."""
+
+    def __init__(
+        self,
+        *,
+        indices: collections.abc.Iterable[builtins.int] | None = ...,
+        values: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["indices", b"indices", "values", b"values"]) -> None: ...
+
+Global___IndexedValues: typing_extensions.TypeAlias = IndexedValues

@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import lab_rpc.v1.config_pb2
 import lab_rpc.v1.event_pb2
@@ -23,6 +24,38 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _MediaKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MediaKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MediaKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MEDIA_KIND_UNSPECIFIED: _MediaKind.ValueType  # 0
+    """All kinds."""
+    MEDIA_KIND_IMAGE: _MediaKind.ValueType  # 1
+    """Images."""
+    MEDIA_KIND_TEXT: _MediaKind.ValueType  # 2
+    """Texts."""
+    MEDIA_KIND_HISTOGRAM: _MediaKind.ValueType  # 3
+    """Histograms."""
+    MEDIA_KIND_INDEXED: _MediaKind.ValueType  # 4
+    """Values by an index."""
+
+class MediaKind(_MediaKind, metaclass=_MediaKindEnumTypeWrapper):
+    """What of a run to get."""
+
+MEDIA_KIND_UNSPECIFIED: MediaKind.ValueType  # 0
+"""All kinds."""
+MEDIA_KIND_IMAGE: MediaKind.ValueType  # 1
+"""Images."""
+MEDIA_KIND_TEXT: MediaKind.ValueType  # 2
+"""Texts."""
+MEDIA_KIND_HISTOGRAM: MediaKind.ValueType  # 3
+"""Histograms."""
+MEDIA_KIND_INDEXED: MediaKind.ValueType  # 4
+"""Values by an index."""
+Global___MediaKind: typing_extensions.TypeAlias = MediaKind
 
 @typing.final
 class GetServerInfoRequest(google.protobuf.message.Message):
@@ -977,6 +1010,75 @@ class MetricSeries(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["last_value", b"last_value", "max_value", b"max_value", "min_value", b"min_value", "name", b"name", "num_points", b"num_points", "steps", b"steps", "values", b"values"]) -> None: ...
 
 Global___MetricSeries: typing_extensions.TypeAlias = MetricSeries
+
+@typing.final
+class QueryMediaRequest(google.protobuf.message.Message):
+    """Asks for what a run tracked beside its metrics."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    NAMES_FIELD_NUMBER: builtins.int
+    MIN_STEP_FIELD_NUMBER: builtins.int
+    MAX_STEP_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run, by its id or a prefix that no other run has."""
+    kind: Global___MediaKind.ValueType
+    """Of which kind."""
+    min_step: builtins.int
+    """The first step."""
+    max_step: builtins.int
+    """The last step."""
+    page_token: builtins.str
+    """Where the last answer stopped; empty begins."""
+    @property
+    def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Any of these names, with * and ? as wildcards; empty gets all."""
+
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        kind: Global___MediaKind.ValueType = ...,
+        names: collections.abc.Iterable[builtins.str] | None = ...,
+        min_step: builtins.int | None = ...,
+        max_step: builtins.int | None = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_step", b"_max_step", "_min_step", b"_min_step", "max_step", b"max_step", "min_step", b"min_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_step", b"_max_step", "_min_step", b"_min_step", "kind", b"kind", "max_step", b"max_step", "min_step", b"min_step", "names", b"names", "page_token", b"page_token", "run_id", b"run_id"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_step", b"_max_step"]) -> typing.Literal["max_step"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_step", b"_min_step"]) -> typing.Literal["min_step"] | None: ...
+
+Global___QueryMediaRequest: typing_extensions.TypeAlias = QueryMediaRequest
+
+@typing.final
+class QueryMediaResponse(google.protobuf.message.Message):
+    """Some of what a run tracked beside its metrics."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Give this to go on; empty at the end."""
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[lab_rpc.v1.event_pb2.MediaItem]:
+        """In the order in which it was tracked; what a resume took back is left out. May be empty before the end."""
+
+    def __init__(
+        self,
+        *,
+        items: collections.abc.Iterable[lab_rpc.v1.event_pb2.MediaItem] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items", "next_page_token", b"next_page_token"]) -> None: ...
+
+Global___QueryMediaResponse: typing_extensions.TypeAlias = QueryMediaResponse
 
 @typing.final
 class ListArtifactsRequest(google.protobuf.message.Message):

@@ -115,6 +115,11 @@ class TrainingServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMetricsRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMetricsResponse.FromString,
                 _registered_method=True)
+        self.QueryMedia = channel.unary_unary(
+                '/lab_rpc.v1.TrainingService/QueryMedia',
+                request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMediaRequest.SerializeToString,
+                response_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMediaResponse.FromString,
+                _registered_method=True)
         self.ListArtifacts = channel.unary_unary(
                 '/lab_rpc.v1.TrainingService/ListArtifacts',
                 request_serializer=lab__rpc_dot_v1_dot_training__service__pb2.ListArtifactsRequest.SerializeToString,
@@ -248,6 +253,13 @@ class TrainingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryMedia(self, request, context):
+        """Get images, texts, histograms and indexed values that a run tracked, a part of them at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListArtifacts(self, request, context):
         """List the files of a run.
         """
@@ -351,6 +363,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.QueryMetrics,
                     request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMetricsRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMetricsResponse.SerializeToString,
+            ),
+            'QueryMedia': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryMedia,
+                    request_deserializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMediaRequest.FromString,
+                    response_serializer=lab__rpc_dot_v1_dot_training__service__pb2.QueryMediaResponse.SerializeToString,
             ),
             'ListArtifacts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListArtifacts,
@@ -801,6 +818,33 @@ class TrainingService(object):
             '/lab_rpc.v1.TrainingService/QueryMetrics',
             lab__rpc_dot_v1_dot_training__service__pb2.QueryMetricsRequest.SerializeToString,
             lab__rpc_dot_v1_dot_training__service__pb2.QueryMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lab_rpc.v1.TrainingService/QueryMedia',
+            lab__rpc_dot_v1_dot_training__service__pb2.QueryMediaRequest.SerializeToString,
+            lab__rpc_dot_v1_dot_training__service__pb2.QueryMediaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -281,6 +281,22 @@ _TrainingServiceQueryMetricsType = typing_extensions.TypeVar(
     ],
 )
 
+_TrainingServiceQueryMediaType = typing_extensions.TypeVar(
+    '_TrainingServiceQueryMediaType',
+    grpc.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.QueryMediaRequest,
+        lab_rpc.v1.training_service_pb2.QueryMediaResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.QueryMediaRequest,
+        lab_rpc.v1.training_service_pb2.QueryMediaResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.QueryMediaRequest,
+        lab_rpc.v1.training_service_pb2.QueryMediaResponse,
+    ],
+)
+
 _TrainingServiceListArtifactsType = typing_extensions.TypeVar(
     '_TrainingServiceListArtifactsType',
     grpc.UnaryUnaryMultiCallable[
@@ -329,7 +345,7 @@ _TrainingServiceUploadCodeType = typing_extensions.TypeVar(
     ],
 )
 
-class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceOpenDashboardType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceSaveCheckpointType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType, _TrainingServiceUploadCodeType]):
+class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _TrainingServiceOpenDashboardType, _TrainingServiceListExperimentsType, _TrainingServiceGetExperimentType, _TrainingServicePlanRunType, _TrainingServiceCreateRunType, _TrainingServiceStartRunType, _TrainingServiceGetRunType, _TrainingServiceListRunsType, _TrainingServiceUpdateRunType, _TrainingServiceDeleteRunType, _TrainingServiceStopRunType, _TrainingServiceSaveCheckpointType, _TrainingServiceWatchRunType, _TrainingServiceWatchMetricsType, _TrainingServiceQueryMetricsType, _TrainingServiceQueryMediaType, _TrainingServiceListArtifactsType, _TrainingServiceDownloadArtifactType, _TrainingServiceUploadCodeType]):
     """Trains experiments and keeps everything that they say."""
 
     @typing.overload
@@ -397,6 +413,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
         grpc.UnaryUnaryMultiCallable[
             lab_rpc.v1.training_service_pb2.QueryMetricsRequest,
             lab_rpc.v1.training_service_pb2.QueryMetricsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.QueryMediaRequest,
+            lab_rpc.v1.training_service_pb2.QueryMediaResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             lab_rpc.v1.training_service_pb2.ListArtifactsRequest,
@@ -479,6 +499,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
             lab_rpc.v1.training_service_pb2.QueryMetricsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            lab_rpc.v1.training_service_pb2.QueryMediaRequest,
+            lab_rpc.v1.training_service_pb2.QueryMediaResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             lab_rpc.v1.training_service_pb2.ListArtifactsRequest,
             lab_rpc.v1.training_service_pb2.ListArtifactsResponse,
         ],
@@ -539,6 +563,9 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceGetServerInfoType, _Tra
 
     QueryMetrics: _TrainingServiceQueryMetricsType
     """Get a run's metrics, downsampled to a number of points."""
+
+    QueryMedia: _TrainingServiceQueryMediaType
+    """Get images, texts, histograms and indexed values that a run tracked, a part of them at a time."""
 
     ListArtifacts: _TrainingServiceListArtifactsType
     """List the files of a run."""
@@ -613,6 +640,10 @@ TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         lab_rpc.v1.training_service_pb2.QueryMetricsRequest,
         lab_rpc.v1.training_service_pb2.QueryMetricsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        lab_rpc.v1.training_service_pb2.QueryMediaRequest,
+        lab_rpc.v1.training_service_pb2.QueryMediaResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         lab_rpc.v1.training_service_pb2.ListArtifactsRequest,
@@ -758,6 +789,14 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lab_rpc.v1.training_service_pb2.QueryMetricsResponse, collections.abc.Awaitable[lab_rpc.v1.training_service_pb2.QueryMetricsResponse]]:
         """Get a run's metrics, downsampled to a number of points."""
+
+    @abc.abstractmethod
+    def QueryMedia(
+        self,
+        request: lab_rpc.v1.training_service_pb2.QueryMediaRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lab_rpc.v1.training_service_pb2.QueryMediaResponse, collections.abc.Awaitable[lab_rpc.v1.training_service_pb2.QueryMediaResponse]]:
+        """Get images, texts, histograms and indexed values that a run tracked, a part of them at a time."""
 
     @abc.abstractmethod
     def ListArtifacts(

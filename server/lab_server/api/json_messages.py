@@ -2,12 +2,13 @@
 
 Fields have the names of the proto, enums the names of their values without the enum's prefix, times are
 RFC 3339, whole numbers are numbers. JSON has no NaN and no infinities: a number that is none is the text
-"NaN", "Infinity" or "-Infinity"; as a value of a config, which may be text, {"float": "NaN"}. All fields are
+"NaN", "Infinity" or "-Infinity"; bytes are base64; as a value of a config, which may be text, {"float": "NaN"}. All fields are
 written; what is unset and may be so is null.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import math
 from collections.abc import Mapping
@@ -97,6 +98,8 @@ def _one_to_json(field: Field, value: Any) -> Any:
         return to_json(value)
     if field.enum_type is not None:
         return _enum_name(field.enum_type, value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, float):
         return number_to_json(value)
     return value

@@ -218,6 +218,8 @@ class _Schemas:
                 return {"type": "boolean"}
             case FieldDescriptor.TYPE_STRING:
                 return {"type": "string"}
+            case FieldDescriptor.TYPE_BYTES:
+                return {"type": "string", "contentEncoding": "base64"}
             case FieldDescriptor.TYPE_DOUBLE:
                 return dict(_NUMBER)
         least, most = integer_range(field) or (0, 0)

@@ -107,6 +107,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", f"{_RUN}/delete", "DeleteRun", "Delete a run that has ended, with its files."),
     Route("GET", f"{_RUN}/files", "ListArtifacts", "The files of a run."),
     Route("GET", f"{_RUN}/metrics", "QueryMetrics", "Points of a run's metrics, thinned."),
+    Route(*("GET", f"{_RUN}/media", "QueryMedia", "Images, texts, histograms and indexed values.")),
     Route("GET", f"{PREFIX}/searches", "ListSearches", "Searches, the newest first."),
     Route("POST", f"{PREFIX}/searches", "CreateSearch", "Create a search, which starts at once."),
     Route("GET", _SEARCH, "GetSearch", "A search as it is now."),

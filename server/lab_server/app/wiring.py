@@ -28,6 +28,7 @@ from lab_server.files.home import Home
 from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.search_gauges import SearchGauges
+from lab_server.model.media import MediaLimits
 from lab_server.rpc.agents import AgentService
 from lab_server.rpc.calls.forwarding import Forwarding
 from lab_server.rpc.calls.handlers import (
@@ -288,6 +289,7 @@ def _supervisor_options(settings: Settings) -> SupervisorOptions:
         grace_s=settings.grace_s,
         stall_timeout_s=settings.stall_timeout_s,
         usage_interval_s=settings.usage_interval_s,
+        media=MediaLimits(settings.media_items, int(settings.media_mb * 1e6)),
     )
 
 

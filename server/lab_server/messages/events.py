@@ -151,6 +151,11 @@ def encode_artifact(attempt: int, time_ns: int, path: str, size_bytes: int) -> E
     return _event(attempt, time_ns, "artifact", artifact.SerializeToString())
 
 
+def encode_media(attempt: int, time_ns: int, items: Iterable[event_pb2.MediaItem]) -> EncodedEvent:
+    """Encode images, texts, histograms and indexed values; see `messages.media` for their sizes."""
+    return _event(attempt, time_ns, "media", event_pb2.Media(items=items).SerializeToString())
+
+
 def encode_truncate(
     attempt: int, time_ns: int, after_step: int, checkpoint_step: int | None = None
 ) -> EncodedEvent:

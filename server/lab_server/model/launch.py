@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from lab_core.configs import PlainValue
+from lab_server.model.media import MediaLimits
 from lab_server.model.upload import Upload
 
 EXIT_DISK_FULL = 28
@@ -42,6 +43,7 @@ class LaunchSpec:
         upload: the code that has the experiment; None for one of the server's own.
         keeper_pid: the process with which it dies; 0 for none.
         usage_interval_s: how often what it uses of its machine is recorded; 0 for never.
+        media: how much of its images, texts, histograms and indexed values its log takes.
     """
 
     run_id: str
@@ -71,11 +73,13 @@ class LaunchSpec:
     upload: Upload | None = None
     keeper_pid: int = 0
     usage_interval_s: float = 0.0
+    media: MediaLimits = field(default_factory=MediaLimits)
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, for the way to the forkserver."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}  # asdict copies
         data["overrides"] = dict(self.overrides)
+        data["media"] = asdict(self.media)
         data["upload"] = None if self.upload is None else asdict(self.upload)
         for name in _PATHS:
             data[name] = None if data[name] is None else str(data[name])
@@ -91,6 +95,7 @@ class LaunchSpec:
                 "run_order": tuple(tuple(group) for group in data["run_order"]),
                 "models": tuple(data["models"]),
                 "writers": tuple(data["writers"]),
+                "media": MediaLimits(**data["media"]),
                 "tags": tuple(data["tags"]),
                 "upload": None if data["upload"] is None else Upload(**data["upload"]),
             }

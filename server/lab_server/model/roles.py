@@ -46,6 +46,7 @@ _RPCS = {
         "WatchRun",
         "WatchMetrics",
         "QueryMetrics",
+        "QueryMedia",
         "ListArtifacts",
         "DownloadArtifact",
     ),

@@ -32,13 +32,14 @@ from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.rpc.calls.limits import Limits
+from lab_server.rpc.media_query import MediaQuery
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
 from lab_server.rpc.uploads import Uploads
 from lab_server.store import RunQuery, Store
 from lab_server.supervisor.forecast import Forecast, forecasts
 from lab_server.supervisor.protocol import RunControl
-from lab_server.watch import history
+from lab_server.watch import history, media
 from lab_server.where import unknown_names
 
 pb = training_service_pb2
@@ -295,6 +296,16 @@ class Service:
                 for s in series
             ]
         )
+
+    async def QueryMedia(  # noqa: N802
+        self, request: pb.QueryMediaRequest, _context: Context
+    ) -> pb.QueryMediaResponse:
+        """Get images, texts, histograms and indexed values that a run tracked."""
+        wanted = MediaQuery.of(request)
+        run = await find_run(self._supervisor, request.run_id)
+        page = await media.query_media(self._store, run.id, wanted.matches, wanted.after_seq)
+        token = "" if page.next_seq is None else str(page.next_seq)
+        return pb.QueryMediaResponse(items=page.items, next_page_token=token)
 
     async def ListArtifacts(  # noqa: N802
         self, request: pb.ListArtifactsRequest, _context: Context

@@ -116,6 +116,14 @@ class Settings(BaseSettings):
         description="seconds between two readings of a run's CPU, memory and GPU use, which are its metrics"
         " system.*; 0: none",
     )
+    media_items: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        100,
+        description="images, texts, histograms or indexed values of one name that a run's events take one by"
+        " one; later ones are thinned",
+    )
+    media_mb: Annotated[float, Field(ge=0, le=100_000)] = Field(
+        64.0, description="MB of them in all that the events of a run's attempt take; 0: none"
+    )
     agent_lease_s: Annotated[float, Field(ge=1, le=7 * 86400)] = Field(
         900.0,
         description="seconds that an agent trains on without reaching the server; then its runs are"

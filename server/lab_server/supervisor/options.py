@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from lab_server.model.media import MediaLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class SupervisorOptions:
         stall_timeout_s: how long a trainer may make no progress before it is killed.
         poll_s: interval at which spools are polled where their trainers cannot be heard.
         usage_interval_s: interval at which trainers record what they use; 0 for never.
+        media: how much of a run's images, texts, histograms and indexed values its log takes.
     """
 
     queue_limit: int = 1000
@@ -28,3 +31,4 @@ class SupervisorOptions:
     stall_timeout_s: float = 600.0
     poll_s: float = 0.02
     usage_interval_s: float = 0.0
+    media: MediaLimits = field(default_factory=MediaLimits)

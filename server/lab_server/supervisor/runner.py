@@ -341,6 +341,7 @@ class Runner:
             seed=f"{request.trial.seed}" if request.trial else run.id,
             code_digest=run.code_digest,
             usage_interval_s=self._options.usage_interval_s,
+            media=self._options.media,
             is_saved_at_end=request.options.final_checkpoint,
             slot=run.slot,
             upload=request.upload,

@@ -15,7 +15,9 @@ from lab_server.files.spool import HEADER_BYTES, SpoolWriter
 from lab_server.files.tail import Mark, TailWriter, columns_of
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
+from lab_server.model.media import MediaLimits
 from lab_server.model.run import RunState
+from lab_server.trainer.media import MediaFilter
 
 _RESERVE_BYTES = 64 << 10
 
@@ -118,18 +120,21 @@ class Outbox:
 
 
 class SpoolMetrics:
-    """The tracker writer that sends metrics to the server, and keeps them meanwhile from being lost."""
+    """The tracker writer that sends what is tracked to the server, and keeps them meanwhile from being lost."""
 
     name = "server"
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, media: MediaLimits) -> None:
         self._outbox = outbox
+        self._media = MediaFilter(media)
         self.put_row = outbox.tail.put  # not a method: it is called at each step
 
     def write(self, batch: Batch) -> None:
         """Encode a batch, once and for all, and append it."""
-        measured = events.encode_metrics(self._outbox.attempt, time.time_ns(), batch.columns)
-        self._outbox.send_metrics(measured, batch.last_row)
+        now = time.time_ns()
+        measured = events.encode_metrics(self._outbox.attempt, now, batch.columns)
+        media = self._media.events(self._outbox.attempt, now, batch)
+        self._outbox.send_metrics([*measured, *media], batch.last_row)
 
     def close(self) -> None:
         """Leave the rest to the trainer: it has more to say."""

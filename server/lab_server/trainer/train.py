@@ -92,7 +92,7 @@ class _Attempt:
             name=spec.experiment,
             comment=spec.notes,
             run_name=spec.name,
-            writers=[*(spec.writers or _DEFAULT_WRITERS), SpoolMetrics(outbox)],
+            writers=[*(spec.writers or _DEFAULT_WRITERS), SpoolMetrics(outbox, spec.media)],
             tags=spec.tags,
             run_id=spec.run_id,
             folder=spec.folder,

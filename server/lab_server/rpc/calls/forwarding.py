@@ -16,7 +16,15 @@ from lab_server.rpc.calls.interceptors import Call, Context
 from lab_server.rpc.calls.status import error_of
 
 READ_HERE: Final = frozenset(
-    {"GetRun", "ListRuns", "WatchRun", "WatchMetrics", "QueryMetrics", "OpenDashboard"}
+    {
+        "GetRun",
+        "ListRuns",
+        "WatchRun",
+        "WatchMetrics",
+        "QueryMetrics",
+        "QueryMedia",
+        "OpenDashboard",
+    }
 )
 """The RPCs that any server can answer, from the store alone or about itself."""
 
