@@ -119,6 +119,8 @@ class ToyRuns(FakeSupervisor):
         self.tasks: dict[str, asyncio.Task[None]] = {}
         # how a run is to end at its next step, if it gets there
         self.endings: dict[str, tuple[RunState, str]] = {}
+        # runs whose trainer dies at a step, and is started again
+        self.deaths: dict[str, int] = {}
         self.num_live_at_most = 0
         self.is_dead = False
 
@@ -168,6 +170,10 @@ class ToyRuns(FakeSupervisor):
                 await self.end(run, *self.endings.pop(run.id))
                 return
             run = await self.say(run, *self._metrics(run, step))
+            if self.deaths.get(run.id) == step:
+                del self.deaths[run.id]
+                self.train(await self.move(run, RunState.QUEUED, slot=""))
+                return
         wrong = overrides.get("wrong", "")
         if wrong == "raise":
             await self.end(run, RunState.FAILED, "ValueError: the toy raises")

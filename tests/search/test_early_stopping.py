@@ -112,6 +112,24 @@ async def test_a_trial_that_fails_at_a_higher_rung_does_not_win(rig: SearchRig) 
     assert [t.state for t in search.trials].count(TrialState.FAILED) == 2
 
 
+async def test_a_trial_that_is_retried_after_a_rung_ends_as_if_nothing_had_been(
+    rig: SearchRig,
+) -> None:
+    wanted = spec(space=NINE, max_trials=9, early_stopping=Halving(20, 3), fixed={"steps": 200})
+    expected = await rig.ended(await rig.create(wanted))
+    search_id = await rig.create(wanted)
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(search.trials) and search.trials[0].state is TrialState.PAUSED)
+    run_id = search.trials[0].run_id
+    rig.runs.deaths[run_id] = 50  # on its way to the second rung, at step 60
+    search = await rig.ended(search_id)
+    assert not rig.runs.deaths
+    assert (await rig.runs.get(run_id)).attempt == 4  # three legs, one of them twice
+    for found, other in zip(search.trials, expected.trials, strict=True):
+        assert (found.state, found.values, found.step) == (other.state, other.values, other.step)
+    assert search.num_steps == expected.num_steps
+
+
 async def test_a_metric_that_comes_after_the_rung_is_told_as_such(rig: SearchRig) -> None:
     late = {"a": Choice((2, 3)), "wrong": Choice(("late",))}
     search = await halved(rig, space=late, max_trials=2)

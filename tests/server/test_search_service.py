@@ -89,6 +89,23 @@ async def test_everything_that_is_wrong_comes_at_once(surface: Surface) -> None:
     }
 
 
+async def test_everything_that_is_wrong_with_an_empty_search_comes_at_once(
+    surface: Surface,
+) -> None:
+    request = pb.CreateSearchRequest(spec=wire.SearchSpec(experiment="mnst", sampler=4, seed=2**60))
+    error = await refused(surface.search_stub.CreateSearch(request))
+    assert error.code() is INVALID
+    bad = details(error, error_details_pb2.BadRequest)
+    assert {v.field: v.description for v in bad.field_violations} == {
+        "space": "the space is empty: say which items to search, and what they may be",
+        "objective.metric": "objective.metric must not be empty",
+        "objective.direction": "objective.direction must be MINIMIZE or MAXIMIZE",
+        "budget.max_trials": "budget.max_trials must be between 1 and 100000, got 0",
+        "seed": f"seed must be below 2**53, got {2**60}",
+        "experiment": "there is no experiment 'mnst'; did you mean 'mnist'?",
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "sentence"),
     [
@@ -278,6 +295,8 @@ async def test_an_unknown_experiment_and_a_broken_one_are_refused(surface: Surfa
     assert "did you mean 'mnist'?" in str(error.details())
     request = pb.CreateSearchRequest(spec=a_spec(experiment="broken"))
     assert (await refused(surface.search_stub.CreateSearch(request))).code() is INVALID
+    found = await violations(surface, experiment="broken", budget={"parallel": 1001})
+    assert set(found) == {"experiment", "budget.parallel"}
 
 
 async def test_a_search_is_found_by_a_prefix_and_others_are_not(surface: Surface) -> None:

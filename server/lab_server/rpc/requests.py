@@ -65,10 +65,10 @@ class Checks:
         """Add violations that were found elsewhere."""
         self._violations += violations
 
-    def raise_if_any(self) -> None:
-        """Raise InvalidRequest if anything was wrong."""
+    def raise_if_any(self, *more: Violation) -> None:
+        """Raise InvalidRequest if anything was wrong, and with it what has an error of its own else."""
         if self._violations:
-            raise InvalidRequest(self._violations)
+            raise InvalidRequest([*self._violations, *more])
 
 
 def check_run_id(run_id: str, field: str = "run_id") -> str:

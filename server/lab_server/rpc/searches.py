@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import structlog
 
-from lab_core.errors import Violation
+from lab_core.errors import ConfigError, Violation
 from lab_rpc.v1 import search_pb2, search_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
 from lab_server.executors.catalogue import Catalogue, model_problems
@@ -251,7 +251,11 @@ class SearchHandlers:
         """Return what is asked for, all of it held against the experiment's schema."""
         devices = {slot.device for slot, _ in self._supervisor.slots()}
         check_spec(checks, wanted, devices)
-        schema = await self._catalogue.schema(wanted.experiment)
+        try:
+            schema = await self._catalogue.schema(wanted.experiment)
+        except (NotFound, ConfigError) as error:
+            checks.raise_if_any(Violation("experiment", str(error)))
+            raise
         spec = spec_from_proto(wanted, Open(Sampler.TPE, secrets.randbits(32), 0))
         is_open = not wanted.sampler and not wanted.warm_start
         spec, problems = space.resolve(schema, spec, may_be_grid=is_open)
