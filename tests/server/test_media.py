@@ -180,6 +180,25 @@ async def test_what_a_resume_took_back_is_left_out(surface: Surface) -> None:
     assert [item.text for item in await everything(surface, run_id=run.id)] == ["anew"]
 
 
+async def test_at_the_step_of_a_checkpoint_counts_what_was_not_tracked_again(
+    surface: Surface,
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    told = [
+        *media(text(5, "before"), text(6, "before"), text(6, "after"), text(7, "before")),
+        events.encode_truncate(2, 1, 5, 6),  # the numbers of step 6 are sent again
+        *media(text(6, "after", "again"), text(7, "before", "again")),
+    ]
+    await surface.supervisor.say(run, *told)
+    found = await everything(surface, run_id=run.id)
+    assert [(item.name, item.step, item.text) for item in found] == [
+        ("before", 5, "hello"),
+        ("before", 6, "hello"),
+        ("after", 6, "again"),
+        ("before", 7, "again"),
+    ]
+
+
 async def test_items_are_asked_for_by_kind_name_and_step(surface: Surface) -> None:
     run = await surface.run(RunState.RUNNING)
     for step in range(4):
