@@ -191,11 +191,8 @@ def frame(payload: bytes) -> bytes:
 
 
 def recognise(payload: bytes) -> EncodedEvent:
-    """Return an event that was encoded elsewhere, with its kind, without decoding it."""
-    for number, _ in wire.fields(payload):
-        if number in _KINDS:
-            return EncodedEvent(_KINDS[number], payload)
-    return EncodedEvent("", payload)
+    """Return an event that was encoded elsewhere, with its kind."""
+    return EncodedEvent(decode(payload).WhichOneof("kind") or "", payload)
 
 
 def decode(payload: bytes) -> event_pb2.RunEvent:

@@ -12,6 +12,7 @@ from lab_server.messages import wire
 Extremes = Mapping[str, tuple[float, float]]
 
 _MANY: Final = 1024
+_NONE: Final = (math.inf, -math.inf)
 _VALUES: Final = event_pb2.MetricColumn.DESCRIPTOR.fields_by_name["values"].number
 
 
@@ -19,16 +20,16 @@ def with_columns(known: Extremes, columns: Iterable[event_pb2.MetricColumn]) -> 
     """Return what the extremes are after some more values."""
     found = dict(known)
     for column in columns:
-        low, high = _of_many(column) if len(column.values) >= _MANY else _of_few(column)
-        if low <= high:
-            old = found.get(column.name, (low, high))
-            found[column.name] = min(low, old[0]), max(high, old[1])
+        name, values = column.name, column.values
+        low, high = old = found.get(name, _NONE)
+        for value in values if len(values) < _MANY else _of_many(column):
+            # most values lie between those that are known
+            if not low <= value <= high and math.isfinite(value):
+                low = value if value < low else low
+                high = value if value > high else high
+        if (low, high) != old:
+            found[name] = low, high
     return found
-
-
-def _of_few(column: event_pb2.MetricColumn) -> tuple[float, float]:
-    finite = [value for value in column.values if math.isfinite(value)]
-    return min(finite, default=math.inf), max(finite, default=-math.inf)
 
 
 def _of_many(column: event_pb2.MetricColumn) -> tuple[float, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import attrgetter
 
+from lab_rpc.v1 import event_pb2
 from lab_server.messages.events import EncodedEvent, decode
 from lab_server.messages.extremes import with_columns
 from lab_server.model.run import Run
@@ -60,14 +61,17 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
 
 def _apply_metrics(run: Run, events: Iterable[EncodedEvent]) -> Run:
     # a spool that is behind has a hundred thousand: one new row for all of them
-    metrics, step, extremes = dict(run.metrics), run.step, run.extremes
-    for event in events:
-        measured = decode(event.payload).metrics
-        for column in measured.columns:
-            values = column.values
-            if values:
-                metrics[column.name] = values[-1]
-        extremes = with_columns(extremes, measured.columns)
-        if measured.steps:
-            step = max(step, measured.steps[-1])
-    return replace(run, metrics=metrics, step=step, extremes=extremes)
+    metrics, steps = dict(run.metrics), [run.step]
+
+    def columns() -> Iterator[event_pb2.MetricColumn]:
+        for event in events:
+            measured = decode(event.payload).metrics
+            if measured.steps:
+                steps.append(measured.steps[-1])
+            for column in measured.columns:
+                if values := column.values:
+                    metrics[column.name] = values[-1]
+                    yield column
+
+    extremes = with_columns(run.extremes, columns())
+    return replace(run, metrics=metrics, step=max(steps), extremes=extremes)
