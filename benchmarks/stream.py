@@ -133,9 +133,10 @@ def ingest(num_points: int) -> float:
         home = Path(name)
         asyncio.run(make_home(home, num_points, 2, 2))
         with LiveServer(home, "--slots", "cpu:1") as server, Client(server.address) as client:
-            began = server.launched_at
-            client.run("r1").wait()
-            return num_points / (time.perf_counter() - began)
+            # asked for, not watched: a watcher would get all of it, and is measured above
+            while not client.run("r1").refresh().state.is_terminal:
+                time.sleep(0.05)
+            return num_points / (time.perf_counter() - server.launched_at)
 
 
 def main() -> None:
