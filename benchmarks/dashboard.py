@@ -214,9 +214,6 @@ if __name__ == "__main__":
         asyncio.run(fill_with_metrics(folder / "many", given.runs, given.metrics))
         ids = asyncio.run(fill_with_points(folder / "long", NUM_COMPARED, given.points))
         with open_browser() as chromium:
-            rows = [
-                *first_paint(chromium, folder, given.runs, given.metrics),
-                *comparison(chromium, folder, ids, given.points),
-                *watching(chromium, folder),
-            ]
-    print(markdown(rows))
+            print(markdown(first_paint(chromium, folder, given.runs, given.metrics)), flush=True)
+            print(markdown(comparison(chromium, folder, ids, given.points)), flush=True)
+            print(markdown(watching(chromium, folder)), flush=True)

@@ -68,6 +68,20 @@ async def test_the_runs_are_a_table_with_the_configs_that_differ(
     assert 'aria-sort="ascending"' in ordered
 
 
+async def test_a_long_fraction_is_shortened_in_the_table_and_whole_on_the_runs_page(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    for rate in (0.010886575324083514, 123456789012):
+        overrides = {"learning_rate": {"double_value": rate}}
+        run = await surface.run(config={"overrides": overrides}, tags=["1.234567890123"])
+    _, text = await _page(site, "/")
+    assert "<bdi>0.0108866</bdi>" in text
+    assert "<bdi>123457" not in text, "whole numbers stay"
+    assert "<bdi>1.234567890123</bdi>" in text, "tags are text"
+    _, text = await _page(site, f"/runs/{run.id}")
+    assert "learning_rate=123456789012.0" in text
+
+
 async def test_more_runs_than_a_page_has_are_on_the_next(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,7 @@ from lab_server.pages.render import config_text, number
 MAX_CONFIGS: Final = 6
 MAX_METRICS: Final = 3
 _UNKNOWN: Final = ""
+_FRACTION: Final = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,16 @@ def line_of(run: run_pb2.Run, keys: Sequence[str], metrics: Sequence[str]) -> Li
         run,
         STATES_FROM_PROTO[run.state],
         percent_of(run),
-        [config_of(run, key) for key in keys],
+        [short(config_of(run, key)) for key in keys],
         [number(run.metrics[name]) if name in run.metrics else _UNKNOWN for name in metrics],
     )
+
+
+def short(text: str) -> str:
+    """Return a config's text for a narrow column: a long fraction with six significant digits."""
+    if len(text) > 8 and _FRACTION.fullmatch(text) and not float(text).is_integer():
+        return f"{float(text):.6g}"
+    return text
 
 
 def percent_of(run: run_pb2.Run) -> float | None:
@@ -120,7 +129,7 @@ def group_lines(
     lines = [
         GroupLine(
             [run.id for run in members],
-            list(configs),
+            list(map(short, configs)),
             [
                 _mean_and_deviation([r.metrics[n] for r in members if n in r.metrics])
                 for n in metrics
