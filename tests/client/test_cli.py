@@ -448,6 +448,13 @@ def test_compare_shows_where_runs_differ(lab: Lab, twin: Twin) -> None:
     assert lab("compare", one).exit_code == 2
 
 
+def test_compare_shows_a_default_that_was_edited_between_two_runs(lab: Lab, twin: Twin) -> None:
+    one, two = (lab("run", "mnist").stdout.strip() for _ in range(2))
+    for run_id, hidden in ((one, 16), (two, 8)):
+        twin.runs[run_id].message.configs["hidden"].int_value = hidden
+    assert json.loads(lab("compare", one, two, "--json").stdout)["configs"] == {"hidden": [16, 8]}
+
+
 def test_history_as_csv_has_a_line_for_each_step(lab: Lab, twin: Twin) -> None:
     run = twin.add_run()
     run.measure(0, loss=[1.0, float("nan")])

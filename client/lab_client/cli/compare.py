@@ -96,8 +96,10 @@ def tables(
 
 
 def _configs(client: Client, info: RunInfo) -> Mapping[str, Any]:
-    # The plan also has the defaults: two runs differ in one that only one of them overrides.
-    try:
+    # With the defaults: two runs differ in one that only one of them overrides, or that was edited.
+    if info.configs:
+        return info.configs
+    try:  # it is of an older server
         return client.plan(info.source, info.overrides).values
     except LabError:  # the experiment may be gone, or have other configs by now
         return info.overrides

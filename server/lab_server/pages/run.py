@@ -89,7 +89,7 @@ class RunPage:
         return [
             {
                 "key": item.key,
-                "value": _planned(item),
+                "value": _planned(item, run),
                 "origin": config_pb2.ValueOrigin.Name(item.origin)
                 .removeprefix("VALUE_ORIGIN_")
                 .lower(),
@@ -99,7 +99,9 @@ class RunPage:
         ]
 
 
-def _planned(item: config_pb2.PlanItem) -> str:
+def _planned(item: config_pb2.PlanItem, run: run_pb2.Run) -> str:
+    if item.key in run.configs:  # a default may have been edited since
+        return config_text(value_from_proto(run.configs[item.key]))
     if item.HasField("value"):
         return config_text(value_from_proto(item.value))
     return item.option
