@@ -5,7 +5,7 @@
 With a store on PostgreSQL, two servers share it, and servers are frozen, PostgreSQL crashes and comes back, its
 connections are ended, and the network before it is cut, slow, or loses everything.
 
-With agents, the server has no slots of its own. Agents are killed, stopped, frozen, lost with their trainers, or with
+With agents, the server has no slots of its own, and on PostgreSQL the two servers have nothing but the store in common. Agents are killed, stopped, frozen, lost with their trainers, or with
 all they have on disk, and the network between them and the server fails as above.
 
 Some killed trainers' spools are cut, and some of their checkpoints damaged. Every run is watched
@@ -160,7 +160,9 @@ class Chaos:
             self.network = Network(home / SOCKET, postgres.folder / SOCKET)
             folder, through = quote(str(postgres.folder)), quote(str(home))
             arguments += ["--store", self.store_url.replace(folder, through)]
-        self.servers = [LiveServer(home, *arguments) for _ in range(2 if postgres else 1)]
+        # trainings of agents need no common home
+        self.homes = [home, home / "second" if num_agents else home][: 2 if postgres else 1]
+        self.servers = [LiveServer(each, *arguments) for each in self.homes]
         addresses = [server.address for server in self.servers]
         self.fleet = Fleet(home / "agents", num_agents, addresses, experiments, self.rng)
         if num_agents:
@@ -431,9 +433,10 @@ def history_of(events: list[Event]) -> History:
     return {name: points for name, points in history.items() if not name.startswith(SYSTEM)}
 
 
-def result_of(run: Run, home: Path, events: list[Event]) -> Result:
-    """Return what a run left, in its log and in its folder."""
-    folder = next(home.glob(f"runs/*/{run.id}"))
+def result_of(run: Run, homes: list[Path], events: list[Event]) -> Result:
+    """Return what a run left, in its log and in its folder, which the server has that saw its end."""
+    folders = [folder for home in homes for folder in home.glob(f"runs/*/{run.id}")]
+    folder = max(folders, key=lambda folder: len(list(folder.rglob("*"))))
     with contextlib.closing(sqlite3.connect(folder / "sqlite.db")) as db:
         database: History = {}
         for name, step, value in db.execute("SELECT indicator, step, value FROM scalars"):
@@ -457,7 +460,7 @@ def twins(folder: Path) -> dict[int, Result]:
     server.start()
     with patient_client(server.address) as client:
         runs = {seed: create(client, seed).start() for seed in range(NUM_SEEDS)}
-        results = {seed: result_of(run, folder, list(run.events())) for seed, run in runs.items()}
+        results = {seed: result_of(run, [folder], list(run.events())) for seed, run in runs.items()}
     server.stop()
     return results
 
@@ -492,7 +495,7 @@ class Report:
             self.problems.append(problem)
 
     def trial(
-        self, trial: Trial, home: Path, twin: Result, stored: list[Event], fresh: list[Event]
+        self, trial: Trial, homes: list[Path], twin: Result, stored: list[Event], fresh: list[Event]
     ) -> None:
         """Compare all that is known of a run."""
         run_id = trial.run.id
@@ -513,7 +516,7 @@ class Report:
         self.counts["attempts"] += max(event.attempt for event in stored)
         if state != "COMPLETED":
             return
-        result = result_of(trial.run, home, stored)
+        result = result_of(trial.run, homes, stored)
         self.counts["points checked"] += sum(map(len, result.history.values()))
         self.check(result.history == twin.history, f"{run_id}: its metrics are not its twin's")
         self.check(result.database == twin.database, f"{run_id}: its sqlite.db is not its twin's")
@@ -574,7 +577,7 @@ def main() -> int:
     logs = stored_logs(chaos.store_url, [trial.run.id for trial in chaos.trials])
     for trial in chaos.trials:
         run_id = trial.run.id
-        report.trial(trial, home, expected[trial.seed], logs[run_id], fresh.get(run_id, []))
+        report.trial(trial, chaos.homes, expected[trial.seed], logs[run_id], fresh.get(run_id, []))
     grants, leases = chaos.grants(), chaos.leases()
     launched, taken = trained_twice(chaos.launches / "log")
     report.problems += [*granted_twice(grants), *taken]

@@ -1,6 +1,7 @@
 """A Ray cluster of two nodes on this machine, in a process of its own: it ends with its standard input.
 
-Prints the address of the dashboard. A line on its input ends the cluster.
+Prints the address of the dashboard. A line on its input kills the node that works, and puts another in its place; the
+end of its input ends the cluster.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ def main() -> None:
         initialize_head=True,
         head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0},
     )
-    cluster.add_node(num_cpus=2)
+    node = cluster.add_node(num_cpus=2)
     print("dashboard", cluster.head_node.webui_url, flush=True)
     try:
-        sys.stdin.readline()
+        for _ in sys.stdin:
+            cluster.remove_node(node, allow_graceful=False)
+            node = cluster.add_node(num_cpus=2)
+            print("replaced", flush=True)
     finally:
         cluster.shutdown()
         print("ended", flush=True)

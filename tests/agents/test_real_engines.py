@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,11 @@ def serving(home: Path, engine: str, **settings: object) -> Iterator[RealServer]
         server.stop()
 
 
-def metrics(run: lab_client.Run) -> list[tuple[int, dict[str, float]]]:
-    return sorted((point.step, point.values) for point in run.metrics())
+def tracked(run: lab_client.Run) -> list[tuple[int, float]]:
+    """Return what the toy tracks; no step may be there twice."""
+    found = [(point.step, p["loss"]) for point in run.metrics() if "loss" in (p := point.values)]
+    assert len(dict(found)) == len(found)
+    return sorted(found)
 
 
 def the_promise(client: lab_client.Client) -> None:
@@ -72,7 +76,7 @@ def the_promise(client: lab_client.Client) -> None:
     wait_until(lambda: "pool 'nodes' starts 1 agents" in there.refresh().reason, "a job")
     assert there.wait(timeout_s=PATIENCE_S).state == "COMPLETED"
     assert there.info.attempt == 1
-    assert metrics(here) == metrics(there)
+    assert tracked(here) == tracked(there)
     wait_until(lambda: len(client.server_info().slots) == 1, "the end of the idle agent")
 
 
@@ -154,11 +158,39 @@ def test_slurm_starts_agents_and_gets_its_nodes_back(
         run.stop()
 
 
-@pytest.fixture(scope="module")
-def ray() -> Iterator[tuple[str, Callable[[], None]]]:
-    """A Ray cluster: the address of its dashboard, and how to end it."""
+@dataclass
+class Ray:
+    """A Ray cluster of a head and a node that works."""
+
+    process: subprocess.Popen[str]
+    address: str = ""
+
+    def read(self, word: str) -> str:
+        """Return what follows a word that its process prints."""
+        assert self.process.stdout is not None
+        line = next(line for line in self.process.stdout if line.startswith(word))
+        return line.removeprefix(word).strip()
+
+    def replace_node(self) -> None:
+        """Kill the node that works, and wait for another one."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.read("replaced")
+
+    def end(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+            self.process.wait(60)
+
+
+@pytest.fixture
+def ray() -> Iterator[Ray]:
+    """A Ray cluster."""
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install 'ray[default]'")
+        pytest.skip("Ray is not installed: pip install 'lab-train[ray]'")
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("ray_cluster.py"))],
         stdin=subprocess.PIPE,
@@ -166,36 +198,42 @@ def ray() -> Iterator[tuple[str, Callable[[], None]]]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
-    address = ""
-    for line in stdout:
-        if line.startswith("dashboard "):
-            address = f"http://{line.split()[1]}"
-            break
-
-    def end() -> None:
-        if not stdin.closed:
-            stdin.close()
-            process.wait(60)
-
-    yield address, end
-    end()
+    cluster = Ray(process)
+    cluster.address = f"http://{cluster.read('dashboard ')}"
+    yield cluster
+    cluster.end()
 
 
-def test_ray_starts_agents_and_is_the_reason_when_it_is_away(
-    ray: tuple[str, Callable[[], None]], tmp_path: Path
-) -> None:
-    address, end = ray
+def test_ray_starts_agents_and_is_the_reason_when_it_is_away(ray: Ray, tmp_path: Path) -> None:
     with (
-        serving(tmp_path / "server", "ray", address=address) as server,
+        serving(tmp_path / "server", "ray", address=ray.address) as server,
         lab_client.Client(server.address, timeout_s=PATIENCE_S) as client,
     ):
         the_promise(client)
-        end()
+        ray.end()
         run = client.create("toy", {}, options=ON_POOL).start()
         wait_until(
-            lambda: f"Ray at {address} does not answer" in run.refresh().reason, "the reason"
+            lambda: f"Ray at {ray.address} does not answer" in run.refresh().reason, "the reason"
         )
         run.stop()
+
+
+@pytest.mark.exhaustive
+def test_a_run_on_a_ray_node_that_is_killed_goes_on_on_another(
+    ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_AGENT_LEASE_S", "10")
+    gate = tmp_path / "gate"
+    with (
+        serving(tmp_path / "server", "ray", address=ray.address) as server,
+        lab_client.Client(server.address, timeout_s=PATIENCE_S) as client,
+    ):
+        here = client.create("toy", {}).start()
+        overrides = {"gate": str(gate), "wait_at": 34}
+        options = lab_client.RunOptions(pool="nodes", max_retries=3)
+        there = client.create("toy", overrides, options=options).start()
+        wait_until(gate.with_name("gate.reached").exists, "step 34")
+        ray.replace_node()
+        gate.touch()
+        assert there.wait(timeout_s=PATIENCE_S).state == "COMPLETED"
+        assert tracked(here) == tracked(there)

@@ -315,7 +315,6 @@ async def test_the_next_server_gives_up_an_agent_that_does_not_come(
         (Wants(experiment="toy"), ""),
         (Wants(experiment="toy", code_digest="other"), "agent a1 has another version of"),
         (Wants(experiment="mnist"), "agent a1 has no experiment 'mnist'"),
-        (Wants(experiment="toy", is_upload=True), "agent a1 runs no code that clients sent"),
     ],
 )
 async def test_a_run_is_placed_where_its_code_is(

@@ -139,3 +139,33 @@ def test_a_run_that_waits_for_others_to_end_is_told_nothing_more() -> None:
 
 def test_where_no_slot_is_yet_any_device_may_come() -> None:
     SlotTable(tuple).check(Wants("cuda"))
+
+
+HERE, THERE = Slot("cpu:0", "cpu"), Slot("agents/a1/cpu:0", "cpu", "agents")
+
+
+def test_code_that_a_client_sent_gets_the_servers_own_slots_alone() -> None:
+    sent = Wants(is_upload=True)
+    table = SlotTable(lambda: (THERE, HERE))
+    assert table.find_free(sent) == HERE
+    table.check(sent)
+    table.take(HERE.name, "r1")
+    assert table.find_free(sent) is None
+    assert table.why_waits(sent) == ""
+
+
+@pytest.mark.parametrize(
+    ("slots", "wants", "problem"),
+    [
+        ((THERE,), Wants(is_upload=True), "own slots only, and it has none; name its module"),
+        ((), Wants(is_upload=True), "own slots only, and it has none"),
+        ((HERE, THERE), Wants(pool="agents", is_upload=True), "not in the pool 'agents'"),
+    ],
+)
+def test_code_that_a_client_sent_is_refused_where_no_slot_can_ever_run_it(
+    slots: tuple[Slot, ...], wants: Wants, problem: str
+) -> None:
+    table = SlotTable(lambda: slots)
+    with pytest.raises(ConfigError, match=problem):
+        table.check(wants)
+    assert "own slots only" in table.why_waits(wants)

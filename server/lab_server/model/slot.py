@@ -42,7 +42,7 @@ class Wants:
         pool: the pool; "" takes any slot, also the server's own.
         experiment: what it runs.
         code_digest: of the experiment's code that it was planned with; "" for any.
-        is_upload: whether its experiment is in code that a client sent.
+        is_upload: whether its experiment is in code that a client sent; agents run none.
     """
 
     device: str = ""
@@ -54,7 +54,8 @@ class Wants:
     def fit(self, slot: Slot) -> bool:
         """Whether it may ever have the slot."""
         kinds = ("", slot.device, slot.device.partition(":")[0])
-        return self.device in kinds and self.pool in ("", slot.pool)
+        has_code = not (self.is_upload and slot.pool)
+        return has_code and self.device in kinds and self.pool in ("", slot.pool)
 
 
 def device_of(slot_name: str) -> str:

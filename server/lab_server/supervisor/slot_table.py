@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from lab_core.errors import ConfigError, Violation
 from lab_server.model.slot import Slot, Wants, num_threads_each
 
+_OWN_SLOTS_ONLY = "code that a client sent runs in the server's own slots only"
+
 
 class SlotTable:
     """Which run has which slot. The supervisor owns it.
@@ -60,11 +62,15 @@ class SlotTable:
         self._runs = {name: owner for name, owner in self._runs.items() if owner != run_id}
 
     def check(self, wants: Wants) -> None:
-        """Refuse a device that no slot has, unless slots may come that have it.
+        """Refuse a device that no slot has, unless slots may come that have it, and uploads where only agents are.
 
         Raises:
             ConfigError: With what there is.
         """
+        if wants.is_upload and (wants.pool or all(slot.pool for slot in self._slots())):
+            where = f"not in the pool {wants.pool!r}" if wants.pool else "and it has none"
+            message = f"{_OWN_SLOTS_ONLY}, {where}; name its module with --experiments on server and agents"
+            raise ConfigError([Violation("options.pool", message)])
         slots = [slot for slot in self._slots() if wants.pool in ("", slot.pool)]
         if slots and not any(wants.fit(slot) for slot in slots):
             devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
@@ -75,6 +81,8 @@ class SlotTable:
     def why_waits(self, wants: Wants) -> str:
         """Return why a run cannot have any slot, free or not, as a clause; "" when it just waits."""
         fitting = [slot for slot in self._slots() if wants.fit(slot)]
+        if not fitting and wants.is_upload:
+            return f"{_OWN_SLOTS_ONLY}, and it has none"
         if not fitting:
             where = f" in pool {wants.pool!r}" if wants.pool else ""
             return f"no agent with such a slot is attached{where}"

@@ -317,7 +317,8 @@ class Supervisor:
             there = f"it has {', '.join(pools)}" if pools else "it has none"
             message = f"this server has no pool {pool!r}; {there}"
             raise ConfigError([Violation("options.pool", message)])
-        wants = Wants(request.options.device, pool)
+        is_upload = request.upload is not None
+        wants = Wants(request.options.device, pool, is_upload=is_upload)
         if not self._executor.may_come(wants):
             self._runner.slots.check(wants)
 

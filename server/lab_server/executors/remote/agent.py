@@ -47,10 +47,6 @@ class Agent:
             return f"agent {self.name} is stopping"
         if self.send is None:
             return self.out_of_reach
-        if wants.is_upload:
-            return (
-                f"agent {self.name} runs no code that clients sent; only the server's own slots do"
-            )
         digest = self.experiments.get(wants.experiment)
         if digest is None:
             return f"agent {self.name} has no experiment {wants.experiment!r}"
