@@ -84,5 +84,5 @@ def test_a_stream_is_complete_only_when_its_last_event_is_an_end(
 
 def test_a_stream_with_a_bound_ends_with_it() -> None:
     stream = EventStream("r", 2, seqs, until_seq=5)
-    assert stream.receive(pb.WatchRunResponse(events=make_log(9, set()))) == [3, 4, 5]
+    assert list(stream.receive(pb.WatchRunResponse(events=make_log(9, set())))) == [3, 4, 5]
     assert stream.is_enough

@@ -23,7 +23,7 @@ def test_the_client_thins_a_stream_by_the_same_names(
 ) -> None:
     column = event_pb2.MetricColumn(name=name, values=[1.0])
     event = event_pb2.RunEvent(seq=1, metrics=event_pb2.Metrics(steps=[0], columns=[column]))
-    assert bool(PointFold([pattern], 1)(event)) is is_match
+    assert bool(list(PointFold([pattern], 1)(event))) is is_match
 
 
 @pytest.mark.parametrize(("pattern", "name", "is_match"), CASES)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lab_client.events import Event, Log, LogLevel, LogLine, Metrics, MetricsBatch, Point
+from lab_client.events import (
+    Event,
+    Log,
+    LogLevel,
+    LogLine,
+    Metrics,
+    MetricsBatch,
+    Point,
+    each_point,
+)
 from lab_client.protocol import convert
 from lab_rpc.metric_names import SYSTEM_PREFIX, matcher
 from lab_rpc.v1 import event_pb2
@@ -66,8 +75,8 @@ class PointFold:
         self._every = every
         self._next_step: dict[str, int] = {}
 
-    def __call__(self, message: event_pb2.RunEvent) -> Sequence[Point]:
-        """Return the points of an event."""
+    def __call__(self, message: event_pb2.RunEvent) -> Iterable[Point]:
+        """Return the points of an event, to go through once."""
         kind = message.WhichOneof("kind")
         if kind == "truncate":
             # What is measured again counts again, and is thinned as it was the first time.
@@ -84,10 +93,10 @@ class PointFold:
             return ()  # the trainer tells of its machine in events of their own
         if not metrics.columns:
             return ()
-        points = metrics.points()
+        points = each_point(metrics)
         return points if self._every <= 1 else self._thin(points)
 
-    def _thin(self, points: list[Point]) -> list[Point]:
+    def _thin(self, points: Iterable[Point]) -> list[Point]:
         next_step, kept_points = self._next_step, []
         for step, values, attempt in points:
             kept = {k: v for k, v in values.items() if step >= next_step.get(k, step)}

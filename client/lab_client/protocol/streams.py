@@ -6,7 +6,8 @@ call ends without `is_complete` they open the next one, which goes on where the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -19,7 +20,7 @@ from lab_rpc.v1 import training_service_pb2 as pb
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-Fold = Callable[[event_pb2.RunEvent], Sequence[T]]
+Fold = Callable[[event_pb2.RunEvent], Iterable[T]]
 
 
 class Resumable(Protocol[T_co]):
@@ -44,7 +45,7 @@ class Resumable(Protocol[T_co]):
     def request(self) -> Message:
         """Return what asks for the rest."""
 
-    def receive(self, response: Any) -> Sequence[T_co]:
+    def receive(self, response: Any) -> Iterable[T_co]:
         """Take an answer in and return what it holds."""
 
 
@@ -92,13 +93,13 @@ class EventStream(Generic[T]):
         """Ask for the events after the last one."""
         return pb.WatchRunRequest(run_id=self._run_id, after_seq=self._last_seq)
 
-    def receive(self, response: pb.WatchRunResponse) -> list[T]:
-        """Check the order of the events and return what the fold makes of them.
+    def receive(self, response: pb.WatchRunResponse) -> Iterable[T]:
+        """Check the order of the events and return what the fold makes of them, to go through once.
 
         Raises:
             EventGap: if the server left some out.
         """
-        items: list[T] = []
+        parts: list[Iterable[T]] = []
         last_seq, until_seq, fold = self._last_seq, self._until_seq, self._fold
         message = None
         for message in response.events:
@@ -108,14 +109,14 @@ class EventStream(Generic[T]):
             if seq != last_seq + 1:
                 raise EventGap(self._run_id, last_seq + 1, seq)
             last_seq = seq
-            items += fold(message)
+            parts.append(fold(message))
             if seq == until_seq:
                 break
         if message is not None and message.seq == last_seq != self._last_seq:
             is_end = message.HasField("state") and message.state.state in convert.TERMINAL_STATES
             self._end = message.state if is_end else None
         self._last_seq = last_seq
-        return items
+        return chain.from_iterable(parts)
 
 
 class MetricsStream:
