@@ -115,13 +115,13 @@ async def test_a_trial_that_fails_at_a_higher_rung_does_not_win(rig: SearchRig) 
 async def test_a_trial_that_is_retried_after_a_rung_ends_as_if_nothing_had_been(
     rig: SearchRig,
 ) -> None:
-    wanted = spec(space=NINE, max_trials=9, early_stopping=Halving(20, 3), fixed={"steps": 200})
+    wanted = spec(space=NINE, max_trials=9, early_stopping=Halving(4, 3), fixed={"steps": 40})
     expected = await rig.ended(await rig.create(wanted))
     search_id = await rig.create(wanted)
     search = await rig.searches.folded(search_id)
     await rig.until(lambda: bool(search.trials) and search.trials[0].state is TrialState.PAUSED)
     run_id = search.trials[0].run_id
-    rig.runs.deaths[run_id] = 50  # on its way to the second rung, at step 60
+    rig.runs.deaths[run_id] = 8  # on its way to the second rung, at step 12
     search = await rig.ended(search_id)
     assert not rig.runs.deaths
     assert (await rig.runs.get(run_id)).attempt == 4  # three legs, one of them twice
@@ -145,7 +145,7 @@ async def test_of_a_run_that_a_person_deletes_the_place_goes_to_the_next_best(
     rig: SearchRig,
 ) -> None:
     search_id = await rig.create(
-        spec(space=NINE, max_trials=4, early_stopping=Halving(50, 3), fixed={"steps": 200})
+        spec(space=NINE, max_trials=4, early_stopping=Halving(10, 3), fixed={"steps": 40})
     )
     search = await rig.searches.folded(search_id)
     await rig.until(lambda: bool(search.trials) and search.trials[0].state is TrialState.PAUSED)
@@ -154,7 +154,7 @@ async def test_of_a_run_that_a_person_deletes_the_place_goes_to_the_next_best(
     left_out = search.trials[0]
     assert (left_out.state, left_out.reason) == (TrialState.LEFT_OUT, "its run was deleted")
     assert search.best is search.trials[1]
-    assert search.best.step == 200
+    assert search.best.step == 40
 
 
 @pytest.mark.slow

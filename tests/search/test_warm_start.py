@@ -40,6 +40,7 @@ async def warm(rig: SearchRig, source: Search, wanted: SearchSpec = COLD) -> str
     return (await rig.searches.create(wanted, owner="", idempotency=None, taken=taken)).id
 
 
+@pytest.mark.slow  # both import Optuna
 async def test_what_earlier_trials_came_to_is_the_second_entry_and_no_trial(
     rig: SearchRig,
 ) -> None:
@@ -57,6 +58,7 @@ async def test_what_earlier_trials_came_to_is_the_second_entry_and_no_trial(
     assert view.best.run_id in {trial.run_id for trial in search.trials}
 
 
+@pytest.mark.slow
 async def test_its_first_trials_are_where_earlier_ones_were_good(rig: SearchRig) -> None:
     source = await earlier(rig)
     search = await rig.ended(await warm(rig, source))
