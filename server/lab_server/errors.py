@@ -24,8 +24,24 @@ class NotFound(ServiceError):
         self.resource, self.name, self.hint = resource, name, hint
 
     def __str__(self) -> str:
-        sentence = f"there is no {self.resource} {self.name!r}"
+        sentence = f"there is no {self.resource} {self._as_written}"
         return f"{sentence}; {self.hint}" if self.hint else sentence
+
+    @property
+    def _as_written(self) -> str:
+        return repr(self.name)
+
+
+class CheckpointNotFound(NotFound):
+    """A run has no checkpoint, or none of a step; `name` says of what: "of step 64"."""
+
+    def __init__(self, name: str, hint: str = "") -> None:
+        super().__init__("checkpoint", name, hint)
+        self.args = name, hint
+
+    @property
+    def _as_written(self) -> str:
+        return self.name
 
 
 class InvalidRequest(ServiceError):

@@ -105,7 +105,9 @@ def test_a_fork_with_other_batches_ends_at_its_total(parent: Run) -> None:
 
 def test_a_plan_of_a_fork_names_a_checkpoint_that_is_not_there(client: Client, parent: Run) -> None:
     configs = dict(parent.info.overrides)
-    with pytest.raises(errors.CheckpointNotFound, match="of step 5"):
+    with pytest.raises(
+        errors.CheckpointNotFound, match=r"^there is no checkpoint of step 5; it has"
+    ):
         client.plan("mnist", configs, parent=RunParent(parent.id, 5))
 
 

@@ -10,7 +10,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab_server.errors import NotFound
+from lab_server.errors import CheckpointNotFound
 from lab_server.files.lock import try_to_lock
 from lab_server.files.reserve import Reserve
 from lab_server.files.run_folder import RunFolder
@@ -64,7 +64,7 @@ class Home:
         """Return the checkpoint of a run that a fork starts from.
 
         Raises:
-            NotFound: If the run has none, or none of this step.
+            CheckpointNotFound: If the run has none, or none of this step.
         """
         if step is None or not (parent.checkpoints / str(step)).is_dir():
             there = sorted(int(path.name) for path in parent.checkpoints.glob("[0-9]*"))
@@ -74,14 +74,14 @@ class Home:
                 else "it has none"
             )
             which = "" if step is None else f"of step {step}"
-            raise NotFound("checkpoint", which or f"of run {parent.path.name}", hint)
+            raise CheckpointNotFound(which or f"of run {parent.path.name}", hint)
         return ForkSource(parent.checkpoints, step)
 
     def adopt_checkpoint(self, parent: RunFolder, step: int, child: RunFolder) -> None:
         """Give a fork the checkpoint it starts from, independent of the other run's fate.
 
         Raises:
-            NotFound: If the other run has no checkpoint of this step.
+            CheckpointNotFound: If the other run has no checkpoint of this step.
         """
         source = self.checkpoint_of(parent, step).checkpoints / str(step)
         target = RunFolder(child.parent).checkpoints / str(step)

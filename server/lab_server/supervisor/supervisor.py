@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab_core.configs import PlainValue
 from lab_core.errors import ConfigError, LabError, Violation
-from lab_server.errors import InvalidState, NotFound, StoreError
+from lab_server.errors import CheckpointNotFound, InvalidState, NotFound, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
@@ -333,7 +333,7 @@ class Supervisor:
             )
         step = request.parent.step or parent.checkpoint_step
         if step is None:
-            raise NotFound("checkpoint", f"of run {parent.id}", "it has none")
+            raise CheckpointNotFound(f"of run {parent.id}", "it has none")
         return replace(request, parent=RunParent(parent.id, step))
 
     async def _record_created(self, run: Run) -> Run:
