@@ -54,6 +54,7 @@ def scalars(events: list[Event]) -> Values:
         if isinstance(event.body, Metrics)
         for point in event.body.points()
         for name, value in point.values.items()
+        if not name.startswith("system.")  # what a run uses of its machine, not what it tracks
     }
 
 

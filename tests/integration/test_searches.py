@@ -29,7 +29,8 @@ def measured(client: Client, trial: Trial) -> dict[str, list[tuple[int, float]]]
     for batch in client.run(trial.run_id).batches():
         for point in batch.metrics.points() if batch.metrics else ():
             for name, value in point.values.items():
-                found[name].append((point.step, value))
+                if not name.startswith("system."):  # what it used of the machine
+                    found[name].append((point.step, value))
     return dict(found)
 
 
