@@ -130,7 +130,8 @@ def history(events: list[Event]) -> Values:
             for point in event.body.points():
                 for name, value in point.values.items():
                     assert (name, point.step) not in values
-                    values[name, point.step] = value
+                    if not name.startswith("system."):  # what it uses of the machine differs
+                        values[name, point.step] = value
     return values
 
 

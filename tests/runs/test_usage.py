@@ -25,6 +25,12 @@ def test_a_reading_comes_once_an_interval_and_once_a_step() -> None:
     assert len(usage.read(130.0, 8)) == 2
 
 
+def test_the_step_at_which_an_attempt_begins_has_no_reading() -> None:
+    usage = Usage(5.0, "cpu", now=0.0, step=40)
+    assert usage.read(20.0, 40) == []
+    assert usage.read(25.0, 41) != []
+
+
 def test_no_reading_comes_when_it_is_turned_off() -> None:
     assert Usage(0.0, "cuda:0", now=0.0).read(1e9, 5) == []
 
@@ -36,7 +42,7 @@ def test_cpu_is_what_was_busy_since_the_last_reading(monkeypatch: pytest.MonkeyP
     use = type(own_use())
     monkeypatch.setattr(module, "own_use", lambda: use(next(times), 5000))
     usage = Usage(1.0, "cpu", now=0.0)
-    read = [usage.read(now, step)[0].values[0] for step, now in enumerate((2.0, 4.0, 6.0))]
+    read = [usage.read(now, step)[0].values[0] for step, now in enumerate((2.0, 4.0, 6.0), 1)]
     assert read == [2.0, 0.0, 3.5]
 
 

@@ -39,14 +39,15 @@ class Usage:
         interval_s: how long from one reading to the next; 0 for none at all.
         device: of the run, such as "cuda:0"; the trainer sees it alone.
         now: the present, in seconds of a clock that `read` is given, too.
+        step: the present step, at which an earlier attempt may have had a reading.
     """
 
-    def __init__(self, interval_s: float, device: str, now: float) -> None:
+    def __init__(self, interval_s: float, device: str, now: float, step: int = 0) -> None:
         self._interval_s = interval_s
         self._gpu = _Gpu() if interval_s and device.startswith("cuda:") else None
         self._at = now
         self._cpu_s = own_use().cpu_s if interval_s else 0.0
-        self._step = -1
+        self._step = step
 
     def read(self, now: float, step: int) -> list[Reading]:
         """Return the readings at a step, none when it is not time for them.

@@ -168,7 +168,7 @@ class Watcher:
             return  # before it trains it has no step
         step = loop.get_global_step()
         if self._usage is None:
-            self._usage = Usage(self._usage_interval_s, self._device, now)
+            self._usage = Usage(self._usage_interval_s, self._device, now, step)
         elif 0 <= step <= _INT64_MAX and (read := self._usage.read(now, step)):
             self._outbox.send(events.encode_metrics(self._outbox.attempt, time.time_ns(), read))
 
