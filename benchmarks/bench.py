@@ -13,6 +13,7 @@ import dataclasses
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,11 @@ def main() -> int:
     for number, name in enumerate(arguments.only, 1):
         print(f"[{number}/{len(arguments.only)}] {name} ...", end=" ", file=sys.stderr, flush=True)
         began = time.monotonic()
-        rows += SECTIONS[name]()
+        try:
+            rows += SECTIONS[name]()
+        except Exception:  # the figures of the others are of use
+            traceback.print_exc()
+            rows.append(table.Row(name, "failed", is_met=False))
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     print(table.markdown(rows))
     if arguments.json:

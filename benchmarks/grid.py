@@ -54,7 +54,7 @@ def by_service(client: Client) -> float:
     return time.perf_counter() - began
 
 
-def rows(rounds: int = 3) -> list[Row]:
+def rows(rounds: int = 2) -> list[Row]:
     """Measure in turns."""
     script: list[float] = []
     service: list[float] = []

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import multiprocessing
 import os
 import signal
@@ -27,7 +28,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH_SIZE = 64
 Round = Callable[[int], "Cost"]
@@ -60,6 +64,14 @@ def digits() -> Any:
     folder = lab.get_data_path()
     has_mnist = (folder / "MNIST" / "raw").is_dir()
     return mnist.load_mnist(folder) if has_mnist else mnist.load_mnist_5k()
+
+
+def order_of(num_samples: int, num_steps: int) -> torch.Tensor:
+    """Return the samples of so many batches, epoch after epoch."""
+    import torch
+
+    num = num_steps * BATCH_SIZE
+    return torch.cat([torch.randperm(num_samples) for _ in range(-(-num // num_samples))])[:num]
 
 
 def tutorial() -> Round:
@@ -97,7 +109,7 @@ def tutorial() -> Round:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5)
 
     def run(num_steps: int) -> Cost:
-        batches = iter(loader)
+        batches = itertools.chain.from_iterable(itertools.repeat(loader))
         clock = Clock()
         for _ in range(num_steps):
             images, target = next(batches)
@@ -128,8 +140,7 @@ def bare() -> Round:
 
     def run(num_steps: int) -> Cost:
         clock = Clock()
-        parts = torch.randperm(len(labels)).split(BATCH_SIZE)
-        for part in parts[:num_steps]:
+        for part in order_of(len(labels), num_steps).split(BATCH_SIZE):
             optimizer.zero_grad(set_to_none=True)
             loss = F.cross_entropy(model(images[part]), labels[part])
             loss.backward()
@@ -141,7 +152,6 @@ def bare() -> Round:
 
 def lab() -> Round:
     """Return rounds of the bundled experiment: the same steps, everything recorded."""
-    import torch
 
     from lab_core.experiment import Experiment
     from lab_core.helpers.pytorch.loaders import TensorLoader
@@ -156,7 +166,7 @@ def lab() -> Round:
     experiment.start()  # open to the end: a round is steps, not the opening of files
 
     def run(num_steps: int) -> Cost:
-        order = torch.randperm(len(labels))[: num_steps * BATCH_SIZE]
+        order = order_of(len(labels), num_steps)
         conf.main.train_loader = TensorLoader(
             images[order], labels[order], batch_size=BATCH_SIZE, shuffle=True, name="train_loader"
         )

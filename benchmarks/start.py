@@ -163,7 +163,11 @@ def to_ready(rounds: int) -> list[Row]:
 
 def rows(rounds: int = 20) -> list[Row]:
     """Measure all of it."""
-    return [*to_first_metric(rounds), *after_an_edit(rounds), *to_ready(max(3, rounds // 5))]
+    return [
+        *to_first_metric(rounds),
+        *after_an_edit(max(5, rounds // 3)),
+        *to_ready(max(3, rounds // 5)),
+    ]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from mnist_size import data_of_mnists_size
 from table import Row, markdown
 from training import Followed, configs, serving
 
@@ -114,7 +115,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def rows(rounds: int = 12, seconds: float = 3.0) -> list[Row]:
     """Measure it."""
-    alone, watched = measure(rounds, seconds)
+    with data_of_mnists_size():
+        alone, watched = measure(rounds, seconds)
     slower, width = interval([100 * (1 - b / a) for a, b in zip(alone, watched, strict=True)])
     return [
         Row(
