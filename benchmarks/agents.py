@@ -1,6 +1,6 @@
 """What a run on an agent costs, and how much of agents one server takes.
 
-    python benchmarks/agents.py [--rounds N] [--agents 20] [--events 5000]
+    python benchmarks/agents.py [--rounds N] [--agents 20] [--events 2000]
 
 `start()` to the first metric in the client, in a slot of the server's own and on a warm agent on the same machine, in
 turns. Events a second from agents that are simulated: each has one run, whose events it ships as fast as the server takes
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import statistics
 import tempfile
 import time
@@ -29,6 +30,7 @@ from lab_client.events import Metrics
 EXPERIMENT = Path(__file__).with_name("idle_experiment.py")
 NAME = EXPERIMENT.stem
 EVENTS_AT_ONCE = 50
+PING_S = 2.0
 ON_AGENT = RunOptions(pool="agents")
 
 
@@ -87,12 +89,12 @@ async def digest_of(experiment: str) -> str:
 
 
 async def simulate(address: str, name: str, digest: str, records: list[bytes]) -> None:
-    """Join as an agent, take one run, ship its events, and stay until the server lets go of it."""
+    """Join as an agent, and ship the events of each run that it is given."""
     import lab_server
     from lab_rpc.v1 import agent_service_pb2 as pb
     from lab_server.agent.link import open_channel, stub_of
     from lab_server.messages.agents import key_to_proto, request_to_proto, response_from_proto
-    from lab_server.model.agent import Ended, FromAgent, Hello, Launch, Launched, Release
+    from lab_server.model.agent import Ended, FromAgent, Hello, Launch, Launched, Ping
     from lab_server.model.run import TrainerProcess
     from lab_server.model.slot import Slot
     from lab_server.security.tokens import written
@@ -102,8 +104,12 @@ async def simulate(address: str, name: str, digest: str, records: list[bytes]) -
     outgoing.put_nowait(Hello(lab_server.__version__, slots, {NAME: digest}))
 
     async def requests() -> AsyncIterator[pb.AttachRequest]:
-        while True:
-            yield request_to_proto(await outgoing.get())
+        for number in itertools.count():
+            try:
+                told = await asyncio.wait_for(outgoing.get(), PING_S)
+            except TimeoutError:
+                told = Ping(number)
+            yield request_to_proto(told)
 
     async with open_channel(address, None) as channel:
         stub = stub_of(channel)
@@ -123,8 +129,6 @@ async def simulate(address: str, name: str, digest: str, records: list[bytes]) -
                         )
                         offset = (await stub.AppendEvents(sent, metadata=me)).offset
                     outgoing.put_nowait(Ended(key, "", offset))
-                case Release():
-                    return
 
 
 def events_of_many(num_agents: int, num_events: int) -> Row:
@@ -149,12 +153,15 @@ def events_of_many(num_agents: int, num_events: int) -> Row:
                 await asyncio.to_thread(client.create, NAME, {}, options=ON_AGENT) for _ in agents
             ]
             began = time.perf_counter()
-            await asyncio.gather(*(asyncio.to_thread(run.start) for run in runs), *agents)
-            return runs, began
+            await asyncio.gather(*(asyncio.to_thread(run.start) for run in runs))
+            await asyncio.gather(*(asyncio.to_thread(run.wait, check=True) for run in runs))
+            seconds = time.perf_counter() - began
+            for agent in agents:
+                agent.cancel()
+            await asyncio.gather(*agents, return_exceptions=True)
+            return runs, seconds
 
-        runs, began = asyncio.run(all_agents())
-        assert all(run.wait().state == "COMPLETED" for run in runs)
-        seconds = time.perf_counter() - began
+        runs, seconds = asyncio.run(all_agents())
         total = 0
         for run in runs:
             found = list(run.events())
@@ -175,7 +182,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--agents", type=int, default=20)
-    parser.add_argument("--events", type=int, default=5000)
+    parser.add_argument("--events", type=int, default=2000)
     arguments = parser.parse_args()
     many = events_of_many(arguments.agents, arguments.events)
     print(markdown([*to_first_metric(arguments.rounds), many]))
