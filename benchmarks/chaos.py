@@ -595,7 +595,7 @@ def main() -> int:
         f"runs: {len(chaos.trials)} in {counts['attempts']} attempts, {counts['watchers']} watchers\n"
         f"events checked: {counts['events checked']}, lost: {counts['lost']}, doubled: {counts['doubled']}\n"
         f"points compared with the twins: {counts['points checked']}\n"
-        f"trainers: {launched['trainers launched']}; slots given and taken back: {len(grants)} times;"
+        f"trainers: {launched['trainers launched']}; slots given {sum(bool(slot) for *_, slot in grants)} times;"
         f" {len(granted_twice(grants)) + len(taken)} given twice"
         + (f"\nservers that began to lead: {len(leases)}, never two at once" if leases else "")
     )
