@@ -167,7 +167,15 @@ def _drag(page: Any, box: dict[str, float]) -> None:
 def watching(browser: Any, folder: Path) -> list[Row]:
     """Measure the server's processor time while a page watches live runs, and while none does."""
     used = {}
-    arguments = ("--slots", f"cpu:{WATCHED}", "--experiments", str(EXPERIMENT))
+    # its trainers end with it
+    arguments = (
+        "--slots",
+        f"cpu:{WATCHED}",
+        "--experiments",
+        str(EXPERIMENT),
+        "--on-shutdown",
+        "stop",
+    )
     with (
         LiveServer(folder / "live", *arguments) as server,
         Client(server.address) as client,
