@@ -1,4 +1,4 @@
-"""What every store of searches must do. A new one is added to `STORES` and is done when this passes."""
+"""What every store of searches must do. A new one is added to `MAKERS` and is done when this passes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from lab_server.errors import AlreadyExists, NotFound, StoreError
 from lab_server.model.search import SearchRecord, SearchState
 from lab_server.store import IdempotencyRecord, SearchQuery, SearchStore, SqlStore
 
-STORES: dict[str, Callable[[Path], SqlStore]] = {
-    "sqlite": lambda folder: SqlStore(f"sqlite:///{folder}/lab.db"),
+MAKERS: dict[str, Callable[[Path, str], SqlStore]] = {
+    "sqlite": lambda folder, _: SqlStore(f"sqlite:///{folder}/lab.db"),
+    "postgresql": lambda _, url: SqlStore(url),
 }
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=MAKERS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SearchStore]:
-    opened = STORES[request.param](tmp_path)
+    kind = request.param
+    postgres = request.getfixturevalue("postgres") if kind == "postgresql" else None
+    opened = MAKERS[kind](tmp_path, postgres.new_url() if postgres else "")
     yield opened.searches
     await opened.close()
 
