@@ -28,7 +28,7 @@ from lab_client import Client
 NUM_READING = NUM_STALLED = 50
 _SETTLE_S = 0.7  # a batch of metrics is on its way for a part of a second
 _LEAST_ROUNDS = 2
-_LONGEST_S = 200.0
+_LONGEST_S = 120.0
 
 _CROWD = """
 import asyncio, os, sys

@@ -182,7 +182,7 @@ def _in_words(before: int, crowd: Crowd) -> str:
 
 
 def rows(
-    num: int = 1000, num_stalled: int = 333, rounds: int = 3, is_of_follower: bool = False
+    num: int = 1000, num_stalled: int = 333, rounds: int = 2, is_of_follower: bool = False
 ) -> list[Row]:
     """Measure both bounds."""
     before, found = measure(num, num_stalled, rounds, is_of_follower)
