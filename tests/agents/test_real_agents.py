@@ -240,10 +240,9 @@ def test_a_run_that_is_stopped_on_an_agent_goes_on_there_and_is_forked_here(
     assert fork.wait().state == "COMPLETED"
     assert run.info.checkpoint_step is not None
     run.resume()
-    wait_until(lambda: run.refresh().attempt == 2, "another attempt")
-    run.stop()
-    assert run.wait().state == "STOPPED"
-    assert weights(fork) == undisturbed[1]
+    assert run.wait().state == "COMPLETED"
+    assert run.refresh().attempt == 2
+    assert weights(fork) == weights(run) == undisturbed[1]
 
 
 def test_a_pool_that_there_is_not_is_refused_with_those_there_are(
