@@ -48,6 +48,7 @@ def test_every_rpc_has_a_method_on_both_clients(client: Any, twin: Twin, tmp_pat
         run.stop()
     with pytest.raises(errors.InvalidState):
         run.save_checkpoint()
+    assert not list(run.texts())
     assert client.dashboard().url == "http://127.0.0.1:8080"
     run.delete()
 
