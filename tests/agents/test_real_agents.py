@@ -317,6 +317,28 @@ def test_a_run_moves_to_another_agent_when_its_own_is(
         assert (run.info.state, run.info.attempt) == ("COMPLETED", 2)
 
 
+def test_an_ephemeral_agent_ends_when_its_server_is_gone_for_a_lease(tmp_path: Path) -> None:
+    arguments = ("--slots", "none", "--experiments", str(TOYS), "--agent-lease-s", "3")
+    server = start_server(tmp_path / "server", *arguments)
+    join = [str(Path(sys.executable).with_name("lab-agent")), "join", server.address]
+    with subprocess.Popen(
+        [*join, "--slots", "cpu:1", "--ephemeral"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as agent:
+        try:
+            assert agent.stdout is not None
+            assert agent.stdout.readline().startswith("lab-agent ready")
+            server.process.kill()
+            _, log = agent.communicate(timeout=PATIENCE_S)
+        finally:
+            agent.kill()
+            server.stop()
+    assert agent.returncode == 0
+    assert "the lease is over; ending" in log
+
+
 def test_over_tls_an_agent_joins_by_a_token_that_is_good_once(tmp_path: Path) -> None:
     home = tmp_path / "server"
     lab_server = [sys.executable, "-m", "lab_server"]

@@ -304,6 +304,9 @@ class Agent:
                     _log.error("the lease is over; ending a trainer", attempt=str(held.key))
                     held.end(lease.grace_s, LEASE_OVER)
             self._lease = None
+            if self._home.is_ephemeral:
+                _log.error("the lease is over; ending, since the engine's node is for others then")
+                self.asked_to_stop.set()
 
 
 async def digests(executor: Executor) -> dict[str, str]:
