@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from lab_server.errors import InvalidState
+from lab_server.errors import InvalidState, StoreError
 from lab_server.model.domain import Choice, FloatRange
 from lab_server.model.run import RunState
 from lab_server.model.search import (
@@ -15,10 +17,11 @@ from lab_server.model.search import (
     Objective,
     Reduction,
     Sampler,
+    SearchRecord,
     SearchState,
     TrialState,
 )
-from lab_server.model.search_log import Asked, Paused
+from lab_server.model.search_log import Asked, Ended, Paused
 from lab_server.search.fold import Search
 from tests.search.rig import GRID, PLANE, SearchRig, loss, spec
 
@@ -264,6 +267,52 @@ async def test_an_error_of_the_server_ends_the_search_with_a_sentence(
     search = await rig.ended(await rig.create(spec()))
     assert search.state is SearchState.FAILED
     assert "ZeroDivisionError('oops')" in search.reason
+
+
+class BrokenDisk:
+    """A store of searches that fails its writes from one on, and every read, until it is mended."""
+
+    def __init__(self, store: Any, fails: Callable[[SearchRecord], bool]) -> None:
+        self._store, self._fails = store, fails
+        self.is_broken, self.was_broken = False, asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_broken:
+            raise StoreError("the disk is gone")
+        return getattr(self._store, name)
+
+    async def append(self, record: SearchRecord, payloads: Sequence[bytes]) -> None:
+        if not self.was_broken.is_set() and self._fails(record):
+            self.is_broken = True
+            self.was_broken.set()
+        if self.is_broken:
+            raise StoreError("the disk is gone")
+        await self._store.append(record, payloads)
+
+
+@pytest.mark.parametrize("at", ["asked", "ended", "failed"])
+async def test_what_could_not_be_written_did_not_happen_and_is_done_when_the_store_is_back(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr("lab_server.search.controller._RETRY_S", 0.001)
+    if at == "failed":
+        monkeypatch.setattr("lab_server.search.sampling.propose", lambda *_: 1 / 0)
+    wanted, ends = spec(max_trials=2, parallel=1), at in ("ended", "failed")
+    disk = BrokenDisk(
+        rig.log_store, lambda record: record.state.is_terminal if ends else record.last_seq == 2
+    )
+    rig.searches._store = disk
+    search_id = await rig.create(wanted)
+    await disk.was_broken.wait()
+    with pytest.raises(StoreError, match="the disk is gone"):
+        await rig.searches.pause(search_id)
+    disk.is_broken = False
+    search = await rig.ended(search_id)
+    assert search.state is (SearchState.FAILED if at == "failed" else SearchState.COMPLETED)
+    assert [entry for entry in await rig.entries(search_id) if isinstance(entry, Ended)] == [
+        Ended(search.state, search.reason)
+    ]
+    assert len(search.trials) == (0 if at == "failed" else 2)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 
@@ -62,6 +62,8 @@ class Controller:
         self._has_news = asyncio.Event()
         # entries are decided and written by one task at a time
         self._lock = asyncio.Lock()
+        # whether `search` may have entries that the store has not
+        self._is_stale = False
 
     def wake(self) -> None:
         """Look again at what there is to do: a run has changed, say."""
@@ -73,24 +75,48 @@ class Controller:
         Raises:
             StoreError: If nothing was written.
         """
-        async with self._lock:
+        async with self._writing():
             await self._append(decide(self.search))
         self.wake()
 
     async def run(self) -> None:
         """Work until the search has ended; what goes by is tried again, what does not ends it."""
-        while not self.search.state.is_terminal:
+        failure = ""
+        while not self._has_ended:
             try:
-                await self._work()
+                await (self._fail(failure) if failure else self._work())
+                continue
             except _PASSING as error:
                 _log.info("a search waits", search=self.search.id, reason=str(error))
-                await asyncio.sleep(_RETRY_S)
             except Exception as error:
                 _log.exception("a search failed", search=self.search.id)
-                await self._fail(f"the server failed: {error!r}; its log has more")
+                if not failure:
+                    failure = f"the server failed: {error!r}; its log has more"
+                    continue
+            await asyncio.sleep(_RETRY_S)
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.search.state.is_terminal and not self._is_stale
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """Have the search for oneself, as the store has it.
+
+        Raises:
+            StoreError: If it had to be read again, and cannot be.
+        """
+        async with self._lock:
+            if self._is_stale:
+                await self._reload()
+            yield
+
+    async def _reload(self) -> None:
+        self.search = await load(self._store, self.search.id)
+        self._is_stale = False
 
     async def _work(self) -> None:
-        while not self.search.state.is_terminal:
+        while not self._has_ended:
             self._has_news.clear()
             if await self._advance_trials() or await self._decide():
                 continue
@@ -108,7 +134,7 @@ class Controller:
         """Do what is next for each running trial; return whether the log has grown."""
         has_grown = False
         for number in list(self.search.running):
-            async with self._lock:
+            async with self._writing():
                 trial = self.search.running.get(number)
                 entry = await self._advance(trial) if trial is not None else None
                 if entry is not None:
@@ -125,7 +151,7 @@ class Controller:
 
     async def _decide(self) -> bool:
         """Decide one thing and write it down; return whether there was one."""
-        async with self._lock:
+        async with self._writing():
             decision = policy.decide(self.search, time.time_ns())
             if decision is None:
                 return False
@@ -177,19 +203,23 @@ class Controller:
         log = [
             LogEntry(seq, time_ns, entry) for seq, entry in enumerate(entries, search.last_seq + 1)
         ]
-        for log_entry in log:
-            search.apply(log_entry)
+        self._is_stale = True
         try:
+            for log_entry in log:
+                search.apply(log_entry)
             await self._store.append(record_of(search.view()), list(map(search_log.encode, log)))
-        except StoreError:
-            self.search = await load(self._store, search.id)  # without what was not written
+        except Exception:
+            # without what was not written; if the store cannot be read either, before anything else is done
+            with contextlib.suppress(StoreError):
+                await self._reload()
             raise
+        self._is_stale = False
         self._publish(self, entries)
         for entry in entries:
             self._say(entry)
 
     async def _fail(self, reason: str) -> None:
-        async with self._lock:
+        async with self._writing():
             if not self.search.state.is_terminal:
                 await self._append([Ended(SearchState.FAILED, reason)])
 
