@@ -15,7 +15,7 @@ import lab_server
 from lab_core.errors import LabError
 from lab_server.agent.attempt import HeldAttempt
 from lab_server.agent.home import AgentHome, Identity
-from lab_server.agent.link import Link, Tls, open_channel, refusal, stub_of
+from lab_server.agent.link import Link, Tls, is_asked_to_end, open_channel, refusal, stub_of
 from lab_server.executors.protocol import Executor
 from lab_server.files.lease import Lease, now_s
 from lab_server.messages.agents import request_to_proto, response_from_proto
@@ -164,6 +164,10 @@ class Agent:
                         self.attached.set()
                     elif said is not None:
                         self._receive(said)
+            except asyncio.CancelledError:
+                if is_asked_to_end():
+                    raise
+                _log.warning("the server is silent", server=address, for_s=_PATIENCE_S)
             finally:
                 pinging.cancel()
 
@@ -176,8 +180,8 @@ class Agent:
             number = next(self._numbers)
             self._pings[number] = now_s()
             outgoing.put_nowait(Ping(number))
-            interval_s = min(_MAX_PING_S, self._lease_s * _PING_RATIO) if self._lease_s else 1.0
-            await asyncio.sleep(interval_s)
+            interval_s = self._lease_s * _PING_RATIO if self._lease_s else 1.0
+            await asyncio.sleep(min(_MAX_PING_S, interval_s))
 
     def _welcome(self, said: Welcome, outgoing: asyncio.Queue[FromAgent]) -> None:
         self._lease_s = said.lease_s

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import grpc.aio
 import structlog
 
-from lab_server.agent.link import Link, Refused
+from lab_server.agent.link import Cut, Link, Refused
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, FileChunks, chunks_of
 from lab_server.files.run_folder import RunFolder
@@ -58,8 +57,8 @@ class RunFiles:
         while True:
             try:
                 await self._fetch()
-            except grpc.aio.AioRpcError as error:
-                _log.warning("fetching files was cut; trying again", reason=error.details())
+            except Cut as error:
+                _log.warning("fetching files was cut; trying again", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
             else:
                 break

@@ -44,6 +44,9 @@ _FINAL = frozenset(
     }
 )
 
+# what a call on a channel that is closed raises
+_CLOSED = (grpc.aio.UsageError, asyncio.InvalidStateError)
+
 
 class Refused(LabError):
     """The server will not do what the agent asked for, however often it asks.
@@ -58,6 +61,10 @@ class Refused(LabError):
 
     def __str__(self) -> str:
         return self.details
+
+
+class Cut(LabError):
+    """The connection ended before an answer did; the same call may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,15 @@ def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
 def refusal(error: grpc.aio.AioRpcError) -> Refused | None:
     """Return what a failed call means for good, None if it may succeed later."""
     return Refused(error.code(), error.details() or "") if error.code() in _FINAL else None
+
+
+def is_asked_to_end() -> bool:
+    """Whether a CancelledError asks this task to end; else it says that a gRPC call was cut.
+
+    A call that is cancelled on this side, also because its channel was closed, raises the same error.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class Link:
@@ -153,9 +169,10 @@ class Link:
         await self._call("CommitFiles", request)
 
     async def fetch(self, key: AttemptKey) -> AsyncIterator[pb.FetchFilesResponse]:
-        """Yield the run's files; a cut ends it with AioRpcError.
+        """Yield the run's files.
 
         Raises:
+            Cut: If the connection ended meanwhile: fetch them again.
             Refused: If the attempt is over, for the server.
         """
         await self._is_attached.wait()
@@ -164,7 +181,13 @@ class Link:
             async for answer in self._stub.FetchFiles(request, metadata=self._metadata):
                 yield answer
         except grpc.aio.AioRpcError as error:
-            raise (refusal(error) or error) from None
+            raise (refusal(error) or Cut(error.details() or "")) from None
+        except _CLOSED:
+            raise Cut("the channel was closed") from None
+        except asyncio.CancelledError:
+            if is_asked_to_end():
+                raise
+            raise Cut("the channel was closed") from None
 
     async def _call(self, name: str, request: Any) -> Any:
         pause_s = _PAUSE_S
@@ -179,8 +202,11 @@ class Link:
                 refused = refusal(error)
                 if refused is not None:
                     raise refused from None
-            except (grpc.aio.UsageError, asyncio.InvalidStateError):
-                pass  # the channel was closed meanwhile
+            except _CLOSED:
+                pass
+            except asyncio.CancelledError:
+                if is_asked_to_end():
+                    raise
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
