@@ -64,6 +64,8 @@ def carried_over(value: Any, saved: Any, then: Any, now: Any) -> Any:
     groups = zip(saved["param_groups"], then["param_groups"], now["param_groups"], strict=False)
     merged = {**saved, "param_groups": [_merge_group(*three) for three in groups]}
     merged["param_groups"] += saved["param_groups"][len(merged["param_groups"]) :]
+    if _is_a("torch.optim", "LBFGS", value):
+        merged["state"] = _with_history(merged)
     _check_step(value, merged)
     return merged
 
@@ -186,6 +188,20 @@ def _is_same(some: Any, other: Any) -> bool:
     if any(_is_a("torch", "Tensor", it) or _is_a("numpy", "ndarray", it) for it in (some, other)):
         return some is other
     return bool(some == other)
+
+
+def _with_history(merged: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the state of LBFGS with no longer a history than its option now says: the latest of it."""
+    (group,) = merged["param_groups"]  # it has no more
+    size = int(group["history_size"])
+    fitted = {}
+    for index, state in merged["state"].items():
+        # "al" is scratch of the old length, which a step makes anew
+        fitted[index] = {key: item for key, item in state.items() if key != "al"}
+        for key in ("old_dirs", "old_stps", "ro"):
+            if state.get(key):
+                fitted[index][key] = state[key][max(len(state[key]) - size, 0) :]
+    return fitted
 
 
 def _check_step(optimizer: Any, merged: Mapping[str, Any]) -> None:
