@@ -38,9 +38,12 @@ TELL_CSP = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless chromium."""
+    """A headless chromium.
+
+    Of each module: playwright runs an event loop in this thread, beside which no asynchronous test can run.
+    """
     missing = [
         what
         for what, is_there in (
