@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab_core.errors import LabError, SettingsError, Violation
+from lab_core.errors import ConfigError, LabError, SettingsError, Violation
 
 
 class ServiceError(LabError):
@@ -53,6 +53,18 @@ class InvalidRequest(ServiceError):
 
     def __str__(self) -> str:
         return "\n".join(str(v) for v in self.violations)
+
+
+class CannotBeChecked(ConfigError):
+    """Nobody can say whether a config message is good before the experiment's code is mended."""
+
+
+class BrokenModule(CannotBeChecked):
+    """An experiment's module cannot be imported as it is now."""
+
+
+class CheckCrashed(CannotBeChecked):
+    """The process that was to run an experiment's own checks gave no answer."""
 
 
 class Unauthenticated(ServiceError):

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from lab_core.errors import ConfigError
-from lab_server.errors import LaunchError, Unavailable
+from lab_server.errors import CheckCrashed, LaunchError, Unavailable
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.local import LocalExecutor
 from lab_server.model.launch import LaunchSpec
@@ -114,8 +114,8 @@ async def test_a_plan_tells_the_schemas_problems_and_the_checks_at_once(
 
 async def test_a_check_that_dies_is_told_and_harms_nobody(executor: LocalExecutor) -> None:
     pid = executor.forkserver_pid
-    (violation,) = await executor.check("checked", {"check_does": "exit"})
-    assert "checks crashed" in violation.message
+    with pytest.raises(CheckCrashed, match="checks crashed"):
+        await executor.check("checked", {"check_does": "exit"})
     assert executor.forkserver_pid == pid
     assert await executor.check("checked", {}) == ()
 
@@ -184,7 +184,7 @@ async def test_a_failed_launch_is_a_line_of_the_servers_log_with_its_run(
 async def test_what_fails_in_an_experiments_own_checks_is_a_line_with_its_name(
     executor: LocalExecutor,
 ) -> None:
-    with capture_logs() as lines:
+    with capture_logs() as lines, pytest.raises(CheckCrashed):
         await executor.check("checked", {"check_does": "leave"})
     (line,) = lines
     assert (line["event"], line["experiment"]) == (

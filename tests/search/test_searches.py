@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from lab_server.errors import InvalidState, StoreError
+from lab_core.errors import Violation
+from lab_server.errors import CheckCrashed, InvalidState, QueueFull, StoreError
 from lab_server.model.domain import Choice, FloatRange
-from lab_server.model.run import RunState
+from lab_server.model.experiment import ExperimentEntry
+from lab_server.model.run import Run, RunState
 from lab_server.model.search import (
     Direction,
     Objective,
@@ -267,6 +269,68 @@ async def test_an_error_of_the_server_ends_the_search_with_a_sentence(
     search = await rig.ended(await rig.create(spec()))
     assert search.state is SearchState.FAILED
     assert "ZeroDivisionError('oops')" in search.reason
+
+
+@pytest.mark.parametrize("breaks", ["module", "check", "name"])
+async def test_a_broken_save_costs_no_trial_and_is_shown_until_it_is_mended(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    monkeypatch.setattr("lab_server.search.controller._RETRY_S", 0.001)
+    error = "experiment 'toy' cannot be loaded: SyntaxError: oops"
+    broken = ExperimentEntry("toys" if breaks == "name" else "toy", None, error=error)
+
+    async def describe(_: object = None) -> tuple[ExperimentEntry, ...]:
+        return (broken,)
+
+    async def check(*_: object) -> tuple[Violation, ...]:
+        raise CheckCrashed([Violation("", "the experiment's own checks crashed")])
+
+    search_id = await rig.create(spec(parallel=1))
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: len(search.trials) == 2)
+    with monkeypatch.context() as patched:
+        what, how = ("check", check) if breaks == "check" else ("describe", describe)
+        patched.setattr(rig.executor, what, how)
+        await rig.until(lambda: bool(rig.searches.obstacle(search_id)))
+        wanted = "checks crashed" if breaks == "check" else error
+        assert wanted in rig.searches.obstacle(search_id)
+    search = await rig.ended(search_id)
+    assert states(search) == [TrialState.COMPLETED] * 6
+    assert search.state is SearchState.COMPLETED
+
+
+async def test_a_trial_that_has_to_wait_holds_up_no_other(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_server.search.controller._RETRY_S", 0.001)
+    start, is_full = rig.runs.start, True
+
+    async def start_some(run_id: str, **arguments: Any) -> Run:
+        run = await rig.runs.get(run_id)
+        if is_full and run.request.trial is not None and run.request.trial.number == 0:
+            raise QueueFull(1)
+        return await start(run_id, **arguments)
+
+    monkeypatch.setattr(rig.runs, "start", start_some)
+    search_id = await rig.create(spec(max_trials=2, parallel=2))
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: states(search) == [TrialState.RUNNING, TrialState.COMPLETED])
+    await rig.until(lambda: "the queue is full" in rig.searches.obstacle(search_id))
+    is_full = False
+    assert states(await rig.ended(search_id)) == [TrialState.COMPLETED] * 2
+
+
+async def test_a_run_that_can_never_start_fails_its_trial(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(run_id: str, **_: Any) -> Run:
+        raise InvalidState(f"run {run_id} is where it should be already")
+
+    monkeypatch.setattr(rig.runs, "start", start)
+    search = await rig.ended(await rig.create(spec(max_trials=1)))
+    assert states(search) == [TrialState.FAILED]
+    assert "could not be started" in search.trials[0].reason
+    assert "already" in search.reason
 
 
 class BrokenDisk:

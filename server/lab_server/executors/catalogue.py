@@ -11,7 +11,14 @@ import structlog
 
 from lab_core.configs import PlainValue, Plan, Schema, plan
 from lab_core.errors import ConfigError, LabError, Violation
-from lab_server.errors import InvalidRequest, LaunchError, NotFound, Unavailable
+from lab_server.errors import (
+    BrokenModule,
+    CheckCrashed,
+    InvalidRequest,
+    LaunchError,
+    NotFound,
+    Unavailable,
+)
 from lab_server.executors.protocol import Executor
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource
@@ -84,6 +91,11 @@ class Catalogue:
             )
             raise NotFound("experiment", name[:200], hint) from None
 
+    async def broken(self) -> str:
+        """Return why an experiment cannot be loaded, "" when all can."""
+        entries = (await self._loaded()).values()
+        return next((entry.error for entry in entries if entry.schema is None), "")
+
     async def code_digest(self, name: str, upload: Upload | None = None) -> str:
         """Return the digest of the code that an experiment has now, "" when it is not there any more."""
         with contextlib.suppress(NotFound):
@@ -95,11 +107,11 @@ class Catalogue:
 
         Raises:
             NotFound: If there is none of this name.
-            ConfigError: If its module cannot be imported.
+            BrokenModule: If its module cannot be imported.
         """
         entry = await self.get(name, upload)
         if entry.schema is None:
-            raise ConfigError([Violation("", f"{entry.error}\n{entry.traceback}".rstrip())])
+            raise BrokenModule([Violation("", f"{entry.error}\n{entry.traceback}".rstrip())])
         return entry.schema
 
     async def plan(
@@ -115,6 +127,7 @@ class Catalogue:
         Raises:
             NotFound: If there is no such experiment.
             ConfigError: With everything that is wrong.
+            CannotBeChecked: If nothing is known to be wrong, but its module or its checks fail.
         """
         schema = await self.schema(experiment, upload)
         order = [list(group) for group in run_order] or None
@@ -124,7 +137,12 @@ class Catalogue:
         except ConfigError as error:
             problems = (*error.violations, *problems)
         async with self._checks:
-            found = await self._executor.check(experiment, overrides, upload)
+            try:
+                found = await self._executor.check(experiment, overrides, upload)
+            except CheckCrashed as error:
+                if not problems:
+                    raise
+                found = error.violations
         # the executor tells the schema's problems again, and those of the experiment's own checks
         problems += tuple(violation for violation in found if violation not in problems)
         if problems:
@@ -142,6 +160,7 @@ class Catalogue:
         Raises:
             NotFound: If there is no such experiment.
             ConfigError: If it is not good any more.
+            BrokenModule: If its module cannot be imported.
         """
         order = [list(group) for group in run_order] or None
         return plan(await self.schema(experiment), overrides, order)

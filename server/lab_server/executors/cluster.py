@@ -77,7 +77,11 @@ class ClusterExecutor:
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
-        """Run the experiment's own checks on a config message, on this machine."""
+        """Run the experiment's own checks on a config message, on this machine.
+
+        Raises:
+            CheckCrashed: If that has no answer.
+        """
         return await self._here.check(experiment, overrides, upload)
 
     async def try_fork(

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab_core.configs import PlainValue
 from lab_core.errors import Violation
-from lab_server.errors import LaunchError, NotFound
+from lab_server.errors import CheckCrashed, LaunchError, NotFound
 from lab_server.executors.current_generation import CurrentGeneration
 from lab_server.executors.forkserver_client import ForkServerClient
 from lab_server.executors.one_machine import OneMachine
@@ -102,14 +102,18 @@ class LocalExecutor(OneMachine):
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
-        """Run the experiment's own checks on a config message, in a process that may die of it."""
+        """Run the experiment's own checks on a config message, in a process that may die of it.
+
+        Raises:
+            CheckCrashed: If it does, or there is no such process.
+        """
         try:
             async with self._generation(upload) as generation:
                 answer = await generation.ask(
                     "check", experiment=experiment, overrides=dict(overrides)
                 )
         except LaunchError as error:
-            return (Violation("", str(error)),)
+            raise CheckCrashed([Violation("", str(error))]) from error
         return tuple(Violation(key, message) for key, message in answer["violations"])
 
     async def try_fork(

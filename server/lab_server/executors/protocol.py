@@ -70,7 +70,11 @@ class Executor(Protocol):
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None
     ) -> tuple[Violation, ...]:
-        """Run the experiment's own checks on a config message, in a process that may die of it."""
+        """Run the experiment's own checks on a config message, in a process that may die of it.
+
+        Raises:
+            CheckCrashed: If it does, or there is no such process.
+        """
 
     async def try_fork(
         self,

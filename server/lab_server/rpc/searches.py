@@ -98,7 +98,7 @@ class SearchHandlers:
         if request.with_importances:
             search = await self._searches.folded(record.id)
             found = await asyncio.to_thread(sampling.importances, search)
-        return pb.GetSearchResponse(search=search_of(record), importances=found)
+        return pb.GetSearchResponse(search=self._now(record), importances=found)
 
     async def ListSearches(  # noqa: N802
         self, request: pb.ListSearchesRequest, _context: Context
@@ -119,7 +119,7 @@ class SearchHandlers:
         )
         page = found[:size]
         return pb.ListSearchesResponse(
-            searches=map(search_of, page),
+            searches=map(self._now, page),
             next_page_token=(self._paging.token(request, page[-1].id) if len(found) > size else ""),
         )
 
@@ -277,6 +277,12 @@ class SearchHandlers:
         return [
             f"no recent run of {spec.experiment!r} has reported the metric {metric!r}; they have {have}"
         ]
+
+    def _now(self, record: SearchRecord) -> search_pb2.Search:
+        """Return a search as its row has it; one that does not go on for now says why."""
+        message = search_of(record)
+        message.reason = message.reason or self._searches.obstacle(record.id)
+        return message
 
     async def _find(self, search_id: str) -> SearchRecord:
         record = await self._searches.find(check_search_id(search_id))

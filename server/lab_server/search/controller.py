@@ -14,7 +14,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import structlog
 
 from lab_core.errors import ConfigError
-from lab_server.errors import LimitReached, NotFound, QueueFull, StoreError, Unavailable
+from lab_server.errors import (
+    CannotBeChecked,
+    LimitReached,
+    NotFound,
+    QueueFull,
+    StoreError,
+    Unavailable,
+)
 from lab_server.executors.catalogue import Catalogue
 from lab_server.messages import search_log
 from lab_server.messages.searches import record_of
@@ -33,12 +40,17 @@ _log = structlog.get_logger("lab_server.search")
 
 _RETRY_S = 1.0
 _LOOK_S = 30.0
-_PASSING = (LimitReached, QueueFull, StoreError, Unavailable)
-"""What goes by: a full queue, a full disk, experiments that are still being loaded."""
+_WAITING = (CannotBeChecked, LimitReached, QueueFull, Unavailable)
+_PASSING = (*_WAITING, StoreError)
+"""What goes by: a full queue, a full disk, experiments that are being loaded, or edited and broken as yet."""
 
 
 class Controller:
     """The one writer of a search's log. Used by the event loop's thread only.
+
+    Attributes:
+        search: as its log tells.
+        obstacle: why it does not go on for now, "" while it does.
 
     Args:
         search: as its log tells.
@@ -57,6 +69,7 @@ class Controller:
         publish: Callable[[Controller, Sequence[Entry]], None],
     ) -> None:
         self.search = search
+        self.obstacle = ""
         self._store, self._trial_runs, self._catalogue = store, trial_runs, catalogue
         self._publish = publish
         self._has_news = asyncio.Event()
@@ -87,7 +100,9 @@ class Controller:
                 await (self._fail(failure) if failure else self._work())
                 continue
             except _PASSING as error:
-                _log.info("a search waits", search=self.search.id, reason=str(error))
+                if str(error) != self.obstacle:
+                    _log.info("a search waits", search=self.search.id, reason=str(error))
+                self.obstacle = str(error)
             except Exception as error:
                 _log.exception("a search failed", search=self.search.id)
                 if not failure:
@@ -118,8 +133,12 @@ class Controller:
     async def _work(self) -> None:
         while not self._has_ended:
             self._has_news.clear()
-            if await self._advance_trials() or await self._decide():
+            has_grown, obstacle = await self._advance_trials()
+            if await self._decide() or has_grown:
                 continue
+            if obstacle is not None:
+                raise obstacle
+            self.obstacle = ""
             await self._wait()
 
     async def _wait(self) -> None:
@@ -130,23 +149,34 @@ class Controller:
             async with asyncio.timeout(wait_s):
                 await self._has_news.wait()
 
-    async def _advance_trials(self) -> bool:
-        """Do what is next for each running trial; return whether the log has grown."""
-        has_grown = False
+    async def _advance_trials(self) -> tuple[bool, Exception | None]:
+        """Do what is next for each running trial.
+
+        Returns:
+            Whether the log has grown, and what one of them waits for, which holds up no other.
+        """
+        has_grown, obstacle = False, None
         for number in list(self.search.running):
             async with self._writing():
                 trial = self.search.running.get(number)
-                entry = await self._advance(trial) if trial is not None else None
+                try:
+                    entry = await self._advance(trial) if trial is not None else None
+                except _WAITING as error:
+                    obstacle = obstacle or error
+                    continue
                 if entry is not None:
                     await self._append([entry])
                     has_grown = True
-        return has_grown
+        return has_grown, obstacle
 
     async def _advance(self, trial: Trial) -> Entry | None:
         try:
             return await self._trial_runs.advance(self.search, trial)
+        except CannotBeChecked:
+            raise
         except (ConfigError, NotFound) as error:
             # since it was proposed, the experiment or the device that it wants has gone
+            await self._refuse_if_broken(error)
             return Told(trial.number, trial.rung, TrialState.FAILED, reason=str(error))
 
     async def _decide(self) -> bool:
@@ -188,11 +218,24 @@ class Controller:
                 search.spec.run_order,
                 search.spec.models,
             )
+        except CannotBeChecked:
+            raise
         except ConfigError as error:
             return [asked, Told(ask.number, 0, TrialState.INFEASIBLE, reason=str(error))]
         except NotFound as error:
+            await self._refuse_if_broken(error)
             return [Ended(SearchState.FAILED, f"the experiment is gone: {error}")]
         return [asked]
+
+    async def _refuse_if_broken(self, error: ConfigError | NotFound) -> None:
+        """Take nothing for gone while a module that may have it cannot be imported.
+
+        Raises:
+            Unavailable: If there is such a module.
+        """
+        why = await self._catalogue.broken() if isinstance(error, NotFound) else ""
+        if why:
+            raise Unavailable(f"{error}; {why}") from error
 
     async def _append(self, entries: Sequence[Entry]) -> None:
         if entries:

@@ -112,6 +112,11 @@ class Searches:
         """Return the searches that have not ended."""
         return [controller.search.view() for controller in self._controllers.values()]
 
+    def obstacle(self, search_id: str) -> str:
+        """Return why a search does not go on for now, "" while it does."""
+        controller = self._controllers.get(search_id)
+        return controller.obstacle if controller else ""
+
     async def find(self, search_id: str) -> SearchRecord:
         """Return a search by its id, or by a prefix that only one has.
 

@@ -74,8 +74,7 @@ class TrialRuns:
                     await self._runs.stop(run.id, checkpoint=True)
                 return None
         elif run.state is RunState.CREATED or _is_below(run, trial):
-            await self._start(search, trial, run)
-            return None
+            return await self._start(search, trial, run)
         else:
             pruned = await self._judge.judge(search, trial, run)
             if pruned is not None:
@@ -109,14 +108,13 @@ class TrialRuns:
             fingerprint=hashlib.sha256(repr(request).encode()).hexdigest(),
         )
 
-    async def _start(self, search: Search, trial: Trial, run: Run) -> None:
+    async def _start(self, search: Search, trial: Trial, run: Run) -> Told | None:
+        """Start a run; return what its trial comes to if it cannot be, and never could."""
         if sum(live.owner == search.owner for live in self._runs.live()) >= self._max_runs:
             raise LimitReached(f"{search.owner or 'its owner'} has {self._max_runs} runs already")
         resume = run.state is not RunState.CREATED
         key = f"{_key(search, trial)}/{trial.rung}/{run.attempt}"
-        with contextlib.suppress(
-            InvalidState
-        ):  # somebody else has started it: its end will be told
+        try:
             await self._runs.start(
                 run.id,
                 resume=resume,
@@ -124,6 +122,19 @@ class TrialRuns:
                 key=key,
                 code_digest=await self._plans.code_digest(run.experiment),
             )
+        except InvalidState as error:
+            now = await self._runs.get(run.id)
+            if (now.state, now.attempt) == (run.state, run.attempt):
+                return Told(
+                    trial.number,
+                    trial.rung,
+                    TrialState.FAILED,
+                    step=run.step,
+                    run_seq=now.last_seq,
+                    reason=f"its run could not be started: {error}",
+                )
+            # somebody else has started it: its end will be told
+        return None
 
     async def _tell(self, search: Search, trial: Trial, run: Run) -> Entry | None:
         """Return what became of a trial whose run has ended."""
@@ -168,8 +179,7 @@ class TrialRuns:
         if search.state is SearchState.STOPPING:
             return _left_out(trial, run.reason, run)
         if run.end_time_ns < search.resume_time_ns:
-            await self._start(search, trial, run)
-            return None
+            return await self._start(search, trial, run)
         return Paused(f"run {run.id} found no room on the disk: free some, and resume the search")
 
 
