@@ -12,6 +12,7 @@ from lab_server.errors import InvalidState, LaunchError, PermissionDenied
 from lab_server.executors.remote.agent import Agent
 from lab_server.executors.remote.registry import Agents
 from lab_server.files.run_folder import RunFolder
+from lab_server.messages.agents import request_from_proto, request_to_proto
 from lab_server.model.agent import (
     AttemptKey,
     Beat,
@@ -90,6 +91,15 @@ async def test_an_agents_slots_come_and_go_with_it(agents: Agents) -> None:
     agents.detach(side.agent)
     assert list(agents) == []
     assert changes == [1, 1, 0]
+
+
+async def test_an_agent_that_attaches_while_it_stops_gets_no_runs(agents: Agents) -> None:
+    hello = Hello("1", (Slot("cpu:0", "cpu"),), {"toy": "hash"}, is_leaving=True)
+    assert request_from_proto(request_to_proto(hello)) == hello
+    agent = agents.attach("a1", "gpus", hello, lambda _: None)
+    assert "is stopping" in agent.obstacle(Wants(experiment="toy"))
+    agents.detach(agent)
+    assert list(agents) == []
 
 
 async def test_a_trainer_is_launched_where_its_slot_is(agents: Agents, folder: Path) -> None:
@@ -213,6 +223,19 @@ async def test_an_attempt_has_ended_when_all_of_its_spool_is_here(
     attempt.append(5, b"67890")
     side.say(Ended(KEY, "it exited", 10))
     assert await attempt.until_ended() == "it exited"
+
+
+async def test_an_attempt_that_its_agent_cannot_ship_all_of_is_lost(
+    agents: Agents, folder: Path
+) -> None:
+    side = Side(agents)
+    attempt = agents.find(await launched(agents, side, folder))
+    assert attempt is not None
+    told = Ended(KEY, "its agent failed: no room", 0, is_complete=False)
+    assert request_from_proto(request_to_proto(told)) == told
+    side.say(told)
+    assert await attempt.until_ended() == "its agent failed: no room"
+    assert attempt.is_lost
 
 
 async def test_progress_on_an_agent_is_progress_here(agents: Agents, folder: Path) -> None:

@@ -178,8 +178,11 @@ class AgentHello(google.protobuf.message.Message):
     SLOTS_FIELD_NUMBER: builtins.int
     EXPERIMENTS_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
+    IS_LEAVING_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Its version; it must be the server's."""
+    is_leaving: builtins.bool
+    """The agent stops: it takes no new runs."""
     @property
     def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AgentSlot]:
         """Its slots, by their own names and devices."""
@@ -199,8 +202,9 @@ class AgentHello(google.protobuf.message.Message):
         slots: collections.abc.Iterable[Global___AgentSlot] | None = ...,
         experiments: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         held: collections.abc.Iterable[Global___AttemptKey] | None = ...,
+        is_leaving: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiments", b"experiments", "held", b"held", "slots", b"slots", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["experiments", b"experiments", "held", b"held", "is_leaving", b"is_leaving", "slots", b"slots", "version", b"version"]) -> None: ...
 
 Global___AgentHello: typing_extensions.TypeAlias = AgentHello
 
@@ -319,10 +323,13 @@ class AttemptEnded(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     CAUSE_FIELD_NUMBER: builtins.int
     SPOOL_BYTES_FIELD_NUMBER: builtins.int
+    IS_INCOMPLETE_FIELD_NUMBER: builtins.int
     cause: builtins.str
     """How its trainer ended, as a clause."""
     spool_bytes: builtins.int
     """The length of its spool in bytes."""
+    is_incomplete: builtins.bool
+    """Not all of its spool and its files could be shipped: the run is to be tried again."""
     @property
     def key(self) -> Global___AttemptKey:
         """The attempt."""
@@ -333,9 +340,10 @@ class AttemptEnded(google.protobuf.message.Message):
         key: Global___AttemptKey | None = ...,
         cause: builtins.str = ...,
         spool_bytes: builtins.int = ...,
+        is_incomplete: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cause", b"cause", "key", b"key", "spool_bytes", b"spool_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "is_incomplete", b"is_incomplete", "key", b"key", "spool_bytes", b"spool_bytes"]) -> None: ...
 
 Global___AttemptEnded: typing_extensions.TypeAlias = AttemptEnded
 

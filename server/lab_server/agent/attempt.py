@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
-from lab_server.agent.files import RunFiles
+from lab_server.agent.files import DISK_ERRORS, RunFiles
 from lab_server.agent.home import AgentHome
 from lab_server.agent.link import Link, Refused
 from lab_server.agent.spool import Shipper, complete
@@ -69,8 +69,10 @@ class HeldAttempt:
         """Tell the server again what it may not have heard; it may also have lost the end of a file."""
         if self._launched is not None:
             self._tell_now(self._launched)
-        if self._ended is not None:
+        if self._ended is not None and self._ended.is_complete:
             self._again = asyncio.create_task(self._ship_again(self._ended))
+        elif self._ended is not None:
+            self._tell_now(self._ended)
 
     def upload_anew(self) -> None:
         """Take the server to have none of the files: it is one with another home."""
@@ -125,14 +127,18 @@ class HeldAttempt:
     async def _run(self) -> None:
         try:
             await self._follow()
-        except Refused as error:
+        except Exception as error:
+            await self._give_up(error)
+
+    async def _give_up(self, error: Exception) -> None:
+        if isinstance(error, Refused) and await self._link.is_over(self.key):
             # the server says on its stream what is to become of it
             _log.warning("the server takes no more of it", attempt=str(self.key), reason=str(error))
-        except Exception as error:
-            _log.exception("lost an attempt", attempt=str(self.key))
-            if self.process is not None:
-                await self._until_gone(self.process)
-            self._tell(Ended(self.key, f"its agent failed: {error}", 0))
+            return
+        _log.error("lost an attempt", attempt=str(self.key), exc_info=error)
+        if self.process is not None:
+            await self._until_gone(self.process)
+        self._tell(Ended(self.key, f"its agent failed: {error}", 0, is_complete=False))
 
     async def _follow(self) -> None:
         pid_file = self._folder.pid_file(self.key.attempt)
@@ -153,7 +159,7 @@ class HeldAttempt:
         uploading = asyncio.create_task(self._upload_checkpoints())
         try:
             if self.process is not None:
-                cause = await self._until_ended(self.process, shipping)
+                cause = await self._until_ended(self.process, shipping, uploading)
             else:
                 cause = "it ended while no agent watched it"
             await self._complete()
@@ -161,7 +167,7 @@ class HeldAttempt:
             spool_bytes = await shipping
             uploading.cancel()
             await asyncio.gather(uploading, return_exceptions=True)
-            await self._files.upload()
+            await self._files.upload_last()
         finally:
             shipping.cancel()
             uploading.cancel()
@@ -174,12 +180,14 @@ class HeldAttempt:
             raise LaunchError(self._cause)
         return await self._executor.launch(self._spec)
 
-    async def _until_ended(self, process: TrainerProcess, shipping: asyncio.Task[int]) -> str:
+    async def _until_ended(self, process: TrainerProcess, *sending: asyncio.Task[Any]) -> str:
         ended = asyncio.ensure_future(self._executor.wait(process))
         try:
-            await asyncio.wait((ended, shipping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended, *sending), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
-                shipping.result()  # raises: the server takes no more of it
+                for task in sending:
+                    if task.done():
+                        task.result()  # raises: the server takes no more of it
             cause = await ended
         finally:
             ended.cancel()
@@ -202,9 +210,16 @@ class HeldAttempt:
     async def _upload_checkpoints(self) -> None:
         while True:
             await asyncio.sleep(_UPLOAD_POLL_S)
-            if await asyncio.to_thread(lambda: self._files.has_new_checkpoint):
-                with contextlib.suppress(OSError):  # a file that went while it was read: again
+            try:
+                if await asyncio.to_thread(lambda: self._files.has_new_checkpoint):
                     await self._files.upload()
+            except DISK_ERRORS as error:  # also a file that went while it was read
+                _log.warning(
+                    "cannot upload a checkpoint; trying again",
+                    attempt=str(self.key),
+                    reason=str(error),
+                )
+                await asyncio.sleep(_RETRY_S)
 
     async def _complete(self) -> None:
         while True:
@@ -224,11 +239,14 @@ class HeldAttempt:
         self._tell_now(told)
 
     async def _ship_again(self, ended: Ended) -> None:
-        with contextlib.suppress(Refused):
+        try:
             shipper = Shipper(self._link, self.key, self._folder)
             shipper.finish()
             await shipper.run()
-            await self._files.upload()
+            await self._files.upload_last()
+        except Exception as error:
+            await self._give_up(error)
+        else:
             self._tell_now(ended)
 
     def _local(self, spec: LaunchSpec) -> LaunchSpec:

@@ -21,7 +21,11 @@ from lab_server.model.agent import AttemptKey
 
 _log = structlog.get_logger("lab_agent")
 
+DISK_ERRORS = (OSError, sqlite3.Error)
+"""What reading the files of a run raises, and taking snapshots of its databases."""
+
 _RETRY_S = 1.0
+_LAST_TRIES = 60
 _UPLOAD_CHUNKS = 8
 
 Stamp = tuple[int, int, int, int]
@@ -80,7 +84,8 @@ class RunFiles:
         """Bring the server's files up to these.
 
         Raises:
-            Refused: If the attempt is over, for the server.
+            DISK_ERRORS: If one cannot be read, or there is no room for a snapshot.
+            Refused: If the server takes no more of the attempt.
         """
         async with self._uploading:
             while True:
@@ -93,6 +98,25 @@ class RunFiles:
                 if num_forgotten == self._num_forgotten:
                     self._sent, self._checkpoints = sent, checkpoints
                     return
+
+    async def upload_last(self) -> None:
+        """Upload what an attempt left that has ended, tried again for a minute if this disk fails.
+
+        Raises:
+            DISK_ERRORS: From the last try.
+            Refused: If the server takes no more of the attempt.
+        """
+        for _ in range(_LAST_TRIES - 1):
+            try:
+                return await self.upload()
+            except DISK_ERRORS as error:
+                _log.warning(
+                    "cannot upload a run's files; trying again",
+                    attempt=str(self._key),
+                    reason=str(error),
+                )
+                await asyncio.sleep(_RETRY_S)
+        await self.upload()
 
     async def _upload(self) -> tuple[dict[str, Stamp], set[int]]:
         steps = await asyncio.to_thread(self._steps)

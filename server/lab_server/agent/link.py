@@ -43,7 +43,8 @@ _FINAL = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
-
+# what it answers to an attempt's events when the attempt is over, or another agent's
+_OVER = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED})
 # what a call on a channel that is closed raises
 _CLOSED = (grpc.aio.UsageError, asyncio.InvalidStateError)
 
@@ -146,6 +147,14 @@ class Link:
         """
         request = pb.AppendEventsRequest(key=key_to_proto(key), offset=offset, data=data)
         return int((await self._call("AppendEvents", request)).offset)
+
+    async def is_over(self, key: AttemptKey) -> bool:
+        """Whether the server takes nothing more of an attempt, or never gave it to this agent."""
+        try:
+            await self.append(key, 0, b"")
+        except Refused as error:
+            return error.code in _OVER
+        return False
 
     async def compare(self, key: AttemptKey, files: list[FileChunks]) -> list[bytes]:
         """Return the hashes of the chunks that the server lacks."""

@@ -31,6 +31,7 @@ def request_to_proto(said: FromAgent) -> pb.AttachRequest:
                 slots=[pb.AgentSlot(name=slot.name, device=slot.device) for slot in said.slots],
                 experiments=dict(said.experiments),
                 held=map(key_to_proto, said.held),
+                is_leaving=said.is_leaving,
             )
             return pb.AttachRequest(hello=hello)
         case agent.Ping(number):
@@ -48,8 +49,13 @@ def request_to_proto(said: FromAgent) -> pb.AttachRequest:
                 memory_bytes=said.memory_bytes,
             )
             return pb.AttachRequest(beat=beat)
-        case agent.Ended(key, cause, spool_bytes):
-            ended = pb.AttemptEnded(key=key_to_proto(key), cause=cause, spool_bytes=spool_bytes)
+        case agent.Ended():
+            ended = pb.AttemptEnded(
+                key=key_to_proto(said.key),
+                cause=said.cause,
+                spool_bytes=said.spool_bytes,
+                is_incomplete=not said.is_complete,
+            )
             return pb.AttachRequest(ended=ended)
         case agent.Leaving():
             return pb.AttachRequest(leaving=pb.AgentLeaving())
@@ -68,6 +74,7 @@ def request_from_proto(message: pb.AttachRequest) -> FromAgent | None:
                 tuple(Slot(slot.name, slot.device) for slot in hello.slots),
                 dict(hello.experiments),
                 tuple(map(key_from_proto, hello.held)),
+                hello.is_leaving,
             )
         case "ping":
             return agent.Ping(message.ping.number)
@@ -82,7 +89,12 @@ def request_from_proto(message: pb.AttachRequest) -> FromAgent | None:
             )
         case "ended":
             ended = message.ended
-            return agent.Ended(key_from_proto(ended.key), ended.cause, ended.spool_bytes)
+            return agent.Ended(
+                key_from_proto(ended.key),
+                ended.cause,
+                ended.spool_bytes,
+                is_complete=not ended.is_incomplete,
+            )
         case "leaving":
             return agent.Leaving()
         case "experiments":

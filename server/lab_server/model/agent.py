@@ -79,12 +79,14 @@ class Hello:
         slots: by their names on the agent.
         experiments: the digest of each one's code, by name.
         held: the attempts that it holds from earlier.
+        is_leaving: it stops, and takes no new runs.
     """
 
     version: str
     slots: tuple[Slot, ...]
     experiments: Mapping[str, str] = field(default_factory=dict)
     held: tuple[AttemptKey, ...] = ()
+    is_leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,17 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """No process of the attempt is left, and all it wrote is shipped: its spool has so many bytes."""
+    """No process of the attempt is left, and all it wrote is shipped.
+
+    Attributes:
+        spool_bytes: the length of its spool.
+        is_complete: whether all is shipped indeed; else the server tries the run again.
+    """
 
     key: AttemptKey
     cause: str
     spool_bytes: int
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,13 @@ class RemoteAttempt:
         self.usage = Usage(beat.cpu_seconds, beat.memory_bytes)
 
     def note_ended(self, told: Ended) -> bool:
-        """Record how it ended, if all of its spool is here; else the agent tells it again."""
+        """Record how it ended, if all of its spool is here; else the agent tells it again.
+
+        One whose agent cannot ship all of it is given up: its outcome does not count.
+        """
+        if not told.is_complete:
+            self.fail(told.cause)
+            return True
         if self.spool_bytes < told.spool_bytes:
             return False
         self._end(told.cause)

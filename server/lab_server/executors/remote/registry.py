@@ -91,6 +91,7 @@ class Agents:
         if before is not None and before.end is not None:
             before.end()
         agent = Agent(name, pool, experiments=hello.experiments, send=send, away_since_ns=0)
+        agent.is_leaving = hello.is_leaving
         agent.slots = tuple(
             Slot(f"{pool}/{name}/{slot.name}", slot.device, pool) for slot in hello.slots
         )
