@@ -167,6 +167,7 @@ async def test_a_job_for_slurm_asks_for_its_resources_and_hides_its_token(slurm:
     calls = slurm.calls("sbatch")
     assert {"--job-name=gpus-1", "--cpus-per-task=2", "--gpus=2", "--mem=512M"} <= set(calls)
     assert {"--partition=a", "--export=ALL,LAB_JOIN_TOKEN", "token=secret"} <= set(calls)
+    assert "--signal=B:TERM@60" in calls
     assert "--wrap=exec lab-agent join lab:1 --name 'it'\"'\"'s'" in calls
     assert not any("secret" in call for call in calls if call != "token=secret")
 

@@ -22,6 +22,9 @@ from lab_server.settings.settings import load
 TWO_SLOTS = PoolSettings(name="gpus", slots="cpu:2", min=1, max=4)
 
 
+RUNNING = Job(JobState.RUNNING)
+
+
 async def a_token() -> str:
     return "lab_token"
 
@@ -154,10 +157,10 @@ async def test_a_run_that_waits_gets_an_agent_and_no_second_one(bench: Bench) ->
         *("--slots", "cpu:1", "--ephemeral", "--ca", "ca.crt"),
     ]
     assert environment == {"LAB_JOIN_TOKEN": "lab_token"}
-    assert bench.pool.news == "pool 'gpus' starts 1 agents"
+    assert bench.pool.news == "pool 'gpus' starts an agent"
     bench.engine.found[name] = Job(JobState.WAITING, "Slurm says Resources")
     await bench.adjust(1)
-    assert bench.pool.news == "pool 'gpus' starts 1 agents (Slurm says Resources)"
+    assert bench.pool.news == "pool 'gpus' starts an agent (Slurm says Resources)"
     bench.attach(name)
     await bench.adjust(0, f"gpus/{name}/cpu:0")
     assert bench.pool.news == ""
@@ -193,12 +196,39 @@ async def test_a_job_that_ends_before_its_agent_joins_is_the_reason(bench: Bench
 async def test_a_job_whose_agent_never_joins_is_the_reason(bench: Bench) -> None:
     await bench.adjust(1)
     bench.engine.found[bench.asked[0]] = Job(JobState.RUNNING)
+    await bench.adjust(1)
     bench.now += 299
     await bench.adjust(1)
     assert "cannot start" not in bench.pool.news
     bench.now += 2
     await bench.adjust(1)
     assert "no agent has joined" in bench.pool.news
+    assert bench.engine.found == {}, "it was cancelled"
+    bench.now += 300
+    await bench.adjust(1)
+    assert len(bench.asked) == 2
+
+
+async def test_a_job_has_its_time_to_join_from_when_it_runs(bench: Bench) -> None:
+    await bench.adjust(1)
+    bench.now += 100_000
+    bench.engine.found[bench.asked[0]] = Job(JobState.RUNNING)
+    await bench.adjust(1)
+    assert "cannot start" not in bench.pool.news
+
+
+async def test_a_job_without_an_agent_that_an_earlier_server_submitted_is_cancelled() -> None:
+    bench = Bench(max=1)
+    bench.engine.found = {"gpus-0a0a0a": Job(JobState.RUNNING), "gpus-big-0b0b0b": RUNNING}
+    await bench.adjust(1)
+    assert bench.asked == []
+    bench.now += 301
+    await bench.adjust(1)
+    assert [*bench.engine.found] == ["gpus-big-0b0b0b"], "which is another pool's"
+    bench.now += 301
+    await bench.adjust(1)
+    assert len(bench.asked) == 1
+    bench.agents.close()
 
 
 async def test_a_job_that_waits_in_the_engine_waits_for_as_long_as_it_takes(bench: Bench) -> None:
@@ -235,16 +265,40 @@ async def test_never_fewer_than_min_are_left() -> None:
 
 
 async def test_the_next_server_counts_the_jobs_that_the_last_one_submitted(bench: Bench) -> None:
-    bench.engine.found["gpus-old"] = Job(JobState.WAITING)
-    bench.engine.found["other-1"] = Job(JobState.RUNNING)
+    bench.engine.found["gpus-012345"] = Job(JobState.WAITING)
+    bench.engine.found["other-012345"] = Job(JobState.RUNNING)
+    bench.engine.found["gpus-big-012345"] = Job(JobState.RUNNING)
     await bench.adjust(1)
     assert bench.asked == []
     await bench.adjust(2)
     assert len(bench.asked) == 1
 
 
+async def test_what_a_pool_cannot_take_is_left_for_another(bench: Bench) -> None:
+    waiting = [Wants("cpu")] * 5
+    assert await bench.pool.adjust(waiting, ()) == waiting[3:], "three agents at most"
+    assert len(await bench.pool.adjust(waiting, ("gpus/gpus-1/cpu:0",))) == 3
+    bench.engine.problem = "Ray does not answer"
+    assert await bench.pool.adjust(waiting, ()) == waiting
+
+
 def pools_of(*settings: PoolSettings) -> Pools:
     return Pools(settings, Agents(1.0), server="lab:1", join_token=no_token)
+
+
+async def test_a_run_that_two_pools_can_serve_is_the_next_ones_where_the_first_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engines: dict[str, FakeEngine] = {"small": FakeEngine(), "large": FakeEngine()}
+    monkeypatch.setattr(
+        "lab_server.executors.pools.pools._engine_of", lambda settings: engines[settings.name]
+    )
+    pools = pools_of(PoolSettings(name="small"), PoolSettings(name="large", max=5))
+    await pools.adjust([Wants("cpu")] * 3, ())
+    assert [len(engine.submitted) for engine in engines.values()] == [1, 2]
+    engines["small"].problem = "Ray does not answer"
+    await pools.adjust([Wants("cpu")] * 3, ())
+    assert len(engines["large"].submitted) == 3
 
 
 def test_a_pool_may_have_what_its_agents_have() -> None:

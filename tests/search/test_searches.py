@@ -407,3 +407,9 @@ async def test_tpe_goes_where_good_values_were(rig: SearchRig) -> None:
         late = [trial.value - best for trial in search.trials[20:] if trial.value is not None]
         above_best[sampler] = sum(late) / len(late)
     assert above_best[Sampler.TPE] < above_best[Sampler.RANDOM] / 2
+
+
+def test_a_float_in_steps_stays_below_its_end() -> None:
+    from lab_server.search.sampling import _at
+
+    assert _at(FloatRange(0.0, 0.3, 0.1), 0.999) == 0.3

@@ -153,7 +153,8 @@ def _at(domain: Domain, place: float) -> PlainValue:
                 return min(max(raw, low), high)
             if step:
                 num = int((high - low) / step + 1e-9) + 1
-                return low + step * min(int(place * num), num - 1)
+                # 0.1 * 3 is above 0.3
+                return min(low + step * min(int(place * num), num - 1), high)
             return low + place * (high - low)
         case _:
             raise AssertionError(domain)

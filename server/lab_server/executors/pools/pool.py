@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -47,8 +48,11 @@ class Pool:
         self._join_token = join_token
         self._clock = clock
         self._prefix = f"{settings.name}-"
+        # not only the prefix: another pool's name may begin so
+        self._name = re.compile(re.escape(self._prefix) + r"[0-9a-f]{6}")
         self._jobs: Mapping[str, Job] = {}
         self._asked: dict[str, float] = {}  # submitted, and not attached yet
+        self._alone_since: dict[str, float] = {}  # jobs that run, and have no agent
         self._busy_at: dict[str, float] = {}
         self._problem = ""
         self._pause_s = 0.0
@@ -63,27 +67,34 @@ class Pool:
         if self._asked:
             reasons = {self._jobs[job].reason for job in self._asked if job in self._jobs} - {""}
             why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
-            return f"pool {name!r} starts {len(self._asked)} agents{why}"
+            what = "an agent" if len(self._asked) == 1 else f"{len(self._asked)} agents"
+            return f"pool {name!r} starts {what}{why}"
         return ""
 
-    async def adjust(self, waiting: Sequence[Wants], busy_slots: Sequence[str]) -> None:
+    async def adjust(self, waiting: Sequence[Wants], busy_slots: Sequence[str]) -> Sequence[Wants]:
         """Look at the jobs, and start or let go what there are too few or too many of.
 
         Args:
             waiting: what the waiting runs that this pool can serve want.
             busy_slots: the names of slots that have a run.
+
+        Returns:
+            The waiting runs for which it has no agent and starts none: another pool may take them.
         """
         try:
-            self._jobs = await self._engine.jobs(self._prefix)
+            jobs = await self._engine.jobs(self._prefix)
         except EngineError as error:
             self._fail(str(error))
-            return
+            return waiting
+        self._jobs = {name: job for name, job in jobs.items() if self._name.fullmatch(name)}
         now = self._clock()
         self._note_jobs(now)
+        await self._cancel_hung(now)
         mine = [slot.partition("/")[2].partition("/")[0] for slot in busy_slots]
         pool = [agent for agent in self._agents if agent.pool == self.settings.name]
         leaving = {agent.name for agent in pool if agent.is_leaving}
         attached = {agent.name for agent in pool} - leaving
+        self._busy_at = {n: at for n, at in self._busy_at.items() if n in attached}
         for name in mine:
             self._busy_at[name] = now
         idle = sorted(
@@ -99,6 +110,9 @@ class Pool:
             self._agents.retire(name)
         if todo.num_new and now >= self._next_try:
             await self._start(todo.num_new)
+        num_agents = len(agents) if self._problem else self.settings.max
+        num_free = num_agents * self.settings.num_slots - len(mine)
+        return waiting[max(0, num_free) :]
 
     async def close(self) -> None:
         """Close the engine's connections; agents go on."""
@@ -118,10 +132,31 @@ class Pool:
                 self._problem, self._pause_s = "", 0.0
             elif job is not None and job.state is JobState.ENDED:
                 del self._asked[name]
-                self._fail(f"its job {name} ended: {job.reason or 'without a word'}")
-            elif now - asked_at > _JOIN_S and (job is None or job.state is JobState.RUNNING):
+                self._fail(f"its job {name} ended: {job.reason or 'the engine does not say why'}")
+            elif job is None and now - asked_at > _JOIN_S:
                 del self._asked[name]
-                self._fail(f"its job {name} runs for {_JOIN_S:g} s, and no agent has joined")
+                self._fail(f"its job {name} was submitted, and the engine does not know it")
+
+    async def _cancel_hung(self, now: float) -> None:
+        """Cancel jobs that have run for too long without an agent, whichever server submitted them."""
+        self._alone_since = {
+            name: self._alone_since.get(name, now)
+            for name, job in self._jobs.items()
+            if job.state is JobState.RUNNING and self._agents.get(name) is None
+        }
+        for name, since in list(self._alone_since.items()):
+            if now - since <= _JOIN_S:
+                continue
+            self._asked.pop(name, None)
+            self._alone_since[name] = now  # tried again, if it is still there then
+            try:
+                await self._engine.cancel(name)
+            except EngineError as error:
+                self._fail(f"its job {name} cannot be cancelled: {error}")
+            else:
+                self._fail(
+                    f"no agent has joined from its job {name} in {_JOIN_S:g} s; it was cancelled"
+                )
 
     async def _start(self, num: int) -> None:
         for _ in range(num):

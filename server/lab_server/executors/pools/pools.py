@@ -80,15 +80,19 @@ class Pools:
         """
         while self._pools:
             await asyncio.sleep(_INTERVAL_S)
-            runs = list(waiting())
-            for name, pool in self._pools.items():
-                mine = [wants for wants in runs if _serves(pool.settings, wants)]
-                runs = [wants for wants in runs if wants not in mine]
-                busy = [slot.name for slot, run_id in slots() if run_id and slot.pool == name]
-                try:
-                    await pool.adjust(mine, busy)
-                except Exception:
-                    _log.exception("cannot adjust a pool", pool=name)
+            await self.adjust(list(waiting()), slots())
+
+    async def adjust(self, runs: Sequence[Wants], slots: Sequence[tuple[Slot, str]]) -> None:
+        """Adjust each pool once; what one has no room for, the next one that can serve it gets."""
+        for name, pool in self._pools.items():
+            mine: Sequence[Wants] = [wants for wants in runs if _serves(pool.settings, wants)]
+            others = [wants for wants in runs if wants not in mine]
+            busy = [slot.name for slot, run_id in slots if run_id and slot.pool == name]
+            try:
+                mine = await pool.adjust(mine, busy)
+            except Exception:
+                _log.exception("cannot adjust a pool", pool=name)
+            runs = [*others, *mine]
 
     async def close(self) -> None:
         """Close the engines' connections; agents go on."""

@@ -40,7 +40,8 @@ class SlurmEngine:
             f"--cpus-per-task={math.ceil(settings.cpus)}",
             # what is in the environment is not in the job's script, which others may read
             f"--export={','.join(['ALL', *environment])}",
-            *("--output=/dev/null", "--no-requeue", "--signal=TERM@60"),
+            # B: to the agent, which is in the batch shell's place; without, Slurm signals job steps only
+            *("--output=/dev/null", "--no-requeue", "--signal=B:TERM@60"),
         ]
         if settings.gpus:
             arguments.append(f"--gpus={settings.gpus}")
