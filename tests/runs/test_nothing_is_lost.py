@@ -60,8 +60,10 @@ async def assert_same(rig: Rig, run: Run, twin: Undisturbed) -> None:
     assert rig.weights(run, STEPS) == twin.weights
 
 
-async def truncates(rig: Rig, run: Run) -> list[int]:
-    return [t.after_step for t in await rig.kinds(run, "truncate")]
+async def resumes(rig: Rig, run: Run) -> list[int]:
+    """Return the steps of the checkpoints that a run went on from; -1 for one that began anew."""
+    truncates = await rig.kinds(run, "truncate")
+    return [t.checkpoint_step if t.HasField("checkpoint_step") else -1 for t in truncates]
 
 
 # ---- the trainer dies
@@ -79,9 +81,9 @@ async def test_a_trainer_killed_at_any_step_ends_as_if_it_had_not_been(
         *("QUEUED", "STARTING", "RUNNING", "COMPLETED"),
     ]
     assert "last words" in await rig.lines(run)
-    (after_step,) = await truncates(rig, run)
-    assert after_step <= step
-    assert after_step == -1 or after_step % 10 == 0
+    (at,) = await resumes(rig, run)
+    assert at <= step
+    assert at == -1 or at % 10 == 0
     await assert_same(rig, run, undisturbed)
 
 
@@ -93,8 +95,8 @@ async def test_what_is_measured_at_a_step_after_its_checkpoint_is_in_the_log_onc
     # a reader that drops what truncates tell it to has each value once
     assert await rig.points(run) == undisturbed.points | {("test", 20): 0.5}
     assert rig.recorded(run) == undisturbed.points | {("test", 20): 0.5}
-    assert await truncates(rig, run) == [19, 19]
-    assert [t.checkpoint_step for t in await rig.kinds(run, "truncate")] == [20, 20]
+    assert [t.after_step for t in await rig.kinds(run, "truncate")] == [19, 19]
+    assert await resumes(rig, run) == [20, 20]
 
 
 @pytest.mark.slow
@@ -151,7 +153,7 @@ async def test_a_resumed_run_goes_on_from_what_its_last_attempt_had_left(
     rig: Rig, undisturbed: Undisturbed
 ) -> None:
     run = await rig.ended(await rig.start(kill_at=[27, 45], is_second_batch_late=True))
-    assert await truncates(rig, run) == [20, 40]
+    assert await resumes(rig, run) == [20, 40]
     await assert_same(rig, run, undisturbed)
 
 
@@ -176,7 +178,7 @@ async def test_a_trainer_may_die_as_often_as_it_may_be_tried_again(
 @pytest.mark.slow
 async def test_a_run_without_a_checkpoint_begins_anew(rig: Rig, undisturbed: Undisturbed) -> None:
     run = await rig.ended(await rig.start(kill_at=[33], checkpoint_interval=STEPS))
-    assert await truncates(rig, run) == [-1]
+    assert await resumes(rig, run) == [-1]
     await assert_same(rig, run, undisturbed)
 
 
@@ -215,7 +217,7 @@ async def test_a_trainer_that_hangs_is_ended_and_tried_again(
     run = await rig.ended(await rig.start(hang_at=[25]))
     states = await rig.kinds(run, "state")
     assert any("made no progress for 2.5 s" in state.reason for state in states)
-    assert await truncates(rig, run) == [20]
+    assert await resumes(rig, run) == [20]
     await assert_same(rig, run, undisturbed)
 
 
@@ -230,7 +232,7 @@ async def test_sigterm_to_a_trainer_saves_before_it_is_tried_again(
     os.kill(process.pid, signal.SIGTERM)
     gate.open()
     run = await rig.ended(run)
-    assert await truncates(rig, run) == [34]
+    assert await resumes(rig, run) == [34]
     await assert_same(rig, run, undisturbed)
 
 
@@ -294,7 +296,7 @@ async def test_the_next_server_tries_again_what_died_while_there_was_none(
     await rig.open()
     run = await rig.ended(run)
     assert (run.attempt, run.num_retries) == (2, 1)
-    assert await truncates(rig, run) == [30]
+    assert await resumes(rig, run) == [30]
     await assert_same(rig, run, undisturbed)
 
 
@@ -513,7 +515,7 @@ async def test_a_damaged_checkpoint_is_passed_over_and_told_of(
     os.kill(process.pid, signal.SIGKILL)
     gate.open()
     run = await rig.ended(run)
-    assert await truncates(rig, run) == [30]
+    assert await resumes(rig, run) == [30]
     (damaged,) = [c for c in await rig.kinds(run, "checkpoint") if c.damage]
     assert damaged.step == 40
     assert "model.pt is not as it was written" in damaged.damage
@@ -534,7 +536,7 @@ async def test_without_any_good_checkpoint_the_run_begins_anew(
     os.kill(process.pid, signal.SIGKILL)
     gate.open()
     run = await rig.ended(run)
-    assert await truncates(rig, run) == [-1]
+    assert await resumes(rig, run) == [-1]
     assert sorted(c.step for c in await rig.kinds(run, "checkpoint") if c.damage) == [10, 20]
     await assert_same(rig, run, undisturbed)
 
@@ -647,7 +649,7 @@ async def test_a_stopped_run_resumed_ends_as_if_it_had_not_been_stopped(
     await rig.supervisor.start(run.id, resume=True)
     run = await rig.ended(run)
     assert (run.attempt, run.num_retries, run.has_resumed) == (2, 0, True)
-    assert await truncates(rig, run) == [step]
+    assert await resumes(rig, run) == [step]
     await assert_same(rig, run, undisturbed)
 
 

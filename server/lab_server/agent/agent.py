@@ -145,6 +145,7 @@ class Agent:
     async def _attach(self, address: str) -> None:
         outgoing: asyncio.Queue[FromAgent] = asyncio.Queue()
         slots = tuple(self._executor.slots)
+        hello_s = now_s()
         outgoing.put_nowait(
             Hello(lab_server.__version__, slots, self._experiments, tuple(self._held))
         )
@@ -159,6 +160,8 @@ class Agent:
                     said = response_from_proto(message)
                     if isinstance(said, Welcome):
                         self._welcome(said, outgoing)
+                        # until the first ping is answered
+                        self._lease = Lease.from_ping(hello_s, said.lease_s)
                         self._link.attached(stub)
                         _log.info("attached", server=address, held=len(said.held))
                         self.attached.set()
