@@ -139,7 +139,7 @@ def test_a_stream_that_the_server_ends_early_says_so_when_given_up() -> None:
     clock = Clock()
     reconnect = Reconnect("x", Timeouts(reconnect_timeout_s=60), None, clock)
     clock.now_s = 60
-    with pytest.raises(errors.Unavailable, match="ends the stream before the run has ended"):
+    with pytest.raises(errors.Unavailable, match="ended the stream too early"):
         reconnect.delay_before_reconnect(None)
 
 

@@ -305,6 +305,13 @@ def test_a_space_is_read_from_the_command_line(
     assert plain(domain) == kind
 
 
-@pytest.mark.parametrize("argument", ["steps", "steps=1..", "steps=a..b", "step_s=log:1..2/1"])
+@pytest.mark.parametrize(
+    "argument",
+    ["steps", "steps=1..", "steps=a..b", "step_s=log:1..2/1", "steps=1..9/0", "step_s=0..1/0"],
+)
 def test_a_space_that_cannot_be_read_is_refused(lab: Cli, argument: str) -> None:
     lab("search", "counting", argument, "--minimize", "loss", "--trials", "1", code=2)
+
+
+def test_eta_without_halving_is_refused(lab: Cli) -> None:
+    lab("search", "counting", "steps=1,2", "--minimize", "loss", "--eta", "2", code=2)

@@ -221,6 +221,17 @@ async def test_what_a_point_leaves_open_is_proposed(rig: SearchRig) -> None:
     assert [t.params["x"] for t in search.trials].count(0.7) == 1
 
 
+async def test_points_that_would_never_be_tried_are_refused(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(max_trials=1, fixed={"steps": 10_000}))
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(search.trials and search.trials[0].run_id))
+    with pytest.raises(InvalidState, match=r"all of its trials are made \(1\); extend it first"):
+        await rig.searches.enqueue(search_id, [{"a": 3, "b": 1.5}])
+    await rig.searches.stop(search_id, with_trials=True)
+    with pytest.raises(InvalidState, match=r"stopping|ended"):
+        await rig.searches.enqueue(search_id, [{"a": 3, "b": 1.5}])
+
+
 async def test_a_stop_waits_for_running_trials_or_stops_them(rig: SearchRig) -> None:
     outcomes: dict[bool, list[Any]] = {}
     for with_trials in (False, True):

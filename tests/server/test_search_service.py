@@ -78,7 +78,7 @@ async def test_everything_that_is_wrong_comes_at_once(surface: Surface) -> None:
     assert found == {
         "epoch": "unknown config 'epoch'; did you mean 'epochs'?",
         "epochs": "epochs must be at least 1, got 0",
-        "learning_rate": "learning_rate: a range by its logarithm begins above 0, got 0.0",
+        "learning_rate": "learning_rate: a log-scale range begins above 0, got 0.0",
         "objective.metric": "objective.metric is the whole name of one metric, without wildcards,"
         " got 'los*'",
         "objective.direction": "objective.direction must be MINIMIZE or MAXIMIZE",

@@ -57,7 +57,7 @@ class AsyncClient(BaseClient[AsyncShell]):
     _open_shell = AsyncShell
 
     async def close(self) -> None:
-        """Close the connection; what streams are open end with an error."""
+        """Close the connection; open streams end with an error."""
         await self._shell.close()
 
     async def __aenter__(self) -> AsyncClient:

@@ -57,7 +57,7 @@ class AsyncShell:
         self._is_checked = False
 
     async def close(self) -> None:
-        """Close the connection; what streams are open end with an error."""
+        """Close the connection; open streams end with an error."""
         self._is_closed = True
         for opened in self._channels.values():
             await opened.close(None)

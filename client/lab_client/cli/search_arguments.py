@@ -62,12 +62,15 @@ def _parse_range(key: str, found: re.Match[str], item: ConfigItem | None) -> Dom
         sentence = f"{key}: a range is LOW..HIGH or LOW..HIGH/STEP, of numbers, got {found[0]!r}"
         raise errors.ConfigError([errors.Violation(key, sentence)])
     low, high, step = numbers
+    if found["step"] and step <= 0:
+        sentence = f"{key}: a step is above 0, got {found['step']}"
+        raise errors.ConfigError([errors.Violation(key, sentence)])
     is_int = item is not None and item.type.partition(" ")[0] == "int"
     if is_int and isinstance(low, int) and isinstance(high, int) and isinstance(step, int):
         return int_range(low, high, step=step or 1, is_log=bool(found["log"]))
     if found["log"]:
         if step:
-            sentence = f"{key}: a range by its logarithm has no step"
+            sentence = f"{key}: a log-scale range has no step"
             raise errors.ConfigError([errors.Violation(key, sentence)])
         return log_uniform(low, high)
     return uniform(low, high, step=step)

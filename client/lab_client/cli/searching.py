@@ -89,9 +89,16 @@ def search(
     ] = None,
     halving: Annotated[
         int | None,
-        typer.Option(min=1, metavar="STEPS", help="Train all trials for STEPS, the best on."),
+        typer.Option(
+            min=1,
+            metavar="STEPS",
+            help="Train every trial for STEPS steps, then continue the best.",
+        ),
     ] = None,
-    eta: Annotated[int, typer.Option(min=2, help="With --halving: one in ETA goes on.")] = 3,
+    eta: Annotated[
+        int | None,
+        typer.Option(min=2, help="With --halving: one in ETA goes on.", show_default="3"),
+    ] = None,
     median: Annotated[
         int | None,
         typer.Option(
@@ -127,6 +134,8 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search for good configs and print the search's id; each trial is a run."""
+    if eta is not None and halving is None:
+        raise typer.BadParameter("--eta goes with --halving STEPS only")
     client = connect(context)
     found = client.search(
         experiment,
@@ -138,7 +147,7 @@ def search(
         sampler=sampler,
         seed=seed,
         lockstep=lockstep,
-        halving=Halving(halving, eta) if halving else None,
+        halving=Halving(halving, eta or 3) if halving else None,
         median_stopping=MedianStopping(median) if median else None,
         max_steps=max_steps,
         max_seconds=max_seconds,

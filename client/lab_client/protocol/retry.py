@@ -172,9 +172,9 @@ class Reconnect:
             self._on_no_answer(now - self._lost_at)
         delay_s = self._backoff.next_s()
         if silent_s + delay_s > self._timeouts.reconnect_timeout_s:
-            why = str(error) if error else "the server ends the stream before the run has ended"
+            why = str(error) if error else "the server ended the stream too early"
             raise Unavailable(
-                f"{self._what}: gave up after {silent_s:.3g} s without progress; the run is not "
-                f"affected, attach to it again later. Last reason: {why}"
+                f"{self._what}: gave up after {silent_s:.3g} s without progress; this "
+                f"changes nothing on the server, try again later. Last reason: {why}"
             ) from error
         return delay_s if self._end is None else min(delay_s, max(0.0, self._end - self._now()))

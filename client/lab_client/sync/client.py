@@ -53,7 +53,7 @@ class Client(BaseClient[SyncShell]):
     _open_shell = SyncShell
 
     def close(self) -> None:
-        """Close the connection; what streams are open end with an error."""
+        """Close the connection; open streams end with an error."""
         self._shell.close()
 
     def __enter__(self) -> Client:
@@ -491,7 +491,7 @@ class Client(BaseClient[SyncShell]):
             seed: the same search with the same seed gives the same trials; None takes a random one.
             lockstep: a proposal depends on the trials before it in a fixed order, and not on which was
                 faster; None does so when a seed is given.
-            halving: train all trials a little, and the best on.
+            halving: train every trial a little, then continue the best.
             median_stopping: stop trials that are worse than the median.
             max_steps: propose nothing more after so many steps of all trials together; 0 for no limit.
             max_seconds: the same after so many seconds; 0 for no limit.

@@ -61,7 +61,7 @@ class SyncShell:
         self._is_checked = False
 
     def close(self) -> None:
-        """Close the connection; what streams are open end with an error."""
+        """Close the connection; open streams end with an error."""
         self._is_closed = True
         if self._pid != os.getpid():
             return

@@ -59,6 +59,15 @@ def seconds_left(search: Search, now_ns: int) -> float | None:
     return limit_s - (now_ns - search.create_time_ns) / 1e9 if limit_s else None
 
 
+def why_no_more(search: Search, now_ns: int) -> str:
+    """Return why nothing more is proposed, not even a point that is enqueued now; "" if something may be."""
+    if search.state is SearchState.STOPPING:
+        return "it is stopping"
+    if len(search.trials) >= search.spec.budget.max_trials:
+        return f"all of its trials are made ({len(search.trials)}); extend it first"
+    return _over(search, now_ns) or _spent(search)
+
+
 def num_seen(search: Search, number: int) -> int:
     """Return up to which trial a proposal may know what trials came to.
 

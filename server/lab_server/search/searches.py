@@ -29,6 +29,7 @@ from lab_server.model.search_log import (
     Taken,
     TakenOver,
 )
+from lab_server.search import policy
 from lab_server.search.controller import Controller
 from lab_server.search.fold import Search
 from lab_server.search.loading import load
@@ -263,7 +264,14 @@ class Searches:
         Raises:
             InvalidState: If it has ended, or proposes nothing more.
         """
-        return await self._change(search_id, lambda _: [Enqueued(tuple(points))])
+
+        def decide(search: Search) -> Sequence[Entry]:
+            why = policy.why_no_more(search, time.time_ns())
+            if why:
+                raise InvalidState(f"search {search_id} takes no points any more: {why}")
+            return [Enqueued(tuple(points))]
+
+        return await self._change(search_id, decide)
 
     async def delete(self, search_id: str) -> None:
         """Delete a search that has ended; its runs stay.

@@ -114,7 +114,7 @@ def shown(domain: Domain) -> str:
                 if step not in (0, 1) or (isinstance(step, float) and step)
                 else ""
             )
-            return f"{low} to {high}{steps}{', by its logarithm' if is_log else ''}"
+            return f"{low} to {high}{steps}{', on a log scale' if is_log else ''}"
         case Anything():
             return "all that the schema allows"
 
@@ -135,9 +135,9 @@ def _range_problem(low: float, high: float, step: float, is_log: bool) -> str:
     if step < 0:
         return f"a step must not be negative, got {step}"
     if is_log and low <= 0:
-        return f"a range by its logarithm begins above 0, got {low}"
+        return f"a log-scale range begins above 0, got {low}"
     if is_log and step:
-        return "a range by its logarithm has no step"
+        return "a log-scale range has no step"
     return ""
 
 
