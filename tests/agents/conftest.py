@@ -29,6 +29,7 @@ class Desk:
     agents: Agents
     service: AgentService
     stub: Any
+    address: str
 
     async def joined(self, name: str = "a1", secret: str = "secret") -> Any:
         """Join, and return the metadata of the agent's calls."""
@@ -49,6 +50,6 @@ async def desk() -> AsyncIterator[Desk]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Desk(agents, service, stub_of(channel))
+        yield Desk(agents, service, stub_of(channel), f"127.0.0.1:{port}")
     agents.close()
     await server.stop(0)

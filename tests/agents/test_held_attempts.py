@@ -25,14 +25,27 @@ from tests.server.fakes import FakeExecutor
 
 
 class Trainer(FakeExecutor):
-    """Starts a trainer that goes on until the test ends it, or it is killed."""
+    """Starts a trainer that goes on until the test ends it, or it is killed.
+
+    Attributes:
+        asked: set when a trainer is asked for.
+        may_start: clear it to have that take long.
+        exit: ends the trainer.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.num_launched = 0
+        self.asked = asyncio.Event()
+        self.may_start = asyncio.Event()
+        self.may_start.set()
         self.exit = asyncio.Event()
         self.killed: list[TrainerProcess] = []
 
     async def launch(self, spec: LaunchSpec) -> TrainerProcess:
+        self.num_launched += 1
+        self.asked.set()
+        await self.may_start.wait()
         return PROCESS
 
     async def wait(self, process: TrainerProcess) -> str:
@@ -202,3 +215,37 @@ async def test_an_attempt_that_is_over_for_the_server_is_left_to_it(
     running.trainer.exit.set()
     await running.held.until_told()
     assert [type(said) for said in running.told] == [Launched]
+
+
+async def test_a_trainer_that_starts_while_it_is_released_is_ended(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.trainer.may_start.clear()
+    await rig.trainer.asked.wait()
+    releasing = asyncio.create_task(rig.held.release())
+    await asyncio.sleep(0)
+    rig.trainer.may_start.set()
+    await releasing
+    assert rig.trainer.killed == [PROCESS]
+
+
+async def test_a_trainer_that_starts_while_it_is_to_end_is_ended(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.trainer.may_start.clear()
+    await rig.trainer.asked.wait()
+    rig.held.end(1.0, "its agent was shut down")
+    rig.trainer.may_start.set()
+    await rig.held.until_told()
+    assert rig.trainer.killed[0] == PROCESS
+    assert rig.told[-1] == Ended(KEY, "its agent was shut down", 0)
+
+
+async def test_a_command_that_the_disk_refuses_is_passed_on_later(running: Rig) -> None:
+    lines = [f'{{"attempt": 1, "command": "{command}"}}' for command in ("save", "stop")]
+    running.folder.control.mkdir()
+    for line in (*lines, *lines):
+        running.held.command(line)
+    running.folder.control.rmdir()
+    async with asyncio.timeout(30):
+        while running.folder.commands(1) != lines:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    await running.held.release()

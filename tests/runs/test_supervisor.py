@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from lab_core.errors import ConfigError
 from lab_rpc.v1 import event_pb2
-from lab_server.errors import AlreadyExists, InvalidState, NotFound
+from lab_server.errors import AlreadyExists, InvalidState, LaunchError, NotFound
 from lab_server.messages import events
-from lab_server.model.run import RunOptions, RunState, TagChange
+from lab_server.model.agent import AGENT_LEFT
+from lab_server.model.launch import LaunchSpec
+from lab_server.model.run import RunOptions, RunState, TagChange, TrainerProcess
 from tests.runs.rig import Gate, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -227,6 +230,23 @@ async def test_an_outcome_whose_files_are_lost_with_their_agent_is_none(rig: Rig
     told = [event.payload for event in await rig.log(run) if event.kind == "state"]
     reasons = [events.decode_state(payload).reason for payload in told]
     assert any("attempt 1 died" in reason for reason in reasons)
+
+
+@pytest.mark.slow
+async def test_an_agent_that_stops_before_a_run_begins_costs_it_no_retry(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch: Callable[[LaunchSpec], Awaitable[TrainerProcess]] = rig.executor.launch
+    refusals = iter([LaunchError(AGENT_LEFT)])
+
+    async def refuse_once(spec: LaunchSpec) -> TrainerProcess:
+        for refusal in refusals:
+            raise refusal
+        return await launch(spec)
+
+    monkeypatch.setattr(rig.executor, "launch", refuse_once)
+    run = await rig.ended(await rig.start(options=RunOptions(max_retries=0)))
+    assert (run.state, run.attempt) == (RunState.COMPLETED, 2)
 
 
 @pytest.mark.slow

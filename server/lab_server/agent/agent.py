@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import grpc.aio
 import structlog
@@ -85,7 +84,8 @@ class Agent:
         self._lease_s = 0.0
         self._server_home = ""
         self._lease: Lease | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._releasing: dict[AttemptKey, asyncio.Task[None]] = {}
+        self._is_leaving = False
         self.attached = asyncio.Event()
         self.asked_to_stop = asyncio.Event()
 
@@ -103,14 +103,16 @@ class Agent:
         try:
             await self._stay_attached()
         finally:
-            for task in (beating, leasing, looking, *self._tasks):
+            tasks = (beating, leasing, looking, *self._releasing.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(beating, leasing, looking, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             for held in self._held.values():
                 held.close()
 
     async def leave(self, grace_s: float) -> None:
         """Take no new runs, have the trainers save and exit, and ship all that they wrote."""
+        self._is_leaving = True
         self._tell(Leaving())
         held = list(self._held.values())
         for each in held:
@@ -147,7 +149,13 @@ class Agent:
         slots = tuple(self._executor.slots)
         hello_s = now_s()
         outgoing.put_nowait(
-            Hello(lab_server.__version__, slots, self._experiments, tuple(self._held))
+            Hello(
+                lab_server.__version__,
+                slots,
+                self._experiments,
+                tuple(self._held),
+                self._is_leaving,
+            )
         )
         self._pings.clear()
         channel = open_channel(address, self._tls)
@@ -209,7 +217,7 @@ class Agent:
                 sent_s = self._pings.pop(number, None)
                 if sent_s is not None:
                     self._lease = Lease.from_ping(sent_s, self._lease_s)
-                    self._lease.write(self._home.lease)
+                    self._write(self._lease)
             case Launch(key, spec, slot):
                 self._launch(key, spec, slot)
             case Command() | Kill() | Release():
@@ -218,6 +226,14 @@ class Agent:
                 self.asked_to_stop.set()
             case Welcome():
                 pass
+
+    def _write(self, lease: Lease) -> None:
+        try:
+            lease.write(self._home.lease)
+        except (
+            OSError
+        ) as error:  # the trainers go by the last one: they stop too early, not too late
+            _log.error("cannot write the lease; trying again", reason=error.strerror)
 
     def _order(self, said: Command | Kill | Release) -> None:
         held = self._held.get(said.key)
@@ -229,11 +245,14 @@ class Agent:
             case Kill(grace_s=grace_s):
                 held.end(grace_s)
             case Release(key):
-                self._spawn(self._release(key))
+                self._release(key)
 
     def _launch(self, key: AttemptKey, spec: LaunchSpec, slot: str) -> None:
         if key in self._held:
             self._held[key].report()
+            return
+        if self._is_leaving:
+            self._tell(Launched(key, None, AGENT_LEFT))
             return
         # an earlier attempt of the run, or the last one in the slot, ends before this begins
         others = [
@@ -241,33 +260,34 @@ class Agent:
             for held in self._held.values()
             if held.key.run_id == key.run_id or held.slot.rpartition("/")[2] == slot
         ]
-        self._spawn(self._launch_after(spec, others))
+        ending = [self._release(other) for other in others]
 
-    async def _launch_after(self, spec: LaunchSpec, others: list[AttemptKey]) -> None:
-        for other in others:
-            await self._release(other)
-        try:
+        async def prepare() -> None:
+            if ending:
+                await asyncio.wait(ending)
             await asyncio.to_thread(self._home.hold, spec)
-        except OSError as error:
-            key = AttemptKey(spec.run_id, spec.attempt)
-            self._tell(Launched(key, None, f"its agent cannot write: {error.strerror}"))
-            return
-        self._hold(spec)
 
-    def _hold(self, spec: LaunchSpec) -> None:
-        held = HeldAttempt(self._home, self._executor, self._link, spec, self._tell)
+        self._hold(spec, prepare)
+
+    def _hold(self, spec: LaunchSpec, prepare: Callable[[], Awaitable[None]] | None = None) -> None:
+        held = HeldAttempt(self._home, self._executor, self._link, spec, self._tell, prepare)
         self._held[held.key] = held
 
-    async def _release(self, key: AttemptKey) -> None:
-        held = self._held.get(key)
-        if held is not None:
-            await held.release()
-            self._held.pop(key, None)
+    def _release(self, key: AttemptKey) -> asyncio.Task[None]:
+        """Begin to release an attempt, once: what comes after it in its folder is not to be removed."""
+        task = self._releasing.get(key)
+        if task is None:
+            task = self._releasing[key] = asyncio.create_task(self._let_go(self._held[key]))
+        return task
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _let_go(self, held: HeldAttempt) -> None:
+        try:
+            await held.release()
+            del self._held[held.key]
+        except OSError as error:
+            _log.error("cannot release an attempt", attempt=str(held.key), reason=error.strerror)
+        finally:
+            del self._releasing[held.key]
 
     # ---- by itself
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class HeldAttempt:
     Args:
         spec: as the server sent it, or as it was held.
         tell: says something to the server, if it is in reach.
+        prepare: is awaited before the attempt begins, None for one that was held.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class HeldAttempt:
         link: Link,
         spec: LaunchSpec,
         tell: Callable[[FromAgent], None],
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.key = AttemptKey(spec.run_id, spec.attempt)
         self.slot = spec.slot
@@ -55,7 +57,12 @@ class HeldAttempt:
         self._spec = self._local(spec)
         self._shipper = Shipper(link, self.key, self._folder)
         self._files = RunFiles(link, self.key, self._folder)
+        self._prepare = prepare
+        self._is_prepared = prepare is None
+        self._commands: list[str] = []
         self._cause = ""
+        self._grace_s: float | None = None
+        self._launching: asyncio.Task[TrainerProcess] | None = None
         self._beat = 0
         self._launched: Launched | None = None
         self._ended: Ended | None = None
@@ -79,16 +86,15 @@ class HeldAttempt:
         self._files.forget()
 
     def command(self, line: str) -> None:
-        """Add a line to the control file, unless it is there."""
-        if line in self._folder.commands(self.key.attempt):
-            return
-        self._folder.make()
-        with self._folder.control.open("a") as control:
-            control.write(line + "\n")
+        """Add a line to the control file, unless it is there, as soon as the disk takes it."""
+        if line not in self._commands:
+            self._commands.append(line)
+        self._write_commands()
 
     def end(self, grace_s: float, cause: str = "") -> None:
         """End the trainer by SIGTERM, after grace_s by SIGKILL; the first cause is told."""
         self._cause = self._cause or cause
+        self._grace_s = grace_s
         if self.process is not None:
             killing = self._executor.kill(self.process, grace_s=grace_s)
             self._killing = asyncio.create_task(killing)
@@ -103,6 +109,11 @@ class HeldAttempt:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._commands.clear()
+        if self._launching is not None:  # its trainer is to be known before it can be ended
+            await asyncio.wait((self._launching,))
+            if self._launching.exception() is None:
+                self.process = self._launching.result()
         if self.process is not None:
             await self._until_gone(self.process)
         await asyncio.to_thread(self._home.release, self._spec)
@@ -110,6 +121,7 @@ class HeldAttempt:
     def close(self) -> None:
         """Let go of the attempt; its trainer goes on, and the next agent of this home takes it over."""
         self._task.cancel()
+        self._commands.clear()
 
     def beat(self, usage: tuple[float, int] | None) -> Beat | None:
         """Return what to tell about a trainer that runs."""
@@ -125,6 +137,14 @@ class HeldAttempt:
     # ---- its way
 
     async def _run(self) -> None:
+        try:
+            if self._prepare is not None:
+                await self._prepare()
+        except OSError as error:
+            self._tell(Launched(self.key, None, f"its agent cannot write: {error.strerror}"))
+            return
+        self._is_prepared = True
+        self._write_commands()
         try:
             await self._follow()
         except Exception as error:
@@ -147,6 +167,8 @@ class HeldAttempt:
             try:
                 self.process = await self._launch()
                 self._tell(Launched(self.key, self.process))
+                if self._grace_s is not None:  # it was to end while it began
+                    self.end(self._grace_s)
             except (LaunchError, OSError) as error:
                 self._tell(Launched(self.key, None, str(error)))
                 return
@@ -178,7 +200,22 @@ class HeldAttempt:
         await self._files.fetch()
         if self._cause:
             raise LaunchError(self._cause)
-        return await self._executor.launch(self._spec)
+        self._launching = asyncio.create_task(self._executor.launch(self._spec))
+        return await asyncio.shield(self._launching)
+
+    def _write_commands(self) -> None:
+        if not self._is_prepared:
+            return  # an earlier attempt may still have the folder
+        try:
+            while self._commands:
+                if self._commands[0] not in self._folder.commands(self.key.attempt):
+                    self._folder.make()
+                    with self._folder.control.open("a") as control:
+                        control.write(self._commands[0] + "\n")
+                del self._commands[0]
+        except OSError as error:
+            _log.error("cannot pass a command on; trying again", reason=error.strerror)
+            asyncio.get_running_loop().call_later(_RETRY_S, self._write_commands)
 
     async def _until_ended(self, process: TrainerProcess, *sending: asyncio.Task[Any]) -> str:
         ended = asyncio.ensure_future(self._executor.wait(process))

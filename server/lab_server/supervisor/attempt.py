@@ -27,6 +27,9 @@ from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.records import AttemptResult, read_records
 
+NOT_STARTED = "it could not be started: "
+"""Begins the cause of an attempt that has no trainer."""
+
 _log = structlog.get_logger(RUNS)
 
 _READ_BYTES = 1 << 20
@@ -101,7 +104,7 @@ class Attempt:
         try:
             await self._follow()
         except LaunchError as error:
-            return AttemptResult(cause=f"it could not be started: {error}")
+            return AttemptResult(cause=f"{NOT_STARTED}{error}")
         except Exception:
             _log.exception("lost track of the trainer", run=self._run_id, attempt=self._number)
             if self._process is not None:

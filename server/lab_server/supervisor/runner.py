@@ -22,7 +22,7 @@ from lab_server.model.agent import AGENT_LEFT, LEASE_OVER
 from lab_server.model.launch import DISK_FULL, LaunchSpec
 from lab_server.model.run import Begun, Run, RunState
 from lab_server.model.slot import agent_of, device_of
-from lab_server.supervisor.attempt import Attempt
+from lab_server.supervisor.attempt import NOT_STARTED, Attempt
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.queue import RunQueue
@@ -32,7 +32,7 @@ from lab_server.supervisor.slot_table import SlotTable
 _log = structlog.get_logger(RUNS)
 
 _INTERRUPTED = "the server was shut down"
-_NOT_ITS_FAULT = (_INTERRUPTED, AGENT_LEFT, LEASE_OVER)
+_NOT_ITS_FAULT = (_INTERRUPTED, AGENT_LEFT, LEASE_OVER, NOT_STARTED + AGENT_LEFT)
 
 
 class Runner:
