@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 
 import lab_server
 from lab_rpc.v1 import agent_service_pb2 as pb
+from lab_server.executors.remote.attempt import RemoteAttempt
+from lab_server.files.chunks import Arrivals
 from lab_server.messages.agents import request_to_proto, response_from_proto
 from lab_server.model.agent import AttemptKey, Hello, Launched, Ping, Welcome
 from lab_server.model.run import TrainerProcess
@@ -123,6 +126,48 @@ async def test_events_of_a_run_that_is_not_its_own_are_refused(desk: Desk, tmp_p
     odd = pb.FileChunks(path="x", size_bytes=1, chunks=[b"short"])
     request_odd = pb.CompareFilesRequest(key=KEY, files=[odd])
     assert await code_of(desk.stub.CompareFiles(request_odd, metadata=mine)) == "INVALID_ARGUMENT"
+
+
+async def test_files_are_put_together_once_at_a_time_and_only_while_the_attempt_goes_on(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = await desk.joined()
+    await attach(desk, mine, hello())
+    launching = asyncio.create_task(desk.agents.launch(spec_of(tmp_path / "r1")))
+    await asyncio.sleep(0)
+    agent = desk.agents.get("a1")
+    assert agent is not None
+    key = AttemptKey("r1", 1)
+    desk.agents.receive(agent, Launched(key, TrainerProcess(4242, 1)))
+    await launching
+    began, may_end, asked = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    commits: list[int] = []
+
+    def commit(arrivals: Arrivals, files: object, removed: object) -> None:
+        commits.append(1)
+        loop.call_soon_threadsafe(began.set)
+        may_end.wait()
+
+    monkeypatch.setattr(Arrivals, "commit", commit)
+    request = pb.CommitFilesRequest(key=KEY, removed=["x"])
+    first = desk.stub.CommitFiles(request, metadata=mine)
+    await began.wait()
+    first.cancel()  # as a deadline does: the agent asks again
+
+    find = desk.agents.attempt
+
+    def note(name: str, wanted: AttemptKey) -> RemoteAttempt:
+        asked.set()
+        return find(name, wanted)
+
+    monkeypatch.setattr(desk.agents, "attempt", note)
+    second = asyncio.create_task(code_of(desk.stub.CommitFiles(request, metadata=mine)))
+    await asked.wait()
+    desk.agents.forget(key)
+    may_end.set()
+    assert await second == "FAILED_PRECONDITION"
+    assert commits == [1]
 
 
 async def test_a_server_that_stops_ends_the_streams_of_its_agents(desk: Desk) -> None:

@@ -58,7 +58,10 @@ class Silent(agent_service_pb2_grpc.AgentServiceServicer):
             await asyncio.Event().wait()
         return pb.AppendEventsResponse(offset=7)
 
-    Join = CompareFiles = CommitFiles = AppendEvents
+    Join = CompareFiles = AppendEvents
+
+    async def CommitFiles(self, request: Any, context: Any) -> Any:
+        return pb.CommitFilesResponse()
 
     async def UploadChunks(self, request_iterator: Any, context: Any) -> Any:
         raise NotImplementedError
@@ -147,3 +150,12 @@ async def test_a_task_that_is_cancelled_in_a_call_ends(
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await calling
+
+
+async def test_putting_files_together_may_take_longer_than_other_calls(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_server.agent.link._CALL_S", -1.0)
+    async with serving(Silent()) as a, open_channel(a, None) as channel:
+        link.attached(stub_of(channel))
+        await link.commit(KEY, [], ["notes.txt"])

@@ -171,11 +171,11 @@ class Link:
         await self._call("UploadChunks", requests)
 
     async def commit(self, key: AttemptKey, files: list[FileChunks], removed: list[str]) -> None:
-        """Have files put together, and others removed."""
+        """Have files put together, and others removed; large ones take their time."""
         request = pb.CommitFilesRequest(
             key=key_to_proto(key), files=map(_file_to_proto, files), removed=removed
         )
-        await self._call("CommitFiles", request)
+        await self._call("CommitFiles", request, timeout_s=None)
 
     async def fetch(self, key: AttemptKey) -> AsyncIterator[pb.FetchFilesResponse]:
         """Yield the run's files.
@@ -198,14 +198,14 @@ class Link:
                 raise
             raise Cut("the channel was closed") from None
 
-    async def _call(self, name: str, request: Any) -> Any:
+    async def _call(self, name: str, request: Any, timeout_s: float | None = _CALL_S) -> Any:
         pause_s = _PAUSE_S
         while True:
             await self._is_attached.wait()
             message = request() if callable(request) else request
             try:
                 return await getattr(self._stub, name)(
-                    message, metadata=self._metadata, timeout=_CALL_S
+                    message, metadata=self._metadata, timeout=timeout_s
                 )
             except grpc.aio.AioRpcError as error:
                 refused = refusal(error)

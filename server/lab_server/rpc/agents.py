@@ -6,6 +6,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -18,6 +22,7 @@ from lab_server.executors.remote.mirror import MAX_APPEND_BYTES
 from lab_server.executors.remote.registry import Agents
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks
+from lab_server.files.run_folder import RunFolder
 from lab_server.messages.agents import key_from_proto, request_from_proto, response_to_proto
 from lab_server.model.agent import AgentCredential, FromAgent, Hello, ToAgent
 from lab_server.rpc.calls.auth import authorization
@@ -25,6 +30,8 @@ from lab_server.rpc.calls.interceptors import Context
 from lab_server.security.agents import AgentCredentials
 
 _log = structlog.get_logger("lab_server.agents")
+
+Result = TypeVar("Result")
 
 
 class AgentService:
@@ -46,6 +53,8 @@ class AgentService:
         self._agents = agents
         self._is_open = is_open
         self._credentials = credentials
+        # guards the folder of each run in which files arrive
+        self._arriving: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self._joining = asyncio.Lock()  # guards the names of agents between look and write
         self._is_draining = False
 
@@ -122,7 +131,10 @@ class AgentService:
         self, request: pb.FetchFilesRequest, context: Context
     ) -> AsyncIterator[bytes]:
         """Yield the run's files."""
-        folder = self._attempt(request.key, context).folder.path
+        run_folder = self._attempt(request.key, context).folder
+        async with self._arriving_in(run_folder):
+            pass  # files of the attempt before this one may still be put together
+        folder = run_folder.path
         for artifact in await artifacts.list_artifacts(folder):
             path = artifact.path
             async for chunk in artifacts.read_chunks(folder, path):
@@ -139,33 +151,30 @@ class AgentService:
         self, request: pb.CompareFilesRequest, context: Context
     ) -> pb.CompareFilesResponse:
         """Tell which chunks are to be uploaded."""
-        arrivals = self._arrivals(request.key, context)
-        with _disk_errors():
-            missing = await asyncio.to_thread(arrivals.missing, _files(request.files))
+        files = _files(request.files)
+        missing = await self._arrive(request.key, context, lambda at: at.missing(files))
         return pb.CompareFilesResponse(missing=missing)
 
     async def UploadChunks(  # noqa: N802
         self, requests: AsyncIterator[pb.UploadChunksRequest], context: Context
     ) -> pb.UploadChunksResponse:
         """Keep chunks."""
-        arrivals: Arrivals | None = None
+        key: pb.AttemptKey | None = None
         async for request in requests:
-            if arrivals is None:
-                arrivals = self._arrivals(request.key, context)
-            if len(request.data) > CHUNK_BYTES:
-                problem = f"it may have at most {CHUNK_BYTES} bytes, got {len(request.data)}"
+            key = key or request.key
+            data = request.data
+            if len(data) > CHUNK_BYTES:
+                problem = f"it may have at most {CHUNK_BYTES} bytes, got {len(data)}"
                 raise InvalidRequest([Violation("data", problem)])
-            with _disk_errors():
-                await asyncio.to_thread(arrivals.keep, request.data)
+            await self._arrive(key, context, partial(Arrivals.keep, data=data))
         return pb.UploadChunksResponse()
 
     async def CommitFiles(  # noqa: N802
         self, request: pb.CommitFilesRequest, context: Context
     ) -> pb.CommitFilesResponse:
         """Put files together."""
-        arrivals = self._arrivals(request.key, context)
-        with _disk_errors():
-            await asyncio.to_thread(arrivals.commit, _files(request.files), tuple(request.removed))
+        files, removed = _files(request.files), tuple(request.removed)
+        await self._arrive(request.key, context, lambda at: at.commit(files, removed))
         return pb.CommitFilesResponse()
 
     def _me(self, context: Context) -> AgentCredential:
@@ -179,8 +188,37 @@ class AgentService:
     def _attempt(self, key: pb.AttemptKey, context: Context) -> RemoteAttempt:
         return self._agents.attempt(self._me(context).name, key_from_proto(key))
 
-    def _arrivals(self, key: pb.AttemptKey, context: Context) -> Arrivals:
-        return Arrivals(self._attempt(key, context).folder, key.attempt)
+    def _arriving_in(self, folder: RunFolder) -> asyncio.Lock:
+        lock = self._arriving.get(folder.path)
+        if lock is None:
+            lock = self._arriving[folder.path] = asyncio.Lock()
+        return lock
+
+    async def _arrive(
+        self, key: pb.AttemptKey, context: Context, work: Callable[[Arrivals], Result]
+    ) -> Result:
+        """Do something in the folder in which a run's files arrive; one thing at a time, to its end.
+
+        A caller that goes away asks again, on this server: what it asked for first may still be at it.
+        """
+        agent = self._me(context).name
+        folder = self._agents.attempt(agent, key_from_proto(key)).folder
+
+        async def do() -> Result:
+            async with self._arriving_in(folder):
+                self._agents.attempt(agent, key_from_proto(key))  # it may be over by now
+                with _disk_errors():
+                    return await asyncio.to_thread(work, Arrivals(folder, key.attempt))
+
+        doing = asyncio.create_task(do())
+        doing.add_done_callback(_heard)
+        return await asyncio.shield(doing)
+
+
+def _heard(task: asyncio.Task[object]) -> None:
+    """Take note of an error whose caller went away; else asyncio warns."""
+    if not task.cancelled():
+        task.exception()
 
 
 @contextmanager
