@@ -73,7 +73,7 @@ def the_promise(client: lab_client.Client) -> None:
     here = client.create("toy", {}).start()
     there = client.create("toy", {}, options=ON_POOL).start()
     assert "waits for a slot" in there.refresh().reason
-    wait_until(lambda: "pool 'nodes' starts 1 agents" in there.refresh().reason, "a job")
+    wait_until(lambda: "pool 'nodes' starts an agent" in there.refresh().reason, "a job")
     assert there.wait(timeout_s=PATIENCE_S).state == "COMPLETED"
     assert there.info.attempt == 1
     assert tracked(here) == tracked(there)
