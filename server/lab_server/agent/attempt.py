@@ -60,6 +60,7 @@ class HeldAttempt:
         self._prepare = prepare
         self._is_prepared = prepare is None
         self._commands: list[str] = []
+        self._writing_again: asyncio.TimerHandle | None = None
         self._cause = ""
         self._grace_s: float | None = None
         self._launching: asyncio.Task[TrainerProcess] | None = None
@@ -215,7 +216,10 @@ class HeldAttempt:
                 del self._commands[0]
         except OSError as error:
             _log.error("cannot pass a command on; trying again", reason=error.strerror)
-            asyncio.get_running_loop().call_later(_RETRY_S, self._write_commands)
+            if self._writing_again is not None:
+                self._writing_again.cancel()
+            loop = asyncio.get_running_loop()
+            self._writing_again = loop.call_later(_RETRY_S, self._write_commands)
 
     async def _until_ended(self, process: TrainerProcess, *sending: asyncio.Task[Any]) -> str:
         ended = asyncio.ensure_future(self._executor.wait(process))
