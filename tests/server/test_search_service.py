@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -9,7 +10,9 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from lab_core.errors import Violation
 from lab_rpc.v1 import config_pb2, search_pb2, search_service_pb2
+from lab_server.errors import CheckCrashed
 from lab_server.messages import events
 from lab_server.model.domain import Choice
 from lab_server.model.run import RunState
@@ -353,6 +356,25 @@ async def test_a_stopped_search_ends_with_its_trials_and_its_watch(surface: Surf
     assert (
         await refused(stub.GetSearch(pb.GetSearchRequest(search_id=search.id)))
     ).code() is NOT_FOUND
+
+
+async def test_a_search_that_waits_says_for_what(
+    surface: Surface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(*_: object) -> tuple[Violation, ...]:
+        raise CheckCrashed([Violation("", "the experiment's own checks crashed")])
+
+    monkeypatch.setattr(surface.executor, "check", check)
+    search = await create(surface)
+    async with asyncio.timeout(30):
+        while not surface.searches.obstacle(search.id):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    stub = surface.search_stub
+    found = (await stub.GetSearch(pb.GetSearchRequest(search_id=search.id))).search
+    assert (found.reason, list(found.trials)) == ("the experiment's own checks crashed", [])
+    (listed,) = (await stub.ListSearches(pb.ListSearchesRequest())).searches
+    assert listed.reason == found.reason
+    await stub.StopSearch(pb.StopSearchRequest(search_id=search.id, with_trials=True))
 
 
 async def test_a_running_search_is_not_deleted_and_beats(surface: Surface) -> None:
