@@ -23,14 +23,14 @@ def client(server: RealServer) -> Iterator[Client]:
         yield client
 
 
-def measured(client: Client, trial: Trial) -> dict[str, list[tuple[int, float]]]:
-    """Return all that a trial's log has of each metric, nothing taken back."""
-    found = defaultdict(list)
+def measured(client: Client, trial: Trial) -> dict[str, dict[int, float]]:
+    """Return all that a trial's log has of each metric, by step; a step that comes again is as it was."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
     for batch in client.run(trial.run_id).batches():
         for point in batch.metrics.points() if batch.metrics else ():
             for name, value in point.values.items():
                 if not name.startswith("system."):  # what it used of the machine
-                    found[name].append((point.step, value))
+                    assert found[name].setdefault(point.step, value) == value
     return dict(found)
 
 
