@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from live_process import LiveProcess
 
-class LiveAgent:
+
+class LiveAgent(LiveProcess):
     """An agent with one slot, named like its folder.
 
     Args:
@@ -23,7 +23,6 @@ class LiveAgent:
         self.home = home
         self._addresses = addresses
         self._arguments = arguments
-        self.process: subprocess.Popen[str] | None = None
 
     def launch(self) -> subprocess.Popen[str]:
         """Start the process and do not wait for it."""
@@ -48,17 +47,3 @@ class LiveAgent:
         assert process.stdout is not None
         if not process.stdout.readline().startswith("lab-agent ready"):
             raise SystemExit(f"the agent did not start; see {self.home}.log")
-
-    def kill(self) -> None:
-        """End it by SIGKILL; its trainers go on."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-
-    def stop(self) -> None:
-        """End it with its trainers, as an operator does."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.communicate(timeout=60)
-            self.kill()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from live_process import LiveProcess
 
 # where it is set, each start compiles all modules again, which no user's does
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -18,7 +18,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _READY = re.compile(r"lab-server ready grpc=(\S+) http=(\S+)")
 
 
-class LiveServer:
+class LiveServer(LiveProcess):
     """A server that keeps its address over restarts.
 
     Args:
@@ -32,7 +32,6 @@ class LiveServer:
         self._arguments = arguments
         self.address = f"127.0.0.1:{_free_port()}"
         self.http_address = ""
-        self.process: subprocess.Popen[str] | None = None
         self.launched_at = 0.0  # of time.perf_counter()
 
     def __enter__(self) -> LiveServer:
@@ -67,20 +66,6 @@ class LiveServer:
         if ready is None:
             raise SystemExit(f"the server did not start; see {self.home / 'server.log'}")
         self.http_address = ready[2]
-
-    def kill(self) -> None:
-        """End it by SIGKILL; its trainers go on."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-
-    def stop(self) -> None:
-        """End it with its trainers."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.communicate(timeout=30)
-            self.kill()
 
 
 def _free_port() -> int:
