@@ -80,7 +80,7 @@ async def test_a_job_for_ray_asks_for_its_resources(head: tuple[RayHead, RayEngi
     (body,) = ray.bodies
     assert body == {
         "submission_id": "gpus-1",
-        "entrypoint": "lab-agent join lab:1 --name 'it'\"'\"'s'",
+        "entrypoint": "exec lab-agent join lab:1 --name 'it'\"'\"'s'",
         "entrypoint_num_cpus": 2.0,
         "entrypoint_num_gpus": 1,
         "entrypoint_memory": 512 << 20,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -337,6 +338,33 @@ def test_an_ephemeral_agent_ends_when_its_server_is_gone_for_a_lease(tmp_path: P
             server.stop()
     assert agent.returncode == 0
     assert "the lease is over; ending" in log
+
+
+def test_an_ephemeral_agent_ends_with_the_process_that_started_it_and_its_run_waits(
+    impatient: RealServer, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path)
+    lab_agent = str(Path(sys.executable).with_name("lab-agent"))
+    join = [lab_agent, "join", impatient.address, "--slots", "cpu:1", "--ephemeral"]
+    join += ["--name", "of-an-engine", "--experiments", str(TOYS)]
+    script = f"{shlex.join(join)} & echo $!; wait"
+    with (
+        lab_client.Client(impatient.address, timeout_s=PATIENCE_S) as client,
+        subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) as shell,
+    ):
+        assert shell.stdout is not None
+        agent_pid = int(shell.stdout.readline())
+        assert shell.stdout.readline().startswith("lab-agent ready")
+        run = client.create("toy", gate.overrides).start()
+        gate.wait()
+        (pid_file,) = Path(run.refresh().folder).glob("spool/1.pid")
+        trainer_pid = json.loads(pid_file.read_text())["pid"]
+        shell.kill()  # as Ray's supervisor of a job, which knows nothing of what is below the shell
+        gate.open()
+        wait_until(lambda: is_gone(agent_pid), "the agent's end")
+        assert is_gone(trainer_pid)
+        wait_until(lambda: "waits for a slot" in run.refresh().reason, "its place in the queue")
+        run.stop()
 
 
 def test_over_tls_an_agent_joins_by_a_token_that_is_good_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return event
 
 
-def watch(folder: RunFolder) -> tuple[Watcher, Outbox]:
+def watch(folder: RunFolder, keeper_pid: int = 0) -> tuple[Watcher, Outbox]:
     outbox = Outbox(folder, 1)
-    watcher = Watcher(folder, outbox, log_offset=0)
+    watcher = Watcher(folder, outbox, log_offset=0, keeper_pid=keeper_pid)
     watcher.note_start()
     watcher.start()
     return watcher, outbox
@@ -119,3 +120,22 @@ def test_a_run_that_does_no_more_steps_says_so(
     assert speeds[0] > 0
     assert speeds[-1] == 0
     assert speeds.count(0) == 1
+
+
+@pytest.mark.parametrize("is_gone_before", [True, False])
+def test_a_trainer_dies_with_its_keeper_also_with_one_that_died_while_it_began(
+    folder: RunFolder,
+    stopped: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    is_gone_before: bool,
+) -> None:
+    killed = threading.Event()
+    monkeypatch.setattr("lab_server.trainer.watcher.os.killpg", lambda group, number: killed.set())
+    with subprocess.Popen(["sleep", "1000"]) as keeper:
+        if is_gone_before:
+            keeper.kill()
+            keeper.wait()
+        watcher, _ = watch(folder, keeper.pid)
+        keeper.kill()
+    assert killed.wait(20)
+    watcher.stop()

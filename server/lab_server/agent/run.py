@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import signal
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ _log = structlog.get_logger("lab_agent")
 
 _JOIN_S = 30.0
 _GRACE_S = 10.0
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Options:
         pool: "" for the one that the server says.
         token: a join token, "" where the server needs none, or the agent has joined before.
         on_shutdown: whether the trainers are ended with the agent, or left to the next one of the home.
-        is_ephemeral: there is no next one: the home goes with the agent, and the trainers die with it.
+        is_ephemeral: there is no next one: the home goes with the agent, and the trainers die with it. The
+            agent itself ends with the process that started it.
     """
 
     addresses: Sequence[str]
@@ -60,16 +63,17 @@ def run(options: Options) -> None:
         Refused: If the server does not take the agent.
         SettingsError: If the home, a file or an address cannot be used.
     """
+    parent_pid = os.getppid()
     home = AgentHome(options.home, is_ephemeral=options.is_ephemeral)
     try:
         with home.opened():
-            asyncio.run(_serve(options, home))
+            asyncio.run(_serve(options, home, parent_pid))
     finally:
         if options.is_ephemeral:
             shutil.rmtree(options.home, ignore_errors=True)
 
 
-async def _serve(options: Options, home: AgentHome) -> None:
+async def _serve(options: Options, home: AgentHome, parent_pid: int) -> None:
     asked_to_end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,6 +94,9 @@ async def _serve(options: Options, home: AgentHome) -> None:
         running = asyncio.create_task(agent.run())
         ending = asyncio.create_task(asked_to_end.wait())
         ready = asyncio.create_task(agent.attached.wait())
+        tasks = [running, ready, ending]
+        if options.is_ephemeral:
+            tasks.append(asyncio.create_task(_end_with(parent_pid, asked_to_end)))
         try:
             await asyncio.wait((running, ready, ending), return_when=asyncio.FIRST_COMPLETED)
             if ready.done():
@@ -108,9 +115,17 @@ async def _serve(options: Options, home: AgentHome) -> None:
                 again = asyncio.create_task(asked_to_end.wait())  # a second signal does not wait
                 await asyncio.wait((leaving, again), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (running, ready, ending):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(running, ready, ending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _end_with(parent_pid: int, asked_to_end: asyncio.Event) -> None:
+    """Ask the agent to end when the engine's process that started it has: nobody else would."""
+    while os.getppid() == parent_pid:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(_LOOK_S)
+    _log.error("the process that started this agent is gone; ending with it", pid=parent_pid)
+    asked_to_end.set()
 
 
 async def _joined(options: Options, home: AgentHome, tls: object) -> Identity:

@@ -63,6 +63,7 @@ class Watcher:
         self._lease_file = lease
         self._lease = Lease(0.0, 0.0)
         self._is_lease_over = False
+        self._has_keeper = bool(keeper_pid)
         self._keeper = identify(keeper_pid) if keeper_pid else None
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lab-watcher", daemon=True)
@@ -160,7 +161,7 @@ class Watcher:
 
     def _heed_keeper(self) -> None:
         """Die with the process that keeps this one: whoever ended it does not know of trainers."""
-        if self._keeper is not None and not is_alive(self._keeper):
+        if self._has_keeper and (self._keeper is None or not is_alive(self._keeper)):
             os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _send_usage(self, now: float) -> None:

@@ -45,7 +45,8 @@ class RayEngine:
         settings = self._settings
         body: dict[str, Any] = {
             "submission_id": name,
-            "entrypoint": shlex.join(command),
+            # exec: Ray kills the process that it started, a shell, and nothing below it
+            "entrypoint": f"exec {shlex.join(command)}",
             "entrypoint_num_cpus": settings.cpus,
             "entrypoint_num_gpus": settings.gpus,
             "runtime_env": {"env_vars": dict(environment)} if environment else {},
