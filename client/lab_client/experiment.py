@@ -27,7 +27,7 @@ from typing import Any
 
 from lab_client.configs import Plan, RunOrder
 from lab_client.errors import InvalidState
-from lab_client.protocol.search_operations import Space
+from lab_client.protocol.signatures import parameters_of
 from lab_client.runs import RunOptions
 from lab_client.sync.client import Client
 from lab_client.sync.run import Run
@@ -162,20 +162,16 @@ def add_pytorch_models(models: Iterable[str]) -> None:
     _drafts.draft = replace(draft, models=(*draft.models, *names))
 
 
-def search(experiment: str, space: Space, **arguments: Any) -> Search:
+@parameters_of(Client.search)
+def search(*args: Any, **kwargs: Any) -> Search:
     """Search for good configs on the server: the loop over the grid in one call. See `Client.search`.
-
-    Args:
-        experiment: the name of an experiment of the server.
-        space: by config item what to search, or a plain value.
-        **arguments: those of `Client.search`: `maximize="accuracy"`, say.
 
     Example:
         >>> from lab_client import choice, experiment
         >>> grid = {"conv1_kernal": choice(3, 5), "conv2_kernal": choice(3, 5)}
         >>> study = experiment.search("mnist", grid, maximize="accuracy")  # doctest: +SKIP
     """
-    return client().search(experiment, space, **arguments)
+    return client().search(*args, **kwargs)
 
 
 def start() -> Run:

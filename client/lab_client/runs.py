@@ -242,23 +242,6 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class RunPage:
-    """Some runs, and how to ask for more.
-
-    Attributes:
-        runs: the runs.
-        next_page_token: empty when there are no more.
-        num_all: the number of runs on all pages; only the first one tells it.
-        warnings: what may be wrong with the condition, when no run fulfils it.
-    """
-
-    runs: tuple[RunInfo, ...]
-    next_page_token: str
-    num_all: int = 0
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Artifact:
     """A file in a run's folder.
 

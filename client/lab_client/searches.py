@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -374,11 +374,3 @@ class SearchEntry:
     step: int = 0
     budget: Budget | None = None
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchPage:
-    """Some searches, and the token of the next page; empty when there is none."""
-
-    searches: Sequence[SearchInfo]
-    next_page_token: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -52,3 +53,48 @@ def test_every_public_method_says_what_it_does() -> None:
                 inspect.isroutine(value) or isinstance(value, property)
             ):
                 assert inspect.getdoc(value), f"{name}.{method} has no docstring"
+
+
+def functions(kind: Any) -> dict[str, Any]:
+    return {
+        name: value
+        for name in dir(kind)
+        if not name.startswith("_") and inspect.isfunction(value := getattr(kind, name))
+    }
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_docstring_tells_all_arguments_or_none(name: str) -> None:
+    for method, value in functions(PUBLIC[name]).items():
+        section = re.search(r"^Args:\n(( .*|)\n)*", f"{inspect.getdoc(value)}\n", re.MULTILINE)
+        if section:
+            told = [text.lstrip("*") for text in re.findall(r"(?m)^    (\S+):", section[0])]
+            taken = [one for one in inspect.signature(value).parameters if one != "self"]
+            assert told == taken, f"{name}.{method}"
+
+
+@pytest.mark.parametrize(
+    ("blocking", "asynchronous"),
+    [
+        (lab_client.Client, lab_client.AsyncClient),
+        (lab_client.Run, lab_client.AsyncRun),
+        (lab_client.Search, lab_client.AsyncSearch),
+        (lab_client.Experiment, lab_client.AsyncExperiment),
+    ],
+)
+def test_twins_have_the_same_methods_with_the_same_arguments(
+    blocking: type, asynchronous: type
+) -> None:
+    ours, theirs = functions(blocking), functions(asynchronous)
+    assert set(ours) == set(theirs)
+    for name, method in ours.items():
+        ours_, theirs_ = (inspect.signature(one).parameters for one in (method, theirs[name]))
+        assert ours_ == theirs_, name
+
+
+def test_a_wrong_argument_is_told_with_the_name_of_the_method() -> None:
+    client: Any = lab_client.Client("127.0.0.1:1")
+    with pytest.raises(TypeError, match=r"Client\.search\(\) .*unexpected.* 'maximise'"):
+        client.search("mnist", {}, maximise="accuracy")
+    with pytest.raises(TypeError, match=r"Client\.search\(\) missing .* 'space'"):
+        client.search("mnist")

@@ -183,11 +183,15 @@ def test_runs_are_found_by_what_they_were_given_and_measured(client: Client, fin
 
 
 def test_a_name_that_no_run_has_is_warned_of(client: Client, finished: Run) -> None:
-    with pytest.warns(errors.UnknownName, match="'los'; did you mean 'loss'"):
+    with pytest.warns(errors.UnknownName, match="'los'; did you mean 'loss'") as told:
         assert not list(client.runs(where="los > 0.5"))
+    assert told[0].filename == __file__  # the line that asked, not one of the client
 
     async def find() -> list[str]:
         async with AsyncClient(client.address) as other:
+            with pytest.warns(errors.UnknownName) as told:
+                assert not [run async for run in other.runs(where="los > 0.5")]
+            assert told[0].filename == __file__
             assert await other.count_runs(where="loss > 100") == 0
             return [run.id async for run in other.runs(where=f"id = {finished.id}")]
 

@@ -67,6 +67,9 @@ def blocking(client: Client) -> None:
                 pass
     study = client.search("mnist", {"conv1_kernal": choice(3, 5), "epochs": 1}, maximize="accuracy")
     assert_type(study, Search)
+    client.search("mnist", {}, maximise="accuracy")  # type: ignore[call-arg]
+    run.fork(more_epochs="2")  # type: ignore[arg-type]
+    client.experiment("mnist").create({"epochs": 1}, tag="a")  # type: ignore[call-arg]
     assert_type(study.best, Trial | None)
     assert_type(study.trials(), tuple[Trial, ...])
     assert_type(study.watch(), Iterator[SearchEntry])
@@ -88,6 +91,7 @@ async def asynchronous(client: AsyncClient) -> None:
     assert_type(client.runs(), AsyncIterator[AsyncRun])
     study = await client.search("mnist", {"lr": log_uniform(1e-4, 1e-1)}, minimize="loss")
     assert_type(study, AsyncSearch)
+    await client.search("mnist", {}, minimise="loss")  # type: ignore[call-arg]
     assert_type(await study.best, Trial | None)
     assert_type(study.watch(), AsyncIterator[SearchEntry])
     assert_type(client.watch_metrics(), AsyncIterator[MetricsUpdate])
@@ -97,6 +101,8 @@ def facade() -> None:
     assert_type(experiment.connect("localhost:50051"), Client)
     assert_type(experiment.calculate_configs("mnist", {"epochs": 1}), Plan)
     assert_type(experiment.start(), Run)
+    assert_type(experiment.search("mnist", {}, maximize="accuracy"), Search)
+    experiment.search("mnist", {}, maximise="accuracy")  # type: ignore[call-arg]
 
 
 @pytest.mark.slow

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
-from functools import partial
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from lab_client.aio.experiment import AsyncExperiment
 from lab_client.aio.run import AsyncRun
 from lab_client.aio.search import AsyncSearch
 from lab_client.aio.shell import AsyncShell
-from lab_client.configs import ExperimentInfo, Plan, RunOrder
+from lab_client.configs import ExperimentInfo, Plan
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
-from lab_client.protocol import folds, operations, search_operations, streams
+from lab_client.protocol import folds, fork_operations, operations, search_operations, streams
+from lab_client.protocol.calls import CallSequence, Operation
 from lab_client.protocol.code_diff import CodeDiff
 from lab_client.protocol.download import Download
-from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
-from lab_client.protocol.search_operations import PAGE_SIZE, Space
+from lab_client.protocol.signatures import takes
 from lab_client.protocol.upload import ExperimentSource, as_source, with_code
 from lab_client.runs import (
     Artifact,
     Dashboard,
     RunInfo,
-    RunOptions,
-    RunParent,
-    RunState,
     ServerInfo,
 )
-from lab_client.searches import SearchState
+from lab_client.searches import SearchInfo
 from lab_client.transport.base import BaseClient
 
 
@@ -93,53 +88,15 @@ class AsyncClient(BaseClient[AsyncShell]):
         found = await self._shell.call_all(with_code(source, operations.experiment))
         return AsyncExperiment(self._shell, *found, source)
 
-    async def plan(
-        self,
-        experiment: ExperimentSource,
-        overrides: Overrides | None = None,
-        *,
-        run_order: RunOrder | None = None,
-        models: Iterable[str] | None = None,
-        parent: RunParent | None = None,
-    ) -> Plan:
+    @takes(operations.plan)
+    async def plan(self, calls: CallSequence[Plan]) -> Plan:
         """Resolve a config message without running anything. See `Client.plan`."""
-        make = partial(
-            operations.plan,
-            overrides=overrides,
-            run_order=run_order,
-            models=models,
-            parent=parent,
-        )
-        return await self._shell.call_all(with_code(experiment, make))
+        return await self._shell.call_all(calls)
 
-    async def create(
-        self,
-        experiment: ExperimentSource,
-        overrides: Overrides | None = None,
-        *,
-        run_order: RunOrder | None = None,
-        models: Iterable[str] | None = None,
-        name: str = "",
-        tags: Iterable[str] = (),
-        notes: str = "",
-        options: RunOptions | None = None,
-        parent: RunParent | None = None,
-        idempotency_key: str | None = None,
-    ) -> AsyncRun:
+    @takes(operations.create)
+    async def create(self, calls: CallSequence[RunInfo]) -> AsyncRun:
         """Create a run, which does not start yet. See `Client.create`."""
-        make = partial(
-            operations.create,
-            overrides=overrides,
-            run_order=run_order,
-            models=models,
-            name=name,
-            tags=tags,
-            notes=notes,
-            options=options,
-            parent=parent,
-            idempotency_key=idempotency_key,
-        )
-        return AsyncRun(self._shell, await self._shell.call_all(with_code(experiment, make)))
+        return AsyncRun(self._shell, await self._shell.call_all(calls))
 
     async def start(
         self, run_id: str, *, resume: bool = False, until_step: int | None = None
@@ -156,76 +113,20 @@ class AsyncClient(BaseClient[AsyncShell]):
         """Attach to a run, from anywhere. See `Client.run`."""
         return AsyncRun(self._shell, await self.get(run_id))
 
-    async def runs(
-        self,
-        *,
-        experiment: str = "",
-        states: Iterable[RunState | str] = (),
-        tags: Iterable[str] = (),
-        name_contains: str = "",
-        where: str = "",
-        order_by: str = "",
-        limit: int | None = None,
-    ) -> AsyncIterator[AsyncRun]:
+    @takes(operations.list_runs)
+    async def runs(self, pages: Pages[RunInfo]) -> AsyncIterator[AsyncRun]:
         """Yield the runs for which all filters hold. See `Client.runs`."""
-        pages = Pages(limit)
-        while not pages.is_over:
-            page = await self._shell.call(
-                operations.list_runs(
-                    pages,
-                    experiment=experiment,
-                    states=states,
-                    tags=tags,
-                    name_contains=name_contains,
-                    where=where,
-                    order_by=order_by,
-                )
-            )
-            for info in pages.take(page):
-                yield AsyncRun(self._shell, info)
+        async for info in self._shell.items(pages):
+            yield AsyncRun(self._shell, info)
 
-    async def count_runs(
-        self,
-        *,
-        experiment: str = "",
-        states: Iterable[RunState | str] = (),
-        tags: Iterable[str] = (),
-        name_contains: str = "",
-        where: str = "",
-    ) -> int:
+    @takes(operations.count_runs)
+    async def count_runs(self, operation: Operation[int]) -> int:
         """Return the number of runs for which all filters hold. See `Client.count_runs`."""
-        page = await self._shell.call(
-            operations.list_runs(
-                Pages(1),
-                experiment=experiment,
-                states=states,
-                tags=tags,
-                name_contains=name_contains,
-                where=where,
-                order_by="",
-            )
-        )
-        return page.num_all
+        return await self._shell.call(operation)
 
-    async def update(
-        self,
-        run_id: str,
-        *,
-        name: str | None = None,
-        tags: Iterable[str] | None = None,
-        notes: str | None = None,
-        add_tags: Iterable[str] = (),
-        remove_tags: Iterable[str] = (),
-    ) -> RunInfo:
+    @takes(operations.update)
+    async def update(self, operation: Operation[RunInfo]) -> RunInfo:
         """Change a run's name, tags or notes. See `Client.update`."""
-        operation = operations.update(
-            run_id,
-            name=name,
-            tags=tags,
-            notes=notes,
-            add_tags=add_tags,
-            remove_tags=remove_tags,
-        )
         return await self._shell.call(operation)
 
     async def delete(self, run_id: str) -> None:
@@ -240,29 +141,9 @@ class AsyncClient(BaseClient[AsyncShell]):
             operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s)
         )
 
-    async def fork(
-        self,
-        run_id: str,
-        step: int | None = None,
-        overrides: Overrides | None = None,
-        *,
-        name: str = "",
-        tags: Iterable[str] | None = None,
-        notes: str = "",
-        options: RunOptions | None = None,
-        start: bool = True,
-        more_epochs: int = 0,
-    ) -> AsyncRun:
+    @takes(fork_operations.fork)
+    async def fork(self, calls: CallSequence[RunInfo]) -> AsyncRun:
         """Start a new run from another's checkpoint. See `Client.fork`."""
-        calls = operations.fork(
-            run_id,
-            operations.ForkChanges(step, overrides, more_epochs),
-            name=name,
-            tags=tags,
-            notes=notes,
-            options=options,
-            start=start,
-        )
         return AsyncRun(self._shell, await self._shell.call_all(calls))
 
     async def watch(
@@ -277,46 +158,19 @@ class AsyncClient(BaseClient[AsyncShell]):
         async for event in self._shell.read(stream, timeout_s):
             yield event
 
-    def watch_metrics(
-        self,
-        *,
-        run_ids: Iterable[str] = (),
-        experiment: str = "",
-        tags: Iterable[str] = (),
-        names: Iterable[str] = (),
-        cursor: str = "",
-        from_start: bool = False,
-    ) -> AsyncIterator[MetricsUpdate]:
+    @takes(streams.metrics_stream)
+    def watch_metrics(self, stream: streams.MetricsStream) -> AsyncIterator[MetricsUpdate]:
         """Yield the metrics of many runs, without end. See `Client.watch_metrics`."""
-        stream = streams.metrics_stream(
-            run_ids=run_ids,
-            experiment=experiment,
-            tags=tags,
-            names=names,
-            cursor=cursor,
-            from_start=from_start,
-        )
         return self._shell.read(stream)
 
-    async def query_metrics(
-        self,
-        run_id: str,
-        names: Iterable[str] = (),
-        *,
-        max_points: int = 0,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> History:
+    @takes(operations.query_metrics)
+    async def query_metrics(self, operation: Operation[History]) -> History:
         """Return a run's metrics so far. See `Client.query_metrics`."""
-        return await self._shell.call(
-            operations.query_metrics(
-                run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
-            )
-        )
+        return await self._shell.call(operation)
 
-    async def search(self, experiment: str, space: Space, **arguments: Any) -> AsyncSearch:
+    @takes(search_operations.create_search)
+    async def search(self, operation: Operation[SearchInfo]) -> AsyncSearch:
         """Search for good configs; it starts at once. See `Client.search`."""
-        operation = search_operations.create_search(experiment, space, **arguments)
         return AsyncSearch(self._shell, await self._shell.call(operation))
 
     async def get_search(self, search_id: str) -> AsyncSearch:
@@ -324,30 +178,11 @@ class AsyncClient(BaseClient[AsyncShell]):
         info = await self._shell.call(search_operations.get_search(search_id))
         return AsyncSearch(self._shell, info)
 
-    async def searches(
-        self,
-        *,
-        experiment: str = "",
-        states: Iterable[SearchState | str] = (),
-        limit: int | None = None,
-    ) -> AsyncIterator[AsyncSearch]:
+    @takes(search_operations.list_searches)
+    async def searches(self, pages: Pages[SearchInfo]) -> AsyncIterator[AsyncSearch]:
         """Yield the searches for which all filters hold. See `Client.searches`."""
-        token, left = "", limit
-        while left is None or left > 0:
-            page = await self._shell.call(
-                search_operations.list_searches(
-                    experiment=experiment,
-                    states=states,
-                    page_size=min(left or PAGE_SIZE, PAGE_SIZE),
-                    page_token=token,
-                )
-            )
-            for info in page.searches:
-                yield AsyncSearch(self._shell, info)
-            left = None if left is None else left - len(page.searches)
-            token = page.next_page_token
-            if not token:
-                return
+        async for info in self._shell.items(pages):
+            yield AsyncSearch(self._shell, info)
 
     async def code_diff(self, run_id: str, other_id: str) -> str:
         """Return a unified diff from the code of one run to that of another. See `Client.code_diff`."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from lab_client.aio.run import AsyncRun
 from lab_client.aio.shell import AsyncShell
 from lab_client.configs import ExperimentInfo, ExperimentSchema, Plan
 from lab_client.protocol import operations
+from lab_client.protocol.calls import CallSequence
 from lab_client.protocol.handle import ExperimentHandle
-from lab_client.protocol.operations import Overrides
-from lab_client.protocol.upload import ExperimentSource, with_code
+from lab_client.protocol.signatures import takes_rest
+from lab_client.protocol.upload import ExperimentSource
+from lab_client.runs import RunInfo
 from lab_client.views.notebook import experiment_html
 
 
@@ -36,15 +35,15 @@ class AsyncExperiment(ExperimentHandle):
         super().__init__(info, schema, source)
         self._shell = shell
 
-    async def plan(self, overrides: Overrides | None = None, **arguments: Any) -> Plan:
+    @takes_rest(operations.plan, "source")
+    async def plan(self, calls: CallSequence[Plan]) -> Plan:
         """Resolve a config message without running anything; the arguments of `AsyncClient.plan`."""
-        make = partial(operations.plan, overrides=overrides, **arguments)
-        return await self._shell.call_all(with_code(self._source, make))
+        return await self._shell.call_all(calls)
 
-    async def create(self, overrides: Overrides | None = None, **arguments: Any) -> AsyncRun:
+    @takes_rest(operations.create, "source")
+    async def create(self, calls: CallSequence[RunInfo]) -> AsyncRun:
         """Create a run, which does not start yet; the arguments of `AsyncClient.create`."""
-        make = partial(operations.create, overrides=overrides, **arguments)
-        return AsyncRun(self._shell, await self._shell.call_all(with_code(self._source, make)))
+        return AsyncRun(self._shell, await self._shell.call_all(calls))
 
     def _repr_html_(self) -> str:
         return experiment_html(self.info, self.schema)

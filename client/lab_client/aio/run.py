@@ -14,12 +14,13 @@ from lab_client.errors import LabError
 from lab_client.events import Checkpoint, Event, LogLevel, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.media import IndexedValues, TrackedHistogram, TrackedImage, TrackedText
-from lab_client.protocol import folds, operations
+from lab_client.protocol import folds, fork_operations, media, operations
+from lab_client.protocol.calls import CallSequence, Operation
 from lab_client.protocol.download import Download
 from lab_client.protocol.handle import RunHandle
-from lab_client.protocol.media import M, MediaQuery
 from lab_client.protocol.models import model_path
-from lab_client.protocol.operations import Overrides
+from lab_client.protocol.pages import Pages
+from lab_client.protocol.signatures import takes_rest
 from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
 from lab_client.views.notebook import run_html
@@ -83,52 +84,23 @@ class AsyncRun(RunHandle):
                 return event.body.step
         raise self._not_saved()
 
-    async def plan_fork(
-        self,
-        step: int | None = None,
-        overrides: Overrides | None = None,
-        *,
-        more_epochs: int = 0,
-    ) -> Plan:
+    @takes_rest(fork_operations.plan_fork, "id")
+    async def plan_fork(self, calls: CallSequence[Plan]) -> Plan:
         """Return what a fork's configs resolve to, with its first and last step; run nothing.
 
         Raises:
             ConfigError: as `fork` does.
         """
-        changes = operations.ForkChanges(step, overrides, more_epochs)
-        return await self._shell.call_all(operations.plan_fork(self.id, changes))
+        return await self._shell.call_all(calls)
 
-    async def fork(
-        self,
-        step: int | None = None,
-        overrides: Overrides | None = None,
-        *,
-        more_epochs: int = 0,
-        **arguments: Any,
-    ) -> AsyncRun:
+    @takes_rest(fork_operations.fork, "id")
+    async def fork(self, calls: CallSequence[RunInfo]) -> AsyncRun:
         """Start a new run from a checkpoint of this one. See `Client.fork`."""
-        changes = operations.ForkChanges(step, overrides, more_epochs)
-        calls = operations.fork(self.id, changes, **arguments)
         return AsyncRun(self._shell, await self._shell.call_all(calls))
 
-    async def update(
-        self,
-        *,
-        name: str | None = None,
-        tags: Iterable[str] | None = None,
-        notes: str | None = None,
-        add_tags: Iterable[str] = (),
-        remove_tags: Iterable[str] = (),
-    ) -> AsyncRun:
+    @takes_rest(operations.update, "id")
+    async def update(self, operation: Operation[RunInfo]) -> AsyncRun:
         """Change the run's name, tags or notes and return it. See `Client.update`."""
-        operation = operations.update(
-            self.id,
-            name=name,
-            tags=tags,
-            notes=notes,
-            add_tags=add_tags,
-            remove_tags=remove_tags,
-        )
         self._info = await self._shell.call(operation)
         return self
 
@@ -204,18 +176,9 @@ class AsyncRun(RunHandle):
         async for event in self._shell.read(stream, timeout_s, on_no_answer):
             view.update(event)
 
-    async def history(
-        self,
-        names: Iterable[str] = (),
-        *,
-        max_points: int = 0,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> History:
+    @takes_rest(operations.query_metrics, "id")
+    async def history(self, operation: Operation[History]) -> History:
         """Return the metrics so far, as columns. See `Client.query_metrics`."""
-        operation = operations.query_metrics(
-            self.id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
-        )
         return await self._shell.call(operation)
 
     async def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
@@ -223,54 +186,25 @@ class AsyncRun(RunHandle):
         found = await self.history(names, max_points=max_points)
         return found.plot(tuple(found) if names else None)
 
-    def images(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> AsyncIterator[TrackedImage]:
+    @takes_rest(media.of_kind(TrackedImage), "id")
+    def images(self, pages: Pages[TrackedImage]) -> AsyncIterator[TrackedImage]:
         """Yield the images that the run tracked, so far, as PNG. See `Run.images`."""
-        return self._media(MediaQuery(self.id, TrackedImage, names, min_step, max_step))
+        return self._shell.items(pages)
 
-    def texts(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> AsyncIterator[TrackedText]:
+    @takes_rest(media.of_kind(TrackedText), "id")
+    def texts(self, pages: Pages[TrackedText]) -> AsyncIterator[TrackedText]:
         """Yield the texts that the run tracked, so far. See `Run.texts`."""
-        return self._media(MediaQuery(self.id, TrackedText, names, min_step, max_step))
+        return self._shell.items(pages)
 
-    def histograms(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> AsyncIterator[TrackedHistogram]:
+    @takes_rest(media.of_kind(TrackedHistogram), "id")
+    def histograms(self, pages: Pages[TrackedHistogram]) -> AsyncIterator[TrackedHistogram]:
         """Yield the histograms that the run tracked, so far. See `Run.histograms`."""
-        return self._media(MediaQuery(self.id, TrackedHistogram, names, min_step, max_step))
+        return self._shell.items(pages)
 
-    def indexed(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> AsyncIterator[IndexedValues]:
+    @takes_rest(media.of_kind(IndexedValues), "id")
+    def indexed(self, pages: Pages[IndexedValues]) -> AsyncIterator[IndexedValues]:
         """Yield the indexed values that the run tracked, so far. See `Run.indexed`."""
-        return self._media(MediaQuery(self.id, IndexedValues, names, min_step, max_step))
-
-    async def _media(self, query: MediaQuery[M]) -> AsyncIterator[M]:
-        token, is_over = "", False
-        while not is_over:
-            page = await self._shell.call(query.page(token))
-            for item in page.items:
-                yield item
-            token = page.next_token
-            is_over = not token
+        return self._shell.items(pages)
 
     async def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files of the run."""

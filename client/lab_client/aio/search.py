@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from lab_client.aio.shell import AsyncShell
 from lab_client.errors import LabError
 from lab_client.protocol import search_operations as operations
+from lab_client.protocol.calls import Operation
 from lab_client.protocol.search_handle import SearchHandle, SearchStream, point_list
+from lab_client.protocol.signatures import takes_rest
 from lab_client.search_figure import plot_search, trials_frame
 from lab_client.searches import SearchEntry, SearchInfo, SearchState, Trial
 from lab_client.views.search_progress import SearchView, make_search_view
@@ -57,13 +59,7 @@ class AsyncSearch(SearchHandle):
 
     async def trials(self) -> tuple[Trial, ...]:
         """Return all trials so far, by number."""
-        found: list[Trial] = []
-        number: int | None = 0
-        while number is not None:
-            page = await self._shell.call(operations.list_trials(self.id, number))
-            found += page.trials
-            number = page.next_number
-        return tuple(found)
+        return tuple([trial async for trial in self._shell.items(operations.list_trials(self.id))])
 
     async def watch(
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
@@ -104,22 +100,9 @@ class AsyncSearch(SearchHandle):
         self._note(await self._shell.call(operations.set_paused(self.id, False)))
         return self
 
-    async def extend(
-        self,
-        max_trials: int | None = None,
-        *,
-        max_steps: int | None = None,
-        max_seconds: float | None = None,
-        parallel: int | None = None,
-    ) -> AsyncSearch:
+    @takes_rest(operations.extend, "id")
+    async def extend(self, operation: Operation[SearchInfo]) -> AsyncSearch:
         """Change the budget and return the search. See `Search.extend`."""
-        operation = operations.extend(
-            self.id,
-            max_trials=max_trials,
-            max_steps=max_steps,
-            max_seconds=max_seconds,
-            parallel=parallel,
-        )
         self._note(await self._shell.call(operation))
         return self
 

@@ -19,8 +19,9 @@ import grpc.aio
 
 from lab_client.errors import InvalidRequest, InvalidState, LabError, Unavailable
 from lab_client.protocol import operations
+from lab_client.protocol.calls import CallSequence, Operation
 from lab_client.protocol.download import Download
-from lab_client.protocol.operations import CallSequence, Operation
+from lab_client.protocol.pages import Pages
 from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
 from lab_client.protocol.status import is_transport, to_error
 from lab_client.protocol.streams import Resumable
@@ -138,6 +139,12 @@ class AsyncShell:
         except StopIteration as end:
             result: T = end.value
             return result
+
+    async def items(self, pages: Pages[T]) -> AsyncIterator[T]:
+        """Yield what a list has, page by page."""
+        while not pages.is_over:
+            for item in pages.take(await self.call(pages.next_call())):
+                yield item
 
     async def read(
         self,

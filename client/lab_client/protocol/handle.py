@@ -21,6 +21,7 @@ class ExperimentHandle:
     Attributes:
         info: its name and summary.
         schema: its config items.
+        source: its name, or code with it: what `plan` and `create` are about.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class ExperimentHandle:
     ) -> None:
         self.info = info
         self.schema = schema
-        self._source = info.name if source is None else source
+        self.source: ExperimentSource = info.name if source is None else source
 
     @property
     def name(self) -> str:

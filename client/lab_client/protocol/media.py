@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from lab_client import media
+from lab_client.protocol.calls import Operation
 from lab_client.protocol.media_convert import media_items
-from lab_client.protocol.operations import Operation
+from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.streams import as_list
 from lab_rpc.v1 import training_service_pb2 as pb
 
@@ -19,45 +19,48 @@ _KINDS: Final[dict[type, pb.MediaKind.ValueType]] = {
     media.IndexedValues: pb.MEDIA_KIND_INDEXED,
 }
 
-
 M = TypeVar("M", bound=media.MediaItem)
 
 
-@dataclass(frozen=True, slots=True)
-class MediaPage(Generic[M]):
-    """An answer of the server, with what to ask for next; "" at the end."""
+class AskForMedia(Protocol[M]):
+    """Asks for what a run tracked of one kind."""
 
-    items: tuple[M, ...]
-    next_token: str
+    def __call__(
+        self,
+        run_id: str,
+        names: Iterable[str] | None = None,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> Pages[M]:
+        """Ask for what a run tracked under names, globs or None for all, in a range of steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class MediaQuery(Generic[M]):
-    """What of a run to get, one page after the other.
+def of_kind(kind: type[M]) -> AskForMedia[M]:
+    """Return what asks for the items of a class."""
 
-    Attributes:
-        kind: the class of the items.
-        names: globs; None wants all.
-    """
+    def ask_for(
+        run_id: str,
+        names: Iterable[str] | None = None,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+    ) -> Pages[M]:
+        def ask(token: str, _size: int) -> Operation[Page[M]]:
+            request = pb.QueryMediaRequest(
+                run_id=run_id,
+                kind=_KINDS[kind],
+                names=as_list(names),
+                min_step=min_step,
+                max_step=max_step,
+                page_token=token,
+            )
+            return Operation("QueryMedia", request, parse)
 
-    run_id: str
-    kind: type[M]
-    names: Iterable[str] | None = None
-    min_step: int | None = None
-    max_step: int | None = None
+        return Pages(ask)
 
-    def page(self, token: str) -> Operation[MediaPage[M]]:
-        """Ask for the page of a token; "" is the first one's."""
-        request = pb.QueryMediaRequest(
-            run_id=self.run_id,
-            kind=_KINDS[self.kind],
-            names=as_list(self.names),
-            min_step=self.min_step,
-            max_step=self.max_step,
-            page_token=token,
-        )
-        return Operation("QueryMedia", request, self._read)
+    def parse(response: pb.QueryMediaResponse) -> Page[M]:
+        found = tuple(item for item in media_items(response.items) if isinstance(item, kind))
+        return Page(found, response.next_page_token)
 
-    def _read(self, response: pb.QueryMediaResponse) -> MediaPage[M]:
-        found = tuple(i for i in media_items(response.items) if isinstance(i, self.kind))
-        return MediaPage(found, response.next_page_token)
+    return ask_for

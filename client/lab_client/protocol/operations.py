@@ -6,24 +6,23 @@ No I/O: `Client` and `AsyncClient` are two thin shells that carry these out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.message import Message
 
 from lab_client.configs import ExperimentInfo, ExperimentSchema, Plan, RunOrder
-from lab_client.errors import CheckpointNotFound, InvalidRequest, Violation
+from lab_client.errors import InvalidRequest, Violation
 from lab_client.history import History
 from lab_client.protocol import convert
-from lab_client.protocol.pages import Pages
+from lab_client.protocol.calls import CallSequence, Operation, as_texts
+from lab_client.protocol.pages import Page, Pages
+from lab_client.protocol.upload import ExperimentSource, with_code
 from lab_client.runs import (
     Artifact,
     Dashboard,
     RunInfo,
     RunOptions,
-    RunPage,
     RunParent,
     RunState,
     ServerInfo,
@@ -31,32 +30,7 @@ from lab_client.runs import (
 from lab_rpc.v1 import run_pb2
 from lab_rpc.v1 import training_service_pb2 as pb
 
-T = TypeVar("T")
 Overrides = Mapping[str, object]
-CallSequence = Generator["Operation[Any]", Any, T]
-"""Several calls of which each needs the answers before it: yields them, returns what they make."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[T]):
-    """One call.
-
-    Attributes:
-        rpc: the RPC's name.
-        request: what is sent; for a stream of messages what begins it, for each try anew.
-        parse: reads the answer.
-        is_safe: whether it may be sent again when there was no answer: it only reads, sets a
-            state whatever it was before, or carries an idempotency key.
-    """
-
-    rpc: str
-    request: Message | Callable[[], Iterator[Message]]
-    parse: Callable[[Any], T]
-    is_safe: bool = True
-
-    def to_send(self) -> Message | Iterator[Message]:
-        """Return what gRPC is to be given."""
-        return self.request() if callable(self.request) else self.request
 
 
 def _run(response: Any) -> RunInfo:
@@ -94,27 +68,29 @@ def experiment(
 
 
 def plan(
-    experiment: str,
-    upload_id: str = "",
-    *,
+    experiment: ExperimentSource,
     overrides: Overrides | None = None,
+    *,
     run_order: RunOrder | None = None,
     models: Iterable[str] | None = None,
     parent: RunParent | None = None,
-) -> Operation[Plan]:
+) -> CallSequence[Plan]:
     """Ask what a config message resolves to."""
     config = convert.to_config(overrides, run_order, models)
-    request = pb.PlanRunRequest(
-        experiment=experiment, config=config, parent=_parent(parent), upload_id=upload_id
-    )
-    return Operation("PlanRun", request, lambda response: convert.plan(response.plan))
+
+    def ask(name: str, upload_id: str) -> Operation[Plan]:
+        request = pb.PlanRunRequest(
+            experiment=name, config=config, parent=_parent(parent), upload_id=upload_id
+        )
+        return Operation("PlanRun", request, lambda response: convert.plan(response.plan))
+
+    return with_code(experiment, ask)
 
 
 def create(
-    experiment: str,
-    upload_id: str = "",
-    *,
+    experiment: ExperimentSource,
     overrides: Overrides | None = None,
+    *,
     run_order: RunOrder | None = None,
     models: Iterable[str] | None = None,
     name: str = "",
@@ -123,10 +99,9 @@ def create(
     options: RunOptions | None = None,
     parent: RunParent | None = None,
     idempotency_key: str | None = None,
-) -> Operation[RunInfo]:
+) -> CallSequence[RunInfo]:
     """Create a run; the key makes it safe to send again, so there always is one."""
     request = pb.CreateRunRequest(
-        experiment=experiment,
         config=convert.to_config(overrides, run_order, models),
         options=None if options is None else convert.to_run_options(options),
         name=name,
@@ -134,23 +109,17 @@ def create(
         notes=notes,
         idempotency_key=idempotency_key or os.urandom(16).hex(),
         parent=_parent(parent),
-        upload_id=upload_id,
     )
-    return Operation("CreateRun", request, _run)
+
+    def ask(name: str, upload_id: str) -> Operation[RunInfo]:
+        request.experiment, request.upload_id = name, upload_id
+        return Operation("CreateRun", request, _run)
+
+    return with_code(experiment, ask)
 
 
 def _parent(parent: RunParent | None) -> run_pb2.RunParent | None:
     return None if parent is None else run_pb2.RunParent(run_id=parent.run_id, step=parent.step)
-
-
-def as_texts(tags: Iterable[str]) -> list[str]:
-    """Return tags or names as a list; one alone need not be in one."""
-    found = [tags] if isinstance(tags, str) or not isinstance(tags, Iterable) else list(tags)
-    wrong = [item for item in found if not isinstance(item, str)]
-    if wrong:
-        sentence = f"tags and names are texts, such as ['best'], got {wrong[0]!r}"
-        raise InvalidRequest([Violation("", sentence)])
-    return found
 
 
 def queue(run_id: str, *, resume: bool, until_step: int | None = None) -> Operation[RunInfo]:
@@ -173,46 +142,68 @@ def get(run_id: str) -> Operation[RunInfo]:
 
 
 def list_runs(
-    page: Pages,
     *,
+    experiment: str = "",
+    states: Iterable[RunState | str] = (),
+    tags: Iterable[str] = (),
+    name_contains: str = "",
+    where: str = "",
+    order_by: str = "",
+    limit: int | None = None,
+) -> Pages[RunInfo]:
+    """Ask for the runs for which all filters hold."""
+    filters = _filters(experiment, states, tags, name_contains, where)
+
+    def ask(token: str, size: int) -> Operation[Page[RunInfo]]:
+        request = pb.ListRunsRequest(order_by=order_by, page_size=size, page_token=token)
+        request.MergeFrom(filters)
+        return Operation("ListRuns", request, _page)
+
+    return Pages(ask, limit)
+
+
+def count_runs(
+    *,
+    experiment: str = "",
+    states: Iterable[RunState | str] = (),
+    tags: Iterable[str] = (),
+    name_contains: str = "",
+    where: str = "",
+) -> Operation[int]:
+    """Ask how many runs there are for which all filters hold."""
+    request = _filters(experiment, states, tags, name_contains, where)
+    request.page_size = 1
+    return Operation("ListRuns", request, lambda response: int(response.num_all))
+
+
+def _filters(
     experiment: str,
     states: Iterable[RunState | str],
     tags: Iterable[str],
     name_contains: str,
     where: str,
-    order_by: str,
-) -> Operation[RunPage]:
-    """Ask for the next page of runs."""
-    if isinstance(states, str):
-        states = [states]
-    request = pb.ListRunsRequest(
+) -> pb.ListRunsRequest:
+    names = [states] if isinstance(states, str) else states
+    return pb.ListRunsRequest(
         experiment=experiment,
-        states=[convert.to_state(state) for state in states],
+        states=[convert.to_state(state) for state in names],
         tags=as_texts(tags),
-        order_by=order_by,
-        page_size=page.size,
-        page_token=page.token,
         name_contains=name_contains,
         where=where,
     )
-    return Operation(
-        "ListRuns",
-        request,
-        lambda response: RunPage(
-            tuple(convert.run(run) for run in response.runs),
-            response.next_page_token,
-            response.num_all,
-            tuple(response.warnings),
-        ),
-    )
+
+
+def _page(response: pb.ListRunsResponse) -> Page[RunInfo]:
+    runs = tuple(convert.run(run) for run in response.runs)
+    return Page(runs, response.next_page_token, tuple(response.warnings))
 
 
 def update(
     run_id: str,
     *,
-    name: str | None,
-    tags: Iterable[str] | None,
-    notes: str | None,
+    name: str | None = None,
+    tags: Iterable[str] | None = None,
+    notes: str | None = None,
     add_tags: Iterable[str] = (),
     remove_tags: Iterable[str] = (),
 ) -> Operation[RunInfo]:
@@ -252,11 +243,11 @@ def save_checkpoint(run_id: str) -> Operation[RunInfo]:
 
 def query_metrics(
     run_id: str,
+    names: Iterable[str] = (),
     *,
-    names: Iterable[str],
-    max_points: int,
-    min_step: int | None,
-    max_step: int | None,
+    max_points: int = 0,
+    min_step: int | None = None,
+    max_step: int | None = None,
 ) -> Operation[History]:
     """Ask for a run's metrics."""
     request = pb.QueryMetricsRequest(
@@ -278,98 +269,3 @@ def artifacts(run_id: str) -> Operation[tuple[Artifact, ...]]:
         pb.ListArtifactsRequest(run_id=run_id),
         lambda response: tuple(convert.artifact(item) for item in response.artifacts),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class ForkChanges:
-    """What a fork changes of the run that it continues.
-
-    Attributes:
-        step: of the checkpoint; None takes the newest.
-        overrides: the changed configs.
-        more_epochs: added to the epochs that the other run was given; 0 leaves them.
-    """
-
-    step: int | None = None
-    overrides: Overrides | None = None
-    more_epochs: int = 0
-
-
-def plan_fork(run_id: str, changes: ForkChanges) -> CallSequence[Plan]:
-    """Ask what the configs of a fork resolve to, and where it would end."""
-    parent, overrides, start = yield from _prepare(run_id, changes)
-    resolved: Plan = yield plan(
-        parent.experiment,
-        overrides=overrides,
-        run_order=parent.run_order,
-        models=parent.models,
-        parent=start,
-    )
-    return resolved
-
-
-def fork(
-    run_id: str,
-    changes: ForkChanges,
-    *,
-    name: str = "",
-    tags: Iterable[str] | None = None,
-    notes: str = "",
-    options: RunOptions | None = None,
-    start: bool = True,
-) -> CallSequence[RunInfo]:
-    """Create a run from another one's checkpoint, with its configs and the changes to them."""
-    parent, overrides, place = yield from _prepare(run_id, changes)
-    run: RunInfo = yield create(
-        parent.experiment,
-        overrides=overrides,
-        run_order=parent.run_order,
-        models=parent.models,
-        name=name or parent.name,
-        tags=parent.tags if tags is None else tags,
-        notes=notes,
-        options=options or parent.options,
-        parent=place,
-    )
-    if start:
-        run = yield queue(run.id, resume=False)
-    return run
-
-
-def _prepare(
-    run_id: str, changes: ForkChanges
-) -> CallSequence[tuple[RunInfo, Mapping[str, object], RunParent]]:
-    """Return the run to fork, all configs of the fork, and where it starts."""
-    convert.check_overrides(changes.overrides)
-    parent: RunInfo = yield get(run_id)
-    step = parent.checkpoint_step if changes.step is None else changes.step
-    if step is None:
-        raise CheckpointNotFound(
-            f"run {parent.id} has no checkpoint to fork from; a run saves one at its end unless "
-            "it is told not to or has no models, while it trains with checkpoint_interval=N, and when asked "
-            "(lab checkpoint RUN, lab stop RUN)",
-            parent.id,
-        )
-    overrides: dict[str, object] = {**parent.overrides, **(changes.overrides or {})}
-    if changes.more_epochs:
-        overrides["epochs"] = yield from _more_epochs(parent, changes)
-    return parent, overrides, RunParent(parent.id, step)
-
-
-def _more_epochs(parent: RunInfo, changes: ForkChanges) -> CallSequence[int]:
-    if changes.more_epochs < 0 or "epochs" in (changes.overrides or {}):
-        sentence = (
-            "give epochs, which is the total, or more_epochs, which are added to it; 1 or more"
-        )
-        raise InvalidRequest([Violation("epochs", sentence)])
-    known: Plan = yield plan(
-        parent.experiment,
-        parent.upload_id,
-        overrides=parent.overrides,
-        run_order=parent.run_order,
-    )
-    epochs = known.values.get("epochs")
-    if not isinstance(epochs, int):
-        sentence = f"experiment {parent.experiment!r} has no epochs of which there could be more"
-        raise InvalidRequest([Violation("epochs", sentence)])
-    return epochs + changes.more_epochs

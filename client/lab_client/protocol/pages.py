@@ -1,39 +1,61 @@
-"""Which page of a list to ask for next."""
+"""Lists that come page by page: which page to ask for next, and what of it is wanted."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from lab_client.errors import UnknownName
-from lab_client.runs import RunInfo, RunPage
+from lab_client.protocol.calls import Operation
+
+T = TypeVar("T")
+_LARGEST = 200
+_TO_THE_CALLER = 4  # from `take` over the shell's `items` and the client's method
 
 
-class Pages:
-    """Which page of runs to ask for next, until there are no more or enough came.
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list.
 
-    Args:
-        limit: the most runs to return; None for all.
+    Attributes:
+        items: what is on it.
+        next_token: asks for the page after it; empty when there is none.
+        warnings: what may be wrong with the question, when nothing was found.
     """
 
-    _LARGEST = 200
+    items: tuple[T, ...]
+    next_token: str
+    warnings: tuple[str, ...] = ()
 
-    def __init__(self, limit: int | None) -> None:
-        self._left = limit
-        self.token = ""
+
+class Pages(Generic[T]):
+    """A list to ask for, until there is no more of it or enough came.
+
+    Args:
+        ask: returns the call for the page of a token, "" for the first one, with at most so many items.
+        limit: the most items to return; None for all.
+
+    Attributes:
+        is_over: whether nothing more is to be asked for.
+    """
+
+    def __init__(self, ask: Callable[[str, int], Operation[Page[T]]], limit: int | None = None):
+        self._ask, self._left, self._token = ask, limit, ""
         self.is_over = limit is not None and limit <= 0
 
-    @property
-    def size(self) -> int:
-        """The size of the page to ask for."""
-        return self._LARGEST if self._left is None else min(self._LARGEST, self._left)
+    def next_call(self) -> Operation[Page[T]]:
+        """Ask for the next page."""
+        return self._ask(self._token, min(_LARGEST, self._left or _LARGEST))
 
-    def take(self, page: RunPage) -> tuple[RunInfo, ...]:
+    def take(self, page: Page[T]) -> tuple[T, ...]:
         """Note a page, warn of what it warns of, and return what of it is wanted."""
         for warning in page.warnings:
-            warnings.warn(warning, UnknownName, stacklevel=3)
-        runs = page.runs if self._left is None else page.runs[: self._left]
+            warnings.warn(warning, UnknownName, stacklevel=_TO_THE_CALLER)
+        items = page.items[: self._left]
         if self._left is not None:
-            self._left -= len(runs)
-        self.token = page.next_page_token
-        self.is_over = not self.token or self._left == 0
-        return runs
+            self._left -= len(items)
+        self._token = page.next_token
+        self.is_over = not self._token or self._left == 0
+        return items

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -12,7 +11,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lab_client.configs import RunOrder
 from lab_client.errors import ConfigError, InvalidRequest, Violation
 from lab_client.protocol import convert, search_convert
-from lab_client.protocol.operations import Operation, as_texts
+from lab_client.protocol.calls import Operation, as_texts
+from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.search_convert import REDUCTIONS, SAMPLERS, to_enum
 from lab_client.runs import RunOptions
 from lab_client.searches import (
@@ -23,7 +23,6 @@ from lab_client.searches import (
     IntRange,
     MedianStopping,
     SearchInfo,
-    SearchPage,
     SearchState,
     Trial,
     Uniform,
@@ -33,7 +32,6 @@ from lab_rpc.v1 import search_service_pb2 as pb
 
 Space = Mapping[str, Domain | object]
 _DOMAINS = (Choice, Uniform, IntRange, Anything)
-PAGE_SIZE = 200
 
 
 class HasId(Protocol):
@@ -45,14 +43,6 @@ class HasId(Protocol):
 
 
 Sources: TypeAlias = str | HasId | Iterable[str | HasId]
-
-
-@dataclass(frozen=True, slots=True)
-class TrialPage:
-    """Some trials, and the number to go on with; None when there are no more."""
-
-    trials: tuple[Trial, ...]
-    next_number: int | None
 
 
 def _search(response: Any) -> SearchInfo:
@@ -156,34 +146,42 @@ def importances(search_id: str) -> Operation[dict[str, float]]:
 
 
 def list_searches(
-    *, experiment: str, states: Iterable[SearchState | str], page_size: int, page_token: str
-) -> Operation[SearchPage]:
-    """Ask for a page of searches."""
+    *,
+    experiment: str = "",
+    states: Iterable[SearchState | str] = (),
+    limit: int | None = None,
+) -> Pages[SearchInfo]:
+    """Ask for the searches for which all filters hold."""
     names = [states] if isinstance(states, str) else list(states)
     known = tuple(state.lower() for state in SearchState)
-    request = pb.ListSearchesRequest(
-        experiment=experiment,
-        states=[to_enum("states", "SEARCH_STATE", str(n).lower(), known) for n in names],
-        page_size=page_size,
-        page_token=page_token,
-    )
-    parse: Callable[[Any], SearchPage] = lambda answer: SearchPage(  # noqa: E731
-        tuple(search_convert.search(found) for found in answer.searches), answer.next_page_token
-    )
-    return Operation("ListSearches", request, parse)
+    numbers = [to_enum("states", "SEARCH_STATE", str(n).lower(), known) for n in names]
+
+    def ask(token: str, size: int) -> Operation[Page[SearchInfo]]:
+        request = pb.ListSearchesRequest(
+            experiment=experiment, states=numbers, page_size=size, page_token=token
+        )
+        return Operation("ListSearches", request, _search_page)
+
+    return Pages(ask, limit)
 
 
-def list_trials(search_id: str, first_number: int = 0) -> Operation[TrialPage]:
-    """Ask for a page of a search's trials."""
-    request = pb.ListTrialsRequest(search_id=search_id, first_number=first_number)
-    return Operation(
-        "ListTrials",
-        request,
-        lambda answer: TrialPage(
-            tuple(map(search_convert.trial, answer.trials)),
-            answer.next_number if answer.HasField("next_number") else None,
-        ),
-    )
+def _search_page(answer: pb.ListSearchesResponse) -> Page[SearchInfo]:
+    return Page(tuple(map(search_convert.search, answer.searches)), answer.next_page_token)
+
+
+def list_trials(search_id: str) -> Pages[Trial]:
+    """Ask for a search's trials, by number; as many a page as the server likes to send."""
+
+    def ask(token: str, _size: int) -> Operation[Page[Trial]]:
+        request = pb.ListTrialsRequest(search_id=search_id, first_number=int(token or 0))
+        return Operation("ListTrials", request, _trial_page)
+
+    return Pages(ask)
+
+
+def _trial_page(answer: pb.ListTrialsResponse) -> Page[Trial]:
+    token = str(answer.next_number) if answer.HasField("next_number") else ""
+    return Page(tuple(map(search_convert.trial, answer.trials)), token)
 
 
 def set_paused(search_id: str, is_paused: bool) -> Operation[SearchInfo]:
@@ -196,11 +194,11 @@ def set_paused(search_id: str, is_paused: bool) -> Operation[SearchInfo]:
 
 def extend(
     search_id: str,
+    max_trials: int | None = None,
     *,
-    max_trials: int | None,
-    max_steps: int | None,
-    max_seconds: float | None,
-    parallel: int | None,
+    max_steps: int | None = None,
+    max_seconds: float | None = None,
+    parallel: int | None = None,
 ) -> Operation[SearchInfo]:
     """Change a search's budget; what is None stays."""
     changes: dict[str, Any] = {

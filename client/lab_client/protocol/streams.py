@@ -157,12 +157,12 @@ class MetricsStream:
 
 def metrics_stream(
     *,
-    run_ids: Iterable[str],
-    experiment: str,
-    tags: Iterable[str],
-    names: Iterable[str],
-    cursor: str,
-    from_start: bool,
+    run_ids: Iterable[str] = (),
+    experiment: str = "",
+    tags: Iterable[str] = (),
+    names: Iterable[str] = (),
+    cursor: str = "",
+    from_start: bool = False,
 ) -> MetricsStream:
     """Return a stream of the metrics of all runs that match."""
     return MetricsStream(

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TypeAlias, TypeVar
 
 from lab_client.errors import UploadNotFound
-from lab_client.protocol.operations import CallSequence, Operation
+from lab_client.protocol.calls import CallSequence, Operation
 from lab_client.runs import SentCode
 from lab_client.uploads.bundle import Bundle, collect, is_code
 from lab_rpc import uploads as rules

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from lab_client.configs import ExperimentInfo, Plan, RunOrder
+from lab_client.configs import ExperimentInfo, Plan
 from lab_client.events import Event, MetricsUpdate
 from lab_client.history import History
-from lab_client.protocol import folds, operations, search_operations, streams
+from lab_client.protocol import folds, fork_operations, operations, search_operations, streams
+from lab_client.protocol.calls import CallSequence, Operation
 from lab_client.protocol.code_diff import CodeDiff
 from lab_client.protocol.download import Download
-from lab_client.protocol.operations import Overrides
 from lab_client.protocol.pages import Pages
-from lab_client.protocol.search_operations import PAGE_SIZE, Sources, Space
+from lab_client.protocol.signatures import takes
 from lab_client.protocol.upload import ExperimentSource, as_source, with_code
 from lab_client.runs import (
     Artifact,
     Dashboard,
     RunInfo,
-    RunOptions,
-    RunParent,
-    RunState,
     ServerInfo,
 )
-from lab_client.searches import Halving, MedianStopping, SearchState
+from lab_client.searches import SearchInfo
 from lab_client.sync.experiment import Experiment
 from lab_client.sync.run import Run
 from lab_client.sync.search import Search
@@ -104,15 +100,8 @@ class Client(BaseClient[SyncShell]):
         found = self._shell.call_all(with_code(source, operations.experiment))
         return Experiment(self._shell, *found, source)
 
-    def plan(
-        self,
-        experiment: ExperimentSource,
-        overrides: Overrides | None = None,
-        *,
-        run_order: RunOrder | None = None,
-        models: Iterable[str] | None = None,
-        parent: RunParent | None = None,
-    ) -> Plan:
+    @takes(operations.plan)
+    def plan(self, calls: CallSequence[Plan]) -> Plan:
         """Resolve a config message without running anything.
 
         Args:
@@ -125,29 +114,10 @@ class Client(BaseClient[SyncShell]):
         Raises:
             ConfigError: if it is wrong, with all that is wrong.
         """
-        make = partial(
-            operations.plan,
-            overrides=overrides,
-            run_order=run_order,
-            models=models,
-            parent=parent,
-        )
-        return self._shell.call_all(with_code(experiment, make))
+        return self._shell.call_all(calls)
 
-    def create(
-        self,
-        experiment: ExperimentSource,
-        overrides: Overrides | None = None,
-        *,
-        run_order: RunOrder | None = None,
-        models: Iterable[str] | None = None,
-        name: str = "",
-        tags: Iterable[str] = (),
-        notes: str = "",
-        options: RunOptions | None = None,
-        parent: RunParent | None = None,
-        idempotency_key: str | None = None,
-    ) -> Run:
+    @takes(operations.create)
+    def create(self, calls: CallSequence[RunInfo]) -> Run:
         """Create a run, which does not start yet.
 
         Args:
@@ -170,19 +140,7 @@ class Client(BaseClient[SyncShell]):
             PermissionDenied: if the server takes no code, or none from you.
             UploadError: if code cannot be sent.
         """
-        make = partial(
-            operations.create,
-            overrides=overrides,
-            run_order=run_order,
-            models=models,
-            name=name,
-            tags=tags,
-            notes=notes,
-            options=options,
-            parent=parent,
-            idempotency_key=idempotency_key,
-        )
-        return Run(self._shell, self._shell.call_all(with_code(experiment, make)))
+        return Run(self._shell, self._shell.call_all(calls))
 
     def start(self, run_id: str, *, resume: bool = False, until_step: int | None = None) -> RunInfo:
         """Queue a created run; with `resume`, a stopped or failed one, from its last checkpoint.
@@ -214,17 +172,8 @@ class Client(BaseClient[SyncShell]):
         """
         return Run(self._shell, self.get(run_id))
 
-    def runs(
-        self,
-        *,
-        experiment: str = "",
-        states: Iterable[RunState | str] = (),
-        tags: Iterable[str] = (),
-        name_contains: str = "",
-        where: str = "",
-        order_by: str = "",
-        limit: int | None = None,
-    ) -> Iterator[Run]:
+    @takes(operations.list_runs)
+    def runs(self, pages: Pages[RunInfo]) -> Iterator[Run]:
         """Yield the runs for which all filters hold, the newest first, page by page.
 
         When there are none, an `UnknownName` warning names what in `where` may be misspelt.
@@ -243,54 +192,16 @@ class Client(BaseClient[SyncShell]):
         Raises:
             InvalidRequest: if the condition is wrong, with the place where.
         """
-        pages = Pages(limit)
-        while not pages.is_over:
-            page = self._shell.call(
-                operations.list_runs(
-                    pages,
-                    experiment=experiment,
-                    states=states,
-                    tags=tags,
-                    name_contains=name_contains,
-                    where=where,
-                    order_by=order_by,
-                )
-            )
-            for info in pages.take(page):
-                yield Run(self._shell, info)
+        for info in self._shell.items(pages):
+            yield Run(self._shell, info)
 
-    def count_runs(
-        self,
-        *,
-        experiment: str = "",
-        states: Iterable[RunState | str] = (),
-        tags: Iterable[str] = (),
-        name_contains: str = "",
-        where: str = "",
-    ) -> int:
+    @takes(operations.count_runs)
+    def count_runs(self, operation: Operation[int]) -> int:
         """Return the number of runs for which all filters hold; see `runs`."""
-        return self._shell.call(
-            operations.list_runs(
-                Pages(1),
-                experiment=experiment,
-                states=states,
-                tags=tags,
-                name_contains=name_contains,
-                where=where,
-                order_by="",
-            )
-        ).num_all
+        return self._shell.call(operation)
 
-    def update(
-        self,
-        run_id: str,
-        *,
-        name: str | None = None,
-        tags: Iterable[str] | None = None,
-        notes: str | None = None,
-        add_tags: Iterable[str] = (),
-        remove_tags: Iterable[str] = (),
-    ) -> RunInfo:
+    @takes(operations.update)
+    def update(self, operation: Operation[RunInfo]) -> RunInfo:
         """Change a run's name, tags or notes; what is None stays.
 
         Args:
@@ -301,14 +212,6 @@ class Client(BaseClient[SyncShell]):
             add_tags: tags to add to those that it has.
             remove_tags: tags to remove, as far as it has them.
         """
-        operation = operations.update(
-            run_id,
-            name=name,
-            tags=tags,
-            notes=notes,
-            add_tags=add_tags,
-            remove_tags=remove_tags,
-        )
         return self._shell.call(operation)
 
     def delete(self, run_id: str) -> None:
@@ -334,19 +237,8 @@ class Client(BaseClient[SyncShell]):
         """
         return self._shell.call(operations.stop(run_id, checkpoint=checkpoint, grace_s=grace_s))
 
-    def fork(
-        self,
-        run_id: str,
-        step: int | None = None,
-        overrides: Overrides | None = None,
-        *,
-        name: str = "",
-        tags: Iterable[str] | None = None,
-        notes: str = "",
-        options: RunOptions | None = None,
-        start: bool = True,
-        more_epochs: int = 0,
-    ) -> Run:
+    @takes(fork_operations.fork)
+    def fork(self, calls: CallSequence[RunInfo]) -> Run:
         """Start a new run from another's checkpoint, with its configs and the changes to them.
 
         Args:
@@ -365,15 +257,6 @@ class Client(BaseClient[SyncShell]):
             CheckpointNotFound: if there is no such checkpoint.
             ConfigError: if the checkpoint cannot go on with these configs, or is not before their end.
         """
-        calls = operations.fork(
-            run_id,
-            operations.ForkChanges(step, overrides, more_epochs),
-            name=name,
-            tags=tags,
-            notes=notes,
-            options=options,
-            start=start,
-        )
         return Run(self._shell, self._shell.call_all(calls))
 
     def watch(
@@ -395,16 +278,8 @@ class Client(BaseClient[SyncShell]):
         stream = streams.EventStream(run_id, after_seq, folds.to_events)
         return self._shell.read(stream, timeout_s)
 
-    def watch_metrics(
-        self,
-        *,
-        run_ids: Iterable[str] = (),
-        experiment: str = "",
-        tags: Iterable[str] = (),
-        names: Iterable[str] = (),
-        cursor: str = "",
-        from_start: bool = False,
-    ) -> Iterator[MetricsUpdate]:
+    @takes(streams.metrics_stream)
+    def watch_metrics(self, stream: streams.MetricsStream) -> Iterator[MetricsUpdate]:
         """Yield the metrics, truncations and ends of many runs, without end: for other services.
 
         Args:
@@ -415,25 +290,10 @@ class Client(BaseClient[SyncShell]):
             cursor: go on after this `MetricsUpdate.cursor`.
             from_start: without a cursor, begin with the oldest event and not with the next one.
         """
-        stream = streams.metrics_stream(
-            run_ids=run_ids,
-            experiment=experiment,
-            tags=tags,
-            names=names,
-            cursor=cursor,
-            from_start=from_start,
-        )
         return self._shell.read(stream)
 
-    def query_metrics(
-        self,
-        run_id: str,
-        names: Iterable[str] = (),
-        *,
-        max_points: int = 0,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> History:
+    @takes(operations.query_metrics)
+    def query_metrics(self, operation: Operation[History]) -> History:
         """Return a run's metrics so far; no step comes twice.
 
         Args:
@@ -443,39 +303,10 @@ class Client(BaseClient[SyncShell]):
             min_step: the first step.
             max_step: the last step.
         """
-        return self._shell.call(
-            operations.query_metrics(
-                run_id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
-            )
-        )
+        return self._shell.call(operation)
 
-    def search(
-        self,
-        experiment: str,
-        space: Space,
-        *,
-        maximize: str = "",
-        minimize: str = "",
-        max_trials: int | None = None,
-        parallel: int = 1,
-        sampler: str = "",
-        seed: int | None = None,
-        lockstep: bool | None = None,
-        halving: Halving | None = None,
-        median_stopping: MedianStopping | None = None,
-        max_steps: int = 0,
-        max_seconds: float = 0.0,
-        reduction: str = "last",
-        num_last: int = 0,
-        run_order: RunOrder | None = None,
-        models: Iterable[str] | None = None,
-        name: str = "",
-        tags: Iterable[str] = (),
-        notes: str = "",
-        options: RunOptions | None = None,
-        warm_start: Sources = (),
-        idempotency_key: str | None = None,
-    ) -> Search:
+    @takes(search_operations.create_search)
+    def search(self, operation: Operation[SearchInfo]) -> Search:
         """Search for good configs; each trial is a run like any other. It starts at once.
 
         Args:
@@ -512,31 +343,6 @@ class Client(BaseClient[SyncShell]):
             InvalidRequest: if it cannot be searched so, with all that is wrong.
             ExperimentNotFound: if there is no such experiment.
         """
-        operation = search_operations.create_search(
-            experiment,
-            space,
-            maximize=maximize,
-            minimize=minimize,
-            max_trials=max_trials,
-            parallel=parallel,
-            sampler=sampler,
-            seed=seed,
-            lockstep=lockstep,
-            halving=halving,
-            median_stopping=median_stopping,
-            max_steps=max_steps,
-            max_seconds=max_seconds,
-            reduction=reduction,
-            num_last=num_last,
-            run_order=run_order,
-            models=models,
-            name=name,
-            tags=tags,
-            notes=notes,
-            options=options,
-            warm_start=warm_start,
-            idempotency_key=idempotency_key,
-        )
         return Search(self._shell, self._shell.call(operation))
 
     def get_search(self, search_id: str) -> Search:
@@ -547,13 +353,8 @@ class Client(BaseClient[SyncShell]):
         """
         return Search(self._shell, self._shell.call(search_operations.get_search(search_id)))
 
-    def searches(
-        self,
-        *,
-        experiment: str = "",
-        states: Iterable[SearchState | str] = (),
-        limit: int | None = None,
-    ) -> Iterator[Search]:
+    @takes(search_operations.list_searches)
+    def searches(self, pages: Pages[SearchInfo]) -> Iterator[Search]:
         """Yield the searches for which all filters hold, the newest first, page by page.
 
         Args:
@@ -561,22 +362,8 @@ class Client(BaseClient[SyncShell]):
             states: any of these.
             limit: the most searches to yield; None for all.
         """
-        token, left = "", limit
-        while left is None or left > 0:
-            page = self._shell.call(
-                search_operations.list_searches(
-                    experiment=experiment,
-                    states=states,
-                    page_size=min(left or PAGE_SIZE, PAGE_SIZE),
-                    page_token=token,
-                )
-            )
-            for info in page.searches:
-                yield Search(self._shell, info)
-            left = None if left is None else left - len(page.searches)
-            token = page.next_page_token
-            if not token:
-                return
+        for info in self._shell.items(pages):
+            yield Search(self._shell, info)
 
     def code_diff(self, run_id: str, other_id: str) -> str:
         """Return a unified diff from the code of one run to that of another; "" when it is equal.

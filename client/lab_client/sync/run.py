@@ -13,12 +13,13 @@ from lab_client.errors import LabError
 from lab_client.events import Checkpoint, Event, LogLevel, LogLine, MetricsBatch, Point
 from lab_client.history import History
 from lab_client.media import IndexedValues, TrackedHistogram, TrackedImage, TrackedText
-from lab_client.protocol import folds, operations
+from lab_client.protocol import folds, fork_operations, media, operations
+from lab_client.protocol.calls import CallSequence, Operation
 from lab_client.protocol.download import Download
 from lab_client.protocol.handle import RunHandle
-from lab_client.protocol.media import M, MediaQuery
 from lab_client.protocol.models import model_path
-from lab_client.protocol.operations import Overrides
+from lab_client.protocol.pages import Pages
+from lab_client.protocol.signatures import takes_rest
 from lab_client.protocol.streams import EventStream, Fold, T
 from lab_client.runs import Artifact, RunInfo, RunState
 from lab_client.sync.shell import SyncShell
@@ -102,52 +103,23 @@ class Run(RunHandle):
                 return event.body.step
         raise self._not_saved()
 
-    def plan_fork(
-        self,
-        step: int | None = None,
-        overrides: Overrides | None = None,
-        *,
-        more_epochs: int = 0,
-    ) -> Plan:
+    @takes_rest(fork_operations.plan_fork, "id")
+    def plan_fork(self, calls: CallSequence[Plan]) -> Plan:
         """Return what a fork's configs resolve to, with its first and last step; run nothing.
 
         Raises:
             ConfigError: as `fork` does.
         """
-        changes = operations.ForkChanges(step, overrides, more_epochs)
-        return self._shell.call_all(operations.plan_fork(self.id, changes))
+        return self._shell.call_all(calls)
 
-    def fork(
-        self,
-        step: int | None = None,
-        overrides: Overrides | None = None,
-        *,
-        more_epochs: int = 0,
-        **arguments: Any,
-    ) -> Run:
+    @takes_rest(fork_operations.fork, "id")
+    def fork(self, calls: CallSequence[RunInfo]) -> Run:
         """Start a new run from a checkpoint of this one. See `Client.fork`."""
-        changes = operations.ForkChanges(step, overrides, more_epochs)
-        calls = operations.fork(self.id, changes, **arguments)
         return Run(self._shell, self._shell.call_all(calls))
 
-    def update(
-        self,
-        *,
-        name: str | None = None,
-        tags: Iterable[str] | None = None,
-        notes: str | None = None,
-        add_tags: Iterable[str] = (),
-        remove_tags: Iterable[str] = (),
-    ) -> Run:
+    @takes_rest(operations.update, "id")
+    def update(self, operation: Operation[RunInfo]) -> Run:
         """Change the run's name, tags or notes and return it. See `Client.update`."""
-        operation = operations.update(
-            self.id,
-            name=name,
-            tags=tags,
-            notes=notes,
-            add_tags=add_tags,
-            remove_tags=remove_tags,
-        )
         self._info = self._shell.call(operation)
         return self
 
@@ -261,18 +233,9 @@ class Run(RunHandle):
         for event in self._shell.read(stream, timeout_s, on_no_answer):
             view.update(event)
 
-    def history(
-        self,
-        names: Iterable[str] = (),
-        *,
-        max_points: int = 0,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> History:
+    @takes_rest(operations.query_metrics, "id")
+    def history(self, operation: Operation[History]) -> History:
         """Return the metrics so far, as columns; no step comes twice. See `Client.query_metrics`."""
-        operation = operations.query_metrics(
-            self.id, names=names, max_points=max_points, min_step=min_step, max_step=max_step
-        )
         return self._shell.call(operation)
 
     def plot(self, names: Iterable[str] = (), *, max_points: int = 2000) -> Any:
@@ -286,13 +249,8 @@ class Run(RunHandle):
         found = self.history(names, max_points=max_points)
         return found.plot(tuple(found) if names else None)
 
-    def images(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> Iterator[TrackedImage]:
+    @takes_rest(media.of_kind(TrackedImage), "id")
+    def images(self, pages: Pages[TrackedImage]) -> Iterator[TrackedImage]:
         """Yield the images that the run tracked, so far, as PNG.
 
         The log takes the first ones of a name one by one and thins later ones; see `TrackedImage`.
@@ -302,45 +260,22 @@ class Run(RunHandle):
             min_step: the first step.
             max_step: the last step.
         """
-        return self._media(MediaQuery(self.id, TrackedImage, names, min_step, max_step))
+        return self._shell.items(pages)
 
-    def texts(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> Iterator[TrackedText]:
+    @takes_rest(media.of_kind(TrackedText), "id")
+    def texts(self, pages: Pages[TrackedText]) -> Iterator[TrackedText]:
         """Yield the texts that the run tracked, so far. See `images`."""
-        return self._media(MediaQuery(self.id, TrackedText, names, min_step, max_step))
+        return self._shell.items(pages)
 
-    def histograms(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> Iterator[TrackedHistogram]:
+    @takes_rest(media.of_kind(TrackedHistogram), "id")
+    def histograms(self, pages: Pages[TrackedHistogram]) -> Iterator[TrackedHistogram]:
         """Yield the histograms that the run tracked, so far. See `images`."""
-        return self._media(MediaQuery(self.id, TrackedHistogram, names, min_step, max_step))
+        return self._shell.items(pages)
 
-    def indexed(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> Iterator[IndexedValues]:
+    @takes_rest(media.of_kind(IndexedValues), "id")
+    def indexed(self, pages: Pages[IndexedValues]) -> Iterator[IndexedValues]:
         """Yield the indexed values that the run tracked, so far. See `images`."""
-        return self._media(MediaQuery(self.id, IndexedValues, names, min_step, max_step))
-
-    def _media(self, query: MediaQuery[M]) -> Iterator[M]:
-        token, is_over = "", False
-        while not is_over:
-            page = self._shell.call(query.page(token))
-            yield from page.items
-            token = page.next_token
-            is_over = not token
+        return self._shell.items(pages)
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files of the run."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab_client.errors import LabError
 from lab_client.protocol import search_operations as operations
+from lab_client.protocol.calls import Operation
 from lab_client.protocol.search_handle import SearchHandle, SearchStream, point_list
+from lab_client.protocol.signatures import takes_rest
 from lab_client.search_figure import plot_search, trials_frame
 from lab_client.searches import SearchEntry, SearchInfo, SearchState, Trial
 from lab_client.sync.shell import SyncShell
@@ -50,13 +52,7 @@ class Search(SearchHandle):
 
     def trials(self) -> tuple[Trial, ...]:
         """Return all trials so far, by number."""
-        found: list[Trial] = []
-        number: int | None = 0
-        while number is not None:
-            page = self._shell.call(operations.list_trials(self.id, number))
-            found += page.trials
-            number = page.next_number
-        return tuple(found)
+        return tuple(self._shell.items(operations.list_trials(self.id)))
 
     def watch(
         self, *, after_seq: int = 0, follow: bool = True, timeout_s: float | None = None
@@ -122,14 +118,8 @@ class Search(SearchHandle):
         self._note(self._shell.call(operations.set_paused(self.id, False)))
         return self
 
-    def extend(
-        self,
-        max_trials: int | None = None,
-        *,
-        max_steps: int | None = None,
-        max_seconds: float | None = None,
-        parallel: int | None = None,
-    ) -> Search:
+    @takes_rest(operations.extend, "id")
+    def extend(self, operation: Operation[SearchInfo]) -> Search:
         """Change the budget and return the search; one that has ended goes on with a larger one.
 
         Args:
@@ -138,13 +128,6 @@ class Search(SearchHandle):
             max_seconds: seconds since the search was created; 0 for no limit.
             parallel: trials that wait or train at a time.
         """
-        operation = operations.extend(
-            self.id,
-            max_trials=max_trials,
-            max_steps=max_steps,
-            max_seconds=max_seconds,
-            parallel=parallel,
-        )
         self._note(self._shell.call(operation))
         return self
 

@@ -18,8 +18,9 @@ import grpc
 
 from lab_client.errors import InvalidRequest, InvalidState, LabError, Unavailable
 from lab_client.protocol import operations
+from lab_client.protocol.calls import CallSequence, Operation
 from lab_client.protocol.download import Download
-from lab_client.protocol.operations import CallSequence, Operation
+from lab_client.protocol.pages import Pages
 from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
 from lab_client.protocol.status import is_transport, to_error
 from lab_client.protocol.streams import Resumable
@@ -145,6 +146,11 @@ class SyncShell:
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def items(self, pages: Pages[T]) -> Iterator[T]:
+        """Yield what a list has, page by page."""
+        while not pages.is_over:
+            yield from pages.take(self.call(pages.next_call()))
 
     def read(  # noqa: C901  # one loop: a part of it alone could not be understood
         self,
