@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from lab_client import (
@@ -24,8 +29,10 @@ from lab_client import (
     log_uniform,
 )
 from lab_client.cli.app import app
+from lab_client.cli.search_render import LiveSearch
 from lab_client.searches import SearchState
-from tests.servers import RealServer
+from lab_client.views.search_progress import SearchBar
+from tests.servers import RealServer, start_server
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +263,52 @@ def test_a_search_by_command_is_watched_and_shown(lab: Cli) -> None:
     assert entries[-1]["state"] == "COMPLETED"
     assert lab("search-rm", search_id) == f"{search_id} deleted\n"
     assert "there is no search" in lab("search-status", search_id, code=2)
+
+
+def test_a_watched_search_says_what_it_waits_for(tmp_path: Path) -> None:
+    experiments = str(Path(__file__).parents[1] / "experiments.py")
+    server = start_server(
+        tmp_path, *("--slots", "cpu:1", "--queue-limit", "1", "--experiments", experiments)
+    )
+    try:
+        with Client(server.address, timeout_s=120) as client:
+            endless = {"steps": 10**6, "step_s": 0.01}
+            runs = [client.create("counting", endless).start()]
+            next(runs[0].metrics())  # it has the slot, and the next one the queue
+            runs.append(client.create("counting", endless).start())
+            study = client.search("counting", GRID, minimize="loss")
+            watched = _lab(server, "search-watch", study.id, stdout=subprocess.PIPE, text=True)
+            assert watched.stdout is not None
+            lines = iter(watched.stdout.readline, "")
+            assert next(lines).startswith("search waits: ")
+            for run in runs:
+                run.stop()
+            assert next(lines) == "search goes on\n"
+            assert list(lines)[-1] == "search COMPLETED: all 3 trials are done\n"
+            assert watched.wait(30) == 0
+    finally:
+        server.stop()
+
+
+def _lab(server: RealServer, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
+    program = str(Path(sys.executable).with_name("lab"))
+    return subprocess.Popen([program, "--server", server.address, *arguments], **options)
+
+
+def test_a_terminal_shows_what_a_search_waits_for(
+    grid: Search, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = LiveSearch(grid.info)
+    screen = Console(file=io.StringIO(), width=80, record=True)
+    live.waits("the queue is full")
+    screen.print(live)
+    assert "search waits: the queue is full" in screen.export_text()
+    live.waits("")
+    screen.print(live)
+    assert "waits" not in screen.export_text()
+    with SearchBar(grid.info) as bar:
+        bar.waits("the queue is full")
+    assert "search waits: the queue is full" in capsys.readouterr().err
 
 
 def test_a_search_by_command_learns_from_an_earlier_one(lab: Cli, grid: Search) -> None:

@@ -366,14 +366,21 @@ async def test_a_search_that_waits_says_for_what(
 
     monkeypatch.setattr(surface.executor, "check", check)
     search = await create(surface)
-    async with asyncio.timeout(30):
-        while not surface.searches.obstacle(search.id):  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
     stub = surface.search_stub
+    watch = stub.WatchSearch(_watch(search.id, 0))
+    async with asyncio.timeout(30):
+        while not (told := await watch.read()).waits_for:
+            pass
     found = (await stub.GetSearch(pb.GetSearchRequest(search_id=search.id))).search
     assert (found.reason, list(found.trials)) == ("the experiment's own checks crashed", [])
     (listed,) = (await stub.ListSearches(pb.ListSearchesRequest())).searches
     assert listed.reason == found.reason
+    assert told.waits_for == found.reason
+    monkeypatch.undo()
+    async with asyncio.timeout(30):
+        while (await watch.read()).waits_for:
+            pass
+    watch.cancel()
     await stub.StopSearch(pb.StopSearchRequest(search_id=search.id, with_trials=True))
 
 

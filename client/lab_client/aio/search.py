@@ -87,7 +87,8 @@ class AsyncSearch(SearchHandle):
 
     async def show_progress(self, view: SearchView, timeout_s: float | None = None) -> None:
         """Give a view all of the search's log, up to its end. See `Search.show_progress`."""
-        async for entry in self._shell.read(SearchStream(self.id, 0), timeout_s):
+        stream = SearchStream(self.id, 0, on_waiting=view.waits)
+        async for entry in self._shell.read(stream, timeout_s):
             view.update(entry)
 
     async def pause(self) -> AsyncSearch:

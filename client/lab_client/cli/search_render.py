@@ -21,7 +21,7 @@ from lab_client.searches import (
     TrialState,
 )
 from lab_client.sync.search import Search
-from lab_client.views.search_progress import SearchView, shown
+from lab_client.views.search_progress import SearchView, shown, waiting
 
 _STYLES = {
     SearchState.COMPLETED: "green",
@@ -149,6 +149,8 @@ class LiveSearch(SearchView):
         head = Text.assemble((info.name, "bold"), f"  {info.id}  ", state(self.state))
         if self.reason:
             head.append(f"  {self.reason}", style="dim")
+        if self.waits_for:
+            head.append(f"\n{waiting(self.waits_for)}", style="yellow")
         bar = Table.grid(padding=(0, 1))
         num_running = sum(trial.state is TrialState.RUNNING for trial in self.trials)
         facts = f"{self.num_done}/{self.max_trials} trials ended"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from google.protobuf.message import Message
@@ -20,11 +20,19 @@ class SearchStream:
         search_id: the search.
         after_seq: entries up to this one are known already.
         until_seq: enough after this one; None reads up to the search's end.
+        on_waiting: is told why the search does not go on for now, and "" when it does.
     """
 
     rpc = "WatchSearch"
 
-    def __init__(self, search_id: str, after_seq: int, until_seq: int | None = None) -> None:
+    def __init__(
+        self,
+        search_id: str,
+        after_seq: int,
+        until_seq: int | None = None,
+        on_waiting: Callable[[str], None] | None = None,
+    ) -> None:
+        self._on_waiting, self._waits_for = on_waiting, ""
         self._search_id, self._last_seq, self._until_seq = search_id, after_seq, until_seq
         self._is_ended = False
         self.what = f"watching search {search_id}"
@@ -58,6 +66,9 @@ class SearchStream:
             self._last_seq = message.seq
             self._is_ended = message.HasField("ended")
             found.append(search_convert.entry(message))
+        if self._on_waiting is not None and response.waits_for != self._waits_for:
+            self._waits_for = response.waits_for
+            self._on_waiting(response.waits_for)
         return found
 
 

@@ -99,13 +99,14 @@ class Search(SearchHandle):
         return self._ended(check)
 
     def show_progress(self, view: SearchView, timeout_s: float | None = None) -> None:
-        """Give a view all of the search's log, up to its end.
+        """Give a view all of the search's log, up to its end, and tell it what the search waits for.
 
         Args:
             view: is updated with every entry.
             timeout_s: how long the search may take to end.
         """
-        for entry in self._shell.read(SearchStream(self.id, 0), timeout_s):
+        stream = SearchStream(self.id, 0, on_waiting=view.waits)
+        for entry in self._shell.read(stream, timeout_s):
             view.update(entry)
 
     def pause(self) -> Search:

@@ -24,6 +24,7 @@ class SearchView:
         self.info = info
         self.state: SearchState = SearchState.RUNNING
         self.reason = ""
+        self.waits_for = ""
         self.max_trials = info.budget.max_trials
         self.trials: list[Trial] = []
 
@@ -73,6 +74,11 @@ class SearchView:
                 else trial
                 for trial in self.trials
             ]
+        self.show()
+
+    def waits(self, reason: str) -> None:
+        """Take in why the search does not go on for now; "" when it does."""
+        self.waits_for = reason
         self.show()
 
     def _update_trial(self, entry: SearchEntry, number: int) -> None:
@@ -125,6 +131,11 @@ class SearchBar(SearchView):
 
         self._bar: Any = tqdm(total=self.max_trials, desc=info.name, unit="trial")
 
+    def waits(self, reason: str) -> None:
+        """Say above the bar what the search waits for."""
+        super().waits(reason)
+        self._bar.write(waiting(reason), file=sys.stderr)
+
     def show(self) -> None:
         """Move the bar."""
         if self._bar.total != self.max_trials:
@@ -155,9 +166,19 @@ class SearchLines(SearchView):
         elif entry.kind in ("paused", "resumed", "stopping", "ended"):
             self._print(f"search {self.state}{f': {self.reason}' if self.reason else ''}")
 
+    def waits(self, reason: str) -> None:
+        """Print what the search waits for."""
+        super().waits(reason)
+        self._print(waiting(reason))
+
     def _print(self, line: str) -> None:
         self._out.write(f"{line}\n")
         self._out.flush()
+
+
+def waiting(reason: str) -> str:
+    """Return in one line why a search does not go on for now, or that it does."""
+    return f"search waits: {reason}" if reason else "search goes on"
 
 
 def describe(trial: Trial, metric: str) -> str:

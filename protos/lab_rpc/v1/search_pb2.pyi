@@ -340,7 +340,7 @@ Global___Objective: typing_extensions.TypeAlias = Objective
 
 @typing.final
 class Halving(google.protobuf.message.Message):
-    """Successive halving: train all a little, and the best on."""
+    """Successive halving: train all trials for a few steps, then go on with the best ones."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

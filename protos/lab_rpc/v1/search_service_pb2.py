@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from lab_rpc.v1 import search_pb2 as lab__rpc_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flab_rpc/v1/search_service.proto\x12\nlab_rpc.v1\x1a google/protobuf/field_mask.proto\x1a\x17lab_rpc/v1/search.proto\"T\n\x13\x43reateSearchRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.lab_rpc.v1.SearchSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"L\n\x14\x43reateSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\x12\x10\n\x08warnings\x18\x02 \x03(\t\"?\n\x10GetSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x18\n\x10with_importances\x18\x02 \x01(\x08\"\xb0\x01\n\x11GetSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\x12\x43\n\x0bimportances\x18\x02 \x03(\x0b\x32..lab_rpc.v1.GetSearchResponse.ImportancesEntry\x1a\x32\n\x10ImportancesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"y\n\x13ListSearchesRequest\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\'\n\x06states\x18\x02 \x03(\x0e\x32\x17.lab_rpc.v1.SearchState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"U\n\x14ListSearchesResponse\x12$\n\x08searches\x18\x01 \x03(\x0b\x32\x12.lab_rpc.v1.Search\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x11ListTrialsRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x03 \x01(\r\"a\n\x12ListTrialsResponse\x12!\n\x06trials\x18\x01 \x03(\x0b\x32\x11.lab_rpc.v1.Trial\x12\x18\n\x0bnext_number\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_next_number\":\n\x12WatchSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\"?\n\x13WatchSearchResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.lab_rpc.v1.SearchEntry\"\x93\x01\n\x13UpdateSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\x12(\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x18.lab_rpc.v1.SearchBudget\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\":\n\x14UpdateSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\";\n\x11StopSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x13\n\x0bwith_trials\x18\x02 \x01(\x08\"8\n\x12StopSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\"L\n\x14\x45nqueueTrialsRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12!\n\x06points\x18\x02 \x03(\x0b\x32\x11.lab_rpc.v1.Point\";\n\x15\x45nqueueTrialsResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\"(\n\x13\x44\x65leteSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteSearchResponse2\xe7\x05\n\rSearchService\x12Q\n\x0c\x43reateSearch\x12\x1f.lab_rpc.v1.CreateSearchRequest\x1a .lab_rpc.v1.CreateSearchResponse\x12H\n\tGetSearch\x12\x1c.lab_rpc.v1.GetSearchRequest\x1a\x1d.lab_rpc.v1.GetSearchResponse\x12Q\n\x0cListSearches\x12\x1f.lab_rpc.v1.ListSearchesRequest\x1a .lab_rpc.v1.ListSearchesResponse\x12K\n\nListTrials\x12\x1d.lab_rpc.v1.ListTrialsRequest\x1a\x1e.lab_rpc.v1.ListTrialsResponse\x12P\n\x0bWatchSearch\x12\x1e.lab_rpc.v1.WatchSearchRequest\x1a\x1f.lab_rpc.v1.WatchSearchResponse0\x01\x12Q\n\x0cUpdateSearch\x12\x1f.lab_rpc.v1.UpdateSearchRequest\x1a .lab_rpc.v1.UpdateSearchResponse\x12K\n\nStopSearch\x12\x1d.lab_rpc.v1.StopSearchRequest\x1a\x1e.lab_rpc.v1.StopSearchResponse\x12T\n\rEnqueueTrials\x12 .lab_rpc.v1.EnqueueTrialsRequest\x1a!.lab_rpc.v1.EnqueueTrialsResponse\x12Q\n\x0c\x44\x65leteSearch\x12\x1f.lab_rpc.v1.DeleteSearchRequest\x1a .lab_rpc.v1.DeleteSearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flab_rpc/v1/search_service.proto\x12\nlab_rpc.v1\x1a google/protobuf/field_mask.proto\x1a\x17lab_rpc/v1/search.proto\"T\n\x13\x43reateSearchRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.lab_rpc.v1.SearchSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"L\n\x14\x43reateSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\x12\x10\n\x08warnings\x18\x02 \x03(\t\"?\n\x10GetSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x18\n\x10with_importances\x18\x02 \x01(\x08\"\xb0\x01\n\x11GetSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\x12\x43\n\x0bimportances\x18\x02 \x03(\x0b\x32..lab_rpc.v1.GetSearchResponse.ImportancesEntry\x1a\x32\n\x10ImportancesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"y\n\x13ListSearchesRequest\x12\x12\n\nexperiment\x18\x01 \x01(\t\x12\'\n\x06states\x18\x02 \x03(\x0e\x32\x17.lab_rpc.v1.SearchState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"U\n\x14ListSearchesResponse\x12$\n\x08searches\x18\x01 \x03(\x0b\x32\x12.lab_rpc.v1.Search\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x11ListTrialsRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x14\n\x0c\x66irst_number\x18\x03 \x01(\r\"a\n\x12ListTrialsResponse\x12!\n\x06trials\x18\x01 \x03(\x0b\x32\x11.lab_rpc.v1.Trial\x12\x18\n\x0bnext_number\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_next_number\":\n\x12WatchSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\"R\n\x13WatchSearchResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.lab_rpc.v1.SearchEntry\x12\x11\n\twaits_for\x18\x02 \x01(\t\"\x93\x01\n\x13UpdateSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\x12(\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x18.lab_rpc.v1.SearchBudget\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\":\n\x14UpdateSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\";\n\x11StopSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12\x13\n\x0bwith_trials\x18\x02 \x01(\x08\"8\n\x12StopSearchResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\"L\n\x14\x45nqueueTrialsRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12!\n\x06points\x18\x02 \x03(\x0b\x32\x11.lab_rpc.v1.Point\";\n\x15\x45nqueueTrialsResponse\x12\"\n\x06search\x18\x01 \x01(\x0b\x32\x12.lab_rpc.v1.Search\"(\n\x13\x44\x65leteSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteSearchResponse2\xe7\x05\n\rSearchService\x12Q\n\x0c\x43reateSearch\x12\x1f.lab_rpc.v1.CreateSearchRequest\x1a .lab_rpc.v1.CreateSearchResponse\x12H\n\tGetSearch\x12\x1c.lab_rpc.v1.GetSearchRequest\x1a\x1d.lab_rpc.v1.GetSearchResponse\x12Q\n\x0cListSearches\x12\x1f.lab_rpc.v1.ListSearchesRequest\x1a .lab_rpc.v1.ListSearchesResponse\x12K\n\nListTrials\x12\x1d.lab_rpc.v1.ListTrialsRequest\x1a\x1e.lab_rpc.v1.ListTrialsResponse\x12P\n\x0bWatchSearch\x12\x1e.lab_rpc.v1.WatchSearchRequest\x1a\x1f.lab_rpc.v1.WatchSearchResponse0\x01\x12Q\n\x0cUpdateSearch\x12\x1f.lab_rpc.v1.UpdateSearchRequest\x1a .lab_rpc.v1.UpdateSearchResponse\x12K\n\nStopSearch\x12\x1d.lab_rpc.v1.StopSearchRequest\x1a\x1e.lab_rpc.v1.StopSearchResponse\x12T\n\rEnqueueTrials\x12 .lab_rpc.v1.EnqueueTrialsRequest\x1a!.lab_rpc.v1.EnqueueTrialsResponse\x12Q\n\x0c\x44\x65leteSearch\x12\x1f.lab_rpc.v1.DeleteSearchRequest\x1a .lab_rpc.v1.DeleteSearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,23 +56,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSEARCHREQUEST']._serialized_start=904
   _globals['_WATCHSEARCHREQUEST']._serialized_end=962
   _globals['_WATCHSEARCHRESPONSE']._serialized_start=964
-  _globals['_WATCHSEARCHRESPONSE']._serialized_end=1027
-  _globals['_UPDATESEARCHREQUEST']._serialized_start=1030
-  _globals['_UPDATESEARCHREQUEST']._serialized_end=1177
-  _globals['_UPDATESEARCHRESPONSE']._serialized_start=1179
-  _globals['_UPDATESEARCHRESPONSE']._serialized_end=1237
-  _globals['_STOPSEARCHREQUEST']._serialized_start=1239
-  _globals['_STOPSEARCHREQUEST']._serialized_end=1298
-  _globals['_STOPSEARCHRESPONSE']._serialized_start=1300
-  _globals['_STOPSEARCHRESPONSE']._serialized_end=1356
-  _globals['_ENQUEUETRIALSREQUEST']._serialized_start=1358
-  _globals['_ENQUEUETRIALSREQUEST']._serialized_end=1434
-  _globals['_ENQUEUETRIALSRESPONSE']._serialized_start=1436
-  _globals['_ENQUEUETRIALSRESPONSE']._serialized_end=1495
-  _globals['_DELETESEARCHREQUEST']._serialized_start=1497
-  _globals['_DELETESEARCHREQUEST']._serialized_end=1537
-  _globals['_DELETESEARCHRESPONSE']._serialized_start=1539
-  _globals['_DELETESEARCHRESPONSE']._serialized_end=1561
-  _globals['_SEARCHSERVICE']._serialized_start=1564
-  _globals['_SEARCHSERVICE']._serialized_end=2307
+  _globals['_WATCHSEARCHRESPONSE']._serialized_end=1046
+  _globals['_UPDATESEARCHREQUEST']._serialized_start=1049
+  _globals['_UPDATESEARCHREQUEST']._serialized_end=1196
+  _globals['_UPDATESEARCHRESPONSE']._serialized_start=1198
+  _globals['_UPDATESEARCHRESPONSE']._serialized_end=1256
+  _globals['_STOPSEARCHREQUEST']._serialized_start=1258
+  _globals['_STOPSEARCHREQUEST']._serialized_end=1317
+  _globals['_STOPSEARCHRESPONSE']._serialized_start=1319
+  _globals['_STOPSEARCHRESPONSE']._serialized_end=1375
+  _globals['_ENQUEUETRIALSREQUEST']._serialized_start=1377
+  _globals['_ENQUEUETRIALSREQUEST']._serialized_end=1453
+  _globals['_ENQUEUETRIALSRESPONSE']._serialized_start=1455
+  _globals['_ENQUEUETRIALSRESPONSE']._serialized_end=1514
+  _globals['_DELETESEARCHREQUEST']._serialized_start=1516
+  _globals['_DELETESEARCHREQUEST']._serialized_end=1556
+  _globals['_DELETESEARCHRESPONSE']._serialized_start=1558
+  _globals['_DELETESEARCHRESPONSE']._serialized_end=1580
+  _globals['_SEARCHSERVICE']._serialized_start=1583
+  _globals['_SEARCHSERVICE']._serialized_end=2326
 # @@protoc_insertion_point(module_scope)

@@ -276,6 +276,9 @@ class WatchSearchResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: builtins.int
+    WAITS_FOR_FIELD_NUMBER: builtins.int
+    waits_for: builtins.str
+    """Why the search does not go on for now, as the reason of a Search has it; empty while it does."""
     @property
     def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[lab_rpc.v1.search_pb2.SearchEntry]:
         """The entries, in order of seq, without a gap; empty in a heartbeat."""
@@ -284,8 +287,9 @@ class WatchSearchResponse(google.protobuf.message.Message):
         self,
         *,
         entries: collections.abc.Iterable[lab_rpc.v1.search_pb2.SearchEntry] | None = ...,
+        waits_for: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["entries", b"entries"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["entries", b"entries", "waits_for", b"waits_for"]) -> None: ...
 
 Global___WatchSearchResponse: typing_extensions.TypeAlias = WatchSearchResponse
 

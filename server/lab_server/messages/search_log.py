@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lab_rpc.v1 import search_pb2, search_service_pb2
 from lab_server.messages import wire
 from lab_server.messages.searches import (
@@ -36,9 +38,8 @@ from lab_server.model.search_log import (
 )
 
 pb = search_pb2
-_TAG_ENTRIES = wire.tag(
-    search_service_pb2.WatchSearchResponse.DESCRIPTOR.fields_by_name["entries"].number, wire.BYTES
-)
+_RESPONSE = search_service_pb2.WatchSearchResponse
+_TAG_ENTRIES = wire.tag(_RESPONSE.DESCRIPTOR.fields_by_name["entries"].number, wire.BYTES)
 # a log's own spec leaves nothing open
 _NOTHING_OPEN = Open(Sampler.GRID, 0, 0)
 
@@ -56,9 +57,10 @@ def decode(payload: bytes) -> LogEntry:
     return LogEntry(message.seq, message.time_unix_ns, _entry(message))
 
 
-def frame(payload: bytes) -> bytes:
-    """Return an entry as an element of `entries` in an encoded WatchSearchResponse."""
-    return wire.message(_TAG_ENTRIES, payload)
+def response(payloads: Iterable[bytes], waits_for: str) -> bytes:
+    """Return an encoded WatchSearchResponse: entries as they were encoded, and why the search waits."""
+    entries = b"".join(wire.message(_TAG_ENTRIES, payload) for payload in payloads)
+    return entries + _RESPONSE(waits_for=wire.text_of(waits_for)).SerializeToString()
 
 
 def _fill(message: search_pb2.SearchEntry, entry: Entry) -> None:  # noqa: C901 - a case a kind

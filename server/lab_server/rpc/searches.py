@@ -13,7 +13,7 @@ from lab_core.errors import ConfigError, Violation
 from lab_rpc.v1 import search_pb2, search_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
 from lab_server.executors.catalogue import Catalogue, model_problems
-from lab_server.messages.search_log import frame
+from lab_server.messages.search_log import response
 from lab_server.messages.searches import (
     Open,
     fingerprint,
@@ -147,9 +147,9 @@ class SearchHandlers:
             raise InvalidRequest([Violation("after_seq", sentence)])
         after_seq = min(request.after_seq, requests.INT64_MAX)
         with self._limits.stream(auth.current()):
-            async for entries in self._searches.watch(record.id, after_seq):
+            async for news in self._searches.watch(record.id, after_seq):
                 auth.recheck()
-                yield b"".join(frame(entry.payload) for entry in entries)
+                yield response((entry.payload for entry in news.entries), news.waits_for)
 
     async def UpdateSearch(  # noqa: N802
         self, request: pb.UpdateSearchRequest, _context: Context

@@ -57,7 +57,7 @@ class Controller:
         store: that keeps the log.
         trial_runs: carries out what the log says of trials.
         catalogue: knows the experiment.
-        publish: is called after entries are in the store.
+        publish: is called after entries are in the store, and without any when the obstacle has changed.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Controller:
             except _PASSING as error:
                 if str(error) != self.obstacle:
                     _log.info("a search waits", search=self.search.id, reason=str(error))
-                self.obstacle = str(error)
+                self._note_obstacle(str(error))
             except Exception as error:
                 _log.exception("a search failed", search=self.search.id)
                 if not failure:
@@ -138,8 +138,13 @@ class Controller:
                 continue
             if obstacle is not None:
                 raise obstacle
-            self.obstacle = ""
+            self._note_obstacle("")
             await self._wait()
+
+    def _note_obstacle(self, obstacle: str) -> None:
+        if obstacle != self.obstacle:
+            self.obstacle = obstacle
+            self._publish(self, ())
 
     async def _wait(self) -> None:
         """Wait for news; look again now and then, as nothing tells of a run that was deleted."""

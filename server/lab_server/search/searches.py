@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -49,6 +50,19 @@ from lab_server.watch.hub import HEARTBEAT_S, Hub
 _log = structlog.get_logger("lab_server.search")
 
 _READ_ENTRIES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a watcher of a search is told.
+
+    Attributes:
+        entries: the log's next ones.
+        waits_for: why the search does not go on for now, "" while it does.
+    """
+
+    entries: Sequence[StoredEntry]
+    waits_for: str
 
 
 class Searches:
@@ -139,16 +153,16 @@ class Searches:
         controller = self._controllers.get(search_id)
         return controller.search if controller else await load(self._store, search_id)
 
-    async def watch(self, search_id: str, after_seq: int) -> AsyncIterator[Sequence[StoredEntry]]:
+    async def watch(self, search_id: str, after_seq: int) -> AsyncIterator[News]:
         """Yield the log's entries after a seq in batches, then live, up to the search's end.
 
-        An empty batch is a heartbeat.
+        One without entries is a heartbeat, or tells that what the search waits for has changed.
 
         Raises:
             NotFound: If there is no such search, or it is deleted meanwhile.
             Unavailable: If the server stops.
         """
-        cursor = after_seq
+        cursor, told = after_seq, ""
         while True:
             if self._is_closed:
                 raise Unavailable("the server is shutting down; watch again when it is back")
@@ -156,9 +170,10 @@ class Searches:
             news = self._watchers.setdefault(search_id, asyncio.Event())
             record = await self._store.get(search_id)
             entries = await self._store.entries(search_id, cursor, _READ_ENTRIES)
-            if entries:
-                cursor = entries[-1].seq
-                yield entries
+            waits_for = self.obstacle(search_id)
+            if entries or waits_for != told:
+                cursor, told = (entries[-1].seq if entries else cursor), waits_for
+                yield News(entries, waits_for)
             elif record.state.is_terminal and record.last_seq <= cursor:
                 return
             else:
@@ -166,7 +181,7 @@ class Searches:
                     async with asyncio.timeout(self._heartbeat_s):
                         await news.wait()
                 except TimeoutError:
-                    yield ()
+                    yield News((), waits_for)
 
     # ---- changes
 
