@@ -36,13 +36,15 @@ WATCH_S = 20.0
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 EXPERIMENT = Path(__file__).with_name("watched_experiment.py")
 
-# notes the milliseconds from the end of a drag until a chart is drawn anew
+# notes the milliseconds from the end of a drag until a chart is drawn anew, with the points of its zoom
 ARM = """(figure) => {
   let began = NaN;
   document.addEventListener("mouseup", () => { began = performance.now(); }, {capture: true, once: true});
   window.zoomed = new Promise((done) => {
-    new MutationObserver(() => requestAnimationFrame(() => done(performance.now() - began)))
-      .observe(figure.querySelector("figcaption button"), {attributes: true});
+    new MutationObserver(() => {
+      if (figure.hasAttribute("aria-busy")) return;
+      requestAnimationFrame(() => done(performance.now() - began));
+    }).observe(figure, {attributes: true, attributeFilter: ["aria-busy"]});
   });
 }"""
 

@@ -86,6 +86,11 @@ class MemoryStore:
             raise NotFound("run", run_id)
         return self._runs[run_id]
 
+    async def briefs(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        """See Store."""
+        found = (self._runs[run_id] for run_id in run_ids if run_id in self._runs)
+        return {run.id: dataclasses.replace(run, metrics={}, extremes={}) for run in found}
+
     async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
         """See Store."""
         return tuple(sorted(i for i in self._runs if i.startswith(prefix))[:limit])
@@ -158,6 +163,15 @@ class MemoryStore:
         self, run_id: str, is_wanted: Callable[[str], bool] = lambda _: True
     ) -> History:
         """See Store."""
+        return (await self.histories([run_id], is_wanted))[run_id]
+
+    async def histories(
+        self, run_ids: Sequence[str], is_wanted: Callable[[str], bool] = lambda _: True
+    ) -> dict[str, History]:
+        """See Store."""
+        return {run_id: self._history(run_id, is_wanted) for run_id in run_ids}
+
+    def _history(self, run_id: str, is_wanted: Callable[[str], bool]) -> History:
         found = [
             SeriesChunk(id, chunk.metric, chunk.first_step, chunk.last_step, chunk.num_points)
             for id, (of_run, chunk) in self._chunks.items()

@@ -109,6 +109,35 @@ def test_charts_are_drawn_zoomed_and_read_as_a_table(shown: Shown, windows: Wind
     rows.nth(59).wait_for()
 
 
+def test_charts_are_zoomed_by_keyboard_and_say_what_they_show(
+    shown: Shown, windows: Windows
+) -> None:
+    page = windows.open(shown.address("/runs/{nasty}"))
+    chart = page.locator("figure.chart[data-metric=loss]")
+    chart.locator("canvas").wait_for()
+    chart.locator("summary").press("Enter")
+    steps = chart.locator("tbody th")
+    steps.nth(59).wait_for()
+    told = chart.get_by_role("status")
+
+    chart.get_by_role("button", name="Zoom in").press("Enter")
+    chart.locator(":scope:not([aria-busy])").wait_for()
+    assert told.inner_text() == "shows step 14.75 to step 44.25"
+    assert steps.all_inner_texts() == [str(step) for step in range(15, 46)]
+    page.keyboard.press("ArrowRight")
+    chart.locator(":scope:not([aria-busy])").wait_for()
+    assert steps.all_inner_texts() == [str(step) for step in range(30, 60)]
+    page.keyboard.press("+")
+    chart.locator(":scope:not([aria-busy])").wait_for()
+    assert steps.all_inner_texts() == [str(step) for step in range(37, 53)]
+    assert violations(page) == []
+    chart.get_by_role("button", name="Whole range").press("Enter")
+    steps.nth(59).wait_for()
+    assert told.inner_text() == "shows the whole range"
+    focused = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(focused) == "Zoom in", "the focus is not lost with the button"
+
+
 def test_what_is_not_finite_is_a_gap_and_is_counted(
     client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
 ) -> None:

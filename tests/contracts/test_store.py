@@ -343,6 +343,33 @@ async def test_a_history_is_taken_from_seq_to_seq_and_its_chunks_are_replaced(st
     assert cut not in ids
 
 
+async def test_the_histories_of_several_runs_are_read_at_once(store: Store) -> None:
+    for run_id in ("r1", "r2", "r3"):
+        await grow(store, await store.create(a_run(run_id), None), some_events(2))
+    await store.write_history("r1", 0, 2, [], [a_chunk("b", 5), a_chunk("a", 0), a_chunk("B", 0)])
+    await store.write_history("r2", 0, 1, [], [a_chunk("b", 20), a_chunk("b", 9)])
+
+    found = await store.histories(["r2", "nobody", "r1"], lambda name: name != "a")
+
+    assert {run_id: history.last_seq for run_id, history in found.items()} == {
+        "r1": 2,
+        "r2": 1,
+        "nobody": 0,
+    }
+    assert [(c.metric, c.first_step) for c in found["r1"].chunks] == [("B", 0), ("b", 5)]
+    assert [(c.metric, c.first_step) for c in found["r2"].chunks] == [("b", 9), ("b", 20)]
+    assert found["nobody"].chunks == ()
+    assert await store.histories([]) == {}
+
+
+async def test_a_brief_of_a_run_has_all_but_its_last_values(store: Store) -> None:
+    run = await store.create(a_run("r1", metrics={"loss": 1.0}, extremes={"loss": (0, 1)}), None)
+    await store.create(a_run("r2"), None)
+    assert await store.briefs(["r1", "nobody"]) == {
+        "r1": dataclasses.replace(run, metrics={}, extremes={})
+    }
+
+
 async def test_a_history_that_somebody_else_took_further_is_left_alone(store: Store) -> None:
     run = await store.create(a_run("r1"), None)
     await grow(store, run, some_events(5))

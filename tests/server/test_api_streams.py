@@ -132,6 +132,30 @@ async def test_smoothing_depends_neither_on_zoom_nor_on_what_comes_later(
     assert before[0] == pytest.approx(expected, rel=1e-6)
 
 
+async def test_curves_have_the_columns_that_are_asked_for(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await _measured(surface, Column("loss", range(4), [4.0, 3.0, 2.0, 1.0]))
+    whole = await _chart(site, f"runs={run.id}&metrics=loss")
+    some = await _chart(site, f"runs={run.id[:-1]}&metrics=loss&columns=max&columns=min")
+    assert list(whole.columns[0]) == ["min", "max", "mean", "last"]
+    assert some.columns[0] == {name: whole.columns[0][name] for name in ("min", "max")}
+    smooth = await _chart(site, f"runs={run.id}&metrics=loss&columns=mean&smoothing=2")
+    assert list(smooth.columns[0]) == ["mean", "smooth"]
+
+
+async def test_curves_beyond_those_that_an_answer_may_have_are_counted(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    columns = [Column(f"m{index:03}", [1], [1.0]) for index in range(250)]
+    runs = [await _measured(surface, *columns) for _ in range(2)]
+    chart = await _chart(site, f"runs={runs[0].id}&runs={runs[1].id}&metrics=m*")
+    shown = [(curve["run"], curve["metric"]) for curve in chart.header["curves"]]
+    assert len(shown) == 400
+    assert shown[-1] == (runs[1].id, "m149")
+    assert chart.header["num_left_out"] == 100
+
+
 async def test_nan_and_infinities_leave_gaps_and_are_counted(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
@@ -180,6 +204,7 @@ async def test_x_may_be_time_or_epochs(surface: Surface, site: aiohttp.ClientSes
         ("", 400, "runs must be given 1 to 100 times, got 0"),
         ("runs=RUN", 400, "metrics must be given 1 to 50 times"),
         ("runs=RUN&metrics=a&x=day", 400, "x must be one of step, epoch, relative, wall"),
+        ("runs=RUN&metrics=a&columns=mode", 400, "columns must be one of min, max, mean, last"),
         ("runs=RUN&metrics=a&buckets=1", 400, "buckets must be between 10 and 4000"),
         ("runs=RUN&metrics=a&buckets=ten", 400, "buckets must be a whole number, got 'ten'"),
         ("runs=RUN&metrics=a&min=nan", 400, "min must be a number, got 'nan'"),

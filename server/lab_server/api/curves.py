@@ -16,7 +16,7 @@ from lab_server.api.parameters import Parameter, read_parameters
 from lab_server.api.routes import Route
 from lab_server.errors import InvalidRequest
 from lab_server.rpc.curves import ChartRequest, Curves
-from lab_server.watch.curves import AXES, Chart
+from lab_server.watch.curves import AXES, COLUMNS, Chart
 
 ROUTE: Final = Route(
     "GET", "/api/v1/curves", "QueryMetrics", "Metrics of runs over one x, in common buckets."
@@ -40,6 +40,14 @@ PARAMETERS: Final = {
     "buckets": Parameter("int", "The largest number of x.", default=600, low=10, high=4000),
     "min": Parameter("float", "Where x begins.", default=math.nan, low=-_EDGE, high=_EDGE),
     "max": Parameter("float", "Where x ends.", default=math.nan, low=-_EDGE, high=_EDGE),
+    "columns": Parameter(
+        "list",
+        "Which columns each curve has; all, unless some are named. A smoothed one has its own, too.",
+        default=(),
+        low=0,
+        high=len(COLUMNS),
+        choices=COLUMNS,
+    ),
     "smoothing": Parameter(
         "float",
         "The window of an exponential mean, in steps; 0 for none.",
@@ -72,6 +80,7 @@ class CurvesEndpoint:
                 low=wanted["min"],
                 high=wanted["max"],
                 smoothing=wanted["smoothing"],
+                columns=wanted["columns"] or COLUMNS,
             )
         )
         return web.Response(

@@ -22,7 +22,7 @@ class Parameter:
     Attributes:
         kind: "list" is several texts.
         low, high: the range of a number, and of how many texts a list has.
-        choices: what a text may be; none for any.
+        choices: what a text may be, or each of a list; none for any.
         default: without it; None for one that must be given.
     """
 
@@ -81,6 +81,8 @@ def _read(name: str, parameter: Parameter, texts: Sequence[str]) -> Any:
             )
         if any(len(text) > _MAX_TEXT_CHARS for text in texts):
             raise ValueError(f"{name} may have at most {_MAX_TEXT_CHARS} characters")
+        for text in texts:
+            _check_choice(name, parameter, text)
         return list(texts)
     if len(texts) > 1:
         raise ValueError(f"{name} is given {len(texts)} times")
@@ -89,11 +91,15 @@ def _read(name: str, parameter: Parameter, texts: Sequence[str]) -> Any:
             raise ValueError(f"{name} must be given")
         return parameter.default
     if parameter.kind == "text":
-        if parameter.choices and texts[0] not in parameter.choices:
-            choices = ", ".join(parameter.choices)
-            raise ValueError(f"{name} must be one of {choices}, got {texts[0][:100]!r}")
+        _check_choice(name, parameter, texts[0])
         return texts[0]
     return _number(name, parameter, texts[0])
+
+
+def _check_choice(name: str, parameter: Parameter, text: str) -> None:
+    if parameter.choices and text not in parameter.choices:
+        choices = ", ".join(parameter.choices)
+        raise ValueError(f"{name} must be one of {choices}, got {text[:100]!r}")
 
 
 def _number(name: str, parameter: Parameter, text: str) -> float:
@@ -110,15 +116,13 @@ def _number(name: str, parameter: Parameter, text: str) -> float:
 
 
 def _schema(parameter: Parameter) -> dict[str, Any]:
+    choices = {"enum": list(parameter.choices)} if parameter.choices else {}
     if parameter.kind == "list":
-        items = {"type": "string", "maxLength": _MAX_TEXT_CHARS}
+        items = {"type": "string", "maxLength": _MAX_TEXT_CHARS, **choices}
         least, most = int(parameter.low), int(parameter.high)
         return {"type": "array", "items": items, "minItems": least, "maxItems": most}
     if parameter.kind == "text":
-        return {
-            "type": "string",
-            **({"enum": list(parameter.choices)} if parameter.choices else {}),
-        }
+        return {"type": "string", **choices}
     limits = {"minimum": parameter.low, "maximum": parameter.high}
     kind = "integer" if parameter.kind == "int" else "number"
     return {"type": kind, **{name: v for name, v in limits.items() if math.isfinite(v)}}

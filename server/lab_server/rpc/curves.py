@@ -14,7 +14,7 @@ from lab_server.rpc import requests
 from lab_server.rpc.run_lookup import find_run
 from lab_server.store import Store
 from lab_server.supervisor.protocol import RunControl
-from lab_server.watch.curves import Axis, Chart, CurveQuery, query_curves
+from lab_server.watch.curves import COLUMNS, Axis, Chart, CurveQuery, query_curves
 from lab_server.watch.step_times import StepTimes
 
 
@@ -29,6 +29,7 @@ class ChartRequest:
     low: float = math.nan
     high: float = math.nan
     smoothing: float = 0.0
+    columns: Sequence[str] = COLUMNS
 
 
 class Curves:
@@ -48,8 +49,7 @@ class Curves:
             NotFound: If a run does not exist.
         """
         requests.check_patterns(wanted.names)
-        found = [await find_run(self._supervisor, run_id) for run_id in wanted.run_ids]
-        runs = list({run.id: run for run in found}.values())
+        runs = await self._runs(wanted.run_ids)
         epochs = {}
         if wanted.axis == "epoch":
             each = await asyncio.gather(*map(self._epochs, runs))
@@ -61,9 +61,16 @@ class Curves:
             low=wanted.low,
             high=wanted.high,
             smoothing=wanted.smoothing,
+            columns=wanted.columns,
             epochs=epochs,
         )
         return await query_curves(self._store, self._times, runs, query)
+
+    async def _runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Return the runs, each once; those that are named by a prefix, or that nobody knows, one by one."""
+        known = await self._store.briefs(run_ids)
+        found = [known.get(i) or await find_run(self._supervisor, i) for i in run_ids]
+        return list({run.id: run for run in found}.values())
 
     async def _epochs(self, run: Run) -> float:
         """Return how many epochs a run has, 0 when its configs do not say."""

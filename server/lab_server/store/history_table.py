@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Literal
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, Final, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
@@ -11,31 +13,38 @@ from sqlalchemy import Connection, select
 from lab_server.store import schema
 from lab_server.store.protocol import History, NewSeriesChunk, SeriesChunk
 
+T = TypeVar("T")
+
 _READ_AT_ONCE: Final = 500  # a statement takes a bounded number of parameters
 
 _runs, _histories, _chunks = schema.runs, schema.histories, schema.series_chunks
 
 
-def read(connection: Connection, run_id: str, is_wanted: Callable[[str], bool]) -> History:
-    """Return which chunks a run's history has, and up to where they hold the log."""
-    seq = connection.execute(
-        select(_histories.c.last_seq).where(_histories.c.run_id == run_id)
-    ).scalar()
-    names = connection.execute(
-        select(_chunks.c.metric).where(_chunks.c.run_id == run_id).distinct()
-    ).scalars()
-    found: list[SeriesChunk] = []
-    for metric in sorted(filter(is_wanted, names)):
-        query = (
-            select(_chunks.c.id, _chunks.c.first_step, _chunks.c.last_step, _chunks.c.num_points)
-            .where(_chunks.c.run_id == run_id, _chunks.c.metric == metric)
-            .order_by(_chunks.c.first_step)
+def read(
+    connection: Connection, run_ids: Sequence[str], is_wanted: Callable[[str], bool]
+) -> dict[str, History]:
+    """Return which chunks the histories of some runs have, and up to where they hold the logs."""
+    query = select(_histories.c.run_id, _histories.c.last_seq).where(
+        _histories.c.run_id.in_(run_ids)
+    )
+    # before the chunks: another server may take a history further between two statements
+    last_seqs = {row.run_id: row.last_seq for row in connection.execute(query)}
+    of_runs = _chunks.c.run_id.in_(run_ids)
+    names = connection.execute(select(_chunks.c.metric).where(of_runs).distinct()).scalars()
+    found: dict[str, list[SeriesChunk]] = {run_id: [] for run_id in run_ids}
+    for some in _pieces(sorted(filter(is_wanted, names))):
+        chunks = (
+            select(_chunks.c.run_id, *(_chunks.c[field.name] for field in fields(SeriesChunk)))
+            .where(of_runs, _chunks.c.metric.in_(some))
+            .order_by(_chunks.c.run_id, _chunks.c.metric, _chunks.c.first_step)
         )
-        found += [
-            SeriesChunk(row.id, metric, row.first_step, row.last_step, row.num_points)
-            for row in connection.execute(query)
-        ]
-    return History(seq or 0, tuple(found))
+        for run_id, *values in connection.execute(chunks).all():
+            found[run_id].append(SeriesChunk(*values))
+    return {
+        # databases have orders of their own for texts
+        run_id: History(last_seqs.get(run_id, 0), tuple(sorted(chunks, key=attrgetter("metric"))))
+        for run_id, chunks in found.items()
+    }
 
 
 def read_data(
@@ -90,7 +99,7 @@ def behind(connection: Connection) -> tuple[str, ...]:
     return tuple(connection.execute(query).scalars())
 
 
-def _pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def _pieces(ids: Sequence[T]) -> Iterator[Sequence[T]]:
     return (ids[start : start + _READ_AT_ONCE] for start in range(0, len(ids), _READ_AT_ONCE))
 
 

@@ -52,12 +52,21 @@ def page_query(query: RunQuery) -> Select[Any]:
     page = found.subquery()
     of_page = [page.c[label.name] for label in labels]
     now = literal(now_ns, BigInteger()).label("now_ns")
-    columns = [
+    statement = select(*_columns(query), *of_page, now).join(page, page.c.id == runs.c.id)
+    return statement.order_by(*_order(query, of_page, page.c.id))
+
+
+def briefs_query(run_ids: Sequence[str]) -> Select[Any]:
+    """Return the statement: runs without their last values."""
+    query = RunQuery(metrics=frozenset())
+    return select(*_columns(query)).where(runs.c.id.in_(run_ids))
+
+
+def _columns(query: RunQuery) -> list[ColumnElement[Any]]:
+    return [
         literal("{}").label(column.name) if _is_left_out(column.name, query) else column
         for column in runs.c
     ]
-    statement = select(*columns, *of_page, now).join(page, page.c.id == runs.c.id)
-    return statement.order_by(*_order(query, of_page, page.c.id))
 
 
 def _is_left_out(column: str, query: RunQuery) -> bool:

@@ -168,6 +168,9 @@ class Store(Protocol):
             NotFound: If there is none.
         """
 
+    async def briefs(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        """Return runs by their ids, without their last values, and without those that there are not."""
+
     async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
         """Return ids that begin so."""
 
@@ -203,6 +206,11 @@ class Store(Protocol):
         self, run_id: str, is_wanted: Callable[[str], bool] = lambda _: True
     ) -> History:
         """Return a run's history of the wanted metrics; an empty one at seq 0 when there is none."""
+
+    async def histories(
+        self, run_ids: Sequence[str], is_wanted: Callable[[str], bool] = lambda _: True
+    ) -> dict[str, History]:
+        """Return what `history` does for each of some runs, in one read."""
 
     async def chunk_data(
         self, ids: Sequence[int], what: Literal["summary", "points"]

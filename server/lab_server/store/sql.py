@@ -29,7 +29,7 @@ from lab_server.store import blocks, event_log, history_table, migrations, schem
 from lab_server.store.agent_table import AgentTable
 from lab_server.store.databases.database import NUM_READERS, Database
 from lab_server.store.databases.urls import open_database
-from lab_server.store.listing import count_query, page_query, token_of
+from lab_server.store.listing import briefs_query, count_query, page_query, token_of
 from lab_server.store.portable.dialects import begins_with
 from lab_server.store.portable.json_values import keys_of
 from lab_server.store.protocol import (
@@ -310,8 +310,14 @@ class SqlStore:
         self, run_id: str, is_wanted: Callable[[str], bool] = lambda _: True
     ) -> History:
         """See Store."""
+        return (await self.histories([run_id], is_wanted))[run_id]
+
+    async def histories(
+        self, run_ids: Sequence[str], is_wanted: Callable[[str], bool] = lambda _: True
+    ) -> dict[str, History]:
+        """See Store."""
         return await self._read(
-            lambda connection: history_table.read(connection, run_id, is_wanted)
+            lambda connection: history_table.read(connection, run_ids, is_wanted)
         )
 
     async def chunk_data(
@@ -331,6 +337,15 @@ class SqlStore:
     async def get(self, run_id: str) -> Run:
         """See Store."""
         return await self._read(lambda connection: _get(connection, run_id))
+
+    async def briefs(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        """See Store."""
+        query = briefs_query(run_ids)
+
+        def work(connection: Connection) -> dict[str, Run]:
+            return {row["id"]: run_of(row) for row in connection.execute(query).mappings()}
+
+        return await self._read(work)
 
     async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
         """See Store."""

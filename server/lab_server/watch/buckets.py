@@ -5,7 +5,7 @@ Imports numpy, so import it where it is used: the server's start does without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,7 +39,7 @@ class Bucketed:
     """A curve in buckets: what each column holds, NaN in a bucket where the curve has no finite value.
 
     Attributes:
-        columns: "min", "max", "mean" and "last", and "smooth" if it was smoothed.
+        columns: those that are wanted of "min", "max", "mean" and "last", and "smooth" if it was smoothed.
         num_not_finite: how many points were NaN or infinite; at least, if not all points were read.
     """
 
@@ -72,8 +72,8 @@ def common_x(curves: Sequence[Curve], num_buckets: int, low: float, high: float)
     return (low + width * (np.arange(num_buckets) + 0.5)).astype(np.float64)
 
 
-def in_buckets(curve: Curve, x: Values) -> Bucketed:
-    """Return a curve in the buckets around some x, in which the x are in the middle."""
+def in_buckets(curve: Curve, x: Values, wanted: Collection[str]) -> Bucketed:
+    """Return the wanted columns of a curve in the buckets around some x, in which the x are in the middle."""
     edges = (x[1:] + x[:-1]) / 2
     is_finite = np.isfinite(curve.values)
     columns = {name: np.full(len(x), np.nan) for name in ("min", "max", "mean", "last")}
@@ -100,7 +100,8 @@ def in_buckets(curve: Curve, x: Values) -> Bucketed:
         columns["mean"][gaps] = (columns["min"][gaps] + columns["max"][gaps]) / 2
     elif curve.smooth is not None:
         columns["smooth"] = np.full(len(x), np.nan)
-    return Bucketed(columns, int((~is_finite).sum()))
+    kept = {name: column for name, column in columns.items() if name in {*wanted, "smooth"}}
+    return Bucketed(kept, int((~is_finite).sum()))
 
 
 def smoothed(steps: Values, means: Values, weights: Values, window: float) -> Values:

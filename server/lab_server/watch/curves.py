@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from lab_server.model.run import Run
 from lab_server.store.protocol import Store
-from lab_server.watch.history import read_views
+from lab_server.watch.history import Part, read_views
 from lab_server.watch.step_times import StepTimes
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Rounding = Callable[[float], int]
 
 Axis = Literal["step", "epoch", "relative", "wall"]
+COLUMNS: Final = ("min", "max", "mean", "last")
 AXES: Final[tuple[Axis, ...]] = ("step", "epoch", "relative", "wall")
 
 MAX_CURVES: Final = 400
@@ -30,9 +31,15 @@ _EXACT_POINTS: Final = 1_000_000
 """Of all curves together, so many points at most are read one by one; of more, summaries of 256 points."""
 
 _FINE_POINTS: Final = 256
-_MAX_READS: Final = 4
 _MEMORY_WINDOWS: Final = 20.0
 """What is so many smoothing windows old counts nothing any more: exp(-20)."""
+
+
+def _same(values: Values) -> Values:
+    return values
+
+
+_AS_IT_IS: Final = (_same, _same)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class CurveQuery:
         num_buckets: the largest number of x.
         low, high: the range of x, NaN for all of it.
         smoothing: the window of the smoothing, in steps; 0 for none.
+        columns: of each curve.
         epochs: by run's id, how many epochs the run has; needed for that axis.
     """
 
@@ -54,6 +62,7 @@ class CurveQuery:
     low: float = math.nan
     high: float = math.nan
     smoothing: float = 0.0
+    columns: Sequence[str] = COLUMNS
     epochs: Mapping[str, float] | None = None
 
 
@@ -84,50 +93,41 @@ class Chart:
 async def query_curves(
     store: Store, times: StepTimes, runs: Sequence[Run], query: CurveQuery
 ) -> Chart:
-    """Return the curves of some runs.
+    """Return the curves of some runs."""
+    scales = {run.id: await _scale(store, times, run, query) for run in runs}
+    shown = [run for run in runs if scales[run.id] is not None]
+    lows: dict[str, float] = {}
+    parts = {}
+    max_points = max(1, _EXACT_POINTS // max(1, len(runs)) // _FINE_POINTS)
+    for run in shown:
+        lows[run.id], high = _steps_of(scales[run.id], query)
+        first = lows[run.id] - _MEMORY_WINDOWS * query.smoothing
+        parts[run.id] = Part(
+            run.last_seq, max_points, _whole(first, math.floor), _whole(high, math.ceil)
+        )
 
-    Raises:
-        NotFound: If a run was deleted meanwhile.
-    """
-    slots = asyncio.Semaphore(_MAX_READS)
+    def use(
+        run_id: str, found: Sequence[View], data: Mapping[int, bytes]
+    ) -> Sequence[tuple[str, str, Curve]]:
+        to_x, _ = scales[run_id] or _AS_IT_IS
+        return [
+            (run_id, view.name, _curve(view, data, query, lows[run_id], to_x)) for view in found
+        ]
 
-    async def of_run(run: Run) -> tuple[str, Mapping[str, Curve] | None]:
-        async with slots:
-            return run.id, await _curves_of(store, times, run, query, len(runs))
-
-    found = await asyncio.gather(*map(of_run, runs))
-    each = [
-        (run_id, name, curve) for run_id, curves in found for name, curve in (curves or {}).items()
-    ]
-    x, curves = await asyncio.to_thread(_in_buckets, each[:MAX_CURVES], query)
-    missing = [run_id for run_id, curves_of_run in found if curves_of_run is None]
-    return Chart(x, curves, max(0, len(each) - MAX_CURVES), missing)
+    found = await read_views(store, parts, use, names=query.names, max_views=MAX_CURVES)
+    each = [curve for curves in found.of_runs.values() for curve in curves]
+    x, curves = await asyncio.to_thread(_in_buckets, each, query)
+    missing = [run.id for run in runs if scales[run.id] is None]
+    return Chart(x, curves, found.num_left_out, missing)
 
 
-async def _curves_of(
-    store: Store, times: StepTimes, run: Run, query: CurveQuery, num_runs: int
-) -> Mapping[str, Curve] | None:
-    """Return a run's curves by the metric's name, None if it cannot be shown on the axis."""
+def _steps_of(scale: tuple[Scale, Scale] | None, query: CurveQuery) -> tuple[float, float]:
+    """Return the steps between which the range is, NaN where it is open."""
     import numpy as np
 
-    scale = await _scale(store, times, run, query)
-    if scale is None:
-        return None
-    to_x, to_step = scale
-    low, high = (float(edge) for edge in to_step(np.array([query.low, query.high])))
-
-    def use(found: Sequence[View], data: Mapping[int, bytes]) -> Mapping[str, Curve]:
-        return {view.name: _curve(view, data, query, low, to_x) for view in found}
-
-    return await read_views(
-        store,
-        run.id,
-        use,
-        names=query.names,
-        max_points=max(1, _EXACT_POINTS // num_runs // _FINE_POINTS),
-        min_step=_whole(low - _MEMORY_WINDOWS * query.smoothing, math.floor),
-        max_step=_whole(high, math.ceil),
-    )
+    _, to_step = scale or _AS_IT_IS
+    low, high = to_step(np.array([query.low, query.high]))
+    return float(low), float(high)
 
 
 async def _scale(
@@ -137,7 +137,7 @@ async def _scale(
     import numpy as np
 
     if query.axis == "step":
-        return (lambda steps: steps), (lambda x: x)
+        return _AS_IT_IS
     if query.axis == "epoch":
         epochs = (query.epochs or {}).get(run.id, 0)
         if not epochs or not run.total_steps:
@@ -185,7 +185,9 @@ def _in_buckets(
     from lab_server.watch.buckets import common_x, in_buckets
 
     x = common_x([curve for *_, curve in each], query.num_buckets, query.low, query.high)
-    return x, [RunCurve(run_id, name, in_buckets(curve, x)) for run_id, name, curve in each]
+    return x, [
+        RunCurve(run_id, name, in_buckets(curve, x, query.columns)) for run_id, name, curve in each
+    ]
 
 
 def _whole(step: float, rounded: Rounding) -> int | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
 
 from lab_rpc.metric_names import matcher
 from lab_server.errors import DamagedHistory
 from lab_server.logs import RUNS
-from lab_server.store.protocol import Store
+from lab_server.store.protocol import History, Store
 
 if TYPE_CHECKING:
     from lab_server.watch.history_plan import View
@@ -23,6 +24,25 @@ _log = structlog.get_logger(RUNS)
 
 _KINDS: Final = frozenset({"metrics", "truncate"})
 _READ_BYTES: Final = 1 << 20
+_CHUNKS_AT_ONCE: Final = 8192
+"""Of so many chunks, unless one run alone has more, the data is in memory at a time: 12 MB of summaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which of a run's points are wanted.
+
+    Attributes:
+        last_seq: of the run's log, as far as it is wanted at least.
+        max_points: the largest number of points a metric; 0 for all.
+        min_step: the first step, None for the first there is.
+        max_step: the last step, None for the last there is.
+    """
+
+    last_seq: int
+    max_points: int = 0
+    min_step: int | None = None
+    max_step: int | None = None
 
 
 async def query_metrics(
@@ -47,56 +67,133 @@ async def query_metrics(
     Raises:
         NotFound: If there is no such run.
     """
-    return await read_views(
+    last_seq = (await store.get(run_id)).last_seq
+    found = await read_views(
         store,
-        run_id,
-        lambda found, data: _series(found, data, max_points),
+        {run_id: Part(last_seq, max_points, min_step, max_step)},
+        lambda _, views, data: _series(views, data, max_points),
         names=names,
-        max_points=max_points,
-        min_step=min_step,
-        max_step=max_step,
     )
+    return found.of_runs[run_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What was made of the metrics of some runs.
+
+    Attributes:
+        of_runs: by the runs' ids.
+        num_left_out: how many metrics there are beyond those that were to be read.
+    """
+
+    of_runs: Mapping[str, T]
+    num_left_out: int
+
+
+Use = Callable[[str, "Sequence[View]", Mapping[int, bytes]], T]
 
 
 async def read_views(
     store: Store,
-    run_id: str,
-    use: Callable[[Sequence[View], Mapping[int, bytes]], T],
+    parts: Mapping[str, Part],
+    use: Use[T],
     *,
     names: Sequence[str] = (),
-    max_points: int = 0,
-    min_step: int | None = None,
-    max_step: int | None = None,
-) -> T:
-    """Return what `use` makes, in a thread, of the views of a run's metrics and of the chunks they read.
+    max_views: int | None = None,
+) -> Found[T]:
+    """Return what `use` makes, in a thread, of the views of each run's metrics and of the chunks they read.
 
-    The other arguments are those of `query_metrics`.
-
-    Raises:
-        NotFound: If there is no such run.
+    Args:
+        store: that has the runs' events.
+        parts: what is wanted of each run, by its id.
+        use: gets a run's id, its views, and the data of all chunks that these read.
+        names: of the metrics, with * and ? as wildcards; none for all that a run tracks.
+        max_views: of all runs together; None for all.
     """
     is_wanted = matcher(names)
     while True:
-        history = await store.history(run_id, is_wanted)
-        # read after the history, which so is never ahead of it
-        last_seq = (await store.get(run_id)).last_seq
-        tail = await read_tail(store, run_id, history.last_seq, last_seq, is_wanted)
-        # numpy costs 0.1 s of the server's start
-        from lab_server.watch.history_plan import views
+        histories = await store.histories(tuple(parts), is_wanted)
+        tails = {
+            run_id: await read_tail(
+                store, run_id, histories[run_id].last_seq, part.last_seq, is_wanted
+            )
+            for run_id, part in parts.items()
+        }
+        views, num_left_out = await asyncio.to_thread(_views, parts, histories, tails, max_views)
+        of_runs: dict[str, T] = {}
+        for group in _groups(views):
+            some = await _use_group(store, group, use)
+            if some is None:
+                break
+            of_runs |= some
+        else:
+            return Found(of_runs, num_left_out)
 
-        found = await asyncio.to_thread(views, history.chunks, tail, max_points, min_step, max_step)
-        points = [c.id for view in found for c in (*view.points, *view.plan.merged)]
-        summaries = [c.id for view in found for c in view.summaries]
-        data = await store.chunk_data(points, "points") if points else {}
-        if summaries:
-            data |= await store.chunk_data(summaries, "summary")
-        if len(data) < len(points) + len(summaries):
-            continue  # the history was taken further meanwhile
-        try:
-            # not in the event loop: a million points take a tenth of a second
-            return await asyncio.to_thread(use, found, data)
-        except DamagedHistory as error:
-            await drop_damaged(store, run_id, error)
+
+def _views(
+    parts: Mapping[str, Part],
+    histories: Mapping[str, History],
+    tails: Mapping[str, MetricFold],
+    max_views: int | None,
+) -> tuple[dict[str, list[View]], int]:
+    """Return the views of each run, the first so many, and how many are left out."""
+    # numpy costs 0.1 s of the server's start
+    from lab_server.watch.history_plan import views
+
+    found: dict[str, list[View]] = {}
+    num_all = num_kept = 0
+    for run_id, part in parts.items():
+        each = views(
+            histories[run_id].chunks, tails[run_id], part.max_points, part.min_step, part.max_step
+        )
+        found[run_id] = each if max_views is None else each[: max_views - num_kept]
+        num_all += len(each)
+        num_kept += len(found[run_id])
+    return found, num_all - num_kept
+
+
+def _groups(views: Mapping[str, list[View]]) -> Iterator[dict[str, list[View]]]:
+    """Yield the views of some runs at a time, whose chunks fit in memory together."""
+    group: dict[str, list[View]] = {}
+    num_chunks = 0
+    for run_id, found in views.items():
+        num = sum(len(view.point_ids) + len(view.summaries) for view in found)
+        if group and num_chunks + num > _CHUNKS_AT_ONCE:
+            yield group
+            group, num_chunks = {}, 0
+        group[run_id] = found
+        num_chunks += num
+    yield group
+
+
+async def _use_group(
+    store: Store, group: Mapping[str, Sequence[View]], use: Use[T]
+) -> dict[str, T] | None:
+    """Return what is made of some runs' views; None if their histories were changed meanwhile."""
+    views = [view for found in group.values() for view in found]
+    points = [chunk_id for view in views for chunk_id in view.point_ids]
+    summaries = [chunk.id for view in views for chunk in view.summaries]
+    data = await store.chunk_data(points, "points") if points else {}
+    if summaries:
+        data |= await store.chunk_data(summaries, "summary")
+    if len(data) < len(points) + len(summaries):
+        return None
+    damaged: dict[str, DamagedHistory] = {}
+
+    def use_all() -> dict[str, T]:
+        made = {}
+        for run_id, found in group.items():
+            try:
+                made[run_id] = use(run_id, found, data)
+            except DamagedHistory as error:
+                damaged[run_id] = error
+        return made
+
+    # not in the event loop: a million points take a tenth of a second
+    made = await asyncio.to_thread(use_all)
+    for run_id, error in damaged.items():
+        await drop_damaged(store, run_id, error)
+    return None if damaged else made
 
 
 async def drop_damaged(store: Store, run_id: str, error: DamagedHistory) -> None:

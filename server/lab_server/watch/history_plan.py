@@ -107,6 +107,11 @@ class View:
     min_step: int | None
     max_step: int | None
 
+    @property
+    def point_ids(self) -> list[int]:
+        """The ids of the chunks all of whose points are read."""
+        return [chunk.id for chunk in (*self.points, *self.plan.merged)]
+
     def series(self, data: Mapping[int, bytes], max_points: int) -> Series | None:
         """Return the metric with at most so many points, 0 for all; None without any.
 

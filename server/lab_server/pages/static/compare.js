@@ -1,7 +1,8 @@
 // @ts-check
 // The comparison of runs: their charts, live, and figures of results over configs.
 import { onChanges } from "./live.js";
-import { Board, strokeOf } from "./charts.js";
+import { strokeOf } from "./chart.js";
+import { Board } from "./charts.js";
 import { fill } from "./figures.js";
 
 const place = document.getElementById("charts");

@@ -25,7 +25,7 @@ export function decode(data) {
 }
 
 /**
- * @param {{runs: string[], metrics: string[], x: string, buckets: number, smoothing: number, min?: number,
+ * @param {{runs: string[], metrics: string[], x: string, buckets: number, smoothing: number, columns: string[], min?: number,
  *   max?: number}} wanted
  * @returns {Promise<Chart>}
  */
@@ -33,6 +33,7 @@ export async function fetchCurves(wanted) {
   const query = new URLSearchParams();
   for (const run of wanted.runs) query.append("runs", run);
   for (const metric of wanted.metrics) query.append("metrics", metric);
+  for (const column of wanted.columns) query.append("columns", column);
   query.set("x", wanted.x);
   query.set("buckets", String(wanted.buckets));
   if (wanted.smoothing) query.set("smoothing", String(wanted.smoothing));

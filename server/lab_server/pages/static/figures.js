@@ -1,6 +1,6 @@
 // @ts-check
 // Figures of results over configs, in SVG: a scatter, parallel coordinates, and a search's history.
-import { element, text } from "./charts.js";
+import { element, text } from "./elements.js";
 
 /** @typedef {{id: string, title: string, number?: number, configs: Record<string, string>, metrics: Record<string, number>}} Result */
 /** @typedef {{keys: string[], metrics: string[], direction?: string, runs: Result[]}} Results */
