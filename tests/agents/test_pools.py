@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -89,12 +90,15 @@ class FakeEngine:
         self.found: dict[str, Job] = {}
         self.submitted: list[tuple[str, Sequence[str], Mapping[str, str]]] = []
         self.problem = ""
+        self.refusal = ""
+        self.tried: list[str] = []
 
     async def submit(
         self, name: str, command: Sequence[str], environment: Mapping[str, str]
     ) -> None:
-        if self.problem:
-            raise EngineError(self.problem)
+        self.tried.append(name)
+        if problem := self.problem or self.refusal:
+            raise EngineError(problem)
         self.submitted.append((name, command, environment))
         self.found[name] = Job(JobState.WAITING)
 
@@ -167,20 +171,76 @@ async def test_a_run_that_waits_gets_an_agent_and_no_second_one(bench: Bench) ->
     assert bench.asked == [name]
 
 
-async def test_an_engine_that_is_away_is_the_reason_and_is_tried_later_and_later(
-    bench: Bench,
-) -> None:
+async def test_an_engine_that_is_away_is_the_reason_until_it_is_back(bench: Bench) -> None:
     bench.engine.problem = "Ray at http://head:8265 does not answer"
-    await bench.adjust(1)
+    for _ in range(20):
+        await bench.adjust(1)
+        bench.now += 1
     assert bench.pool.news == f"pool 'gpus' cannot start an agent: {bench.engine.problem}"
-    await bench.adjust(1)
     bench.engine.problem = ""
     await bench.adjust(1)
-    assert bench.asked == []
+    assert len(bench.asked) == 1
+    assert bench.pool.news == "pool 'gpus' starts an agent"
+
+
+async def test_an_engine_that_refuses_is_the_reason_and_is_tried_later_and_later(
+    bench: Bench,
+) -> None:
+    bench.engine.refusal = "Ray at http://head:8265 refuses it: no such queue"
+    tried_at = []
+    for _ in range(100):
+        before = len(bench.engine.tried)
+        await bench.adjust(1)
+        if len(bench.engine.tried) > before:
+            tried_at.append(bench.now)
+        bench.now += 1
+    assert bench.pool.news == f"pool 'gpus' cannot start an agent: {bench.engine.refusal}"
+    assert [b - a for a, b in pairwise(tried_at)] == [2, 4, 8, 16, 32]
+    bench.engine.refusal = ""
     bench.now += 300
     await bench.adjust(1)
-    assert len(bench.asked) == 1
-    assert "starts" in bench.pool.news
+    assert bench.pool.news == "pool 'gpus' starts an agent"
+
+
+async def test_a_job_whose_submission_had_no_answer_is_asked_for_by_the_same_name(
+    bench: Bench,
+) -> None:
+    bench.engine.refusal = "no answer"
+    await bench.adjust(1)
+    bench.engine.refusal = ""
+    bench.now += 300
+    await bench.adjust(1)
+    assert bench.asked == [bench.engine.tried[0]]
+    bench.engine.refusal = "no answer"
+    await bench.adjust(2)
+    bench.engine.refusal = ""
+    bench.engine.found[bench.engine.tried[-1]] = RUNNING  # it had arrived, late
+    bench.now += 300
+    await bench.adjust(2)
+    assert len(bench.engine.tried) == 3
+    await bench.adjust(3)
+    assert len(set(bench.engine.tried)) == 3, "the next one is another job"
+
+
+async def test_jobs_that_the_engine_forgot_are_started_again_but_not_those_of_living_agents(
+    bench: Bench,
+) -> None:
+    await bench.adjust(2)
+    lives, lost = bench.asked
+    bench.attach(lives)
+    bench.engine.found.clear()  # its head has started again, and knows nothing
+    await bench.adjust(1, f"gpus/{lives}/cpu:0")
+    bench.now += 29
+    await bench.adjust(1, f"gpus/{lives}/cpu:0")
+    assert bench.asked == [lives, lost], "it may still attach"
+    bench.now += 2
+    await bench.adjust(1, f"gpus/{lives}/cpu:0")
+    assert f"its job {lost} was submitted, and the engine does not know it" in bench.pool.news
+    bench.now += 2
+    await bench.adjust(1, f"gpus/{lives}/cpu:0")
+    assert len(bench.asked) == 3
+    await bench.adjust(1, f"gpus/{lives}/cpu:0")
+    assert len(bench.asked) == 3
 
 
 async def test_a_job_that_ends_before_its_agent_joins_is_the_reason(bench: Bench) -> None:

@@ -19,6 +19,7 @@ from lab_server.settings.pools import PoolSettings
 _log = structlog.get_logger("lab_server.pools")
 
 _JOIN_S = 300.0  # from a job's begin to its agent's first word
+_FORGOTTEN_S = 30.0  # for an agent to attach whose job the engine has forgotten
 _MAX_PAUSE_S = 300.0
 _FIRST_PAUSE_S = 2.0
 
@@ -52,8 +53,11 @@ class Pool:
         self._name = re.compile(re.escape(self._prefix) + r"[0-9a-f]{6}")
         self._jobs: Mapping[str, Job] = {}
         self._asked: dict[str, float] = {}  # submitted, and not attached yet
+        self._unsure = ""  # the name of a job that was submitted without an answer
+        self._missing_since: dict[str, float] = {}  # asked for, and not known to the engine
         self._alone_since: dict[str, float] = {}  # jobs that run, and have no agent
         self._busy_at: dict[str, float] = {}
+        self._away = ""  # why the engine does not say which jobs there are
         self._problem = ""
         self._pause_s = 0.0
         self._next_try = 0.0
@@ -62,8 +66,8 @@ class Pool:
     def news(self) -> str:
         """Why it has no more agents, or that it starts some, as a clause; "" for nothing."""
         name = self.settings.name
-        if self._problem:
-            return f"pool {name!r} cannot start an agent: {self._problem}"
+        if problem := self._away or self._problem:
+            return f"pool {name!r} cannot start an agent: {problem}"
         if self._asked:
             reasons = {self._jobs[job].reason for job in self._asked if job in self._jobs} - {""}
             why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
@@ -84,8 +88,9 @@ class Pool:
         try:
             jobs = await self._engine.jobs(self._prefix)
         except EngineError as error:
-            self._fail(str(error))
+            self._note_away(str(error))
             return waiting
+        self._away = ""
         self._jobs = {name: job for name, job in jobs.items() if self._name.fullmatch(name)}
         now = self._clock()
         self._note_jobs(now)
@@ -124,7 +129,14 @@ class Pool:
 
     def _note_jobs(self, now: float) -> None:
         """Forget what was asked for once it has come, or will not come."""
-        for name, asked_at in list(self._asked.items()):
+        if self._unsure in self._jobs:
+            self._asked[self._unsure], self._unsure = now, ""
+        self._missing_since = {
+            name: self._missing_since.get(name, now)
+            for name in self._asked
+            if name not in self._jobs
+        }
+        for name in list(self._asked):
             job = self._jobs.get(name)
             agent = self._agents.get(name)
             if agent is not None and agent.send is not None:
@@ -133,7 +145,7 @@ class Pool:
             elif job is not None and job.state is JobState.ENDED:
                 del self._asked[name]
                 self._fail(f"its job {name} ended: {job.reason or 'the engine does not say why'}")
-            elif job is None and now - asked_at > _JOIN_S:
+            elif job is None and now - self._missing_since[name] > _FORGOTTEN_S:
                 del self._asked[name]
                 self._fail(f"its job {name} was submitted, and the engine does not know it")
 
@@ -160,14 +172,17 @@ class Pool:
 
     async def _start(self, num: int) -> None:
         for _ in range(num):
-            name = f"{self._prefix}{secrets.token_hex(3)}"
+            # by the same name it is the same job, if the engine has it
+            name = self._unsure or f"{self._prefix}{secrets.token_hex(3)}"
             try:
                 token = await self._join_token()
                 environment = {"LAB_JOIN_TOKEN": token} if token else {}
+                self._unsure = name
                 await self._engine.submit(name, self._command(name), environment)
             except (EngineError, StoreError) as error:
                 self._fail(str(error))
                 return
+            self._unsure = ""
             self._asked[name] = self._clock()
             _log.info("asked for an agent", agent=name, engine=self.settings.engine)
         self._problem = ""
@@ -178,6 +193,11 @@ class Pool:
             *(settings.command, "join", self._server, "--name", name, "--pool", settings.name),
             *("--slots", settings.slots, "--ephemeral", *settings.arguments),
         ]
+
+    def _note_away(self, problem: str) -> None:
+        if problem != self._away:
+            _log.error("an engine does not answer", pool=self.settings.name, reason=problem)
+        self._away = problem
 
     def _fail(self, problem: str) -> None:
         """Note a problem, and try again later, and later each time."""
