@@ -8,9 +8,10 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from chaos_trainers import trainers_in
 from live_agent import LiveAgent
 from unreliable import Network
 
@@ -40,6 +41,8 @@ class Fleet:
         arguments: of each agent.
         rng: what is random.
     """
+
+    strikes = STRIKES
 
     def __init__(
         self,
@@ -79,13 +82,8 @@ class Fleet:
             if agent.process is not None and agent.process.poll() is not None:
                 agent.launch()
 
-    def strike(self, what: str, trainers_of: Callable[[Path], list[int]]) -> None:
-        """Strike an agent, its machine or its network, for a while.
-
-        Args:
-            what: one of STRIKES.
-            trainers_of: finds the trainers that live, by the home that they run in.
-        """
+    def strike(self, what: str) -> bool:
+        """Strike an agent, its machine or its network, for a while."""
         number = self._rng.randrange(len(self.agents))
         agent, networks = self.agents[number], self._networks[number]
         some_s = self._rng.choice(
@@ -93,24 +91,24 @@ class Fleet:
         )
         if "network" in what:
             for network in networks:
-                _fail(network, what)
+                network.begin(what)
             time.sleep(some_s)
             for network in networks:
                 network.mend()
-            return
+            return True
         process = agent.process
         assert process is not None
         if "frozen" in what:
             process.send_signal(signal.SIGSTOP)
             time.sleep(some_s)
             process.send_signal(signal.SIGCONT)
-            return
+            return True
         if "stopped" in what:
             agent.stop()
         else:
             agent.kill()
         if "machine" in what:
-            for pid in trainers_of(agent.home):
+            for pid, _ in trainers_in(agent.home):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         if "disk" in what:
@@ -121,12 +119,4 @@ class Fleet:
             time.sleep(self._rng.uniform(0.05, 3.0))
             agent.kill()
             agent.launch()
-
-
-def _fail(network: Network, what: str) -> None:
-    if "cut" in what:
-        network.cut()
-    elif "slow" in what:
-        network.delay_s = 0.1
-    else:
-        network.drop()
+        return True

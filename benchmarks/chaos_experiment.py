@@ -32,8 +32,8 @@ def note_launch() -> None:
     """
     if not (folder := os.environ.get("CHAOS_LAUNCHES")):
         return
-    place = Path(os.environ["LAB_DATA_PATH"]).parent.name
-    run = experiment.current().run_id
+    current = experiment.current()
+    run, place = current.run_id, current.folder.parents[2].name
     slots = [f"{place}.{slot}" for slot in range(int(os.environ["CHAOS_SLOTS"]))]
     taken = [] if _lock(Path(folder, run)) else ["run"]
     if not any(_lock(Path(folder, slot)) for slot in slots):

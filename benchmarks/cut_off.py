@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos import history_of
+from chaos_judge import history_of
 from live_agent import LiveAgent
 from live_server import LiveServer
 from unreliable import Network

@@ -30,7 +30,7 @@ class LiveServer(LiveProcess):
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._arguments = arguments
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.http_address = ""
         self.launched_at = 0.0  # of time.perf_counter()
 
@@ -68,7 +68,8 @@ class LiveServer(LiveProcess):
         self.http_address = ready[2]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -56,6 +56,21 @@ class Network:
             self.cut()
         self._is_down, self.delay_s = False, 0.0
 
+    def begin(self, how: str) -> None:
+        """Begin to fail: a cut network, a slow one, or a lossy one, as the words say."""
+        if "cut" in how:
+            self.cut()
+        elif "slow" in how:
+            self.delay_s = 0.1
+        else:
+            self.drop()
+
+    def fail(self, how: str, for_s: float) -> None:
+        """Fail for a while; see `begin`."""
+        self.begin(how)
+        time.sleep(for_s)
+        self.mend()
+
     def _accept(self) -> None:
         while True:
             client, _ = self._listening.accept()

@@ -312,6 +312,26 @@ async def test_an_idle_agent_is_let_go_after_its_time_and_a_busy_one_is_not(benc
     assert "is stopping" in agent.obstacle(Wants())
 
 
+@pytest.mark.parametrize(
+    "said", [Job(JobState.ENDED, "its supervisor died", True), None], ids=["ended", "forgotten"]
+)
+async def test_what_the_engine_says_of_a_job_does_not_end_its_agent_before_the_lease(
+    said: Job | None,
+) -> None:
+    bench = Bench(max=1)
+    bench.attach("gpus-0a0a0a")
+    agent = bench.agents.get("gpus-0a0a0a")
+    assert agent is not None
+    bench.agents.detach(agent)
+    bench.engine.found = {} if said is None else {"gpus-0a0a0a": said}
+    for _ in range(3):
+        await bench.adjust(1, "gpus/gpus-0a0a0a/cpu:0")
+        bench.now += 100
+    assert bench.agents.get("gpus-0a0a0a") is agent
+    assert bench.asked == [], "its place is taken, so none is started in it"
+    bench.agents.close()
+
+
 async def test_never_fewer_than_min_are_left() -> None:
     bench = Bench(min=1)
     await bench.adjust()

@@ -1,0 +1,111 @@
+"""A Ray cluster on this machine, in a process of its own: it ends with its standard input.
+
+    python benchmarks/ray_cluster.py DASHBOARD_PORT GCS_PORT TABLES
+
+The head keeps its tables in the folder TABLES, as RAY_gcs_storage_path says, too. Takes orders, a line each, and answers each with a line: how many nodes work, and whether it was done.
+
+    start head
+    kill head        it keeps its tables on disk; the nodes look for it
+    forget           what a head has on disk, that does not run: its nodes are then strangers to the next one
+    add node
+    kill node        its agents and trainers are left to Ray, and to themselves
+    kill machine     a node with all that runs on it
+    count
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+CPUS_PER_NODE = 2
+
+
+class RayCluster:
+    """A head without CPUs of its own, and nodes that work."""
+
+    def __init__(self, dashboard_port: int, gcs_port: int, tables: Path) -> None:
+        # Ray has no types, or is not installed
+        self._cluster: Any = importlib.import_module("ray.cluster_utils").Cluster()
+        self._tables = tables
+        self._known: list[Any] = []  # nodes of the head that is, or of one that remembers them
+        self._head_arguments = {
+            "num_cpus": 0,
+            "include_dashboard": True,
+            "dashboard_port": dashboard_port,
+            "gcs_server_port": gcs_port,
+        }
+
+    def obey(self, order: str) -> None:
+        """Do what a line asks for."""
+        cluster = self._cluster
+        match order.split():
+            case ["start", "head"]:
+                cluster.add_node(**self._head_arguments)
+            case ["kill", "head"]:
+                cluster.remove_node(cluster.head_node, allow_graceful=False)
+            case ["forget"]:
+                shutil.rmtree(self._tables)
+                self._tables.mkdir()
+                self._known.clear()
+            case ["add", "node"]:
+                self._known.append(cluster.add_node(num_cpus=CPUS_PER_NODE))
+            case ["kill", ("node" | "machine") as what]:
+                self._kill_node(self._known.pop(0), is_all=what == "machine")
+            case ["count"]:
+                pass
+            case _:
+                raise ValueError(f"unknown order: {order}")
+
+    def _kill_node(self, node: Any, *, is_all: bool) -> None:
+        psutil = importlib.import_module("psutil")
+        (raylet,) = node.all_processes["raylet"]
+        below = psutil.Process(raylet.process.pid).children(recursive=True) if is_all else []
+        self._cluster.remove_node(node, allow_graceful=False)
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def bury(self) -> None:
+        """Remove the nodes that have ended by themselves."""
+        for node in list(self._cluster.worker_nodes):
+            if not node.remaining_processes_alive():
+                self._cluster.remove_node(node, allow_graceful=False)
+        self._known = [node for node in self._known if node in self._cluster.worker_nodes]
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes that work there are."""
+        return len(self._known)
+
+    def end(self) -> None:
+        """Kill all that is left."""
+        for node in (*self._cluster.worker_nodes, self._cluster.head_node):
+            if node is not None:
+                self._cluster.remove_node(node, allow_graceful=False)
+
+
+def main() -> None:
+    """Obey until the input ends."""
+    dashboard_port, gcs_port, tables = sys.argv[1:]
+    answers, sys.stdout = sys.stdout, sys.stderr  # Ray writes there, too
+    cluster = RayCluster(int(dashboard_port), int(gcs_port), Path(tables))
+    try:
+        for order in sys.stdin:
+            try:
+                cluster.obey(order)
+                said = "done"
+            except Exception as error:
+                said = f"{order.strip()} failed: {error!r}"
+            cluster.bury()
+            print(f"{cluster.num_nodes} {said}", file=answers, flush=True)
+    finally:
+        cluster.end()
+
+
+if __name__ == "__main__":
+    main()
