@@ -345,13 +345,15 @@ async def test_never_fewer_than_min_are_left() -> None:
 
 
 async def test_the_next_server_counts_the_jobs_that_the_last_one_submitted(bench: Bench) -> None:
-    bench.engine.found["gpus-012345"] = Job(JobState.WAITING)
+    bench.engine.found["gpus-012345"] = Job(JobState.WAITING, "Slurm says Resources")
     bench.engine.found["other-012345"] = Job(JobState.RUNNING)
     bench.engine.found["gpus-big-012345"] = Job(JobState.RUNNING)
     await bench.adjust(1)
     assert bench.asked == []
+    assert bench.pool.news == "pool 'gpus' starts an agent (Slurm says Resources)"
     await bench.adjust(2)
     assert len(bench.asked) == 1
+    assert "starts 2 agents" in bench.pool.news
 
 
 async def test_what_a_pool_cannot_take_is_left_for_another(bench: Bench) -> None:

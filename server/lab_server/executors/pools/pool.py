@@ -68,10 +68,10 @@ class Pool:
         name = self.settings.name
         if problem := self._away or self._problem:
             return f"pool {name!r} cannot start an agent: {problem}"
-        if self._asked:
-            reasons = {self._jobs[job].reason for job in self._asked if job in self._jobs} - {""}
+        if coming := {*self._asked, *(job for job in self._alive if not self._agents.get(job))}:
+            reasons = {self._jobs[job].reason for job in coming if job in self._jobs} - {""}
             why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
-            what = "an agent" if len(self._asked) == 1 else f"{len(self._asked)} agents"
+            what = "an agent" if len(coming) == 1 else f"{len(coming)} agents"
             return f"pool {name!r} starts {what}{why}"
         return ""
 
@@ -106,8 +106,7 @@ class Pool:
             (name for name in attached if self._is_idle(name, now)),
             key=lambda name: self._busy_at[name],
         )
-        alive = {n for n, job in self._jobs.items() if job.state is not JobState.ENDED}
-        agents = (attached | alive | set(self._asked)) - leaving
+        agents = (attached | self._alive | set(self._asked)) - leaving
         standing = Standing(agents, tuple(idle), len(mine), len(waiting))
         todo = changes(self.settings, standing)
         for name in todo.leaving:
@@ -122,6 +121,11 @@ class Pool:
     async def close(self) -> None:
         """Close the engine's connections; agents go on."""
         await self._engine.close()
+
+    @property
+    def _alive(self) -> set[str]:
+        """The names of the jobs that wait or run."""
+        return {name for name, job in self._jobs.items() if job.state is not JobState.ENDED}
 
     def _is_idle(self, name: str, now: float) -> bool:
         since = self._busy_at.setdefault(name, now)
