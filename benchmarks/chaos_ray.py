@@ -21,7 +21,6 @@ from live_ray import LiveRay
 from unreliable import Network
 
 POOL = "nodes"
-NUM_NODES = 2
 TRAINERS_END_S = 20.0
 STRIKES: Mapping[str, int] = {
     "Ray node": 3,
@@ -107,9 +106,7 @@ class RayPool:
 
     def start(self) -> None:
         """Start the cluster."""
-        self._ray.order("start head")
-        for _ in range(NUM_NODES):
-            self._ray.order("add node")
+        self._ray.mend()
         self._watching.start()
 
     def stop(self) -> None:
@@ -125,10 +122,9 @@ class RayPool:
                 time.sleep(0.1)
 
     def revive(self) -> None:
-        """Replace nodes that have ended by themselves."""
+        """Replace what has ended by itself."""
         if self._ordered.done():
-            self._note_failure()
-            self._order("count")
+            self._order()
 
     def strike(self, what: str) -> bool:
         """Strike the cluster, while other things go on, or an agent, or the agents' network."""
@@ -152,13 +148,13 @@ class RayPool:
             case "Ray node's machine":
                 self._order("kill machine", some_s)
             case "Ray head":
-                self._order("kill head", some_s, "start head")
+                self._order("kill head", some_s)
             case "Ray head, and what it knows":
-                self._order("kill head", "forget", some_s, "start head")
+                self._order("kill head", "forget", some_s)
         return True
 
     def _order(self, *orders: str | float) -> None:
-        """Have Ray do something, or wait; then bring its nodes to their number."""
+        """Have Ray do something, or wait; then bring back what is missing."""
 
         def work() -> None:
             for order in orders:
@@ -166,8 +162,7 @@ class RayPool:
                     self._ray.order(order)
                 else:
                     time.sleep(order)
-            while self._ray.num_nodes < NUM_NODES:
-                self._ray.order("add node")
+            self._ray.mend()
 
         self._note_failure()
         self._ordered = self._ordering.submit(work)

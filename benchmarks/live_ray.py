@@ -16,6 +16,7 @@ from pathlib import Path
 from live_server import free_port
 
 MISSING = "needs Ray: pip install 'lab-train[ray]'"
+MENDING_TRIES = 8
 
 
 class LiveRay:
@@ -27,7 +28,6 @@ class LiveRay:
 
     Attributes:
         address: of its dashboard, which stays.
-        num_nodes: how many nodes worked after the last order.
     """
 
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
@@ -38,7 +38,6 @@ class LiveRay:
             folder.mkdir()
         ports = [str(free_port()), str(free_port())]
         self.address = f"http://127.0.0.1:{ports[0]}"
-        self.num_nodes = 0
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 [
@@ -68,10 +67,24 @@ class LiveRay:
         assert self._process.stdout is not None
         self._process.stdin.write(what + "\n")
         self._process.stdin.flush()
-        number, _, said = self._process.stdout.readline().strip().partition(" ")
+        said = self._process.stdout.readline().strip()
         if said != "done":
             raise RuntimeError(f"Ray: {said or 'its process has ended'}")
-        self.num_nodes = int(number)
+
+    def mend(self) -> None:
+        """Start what is missing of it, with some patience: on a busy machine Ray gives up its own start.
+
+        Raises:
+            RuntimeError: If it cannot.
+        """
+        for left in reversed(range(MENDING_TRIES)):
+            try:
+                self.order("mend")
+            except RuntimeError:
+                if not left:
+                    raise
+            else:
+                return
 
     def end(self) -> None:
         """End all of it, and remove its files."""

@@ -4,13 +4,11 @@
 
 The head keeps its tables in the folder TABLES, as RAY_gcs_storage_path says, too. Takes orders, a line each, and answers each with a line: how many nodes work, and whether it was done.
 
-    start head
+    mend             start what is missing: the head, and nodes that work
     kill head        it keeps its tables on disk; the nodes look for it
     forget           what a head has on disk, that does not run: its nodes are then strangers to the next one
-    add node
     kill node        its agents and trainers are left to Ray, and to themselves
     kill machine     a node with all that runs on it
-    count
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+NUM_NODES = 2
 CPUS_PER_NODE = 2
 
 
@@ -44,20 +43,16 @@ class RayCluster:
         """Do what a line asks for."""
         cluster = self._cluster
         match order.split():
-            case ["start", "head"]:
-                cluster.add_node(**self._head_arguments)
+            case ["mend"]:
+                self._mend()
             case ["kill", "head"]:
                 cluster.remove_node(cluster.head_node, allow_graceful=False)
             case ["forget"]:
                 shutil.rmtree(self._tables)
                 self._tables.mkdir()
                 self._known.clear()
-            case ["add", "node"]:
-                self._known.append(cluster.add_node(num_cpus=CPUS_PER_NODE))
             case ["kill", ("node" | "machine") as what]:
                 self._kill_node(self._known.pop(0), is_all=what == "machine")
-            case ["count"]:
-                pass
             case _:
                 raise ValueError(f"unknown order: {order}")
 
@@ -70,17 +65,16 @@ class RayCluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def bury(self) -> None:
-        """Remove the nodes that have ended by themselves."""
-        for node in list(self._cluster.worker_nodes):
-            if not node.remaining_processes_alive():
-                self._cluster.remove_node(node, allow_graceful=False)
-        self._known = [node for node in self._known if node in self._cluster.worker_nodes]
-
-    @property
-    def num_nodes(self) -> int:
-        """How many nodes that work there are."""
-        return len(self._known)
+    def _mend(self) -> None:
+        cluster = self._cluster
+        for node in (cluster.head_node, *cluster.worker_nodes):
+            if node is not None and not node.remaining_processes_alive():
+                cluster.remove_node(node, allow_graceful=False)
+        if cluster.head_node is None:
+            cluster.add_node(**self._head_arguments)
+        self._known = [node for node in self._known if node in cluster.worker_nodes]
+        while len(self._known) < NUM_NODES:
+            self._known.append(cluster.add_node(num_cpus=CPUS_PER_NODE))
 
     def end(self) -> None:
         """Kill all that is left."""
@@ -101,8 +95,7 @@ def main() -> None:
                 said = "done"
             except Exception as error:
                 said = f"{order.strip()} failed: {error!r}"
-            cluster.bury()
-            print(f"{cluster.num_nodes} {said}", file=answers, flush=True)
+            print(said, file=answers, flush=True)
     finally:
         cluster.end()
 
