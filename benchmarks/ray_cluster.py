@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class RayCluster:
     def __init__(self, dashboard_port: int, gcs_port: int, tables: Path) -> None:
         # Ray has no types, or is not installed
         self._cluster: Any = importlib.import_module("ray.cluster_utils").Cluster()
+        self._psutil: Any = importlib.import_module("psutil")
         self._tables = tables
         self._known: list[Any] = []  # nodes of the head that is, or of one that remembers them
         self._head_arguments = {
@@ -57,30 +59,47 @@ class RayCluster:
                 raise ValueError(f"unknown order: {order}")
 
     def _kill_node(self, node: Any, *, is_all: bool) -> None:
-        psutil = importlib.import_module("psutil")
         (raylet,) = node.all_processes["raylet"]
-        below = psutil.Process(raylet.process.pid).children(recursive=True) if is_all else []
+        below = self._psutil.Process(raylet.process.pid).children(recursive=True) if is_all else []
         self._cluster.remove_node(node, allow_graceful=False)
-        for process in below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        self._kill(below)
 
     def _mend(self) -> None:
         cluster = self._cluster
         for node in (cluster.head_node, *cluster.worker_nodes):
             if node is not None and not node.remaining_processes_alive():
                 cluster.remove_node(node, allow_graceful=False)
+        self._end_halves()
         if cluster.head_node is None:
             cluster.add_node(**self._head_arguments)
         self._known = [node for node in self._known if node in cluster.worker_nodes]
         while len(self._known) < NUM_NODES:
             self._known.append(cluster.add_node(num_cpus=CPUS_PER_NODE))
 
+    def _end_halves(self) -> None:
+        """Kill what is left of nodes that gave up their start: they keep the head's port, say."""
+        whole = {
+            each.process.pid
+            for node in (self._cluster.head_node, *self._cluster.worker_nodes)
+            if node is not None
+            for processes in node.all_processes.values()
+            for each in processes
+        }
+        for child in self._psutil.Process().children():
+            if child.pid not in whole:
+                self._kill([child, *child.children(recursive=True)])
+
+    def _kill(self, processes: Iterable[Any]) -> None:
+        for process in processes:
+            with contextlib.suppress(self._psutil.NoSuchProcess):
+                process.kill()
+
     def end(self) -> None:
         """Kill all that is left."""
         for node in (*self._cluster.worker_nodes, self._cluster.head_node):
             if node is not None:
                 self._cluster.remove_node(node, allow_graceful=False)
+        self._end_halves()
 
 
 def main() -> None:
