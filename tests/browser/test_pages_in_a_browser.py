@@ -104,6 +104,7 @@ def test_charts_are_drawn_zoomed_and_read_as_a_table(shown: Shown, windows: Wind
     page.mouse.up()
     whole = chart.get_by_role("button", name="Whole range")
     whole.wait_for()
+    chart.locator(":scope:not([aria-busy])").wait_for()
     assert int(chart.locator("tbody th").first.inner_text()) > 20
     whole.click()
     rows.nth(59).wait_for()

@@ -21,6 +21,7 @@ from lab_server.model.log_level import LogLevel
 from lab_server.model.roles import Role
 from lab_server.model.run import Run, RunState
 from lab_server.security.tokens import TokenFile, Tokens
+from lab_server.watch.history_writer import HistoryWriter
 from tests.server.conftest import Surface, open_site, open_surface
 
 API = "/api/v1"
@@ -175,6 +176,25 @@ async def test_a_resumed_runs_curve_is_cut_and_not_doubled(
     chart = await _chart(site, f"runs={run.id}&metrics=loss")
     assert chart.x == [0, 1, 2, 3, 4, 5, 6]
     assert chart.columns[0]["last"] == [1.0] * 5 + [2.0] * 2
+
+
+async def test_curves_that_are_asked_for_again_have_what_came_since(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await _measured(surface, Column("loss", range(10), [1.0] * 10))
+    query = f"runs={run.id}&metrics=loss"
+    assert len((await _chart(site, query)).x) == 10
+    run = await surface.supervisor.say(
+        run, *events.encode_metrics(1, 1, [Column("loss", [10], [1.0])])
+    )
+    assert (await _chart(site, query)).x == list(range(11))
+    again = events.encode_metrics(2, 1, [Column("loss", [5, 6], [2.0, 2.0])])
+    run = await surface.supervisor.say(run, events.encode_truncate(2, 1, 4, 4), *again)
+    assert (await _chart(site, query)).columns[0]["last"] == [1.0] * 5 + [2.0] * 2
+    await HistoryWriter(surface.store).write(run.id)
+    assert (await _chart(site, query)).columns[0]["last"] == [1.0] * 5 + [2.0] * 2
+    await surface.supervisor.say(run, *events.encode_metrics(2, 1, [Column("loss", [7], [3.0])]))
+    assert (await _chart(site, query)).columns[0]["last"] == [1.0] * 5 + [2.0] * 2 + [3.0]
 
 
 async def test_x_may_be_time_or_epochs(surface: Surface, site: aiohttp.ClientSession) -> None:

@@ -16,6 +16,7 @@ from lab_server.store import Store
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch.curves import COLUMNS, Axis, Chart, CurveQuery, query_curves
 from lab_server.watch.step_times import StepTimes
+from lab_server.watch.tails import Tails
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Curves:
         self._store = store
         self._catalogue = catalogue
         self._times = StepTimes()
+        self._tails = Tails()
 
     async def query(self, wanted: ChartRequest) -> Chart:
         """Return the curves.
@@ -64,7 +66,7 @@ class Curves:
             columns=wanted.columns,
             epochs=epochs,
         )
-        return await query_curves(self._store, self._times, runs, query)
+        return await query_curves(self._store, self._times, self._tails, runs, query)
 
     async def _runs(self, run_ids: Sequence[str]) -> list[Run]:
         """Return the runs, each once; those that are named by a prefix, or that nobody knows, one by one."""

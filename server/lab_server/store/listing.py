@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import (
@@ -56,12 +56,6 @@ def page_query(query: RunQuery) -> Select[Any]:
     return statement.order_by(*_order(query, of_page, page.c.id))
 
 
-def briefs_query(run_ids: Sequence[str]) -> Select[Any]:
-    """Return the statement: runs without their last values."""
-    query = RunQuery(metrics=frozenset())
-    return select(*_columns(query)).where(runs.c.id.in_(run_ids))
-
-
 def _columns(query: RunQuery) -> list[ColumnElement[Any]]:
     return [
         literal("{}").label(column.name) if _is_left_out(column.name, query) else column
@@ -73,6 +67,12 @@ def _is_left_out(column: str, query: RunQuery) -> bool:
     if query.metrics is None:
         return False
     return column == "extremes" or (column == "metrics" and not query.metrics)
+
+
+BRIEFS: Final = select(*_columns(RunQuery(metrics=frozenset()))).where(
+    runs.c.id.in_(sa.bindparam("ids", expanding=True))
+)
+"""The statement: runs by their ids, without their last values."""
 
 
 def _order(

@@ -29,7 +29,7 @@ from lab_server.store import blocks, event_log, history_table, migrations, schem
 from lab_server.store.agent_table import AgentTable
 from lab_server.store.databases.database import NUM_READERS, Database
 from lab_server.store.databases.urls import open_database
-from lab_server.store.listing import briefs_query, count_query, page_query, token_of
+from lab_server.store.listing import BRIEFS, count_query, page_query, token_of
 from lab_server.store.portable.dialects import begins_with
 from lab_server.store.portable.json_values import keys_of
 from lab_server.store.protocol import (
@@ -340,10 +340,10 @@ class SqlStore:
 
     async def briefs(self, run_ids: Sequence[str]) -> dict[str, Run]:
         """See Store."""
-        query = briefs_query(run_ids)
 
         def work(connection: Connection) -> dict[str, Run]:
-            return {row["id"]: run_of(row) for row in connection.execute(query).mappings()}
+            found = connection.execute(BRIEFS, {"ids": list(run_ids)}).mappings()
+            return {row["id"]: run_of(row) for row in found}
 
         return await self._read(work)
 

@@ -12,6 +12,7 @@ from lab_server.model.run import Run
 from lab_server.store.protocol import Store
 from lab_server.watch.history import Part, read_views
 from lab_server.watch.step_times import StepTimes
+from lab_server.watch.tails import Tails
 
 if TYPE_CHECKING:
     from lab_server.watch.buckets import Bucketed, Curve
@@ -91,7 +92,7 @@ class Chart:
 
 
 async def query_curves(
-    store: Store, times: StepTimes, runs: Sequence[Run], query: CurveQuery
+    store: Store, times: StepTimes, tails: Tails, runs: Sequence[Run], query: CurveQuery
 ) -> Chart:
     """Return the curves of some runs."""
     scales = {run.id: await _scale(store, times, run, query) for run in runs}
@@ -114,7 +115,9 @@ async def query_curves(
             (run_id, view.name, _curve(view, data, query, lows[run_id], to_x)) for view in found
         ]
 
-    found = await read_views(store, parts, use, names=query.names, max_views=MAX_CURVES)
+    found = await read_views(
+        store, parts, use, names=query.names, max_views=MAX_CURVES, known=tails
+    )
     each = [curve for curves in found.of_runs.values() for curve in curves]
     x, curves = await asyncio.to_thread(_in_buckets, each, query)
     missing = [run.id for run in runs if scales[run.id] is None]

@@ -13,17 +13,16 @@ from lab_rpc.metric_names import matcher
 from lab_server.errors import DamagedHistory
 from lab_server.logs import RUNS
 from lab_server.store.protocol import History, Store
+from lab_server.watch.tails import Tails
 
 if TYPE_CHECKING:
     from lab_server.watch.history_plan import View
-    from lab_server.watch.series import MetricFold, Series
+    from lab_server.watch.series import Series, Tail
 
 T = TypeVar("T")
 
 _log = structlog.get_logger(RUNS)
 
-_KINDS: Final = frozenset({"metrics", "truncate"})
-_READ_BYTES: Final = 1 << 20
 _CHUNKS_AT_ONCE: Final = 8192
 """Of so many chunks, unless one run alone has more, the data is in memory at a time: 12 MB of summaries."""
 
@@ -100,6 +99,7 @@ async def read_views(
     *,
     names: Sequence[str] = (),
     max_views: int | None = None,
+    known: Tails | None = None,
 ) -> Found[T]:
     """Return what `use` makes, in a thread, of the views of each run's metrics and of the chunks they read.
 
@@ -109,14 +109,14 @@ async def read_views(
         use: gets a run's id, its views, and the data of all chunks that these read.
         names: of the metrics, with * and ? as wildcards; none for all that a run tracks.
         max_views: of all runs together; None for all.
+        known: what has been read of the runs' logs beyond their histories, for who asks again.
     """
+    known = known or Tails()
     is_wanted = matcher(names)
     while True:
         histories = await store.histories(tuple(parts), is_wanted)
         tails = {
-            run_id: await read_tail(
-                store, run_id, histories[run_id].last_seq, part.last_seq, is_wanted
-            )
+            run_id: await known.of(store, run_id, names, histories[run_id].last_seq, part.last_seq)
             for run_id, part in parts.items()
         }
         views, num_left_out = await asyncio.to_thread(_views, parts, histories, tails, max_views)
@@ -133,7 +133,7 @@ async def read_views(
 def _views(
     parts: Mapping[str, Part],
     histories: Mapping[str, History],
-    tails: Mapping[str, MetricFold],
+    tails: Mapping[str, Tail],
     max_views: int | None,
 ) -> tuple[dict[str, list[View]], int]:
     """Return the views of each run, the first so many, and how many are left out."""
@@ -200,27 +200,6 @@ async def drop_damaged(store: Store, run_id: str, error: DamagedHistory) -> None
     """Drop a history that cannot be read; it is made again from the log."""
     _log.error("a history is damaged; making it again from the log", run=run_id, error=str(error))
     await store.drop_history(run_id)
-
-
-async def read_tail(
-    store: Store,
-    run_id: str,
-    after_seq: int,
-    last_seq: int,
-    is_wanted: Callable[[str], bool] = lambda _: True,
-) -> MetricFold:
-    """Return the fold of a log's events from one seq to another."""
-    from lab_server.watch.series import MetricFold
-
-    tail = MetricFold(is_wanted)
-    seq = after_seq
-    while seq < last_seq:
-        events = await store.events(run_id, seq, _READ_BYTES, _KINDS)
-        payloads = [event.payload for event in events if event.seq <= last_seq]
-        if payloads:
-            await asyncio.to_thread(tail.add, payloads)
-        seq = events[-1].seq if events else last_seq
-    return tail
 
 
 def _series(found: Sequence[View], data: Mapping[int, bytes], max_points: int) -> list[Series]:

@@ -16,7 +16,7 @@ from lab_server.store.protocol import SeriesChunk
 from lab_server.watch import chunks as codec
 from lab_server.watch.chunks import Steps, Values, decode_points, points_of_summaries
 from lab_server.watch.items import Items, items_of
-from lab_server.watch.series import MetricFold, Series, last_of_each_step, series_of
+from lab_server.watch.series import Series, Tail, last_of_each_step, series_of
 
 _FINE_POINTS: Final = 256
 """For each point asked for; of more points a plot is made from summaries: one bucket at least for each."""
@@ -160,7 +160,7 @@ class View:
 
 def views(
     chunks: Sequence[SeriesChunk],
-    tail: MetricFold,
+    tail: Tail,
     max_points: int,
     min_step: int | None,
     max_step: int | None,
@@ -190,10 +190,10 @@ def views(
 
 
 def plans(
-    chunks: Sequence[SeriesChunk], tail: MetricFold, *, is_filling: bool = False
+    chunks: Sequence[SeriesChunk], tail: Tail, *, is_filling: bool = False
 ) -> dict[str, Plan]:
     """Return what the events of a tail change of each metric of a history; see `plan`."""
-    new = tail.points()
+    new = tail.points
     of_metric: dict[str, list[SeriesChunk]] = {name: [] for name in new}
     for chunk in chunks:
         of_metric.setdefault(chunk.metric, []).append(chunk)

@@ -16,7 +16,8 @@ from lab_server.errors import DamagedHistory, NotFound, StoreError
 from lab_server.logs import RUNS
 from lab_server.messages.events import decode_state
 from lab_server.store.protocol import NewSeriesChunk, Store, StoredEvent
-from lab_server.watch.history import drop_damaged, read_tail
+from lab_server.watch.history import drop_damaged
+from lab_server.watch.tails import new_fold, read_on
 
 if TYPE_CHECKING:
     from lab_server.watch.history_plan import Plan
@@ -88,8 +89,9 @@ class HistoryWriter:
         if history.last_seq >= last_seq:
             return False
         end = min(last_seq, history.last_seq + _EVENTS_AT_ONCE)
-        tail = await read_tail(self._store, run_id, history.last_seq, end)
-        found = await asyncio.to_thread(plans, history.chunks, tail, is_filling=True)
+        fold = new_fold()
+        await read_on(self._store, run_id, fold, history.last_seq, end)
+        found = await asyncio.to_thread(plans, history.chunks, fold.tail(), is_filling=True)
         merged = [chunk.id for plan in found.values() for chunk in plan.merged]
         dropped = [chunk.id for plan in found.values() for chunk in plan.dropped]
         data = await self._store.chunk_data(merged, "points")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,19 @@ def series_of(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What events came to.
+
+    Attributes:
+        points: of each metric by step, each step once.
+        cut: see `MetricFold`.
+    """
+
+    points: Mapping[str, tuple[Steps, Values]]
+    cut: int | None
+
+
 class MetricFold:
     """Folds metrics and truncate events, in the order of seq, into a history without a double step.
 
@@ -98,9 +111,19 @@ class MetricFold:
     def points(self) -> dict[str, tuple[Steps, Values]]:
         """Return each metric's points by step, each step once."""
         return {
-            name: last_of_each_step(np.frombuffer(steps, np.int64), np.frombuffer(values))
+            # copies: an array that somebody looks into cannot grow
+            name: last_of_each_step(np.array(steps, np.int64), np.array(values, np.float64))
             for name, (steps, values) in self._points.items()
         }
+
+    @property
+    def num_points(self) -> int:
+        """How many points it holds, double steps included."""
+        return sum(len(steps) for steps, _ in self._points.values())
+
+    def tail(self) -> Tail:
+        """Return what it holds now; it may grow meanwhile."""
+        return Tail(self.points(), self.cut)
 
     def series(self) -> list[Series]:
         """Return the metrics by name, with all of their points."""
