@@ -166,6 +166,28 @@ async def test_a_run_comes_back_with_every_field_as_it_was(store: Store) -> None
     ]
 
 
+async def test_each_commit_keeps_what_it_changes_also_what_changes_seldom(store: Store) -> None:
+    run = a_run("r1")
+    await store.create(run, None)
+    changes: list[dict[str, object]] = [
+        {"state": RunState.QUEUED, "queue_key": 3},
+        {"state": RunState.RUNNING},
+        {"step": 1, "metrics": {"loss": 0.5}, "extremes": {"loss": (0.5, 0.5)}},
+        {"step": 2, "reason": "a detail"},
+        {"request": dataclasses.replace(run.request, tags=("a",), notes="n", name="other")},
+        {"step": 3, "metrics": {}},
+        {"queue_key": 4, "step": 4},
+        {"step": 5, "state": RunState.STOPPING},
+        {"step": 6, "state": RunState.STOPPED, "queue_key": 0},
+        {"request": dataclasses.replace(run.request, tags=("a", "b"))},
+    ]
+    for change in changes:
+        run, _ = await grow(store, dataclasses.replace(run, **change), some_events())  # type: ignore[arg-type]
+        assert await store.get("r1") == run
+    query = RunQuery(tags=frozenset({"b"}))
+    assert [r.id for r in (await store.list(query)).runs] == ["r1"]
+
+
 async def test_a_metric_that_is_nan_stays_one(store: Store) -> None:
     await store.create(a_run("r1", metrics={"loss": math.nan}), None)
 

@@ -18,6 +18,7 @@ NEVER_S = 3600.0
 @pytest.fixture(autouse=True)
 def only_the_bell_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_bell, "UNHEARD_S", NEVER_S)
+    monkeypatch.setattr(spool_bell, "HEARD_S", NEVER_S)
 
 
 async def listening(path: Path) -> SpoolBell:
@@ -55,12 +56,29 @@ async def test_each_spool_has_a_bell_of_its_own(tmp_path: Path) -> None:
     bell.close()
 
 
-async def test_a_wait_ends_with_the_others_and_at_its_time(tmp_path: Path) -> None:
+async def test_a_wait_ends_by_whoever_rings_and_at_its_time(tmp_path: Path) -> None:
     bell = await listening(tmp_path / "1")
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    ended.set_result(None)
-    await bell.wait((ended,), math.inf)
+    wait = asyncio.create_task(bell.wait(math.inf))
+    await asyncio.sleep(0)
+    bell.ring()
+    await wait
     await bell.wait(timeout_s=0.01)
+    bell.close()
+
+
+async def test_until_the_trainer_has_rung_the_spool_is_looked_at_more_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_bell, "UNHEARD_S", 0.001)
+    bell = await listening(tmp_path / "1")
+    await bell.wait()
+    Bell(tmp_path / "1").ring()
+    await bell.wait()
+    wait = asyncio.create_task(bell.wait())
+    done, _ = await asyncio.wait((wait,), timeout=0.05)
+    assert not done
+    bell.ring()
+    await wait
     bell.close()
 
 

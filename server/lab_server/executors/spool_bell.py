@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lab_server.files import bell
 
+HEARD_S = 1.0
+"""How often to look at a spool whose trainer rings."""
+
 UNHEARD_S = 0.25
-"""How often to look where the bell is heard: a trainer of an earlier version does not ring."""
+"""How often until it has rung: a trainer of an earlier version does not."""
 
 
 class SpoolBell:
     """Listens from the first wait on. Lives in the event loop's thread.
+
+    What may end a wait beside the trainer calls `ring`, so that a wait is one future and nothing else.
 
     Args:
         spool: the spool's path.
@@ -26,38 +30,36 @@ class SpoolBell:
         self._spool = spool
         self._poll_s = poll_s
         self._listener: socket.socket | None = None
-        self._rung: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[None] | None = None
         self._has_rung = False
+        self._is_heard = False
 
-    async def wait(
-        self, others: Iterable[asyncio.Future[Any]] = (), timeout_s: float = UNHEARD_S
-    ) -> None:
-        """Return when it is time to look at the spool, or when one of some others is done.
+    async def wait(self, timeout_s: float = math.inf) -> None:
+        """Return when it is time to look at the spool.
 
         Args:
-            others: tasks or futures.
             timeout_s: return after so long at the latest; nothing is closer than `poll_s`.
         """
         if self._listener is None:
             self._listen()
-            # what was written before is to be seen now
-            timeout_s = 0.0 if self._listener is not None else timeout_s
-        limit_s = UNHEARD_S if self._listener is not None else self._poll_s
-        if self._has_rung:
-            self._has_rung = False
-            return
-        self._rung = asyncio.get_running_loop().create_future()
-        await asyncio.wait(
-            (self._rung, *others), timeout=min(limit_s, timeout_s), return_when="FIRST_COMPLETED"
-        )
-        self._rung = None
+            if self._listener is not None:
+                return  # what was written before is to be seen now
+        if not self._has_rung:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            timer = loop.call_later(min(timeout_s, self._longest_s()), self.ring)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+                self._waiting = None
         self._has_rung = False
 
     def ring(self) -> None:
-        """End the wait now."""
+        """End the wait now, or the next one."""
         self._has_rung = True
-        if self._rung is not None and not self._rung.done():
-            self._rung.set_result(None)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def close(self) -> None:
         """Listen no more; closing twice is fine."""
@@ -66,6 +68,11 @@ class SpoolBell:
             self._listener.close()
             self._listener = None
 
+    def _longest_s(self) -> float:
+        if self._listener is None:
+            return self._poll_s
+        return HEARD_S if self._is_heard else UNHEARD_S
+
     def _listen(self) -> None:
         self._listener = bell.listen(self._spool)
         if self._listener is not None:
@@ -73,4 +80,5 @@ class SpoolBell:
 
     def _hear(self, listener: socket.socket) -> None:
         bell.drain(listener)
+        self._is_heard = True
         self.ring()

@@ -117,7 +117,10 @@ class SpoolReader:
         """Return the next whole records, at least one if there is one, about max_bytes of them."""
         if not self._open():
             return []
-        data = os.pread(self._fd, max(max_bytes, HEADER_BYTES), self.offset)
+        # no larger than what there is: a megabyte of memory would be mapped and unmapped each time
+        data = os.pread(
+            self._fd, max(min(max_bytes, self.unread_bytes()), HEADER_BYTES), self.offset
+        )
         if len(data) >= HEADER_BYTES:
             first_bytes = HEADER_BYTES + _HEADER.unpack_from(data)[0]
             if len(data) < first_bytes <= HEADER_BYTES + MAX_RECORD_BYTES:

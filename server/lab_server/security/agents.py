@@ -71,6 +71,8 @@ class AgentCredentials:
         """Read the credentials again and again: a command may have revoked one."""
         while True:
             await asyncio.sleep(_REFRESH_S)
+            if not self._known:
+                continue  # there is none to revoke, and who joins is read then
             try:
                 await self.refresh()
             except StoreError as error:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, CursorResult, select
 
 from lab_server.store import blocks, schema
 from lab_server.store.blocks import Block
+from lab_server.store.portable.prepared import Prepared
 from lab_server.store.protocol import StoredEvent
 
 _MIN_NEW_BLOCK: Final = 64
@@ -40,7 +41,7 @@ _BLOCK_COLUMNS: Final = (
     _blocks.c.data,
 )
 _ROW_BY_ROW: Final = {"stream_results": True, "max_row_buffer": 100}
-_INSERT_EVENTS: Final = _events.insert()
+_INSERT_EVENT: Final = Prepared(_events.insert())
 _INSERT_BLOCKS: Final = _blocks.insert()
 
 
@@ -52,7 +53,7 @@ def insert(connection: Connection, logs: Sequence[Sequence[StoredEvent]]) -> Non
         connection.execute(_INSERT_BLOCKS, [_block_row(block) for block in new_blocks])
     few = [_event_row(event) for events in logs if len(events) < _MIN_NEW_BLOCK for event in events]
     if few:
-        connection.execute(_INSERT_EVENTS, few)
+        _INSERT_EVENT.execute(connection, few)
 
 
 def read_run(

@@ -44,33 +44,43 @@ _DETAILS = (
 )
 
 
-def row_of(run: Run) -> dict[str, Any]:
-    """Return the columns of a run that may change."""
+def progress_of(run: Run) -> dict[str, Any]:
+    """Return the columns that change with each event, none of which has an index."""
     details: dict[str, Any] = {name: getattr(run, name) for name in _DETAILS}
     if run.process is not None:
         details["process"] = [run.process.pid, run.process.start_ticks, run.process.agent]
     return {
-        "id": run.id,
-        "experiment": run.experiment,
-        "name": run.request.name,
-        "owner": run.owner,
-        "state": run.state.value,
-        "tags": json.dumps(run.request.tags),
         "metrics": _metrics_json(run.metrics),
         "step": run.step,
-        "priority": run.request.options.priority,
-        "queue_key": run.queue_key,
-        "create_time_ns": run.create_time_ns,
         "last_seq": run.last_seq,
-        "request": _request_json(run.request),
         "details": json.dumps(details),
         "extremes": strict_json(run.extremes),
     }
 
 
+def row_of(run: Run) -> dict[str, Any]:
+    """Return the columns of a run that may change."""
+    return {
+        **progress_of(run),
+        "name": run.request.name,
+        "state": run.state.value,
+        "tags": json.dumps(run.request.tags),
+        "priority": run.request.options.priority,
+        "queue_key": run.queue_key,
+        "request": _request_json(run.request),
+    }
+
+
 def new_row_of(run: Run) -> dict[str, Any]:
     """Return the columns of a run, with those that never change."""
-    return {**row_of(run), "configs": strict_json(run.configs)}
+    return {
+        **row_of(run),
+        "id": run.id,
+        "experiment": run.experiment,
+        "owner": run.owner,
+        "create_time_ns": run.create_time_ns,
+        "configs": strict_json(run.configs),
+    }
 
 
 def run_of(row: RowMapping, only_metrics: frozenset[str] | None = None) -> Run:

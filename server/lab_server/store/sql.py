@@ -11,7 +11,7 @@ so an event that was sent must not come again with another seq. Group commit pay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from lab_server.errors import NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
-from lab_server.model.run import Run, RunState
+from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store import blocks, event_log, history_table, migrations, schema
 from lab_server.store.agent_table import AgentTable
 from lab_server.store.databases.database import NUM_READERS, Database
@@ -32,6 +32,7 @@ from lab_server.store.databases.urls import open_database
 from lab_server.store.listing import BRIEFS, count_query, page_query, token_of
 from lab_server.store.portable.dialects import begins_with
 from lab_server.store.portable.json_values import keys_of
+from lab_server.store.portable.prepared import Prepared
 from lab_server.store.protocol import (
     History,
     IdempotencyRecord,
@@ -40,7 +41,7 @@ from lab_server.store.protocol import (
     RunQuery,
     StoredEvent,
 )
-from lab_server.store.rows import new_row_of, row_of, run_of
+from lab_server.store.rows import new_row_of, progress_of, row_of, run_of
 from lab_server.store.search_table import SearchTable
 from lab_server.store.writer import GroupWriter
 
@@ -54,17 +55,26 @@ _LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunSta
 _runs, _idempotency_records, _secrets = schema.runs, schema.idempotency_records, schema.secrets
 _IS_LAST_POSITION: Final = schema.meta.c.name == schema.LAST_POSITION
 _LAST_POSITION: Final = select(schema.meta.c.value).where(_IS_LAST_POSITION)
-_TAKE_POSITIONS: Final = (
+_TAKE_POSITIONS: Final = Prepared(
     schema.meta.update()
-    .where(_IS_LAST_POSITION)
+    .where(schema.meta.c.name == sa.bindparam("row_name"))
     .values(value=schema.meta.c.value + sa.bindparam("num"))
     .returning(schema.meta.c.value)
 )
-_UPDATE_RUN: Final = (
-    _runs.update()
-    .where(_runs.c.id == sa.bindparam("row_id"), _runs.c.last_seq == sa.bindparam("row_last_seq"))
-    .values({c.name: sa.bindparam(c.name) for c in _runs.c if c.name not in ("id", "configs")})
-)
+
+
+def _update_of_run(columns: Iterable[str]) -> Prepared:
+    return Prepared(
+        _runs.update()
+        .where(
+            _runs.c.id == sa.bindparam("row_id"), _runs.c.last_seq == sa.bindparam("row_last_seq")
+        )
+        .values({name: sa.bindparam(name) for name in columns})
+    )
+
+
+_UPDATE_RUN: Final = _update_of_run(row_of(Run("", RunRequest(""))))
+_UPDATE_PROGRESS: Final = _update_of_run(progress_of(Run("", RunRequest(""))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,8 @@ class SqlStore:
             raise
         self._writer = GroupWriter(self._database.write_engine, _Transactions(self._database))
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="store-reader")
+        # runs that have not ended, as their rows are
+        self._committed: dict[str, Run] = {}
         self.searches = SearchTable(self._write, self._read)
         self.agents = AgentTable(self._write, self._read)
 
@@ -221,9 +233,10 @@ class SqlStore:
         idempotency: IdempotencyRecord | None = None,
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
-        row = row_of(run)
-        row["row_id"] = row.pop("id")
-        row["row_last_seq"] = run.last_seq - len(events)
+        is_progress = _is_progress(self._committed.pop(run.id, None), run)
+        row = progress_of(run) if is_progress else row_of(run)
+        row |= {"row_id": run.id, "row_last_seq": run.last_seq - len(events)}
+        update = _UPDATE_PROGRESS if is_progress else _UPDATE_RUN
         new_events = _NewEvents(
             run.id,
             tuple(
@@ -233,7 +246,7 @@ class SqlStore:
         )
 
         def work(connection: Connection) -> Any:
-            if connection.execute(_UPDATE_RUN, row).rowcount != 1:
+            if update.execute(connection, row).rowcount != 1:
                 last_seq = _get(connection, run.id).last_seq
                 raise StoreError(
                     f"run {run.id} has {last_seq} events, so its next cannot be {run.last_seq}"
@@ -243,6 +256,8 @@ class SqlStore:
             return new_events
 
         stored: tuple[StoredEvent, ...] = await self._write(work)
+        if not run.state.is_terminal:
+            self._committed[run.id] = run
         return stored
 
     async def delete(self, run_id: str) -> None:
@@ -254,6 +269,7 @@ class SqlStore:
             )
             return connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount > 0
 
+        self._committed.pop(run_id, None)
         if not await self._write(delete_run):
             raise NotFound("run", run_id)
 
@@ -475,7 +491,8 @@ class _Transactions:
         if not num_events:
             return [() if isinstance(result, _NewEvents) else result for result in results]
         # others who commit wait for this row from here on
-        last = connection.execute(_TAKE_POSITIONS, {"num": num_events}).scalar_one()
+        taken = {"row_name": schema.LAST_POSITION, "num": num_events}
+        last = _TAKE_POSITIONS.execute(connection, taken).scalar_one()
         position = last - num_events + 1
         placed: list[Any] = []
         for result in results:
@@ -492,6 +509,15 @@ class _Transactions:
         event_log.insert(connection, logs)
         self._database.announce(connection)
         return placed
+
+
+def _is_progress(before: Run | None, run: Run) -> bool:
+    """Whether nothing else of a row changes; most commits are so, and write to no index of `runs`."""
+    return (
+        before is not None
+        and before.request is run.request
+        and (before.state, before.queue_key) == (run.state, run.queue_key)
+    )
 
 
 def _get(connection: Connection, run_id: str) -> Run:

@@ -57,6 +57,7 @@ class GroupWriter:
         self._transactions = transactions
         self.observer: Callable[[float], None] = lambda _: None
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self._connection: Connection | None = None  # kept: its thread alone writes
         self._is_closed = False
         # guards _is_closed against a submit at the same time, which would wait for ever
         self._lock = threading.Lock()
@@ -90,6 +91,7 @@ class GroupWriter:
                 for piece in group:
                     self._write([piece])
             if is_last:
+                self._disconnect()
                 return
 
     def _next_group(self) -> tuple[list[_Piece], bool]:
@@ -110,12 +112,14 @@ class GroupWriter:
         is_committing = False
         begin = time.perf_counter()
         try:
-            with self._engine.connect() as connection, connection.begin() as transaction:
-                results = [work(connection) for work, _ in group]
-                results = self._transactions.finish(connection, results)
-                is_committing = True
-                transaction.commit()
+            connection = self._connection = self._connection or self._engine.connect()
+            transaction = connection.begin()
+            results = [work(connection) for work, _ in group]
+            results = self._transactions.finish(connection, results)
+            is_committing = True
+            transaction.commit()
         except BaseException as error:
+            self._disconnect()  # which rolls back
             if not (is_committing and self._was_committed(error)):
                 if len(group) > 1 and not self._transactions.is_outage(error):
                     return False
@@ -126,6 +130,12 @@ class GroupWriter:
         for (_, future), result in zip(group, results, strict=True):
             future.set_result(result)
         return True
+
+    def _disconnect(self) -> None:
+        """Give the connection back to the engine, which knows whether it is of use any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _was_committed(self, error: BaseException) -> bool:
         """Return whether a transaction took place although its commit failed."""

@@ -35,7 +35,7 @@ _log = structlog.get_logger(RUNS)
 _READ_BYTES = 1 << 20
 _EXIT_S = 5.0  # from the outcome to the process's end
 _DAMAGE_S = 1.0
-_BEAT_POLL_S = 0.25  # where the bell is not heard, the spool is looked at more often
+_BEAT_POLL_S = 1.0
 _STORE_RETRY_S = 1.0
 _SILENCE_S = 10.0  # a trainer reports within the half of it that it does no more steps
 _SILENT_STEPS = 6.0
@@ -150,12 +150,13 @@ class Attempt:
 
     async def _follow_process(self, process: TrainerProcess) -> None:
         ended = asyncio.create_task(self._executor.wait(process))
+        ended.add_done_callback(lambda _: self._bell.ring())
         try:
             while not ended.done() and self._result.outcome is None:
                 if not await self._read():
                     self._enforce_deadlines(process)
                     await self._note_silence()
-                    await self._bell.wait((ended,), self._due_s())
+                    await self._bell.wait(self._due_s())
             await asyncio.wait({ended}, timeout=_EXIT_S)
             if ended.done() and not self._cause:
                 self._cause = ended.result() or "it exited without reporting an outcome"

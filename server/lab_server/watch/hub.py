@@ -116,7 +116,7 @@ class Hub:
             Unavailable: If the server stops.
         """
         with self._subscription(run_id):
-            cursor = after_seq
+            cursor, resumes_at = after_seq, 0.0
             read = self._store_events
             is_end_possible = True
             await self._store.get(run_id)
@@ -125,6 +125,9 @@ class Hub:
                 wake_up = self._wake_up(run_id)
                 events = await read(run_id, cursor)
                 read = self._events
+                if events and (pause_s := resumes_at - self._now()) > 0:
+                    await asyncio.sleep(pause_s)  # there will be more of them
+                    continue
                 if events:
                     cursor = events[-1].seq
                     is_end_possible = events[-1].kind == "state"
@@ -134,7 +137,7 @@ class Hub:
                     del events
                     with self._handing_over():
                         yield given.pop()
-                    await self._pause(num_bytes)
+                    resumes_at = await self._pause(num_bytes)
                     continue
                 if is_end_possible:
                     run = await self._store.get(run_id)
@@ -176,7 +179,8 @@ class Hub:
                     with self._handing_over():
                         yield ()
                 # also when it was woken for events of other kinds
-                await self._pause(num_bytes)
+                resumes_at = await self._pause(num_bytes)
+                await asyncio.sleep(resumes_at - self._now())
 
     @contextlib.contextmanager
     def _subscription(self, key: str) -> Iterator[None]:
@@ -206,14 +210,14 @@ class Hub:
     def _handing_over(self) -> Iterator[None]:
         """Note the time for which a subscriber has its batch: long when it has stalled."""
         key = object()
-        self._handed_over[key] = asyncio.get_running_loop().time()
+        self._handed_over[key] = self._now()
         try:
             yield
         finally:
             del self._handed_over[key]
 
     def _num_stalled(self) -> int:
-        since = asyncio.get_running_loop().time() - STALL_S
+        since = self._now() - STALL_S
         return sum(time <= since for time in self._handed_over.values())
 
     def _batch_bytes(self) -> int:
@@ -252,13 +256,25 @@ class Hub:
         if wake_up is not None:
             wake_up.set_result(has_events)
 
-    async def _pause(self, num_bytes: int) -> None:
-        """Wait for more events before the next batch: the more subscribers, the longer."""
+    async def _pause(self, num_bytes: int) -> float:
+        """Wait for more events before the next batch: the more subscribers, the longer.
+
+        The least pause is left to the caller: mostly it is over before the next event comes, and then needs
+        no wake-up. Returns when it ends.
+        """
         self._check_open()
         is_full = num_bytes > self._batch_bytes() // 2
-        if self._min_pause_s and not is_full:
-            share_s = (self.num_subscribers - self._num_stalled()) / DELIVERIES_PER_S
-            await asyncio.sleep(min(max(self._min_pause_s, share_s), MAX_PAUSE_S))
+        if is_full or not self._min_pause_s:
+            return 0.0
+        share_s = (self.num_subscribers - self._num_stalled()) / DELIVERIES_PER_S
+        if share_s > self._min_pause_s:
+            await asyncio.sleep(min(share_s, MAX_PAUSE_S))
+            return 0.0
+        return self._now() + self._min_pause_s
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _check_open(self) -> None:
         if self._is_closed:
