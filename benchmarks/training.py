@@ -10,6 +10,7 @@ are those of mnist_5k over and over.
 from __future__ import annotations
 
 import argparse
+import bisect
 import contextlib
 import os
 import statistics
@@ -42,6 +43,7 @@ class Followed:
         steps: the last step in it.
         delays_s: from each step to the client.
         num_events: of any kind, while measured.
+        last_seq: of the last one.
     """
 
     run: Run
@@ -49,12 +51,14 @@ class Followed:
     steps: list[int] = field(default_factory=list)
     delays_s: list[float] = field(default_factory=list)
     num_events: int = 0
+    last_seq: int = 0
 
     def follow(self, is_warm: threading.Event) -> None:
         """Read the run's events until it ends."""
         for event in self.run.events():
             now = time.time()
             self.num_events += 1
+            self.last_seq = event.seq
             if not isinstance(event.body, Metrics) or not event.body.steps:
                 continue
             self.times.append(event.time_unix_ns / 1e9)
@@ -67,11 +71,11 @@ class Followed:
 
     def step_at(self, at: float) -> float:
         """Return the step reached at a time, between two events by interpolation."""
-        for i in range(1, len(self.times)):
-            if self.times[i] >= at:
-                part = (at - self.times[i - 1]) / max(self.times[i] - self.times[i - 1], 1e-9)
-                return self.steps[i - 1] + part * (self.steps[i] - self.steps[i - 1])
-        return self.steps[-1]
+        i = bisect.bisect_left(self.times, at, lo=1, hi=len(self.steps))
+        if i == len(self.steps):
+            return self.steps[-1]
+        part = (at - self.times[i - 1]) / max(self.times[i] - self.times[i - 1], 1e-9)
+        return self.steps[i - 1] + part * (self.steps[i] - self.steps[i - 1])
 
 
 @dataclass
@@ -130,7 +134,7 @@ def serve_round(server: LiveServer, num_runs: int, seconds: float) -> Served:
 
 def configs() -> dict[str, str | int]:
     """Return what all runs are trained with: long enough not to end by themselves."""
-    return {"dataset": "mnist" if has_mnist() else "mnist_5k", "epochs": 50}
+    return {"dataset": "mnist" if has_mnist() else "mnist_5k", "epochs": 1000}
 
 
 def trainer_of(server_pid: int) -> int:
@@ -206,14 +210,10 @@ def two_runs(rounds: int, num_steps: int) -> list[Row]:
     """Two runs of one thread each, against two bare loops side by side."""
     bare: list[float] = []
     served: list[float] = []
-    with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(mnist.contenders(["bare"], 1))["bare"] for _ in range(2)]
-        server = stack.enter_context(serving("cpu:2"))
+    with bare_loops(2) as peers, serving("cpu:2") as server:
         serve_round(server, 2, 1.0)
         for _ in range(rounds):
-            for peer in peers:
-                peer.begin(num_steps)
-            bare.append(sum(num_steps / peer.end().wall_s for peer in peers))
+            bare.append(side_by_side(peers, num_steps))
             served.append(serve_round(server, 2, 2 * num_steps / bare[-1]).steps_per_s)
     peer_text = f"two bare loops, {_median(bare):.1f} steps/s"
     return [
@@ -228,23 +228,53 @@ def two_runs(rounds: int, num_steps: int) -> list[Row]:
 
 
 def four_runs(rounds: int, seconds: float) -> list[Row]:
-    """Twice as many trainers as cores, against as many as cores."""
+    """Twice as many trainers as cores, against as many as cores; and bare loops likewise."""
     cores = len(os.sched_getaffinity(0))
     few: list[float] = []
     many: list[float] = []
-    with serving(f"cpu:{cores}") as fitting, serving(f"cpu:{2 * cores}") as crowded:
+    few_bare: list[float] = []
+    many_bare: list[float] = []
+    with (
+        bare_loops(2 * cores) as peers,
+        serving(f"cpu:{cores}") as fitting,
+        serving(f"cpu:{2 * cores}") as crowded,
+    ):
+        speed = side_by_side(peers, 20)
         for _ in range(rounds):
             few.append(serve_round(fitting, cores, seconds).steps_per_s)
             many.append(serve_round(crowded, 2 * cores, seconds).steps_per_s)
+            num_steps = round(seconds * speed / cores)
+            few_bare.append(side_by_side(peers[:cores], num_steps))
+            many_bare.append(side_by_side(peers, num_steps // 2))
+    what, bare_what = f"{2 * cores} runs on {cores} cores", f"{2 * cores} bare loops"
+    fewer = f"{cores} bare loops, {_median(few_bare):.1f} steps/s"
+    peer = f"{bare_what}, {_median(many_bare):.1f} steps/s"
     return [
         at_least(
-            f"training, {2 * cores} runs on {cores} cores",
+            f"training, {what}",
             _rate(many),
             f"{cores} runs, {_median(few):.1f} steps/s",
             _ratio(many, few),
             1.0,
-        )
+        ),
+        # what the machine itself loses
+        Row(f"{bare_what} there", _rate(many_bare), fewer, _ratio(many_bare, few_bare)),
+        at_least(f"training, {what}", _rate(many), peer, _ratio(many, many_bare), 0.95),
     ]
+
+
+@contextlib.contextmanager
+def bare_loops(num: int) -> Iterator[list[mnist.Contender]]:
+    """Give so many best bare loops of one thread each."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(mnist.contenders(["bare"], 1))["bare"] for _ in range(num)]
+
+
+def side_by_side(loops: Sequence[mnist.Contender], num_steps: int) -> float:
+    """Return the steps a second of loops that run at the same time, all together."""
+    for loop in loops:
+        loop.begin(num_steps)
+    return sum(num_steps / loop.end().wall_s for loop in loops)
 
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
