@@ -408,6 +408,8 @@ class AttachResponse(google.protobuf.message.Message):
     KILL_FIELD_NUMBER: builtins.int
     RELEASE_FIELD_NUMBER: builtins.int
     STOP_FIELD_NUMBER: builtins.int
+    RELOAD_FIELD_NUMBER: builtins.int
+    SERVERS_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> Global___AgentWelcome:
         """The first one."""
@@ -436,6 +438,14 @@ class AttachResponse(google.protobuf.message.Message):
     def stop(self) -> Global___AgentStop:
         """Stop: the agent has had nothing to do for a while."""
 
+    @property
+    def reload(self) -> Global___AgentReload:
+        """Import the experiments anew."""
+
+    @property
+    def servers(self) -> Global___AgentServers:
+        """The servers of the store are others now."""
+
     def __init__(
         self,
         *,
@@ -446,12 +456,46 @@ class AttachResponse(google.protobuf.message.Message):
         kill: Global___AttemptKill | None = ...,
         release: Global___AttemptKey | None = ...,
         stop: Global___AgentStop | None = ...,
+        reload: Global___AgentReload | None = ...,
+        servers: Global___AgentServers | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "renewed", b"renewed", "stop", b"stop", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "renewed", b"renewed", "stop", b"stop", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["welcome", "renewed", "launch", "command", "kill", "release", "stop"] | None: ...
+    def HasField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "reload", b"reload", "renewed", b"renewed", "servers", b"servers", "stop", b"stop", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["command", b"command", "kill", b"kill", "kind", b"kind", "launch", b"launch", "release", b"release", "reload", b"reload", "renewed", b"renewed", "servers", b"servers", "stop", b"stop", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["welcome", "renewed", "launch", "command", "kill", "release", "stop", "reload", "servers"] | None: ...
 
 Global___AttachResponse: typing_extensions.TypeAlias = AttachResponse
+
+@typing.final
+class AgentReload(google.protobuf.message.Message):
+    """The agent is to import its experiments anew, whether their files changed or not."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___AgentReload: typing_extensions.TypeAlias = AgentReload
+
+@typing.final
+class AgentServers(google.protobuf.message.Message):
+    """Where the servers of the store are."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: builtins.int
+    @property
+    def addresses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """HOST:PORT of each."""
+
+    def __init__(
+        self,
+        *,
+        addresses: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses"]) -> None: ...
+
+Global___AgentServers: typing_extensions.TypeAlias = AgentServers
 
 @typing.final
 class AgentStop(google.protobuf.message.Message):

@@ -56,6 +56,7 @@ class Membership:
             settings.store,
             server_id=self._server_id(),
             address=address,
+            home=home.server_id(),
             may_follow=True,
             when_replaced=exit_replaced,
         )

@@ -126,6 +126,10 @@ def response_to_proto(said: ToAgent) -> pb.AttachResponse:
             return pb.AttachResponse(release=key_to_proto(key))
         case agent.Stop():
             return pb.AttachResponse(stop=pb.AgentStop())
+        case agent.Reload():
+            return pb.AttachResponse(reload=pb.AgentReload())
+        case agent.Servers(addresses):
+            return pb.AttachResponse(servers=pb.AgentServers(addresses=addresses))
 
 
 def response_from_proto(message: pb.AttachResponse) -> ToAgent | None:
@@ -148,5 +152,9 @@ def response_from_proto(message: pb.AttachResponse) -> ToAgent | None:
             return agent.Release(key_from_proto(message.release))
         case "stop":
             return agent.Stop()
+        case "reload":
+            return agent.Reload()
+        case "servers":
+            return agent.Servers(tuple(message.servers.addresses))
         case _:
             return None

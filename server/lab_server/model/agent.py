@@ -15,6 +15,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 DEFAULT_POOL = "agents"
 
+HOSTS_POOL = "hosts"
+"""The pool of the agents that servers start themselves, each for its own slots."""
+
 AGENT_LEFT = "its agent was shut down"
 """What `Executor.wait` returns for a trainer that an agent ended to stop itself; not the run's fault."""
 
@@ -197,4 +200,16 @@ class Stop:
     """Stop: there has been nothing to do for a while."""
 
 
-ToAgent = Welcome | Ping | Launch | Command | Kill | Release | Stop
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Import the experiments anew, whether their files changed or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers of the store are at these addresses now."""
+
+    addresses: tuple[str, ...]
+
+
+ToAgent = Welcome | Ping | Launch | Command | Kill | Release | Stop | Reload | Servers

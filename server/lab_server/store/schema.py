@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from lab_server.store.portable.dialects import AnyText, JsonText
 
-SCHEMA_REVISION: Final = "0004"
+SCHEMA_REVISION: Final = "0005"
 """The last of the revisions in `migrations`, which come to these tables."""
 
 LAST_POSITION: Final = "last_position"
@@ -188,6 +188,16 @@ servers = Table(
     Column("address", AnyText, nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),  # by the database's clock
     Column("last_commit", BigInteger, nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    # every server of such a store, the one that writes and those that read; see lab_server.store.members
+    Column("session", AnyText, primary_key=True),
+    Column("home", AnyText, nullable=False),
+    Column("address", AnyText, nullable=False),
+    Column("lease_until_ms", BigInteger, nullable=False),  # by the database's clock
 )
 
 secrets = Table(

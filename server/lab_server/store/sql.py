@@ -28,6 +28,7 @@ from lab_server.model.run import Run, RunRequest, RunState
 from lab_server.store import blocks, event_log, history_table, migrations, schema
 from lab_server.store.agent_table import AgentTable
 from lab_server.store.databases.database import NUM_READERS, Database
+from lab_server.store.databases.members import Member
 from lab_server.store.databases.urls import open_database
 from lab_server.store.listing import BRIEFS, count_query, page_query, token_of
 from lab_server.store.portable.dialects import begins_with
@@ -106,6 +107,7 @@ class SqlStore:
         server_id: the same for servers of which only one can run, such as those of one home; after a
             crash the next one need not wait for the lease of the one before.
         address: where other servers reach this one.
+        home: the id of the home that it serves files from.
         may_follow: whether to read along where another server writes; else that is an error.
         when_replaced: called, in some thread, when another server has taken over.
 
@@ -125,10 +127,11 @@ class SqlStore:
         server_id: str = "",
         *,
         address: str = "",
+        home: str = "",
         may_follow: bool = False,
         when_replaced: Callable[[], None] = lambda: None,
     ) -> None:
-        self._database = open_database(url, make_room, address)
+        self._database = open_database(url, make_room, address, home)
         self._when_replaced = when_replaced
         try:
             migrations.prepare(self._database)
@@ -163,6 +166,10 @@ class SqlStore:
     def lease_age_s(self) -> float:
         """Seconds since this server's lease was renewed; 0 where none is needed."""
         return self._database.lease_age_s
+
+    async def members(self) -> tuple[Member, ...]:
+        """Return every server of the store that is known; none on SQLite, which only one can use."""
+        return await self._read(self._database.members)
 
     def observe_writes(self, observer: Callable[[float], None]) -> None:
         """Tell an observer the seconds of each transaction, in the thread that writes."""

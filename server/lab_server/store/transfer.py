@@ -22,7 +22,8 @@ from lab_server.store import migrations, schema
 from lab_server.store.databases.database import Database
 from lab_server.store.databases.urls import open_database
 
-_TABLES: Final = [table for table in schema.metadata.sorted_tables if table is not schema.servers]
+_OF_SERVERS: Final = (schema.servers, schema.members)  # those that run now
+_TABLES: Final = [table for table in schema.metadata.sorted_tables if table not in _OF_SERVERS]
 _ROWS_AT_ONCE: Final = 500
 _STREAMING: Final = {"stream_results": True, "max_row_buffer": _ROWS_AT_ONCE}
 _IS_MARK: Final = schema.meta.c.name == schema.IS_INCOMPLETE

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from lab_server.errors import StoreError
+from lab_server.store.databases.members import Member
 
 NUM_READERS = 4
 
@@ -26,6 +27,9 @@ class Database(Protocol):
     write_engine: sa.Engine
     read_engine: sa.Engine
     place: str
+
+    def members(self, connection: Connection) -> tuple[Member, ...]:
+        """Return every server of the database that is known; none where there can be only one."""
 
     @property
     def lease_age_s(self) -> float:

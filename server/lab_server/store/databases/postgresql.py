@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from lab_server.errors import StoreError, StoreRefused
 from lab_server.store import schema
 from lab_server.store.databases.database import NUM_READERS
+from lab_server.store.databases.members import Member, Membership
 
 LEASE_S: Final = 7.0
 """A server that has not been heard of for so long may be replaced."""
@@ -64,12 +65,13 @@ class PostgresDatabase:
     Args:
         url: its password may also come as libpq takes it, from PGPASSWORD or ~/.pgpass.
         address: where other servers reach this one.
+        home: the id of this one's home, "" for none.
 
     Raises:
         StoreRefused: If the driver is not installed or the database cannot be reached.
     """
 
-    def __init__(self, url: sa.URL, address: str = "") -> None:
+    def __init__(self, url: sa.URL, address: str = "", home: str = "") -> None:
         try:
             import psycopg  # noqa: F401
         except ImportError:
@@ -80,6 +82,9 @@ class PostgresDatabase:
         url = url.set(drivername="postgresql+psycopg")
         self._address = address or _host_name()
         self._session = secrets.token_hex(8)
+        self._membership = Membership(
+            self._session, home, self._address, _NOW_MS, int(LEASE_S * 1000)
+        )
         self._writer_name = f"lab-server writer {self._session}"
         self.write_engine = _engine(url, self._writer_name, pool_size=1)
         self.read_engine = _engine(url, "lab-server reader", pool_size=NUM_READERS, reads_only=True)
@@ -89,6 +94,7 @@ class PostgresDatabase:
         # of the last transaction that checked in: its number, and the process that serves it
         self._number = 0
         self._backend_pid = 0
+        self._is_member = False
         self._has_joined = False
         self._renewed_at = 0.0
         self._when_replaced: Callable[[], None] = lambda: None
@@ -108,6 +114,11 @@ class PostgresDatabase:
     def join(self, server_id: str = "", when_replaced: Callable[[], None] = lambda: None) -> str:
         """See Database."""
         server_id = server_id or self._session
+        if not self._is_member:
+            with self._other_engine.begin() as connection:
+                self._membership.renew(connection)
+            self._is_member = True
+            self._renewer.start()
         is_live = (_servers.c.lease_until_ms > _NOW_MS) & (_servers.c.id != server_id)
         writer = select(_servers.c.address).where(is_live)
         with self._other_engine.connect() as connection:
@@ -131,7 +142,6 @@ class PostgresDatabase:
         self._renewed_at = time.monotonic()
         self._has_joined = True
         self._when_replaced = when_replaced
-        self._renewer.start()
         return ""
 
     def check_in(self, connection: Connection) -> None:
@@ -208,14 +218,19 @@ class PostgresDatabase:
     def close(self) -> None:
         """See Database."""
         self._is_closing.set()
-        if self._has_joined:
+        if self._is_member:
             self._renewer.join()
-            self._has_joined = False
+            self._is_member = self._has_joined = False
             with contextlib.suppress(DBAPIError), self._other_engine.begin() as connection:
                 connection.execute(_servers.delete().where(_IS_OURS), self._own)
+                self._membership.end(connection)
         self._stop_listening()
         for engine in (self.read_engine, self.write_engine, self._other_engine):
             engine.dispose()
+
+    def members(self, connection: Connection) -> tuple[Member, ...]:
+        """See Database."""
+        return self._membership.all(connection)
 
     @property
     def lease_age_s(self) -> float:
@@ -228,13 +243,16 @@ class PostgresDatabase:
 
     def _renew(self) -> None:
         while not self._is_closing.wait(LEASE_S / _RENEWALS_A_LEASE):
+            has_joined = self._has_joined
             try:
                 with self._other_engine.begin() as connection:
                     is_ours = connection.execute(_RENEW, self._own).rowcount == 1
+                with self._other_engine.begin() as connection:
+                    self._membership.renew(connection)
             except DBAPIError:
                 continue  # the writer says it; a lease that nobody takes can be renewed later
             self._renewed_at = time.monotonic()
-            if not is_ours:
+            if has_joined and not is_ours:
                 self._when_replaced()
                 return
 

@@ -14,6 +14,7 @@ from sqlalchemy.pool import QueuePool
 from lab_server.errors import StoreError
 from lab_server.files.lock import lock
 from lab_server.store.databases.database import NUM_READERS
+from lab_server.store.databases.members import Member
 
 _DISK_FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
@@ -45,6 +46,10 @@ class SqliteDatabase:
             except DBAPIError:
                 if is_last_try or not make_room():
                     raise
+
+    def members(self, connection: Connection) -> tuple[Member, ...]:  # noqa: ARG002
+        """See Database; there is only this server."""
+        return ()
 
     @property
     def lease_age_s(self) -> float:

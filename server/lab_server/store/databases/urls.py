@@ -11,13 +11,16 @@ from lab_server.store.databases.database import Database
 from lab_server.store.databases.sqlite import SqliteDatabase
 
 
-def open_database(url: str, make_room: Callable[[], bool], address: str) -> Database:
+def open_database(
+    url: str, make_room: Callable[[], bool], address: str, home: str = ""
+) -> Database:
     """Return the database of a URL.
 
     Args:
         url: "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE".
         make_room: frees disk space and says whether it could; for SQLite, which needs some to open.
         address: where this server is reached, for a database that others can reach, too.
+        home: the id of its home, for the same.
 
     Raises:
         StoreRefused: If the URL is none of these, or the database lets nobody in.
@@ -34,7 +37,7 @@ def open_database(url: str, make_room: Callable[[], bool], address: str) -> Data
             # its part of SQLAlchemy takes longer to import than a SQLite file to open
             from lab_server.store.databases.postgresql import PostgresDatabase
 
-            return PostgresDatabase(parsed, address)
+            return PostgresDatabase(parsed, address, home)
     raise StoreRefused(
         "a store is postgresql://USER@HOST/DATABASE, or a SQLite file such as"
         f" sqlite:////var/lib/lab.db, not {_without_password(url, parsed)!r}"
