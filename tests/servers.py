@@ -7,8 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from lab_server.agent.host import HostFolder
+from lab_server.processes import proc
 
 _READY = re.compile(r"lab-server ready grpc=(\S+) http=(\S+)")
 
@@ -40,6 +44,18 @@ class RealServer:
             self.process.kill()
             self.process.wait()
             raise
+        finally:
+            end_agent(self.home)
+
+
+def end_agent(home: Path) -> None:
+    """End the agent that has a server's own slots, where its server did not; its trainers go on."""
+    folder = HostFolder(home)
+    running = folder.running()
+    if running is not None and not folder.other_servers:
+        os.kill(running.pid, signal.SIGTERM)
+        while proc.is_alive(running):
+            time.sleep(0.02)
 
 
 def start_server(

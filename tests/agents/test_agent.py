@@ -12,6 +12,7 @@ import structlog.testing
 
 from lab_server.agent.agent import Agent
 from lab_server.agent.home import AgentHome, Identity
+from lab_server.agent.servers import GivenServers
 from lab_server.errors import LaunchError
 from lab_server.files.lease import Lease
 from lab_server.model.agent import AGENT_LEFT, Command, Launch
@@ -29,7 +30,7 @@ class Attached:
         self.desk = desk
         self.home = home
         self.trainer = Trainer()
-        self.agent = Agent(home, identity, self.trainer, {}, [desk.address], None)
+        self.agent = Agent(home, identity, self.trainer, {}, GivenServers([desk.address]), None)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -16,6 +16,7 @@ from lab_rpc.v1 import agent_service_pb2_grpc
 from lab_server.agent.agent import Agent
 from lab_server.agent.home import AgentHome, Identity
 from lab_server.agent.link import Cut, Link, open_channel, stub_of
+from lab_server.agent.servers import GivenServers
 from lab_server.messages.agents import response_to_proto
 from lab_server.model.agent import AttemptKey, Welcome
 
@@ -92,7 +93,7 @@ async def test_an_agent_whose_server_is_silent_attaches_to_the_next(
     home, executor = AgentHome(tmp_path), Idle()
     with home.opened():
         async with serving(first) as a, serving(second) as b:
-            agent = Agent(home, IDENTITY, cast(Any, executor), {}, [a, b], None)
+            agent = Agent(home, IDENTITY, cast(Any, executor), {}, GivenServers([a, b]), None)
             running = asyncio.create_task(agent.run())
             reaching = asyncio.create_task(second.attached.get())
             await asyncio.wait({running, reaching}, return_when=asyncio.FIRST_COMPLETED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import grpc.aio
 import structlog
@@ -15,6 +15,7 @@ from lab_core.errors import LabError
 from lab_server.agent.attempt import HeldAttempt
 from lab_server.agent.home import AgentHome, Identity
 from lab_server.agent.link import Link, Tls, is_asked_to_end, open_channel, refusal, stub_of
+from lab_server.agent.servers import Servers
 from lab_server.executors.protocol import Executor
 from lab_server.files.lease import Lease, now_s
 from lab_server.messages.agents import request_to_proto, response_from_proto
@@ -32,10 +33,12 @@ from lab_server.model.agent import (
     Leaving,
     Ping,
     Release,
+    Reload,
     Stop,
     ToAgent,
     Welcome,
 )
+from lab_server.model.agent import Servers as ServersTold
 from lab_server.model.launch import LaunchSpec
 
 _log = structlog.get_logger("lab_agent")
@@ -55,7 +58,7 @@ class Agent:
     Args:
         executor: starts trainers here.
         experiments: the digest of each one's code, by name.
-        addresses: of servers, tried in turn.
+        servers: tried in turn.
 
     Attributes:
         attached: set once a server has taken the agent.
@@ -68,13 +71,13 @@ class Agent:
         identity: Identity,
         executor: Executor,
         experiments: Mapping[str, str],
-        addresses: Sequence[str],
+        servers: Servers,
         tls: Tls | None,
     ) -> None:
         self._home = home
         self._executor = executor
         self._experiments = experiments
-        self._addresses = addresses
+        self._servers = servers
         self._tls = tls
         self._link = Link(identity)
         self._held: dict[AttemptKey, HeldAttempt] = {}
@@ -84,6 +87,7 @@ class Agent:
         self._lease_s = 0.0
         self._server_home = ""
         self._lease: Lease | None = None
+        self._reloading: asyncio.Task[None] | None = None
         self._releasing: dict[AttemptKey, asyncio.Task[None]] = {}
         self._is_leaving = False
         self.attached = asyncio.Event()
@@ -110,6 +114,27 @@ class Agent:
             for held in self._held.values():
                 held.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it holds nothing."""
+        return not self._held
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a server has taken it, and is in reach."""
+        return self._outgoing is not None
+
+    def reload(self) -> None:
+        """Import the experiments anew, whether their files changed or not."""
+        self._reloading = asyncio.create_task(self._executor.reload())
+
+    async def retire(self) -> None:
+        """Take no new runs, and return when there are none left."""
+        self._is_leaving = True
+        self._tell(Leaving())
+        while self._held:  # noqa: ASYNC110 - the server lets go of each when it has all of it
+            await asyncio.sleep(_PAUSE_S)
+
     async def leave(self, grace_s: float) -> None:
         """Take no new runs, have the trainers save and exit, and ship all that they wrote."""
         self._is_leaving = True
@@ -128,7 +153,7 @@ class Agent:
 
     async def _stay_attached(self) -> None:
         pause_s = _PAUSE_S
-        for address in itertools.cycle(self._addresses):
+        async for address in self._addresses():
             try:
                 await self._attach(address)
                 pause_s = _PAUSE_S
@@ -143,6 +168,15 @@ class Agent:
                 self._link.detached()
                 self._outgoing = None
             await asyncio.sleep(pause_s)
+
+    async def _addresses(self) -> AsyncIterator[str]:
+        """Yield the servers' addresses in turn, as they are known then."""
+        while True:
+            addresses = self._servers.addresses()
+            if not addresses:
+                await asyncio.sleep(_PAUSE_S)
+            for address in addresses:
+                yield address
 
     async def _attach(self, address: str) -> None:
         outgoing: asyncio.Queue[FromAgent] = asyncio.Queue()
@@ -224,6 +258,10 @@ class Agent:
                 self._order(said)
             case Stop():
                 self.asked_to_stop.set()
+            case Reload():
+                self.reload()
+            case ServersTold(addresses):
+                self._servers.learn(addresses)
             case Welcome():
                 pass
 

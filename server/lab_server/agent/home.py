@@ -65,6 +65,13 @@ class AgentHome:
                 ) from None
             yield
 
+    def known_name(self) -> str:
+        """Return the name that the agent has had, "" if it is new."""
+        try:
+            return str(json.loads(self._identity.read_text())["name"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return ""
+
     def identity(self, name: str, pool: str) -> Identity:
         """Return who the agent is; one that is new, or gets another name, makes itself a secret.
 

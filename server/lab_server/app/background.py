@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from lab_core.errors import LabError
+from lab_server.errors import StoreError
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.gpu_readings import Devices
+from lab_server.executors.remote.registry import Agents
 from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
 from lab_server.processes import memory
@@ -23,7 +25,7 @@ from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.health import Health
 from lab_server.security.tls import Certificates
 from lab_server.settings.settings import Settings
-from lab_server.store import Store
+from lab_server.store import SqlStore, Store
 from lab_server.supervisor import Supervisor
 from lab_server.supervisor.retention import Retention
 from lab_server.watch.hub import Hub
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lab_server")
 
 _RETENTION_INTERVAL_S = 600.0
+_SERVERS_INTERVAL_S = 2.0
 _MEMORY_INTERVAL_S = 5.0
 _CROWD = 50
 
@@ -112,3 +115,12 @@ async def prune_uploads(uploads: UploadStore) -> None:
         if removed:
             _log.info("removed code that no run uses", uploads=removed)
         await asyncio.sleep(_RETENTION_INTERVAL_S)
+
+
+async def tell_servers(store: SqlStore, agents: Agents) -> None:
+    """Tell the agents where the servers of the store are, so that they find the next one to lead."""
+    while True:
+        with contextlib.suppress(StoreError):
+            members = await store.members()
+            agents.tell_servers([member.address for member in members if member.is_live])
+        await asyncio.sleep(_SERVERS_INTERVAL_S)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,6 +22,9 @@ from lab_server.files.home import Home
 from lab_server.model.slot import Slot, parse_slots
 from lab_server.model.sources import missing_source
 from lab_server.settings.settings import Loaded, Settings
+
+if TYPE_CHECKING:
+    from lab_server.app.own_slots import OwnSlots
 
 _log = structlog.get_logger("lab_server")
 
@@ -85,10 +89,12 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
+    # where servers may share a store, an agent has the slots, and outlives the server
+    own = slots if settings.store else ()
     async with AsyncExitStack() as stack:
         # First: its process imports torch meanwhile, and must start before gRPC's threads do.
         executor = LocalExecutor(
-            slots,
+            () if own else slots,
             experiments=settings.experiments,
             auto_reload=settings.auto_reload,
             libraries=settings.preload,
@@ -99,11 +105,15 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
         # Imported here, as they take as long to import as everything else together.
         from lab_server.app.wiring import open_server
 
-        server = await stack.enter_async_context(open_server(settings, executor))
+        server = await stack.enter_async_context(open_server(settings, executor, own))
         loop.add_signal_handler(RELOAD_SIGNAL, server.reload)
         stack.enter_context(named_in(settings.home))
         gc.freeze()  # what exists now stays: it need not be collected
         gc.enable()
+        if not await _has_slots(server.own_slots, asked_to_end):
+            return
+        watching = asyncio.create_task(server.own_slots.watch())
+        stack.callback(watching.cancel)
         print(  # noqa: T201 - the one line on stdout, which scripts wait for
             f"lab-server ready grpc={server.grpc_address} http={server.http_address}", flush=True
         )
@@ -114,6 +124,24 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
         # A second signal exits at once, whatever hangs.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _leave_at_once)
+
+
+async def _has_slots(own_slots: OwnSlots, asked_to_end: asyncio.Event) -> bool:
+    """Return when the agent of the own slots is there; False if the server is to end before.
+
+    Raises:
+        SettingsError: If it cannot be started.
+    """
+    starting = asyncio.create_task(own_slots.start())
+    ending = asyncio.create_task(asked_to_end.wait())
+    try:
+        await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+        return starting.done()
+    finally:
+        for task in (starting, ending):
+            task.cancel()
 
 
 def _leave_at_once() -> None:

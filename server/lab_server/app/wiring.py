@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,8 +16,10 @@ from lab_server.app.background import (
     prune_uploads,
     retain,
     serve_http,
+    tell_servers,
 )
 from lab_server.app.leadership import Membership, SwitchedControl, peer_credentials, started
+from lab_server.app.own_slots import OwnSlots
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.cluster import ClusterExecutor
 from lab_server.executors.gpu_readings import Devices
@@ -29,6 +31,7 @@ from lab_server.files.secret import server_secret
 from lab_server.http.exporter import Exporter
 from lab_server.http.search_gauges import SearchGauges
 from lab_server.model.media import MediaLimits
+from lab_server.model.slot import Slot
 from lab_server.rpc.agents import AgentService
 from lab_server.rpc.calls.forwarding import Forwarding
 from lab_server.rpc.calls.handlers import (
@@ -74,21 +77,26 @@ class Server:
     Attributes:
         dashboard_url: where browsers find it; "" when it has no dashboard.
         reload: has it import its experiments anew; returns at once.
+        own_slots: the agent of its own slots, where one has them.
     """
 
     grpc_address: Address
     http_address: Address
     dashboard_url: str
     reload: Callable[[], None]
+    own_slots: OwnSlots
 
 
 @contextlib.asynccontextmanager
-async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Server]:
+async def open_server(
+    settings: Settings, here: Executor, own: Sequence[Slot] = ()
+) -> AsyncIterator[Server]:
     """Serve while the context is open; on exit drain calls, and leave or interrupt the trainers.
 
     Args:
         settings: of the server.
         here: starts trainers on this machine.
+        own: its own slots, where an agent on this machine is to have them.
 
     Raises:
         SettingsError: If an address cannot be bound, or a TLS or token file cannot be used.
@@ -122,7 +130,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         following = Following(store, hub, queue_limit=settings.queue_limit)
         control = SwitchedControl(following)
         supervisor = cast(RunControl, control)
-        credentials = AgentCredentials(store.agents, settings.tokens)
+        credentials = AgentCredentials(store.agents, settings.tokens, secret)
         agents = Agents(settings.agent_lease_s, home=Home(home).server_id())
         stack.callback(agents.close)
         pools = Pools(
@@ -132,7 +140,8 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             join_token=credentials.new_join_token,
         )
         stack.push_async_callback(pools.close)
-        executor = ClusterExecutor(here, agents, pools)
+        executor = ClusterExecutor(here, agents, pools, own)
+        own_slots = OwnSlots(settings, own, credentials.new_host_token)
         catalogue, devices = Catalogue(executor), Devices()
         searches = Searches(
             store=store.searches,
@@ -167,6 +176,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
                 history_writer.run(),
                 pools.run(leading.waiting, leading.slots),
                 credentials.keep_fresh(),
+                tell_servers(store, agents),
             )
             tasks.extend(asyncio.create_task(work) for work in works)
 
@@ -229,6 +239,7 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
                 agent_handlers(agent_service),
             )
         )
+        own_slots.listen(server)
         await server.start()
 
         async def drain() -> None:
@@ -240,6 +251,8 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
             await server.stop(settings.drain_s)
 
         stack.push_async_callback(drain)
+        # before: what its trainers still write goes to this server
+        stack.push_async_callback(own_slots.end, stop_trainers=settings.on_shutdown == "stop")
         http = serve_http(
             http_socket,
             stack,
@@ -269,12 +282,13 @@ async def open_server(settings: Settings, here: Executor) -> AsyncIterator[Serve
         tasks.extend(asyncio.create_task(work) for work in works)
 
         def reload() -> None:
+            own_slots.reload()
             task = asyncio.create_task(catalogue.reload())
             tasks.append(task)
             task.add_done_callback(tasks.remove)
 
         try:
-            yield Server(grpc_address, http_address, url, reload)
+            yield Server(grpc_address, http_address, url, reload, own_slots)
         finally:
             for task in tasks:
                 task.cancel()

@@ -81,7 +81,9 @@ def join(
 ) -> None:
     """Join a server, and run trainers for it until SIGTERM or SIGINT."""
     from lab_server import logs
-    from lab_server.agent.run import Options, run
+    from lab_server.agent.options import Options
+    from lab_server.agent.run import run
+    from lab_server.agent.servers import GivenServers
     from lab_server.executors.gpus import default_slots, missing_gpus
     from lab_server.model.agent import NAME
     from lab_server.model.slot import parse_slots
@@ -118,7 +120,7 @@ def join(
         logs.set_up("auto", log_level)
         run(
             Options(
-                addresses=addresses,
+                servers=GivenServers(addresses),
                 name=called,
                 pool=pool,
                 token=token,
@@ -132,6 +134,25 @@ def join(
         )
 
 
+@app.command("host", hidden=True)
+def host() -> None:
+    """Run trainers in the slots of the server that started this; options come as JSON on stdin."""
+    import json
+    import sys
+
+    from lab_server import logs
+    from lab_server.agent.host import HostOptions, run_host
+
+    with errors_as_exit_codes("lab-agent"):
+        options = HostOptions(**json.load(sys.stdin))
+        logs.set_up(options.log_format, options.log_level)
+        run_host(options)
+
+
 @app.callback()
 def _main() -> None:
     """Run trainers on this machine for a lab-server on another."""
+
+
+if __name__ == "__main__":  # as a server starts it
+    app(prog_name="lab-agent")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lab_core.configs import PlainValue
 from lab_core.errors import Violation
 from lab_server.executors.pools.pools import Pools
 from lab_server.executors.protocol import Executor, Usage
+from lab_server.executors.remote.agent import Agent
 from lab_server.executors.remote.registry import Agents
-from lab_server.model.agent import AttemptKey
+from lab_server.model.agent import HOSTS_POOL, AttemptKey
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
@@ -26,12 +28,17 @@ class ClusterExecutor:
         here: the executor of this machine.
         agents: those on others.
         pools: who starts agents.
+        own: the server's own slots, where an agent on this host has them.
     """
 
-    def __init__(self, here: Executor, agents: Agents, pools: Pools) -> None:
+    def __init__(
+        self, here: Executor, agents: Agents, pools: Pools, own: Sequence[Slot] = ()
+    ) -> None:
         self._here = here
         self._agents = agents
         self._pools = pools
+        self._own = tuple(replace(slot, pool=HOSTS_POOL) for slot in own)
+        self._digests: Mapping[str, str] = {}
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -47,11 +54,12 @@ class ClusterExecutor:
     @property
     def devices_to_come(self) -> Sequence[str]:
         """The devices of slots that may come."""
-        return [slot.device for pool in self._pools for slot in parse_slots(pool.slots)]
+        in_pools = [slot for pool in self._pools for slot in parse_slots(pool.slots)]
+        return [slot.device for slot in (*self._own, *in_pools)]
 
     def may_come(self, wants: Wants) -> bool:
         """Whether there may be a slot for a run later that is not there yet."""
-        return self._pools.may_have(wants)
+        return any(map(wants.fit, self._own)) or self._pools.may_have(wants)
 
     def news(self, wants: Wants) -> str:
         """Return what becomes of slots that a run waits for and that are not there, as a clause, or ""."""
@@ -64,15 +72,29 @@ class ClusterExecutor:
     def obstacle(self, slot: Slot, wants: Wants) -> str:
         """Return why a run that fits a slot cannot have it now, as a clause, "" when it can."""
         agent = self._agents.get(agent_of(slot.name))
-        return self._here.obstacle(slot, wants) if agent is None else agent.obstacle(wants)
+        if agent is None:
+            return self._here.obstacle(slot, wants)
+        if agent.pool == HOSTS_POOL and self._is_current(agent, wants.experiment):
+            # as in a server's own process: a run that waited while its code was edited has the code of now
+            wants = replace(wants, code_digest="")
+        return agent.obstacle(wants)
+
+    def _is_current(self, agent: Agent, experiment: str) -> bool:
+        """Whether an agent has the code of an experiment that this machine has."""
+        digest = self._digests.get(experiment)
+        return digest is not None and agent.experiments.get(experiment) == digest
 
     async def describe(self, upload: Upload | None = None) -> tuple[ExperimentEntry, ...]:
         """Return the experiments of this machine, or of an upload, as their code is now."""
-        return await self._here.describe(upload)
+        entries = await self._here.describe(upload)
+        if upload is None:
+            self._digests = {entry.name: entry.code_digest for entry in entries}
+        return entries
 
     async def reload(self) -> None:
-        """Import the experiments of this machine anew, whether their code changed or not."""
+        """Import the experiments anew here and on agents, whether their code changed or not."""
         await self._here.reload()
+        self._agents.reload()
 
     async def check(
         self, experiment: str, overrides: Mapping[str, PlainValue], upload: Upload | None = None

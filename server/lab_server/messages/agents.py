@@ -113,6 +113,20 @@ def response_to_proto(said: ToAgent) -> pb.AttachResponse:
             return pb.AttachResponse(welcome=welcome)
         case agent.Ping(number):
             return pb.AttachResponse(renewed=pb.AgentPing(number=number))
+        case agent.Launch() | agent.Command() | agent.Kill() | agent.Release():
+            return _order_to_proto(said)
+        case agent.Stop():
+            return pb.AttachResponse(stop=pb.AgentStop())
+        case agent.Reload():
+            return pb.AttachResponse(reload=pb.AgentReload())
+        case agent.Servers(addresses):
+            return pb.AttachResponse(servers=pb.AgentServers(addresses=addresses))
+
+
+def _order_to_proto(
+    said: agent.Launch | agent.Command | agent.Kill | agent.Release,
+) -> pb.AttachResponse:
+    match said:
         case agent.Launch(key, spec, slot):
             launch = pb.AttemptLaunch(
                 key=key_to_proto(key), spec_json=json.dumps(spec.to_json()), slot=slot
@@ -124,12 +138,6 @@ def response_to_proto(said: ToAgent) -> pb.AttachResponse:
             return pb.AttachResponse(kill=pb.AttemptKill(key=key_to_proto(key), grace_s=grace_s))
         case agent.Release(key):
             return pb.AttachResponse(release=key_to_proto(key))
-        case agent.Stop():
-            return pb.AttachResponse(stop=pb.AgentStop())
-        case agent.Reload():
-            return pb.AttachResponse(reload=pb.AgentReload())
-        case agent.Servers(addresses):
-            return pb.AttachResponse(servers=pb.AgentServers(addresses=addresses))
 
 
 def response_from_proto(message: pb.AttachResponse) -> ToAgent | None:

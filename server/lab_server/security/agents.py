@@ -20,9 +20,10 @@ from lab_server.errors import (
     StoreError,
     Unauthenticated,
 )
-from lab_server.model.agent import DEFAULT_POOL, NAME, AgentCredential, JoinToken
+from lab_server.model.agent import DEFAULT_POOL, HOSTS_POOL, NAME, AgentCredential, JoinToken
 from lab_server.model.roles import Role
 from lab_server.security.agent_store import AgentStore
+from lab_server.security.host_tokens import HostTokens
 from lab_server.security.tokens import (
     TokenFile,
     Tokens,
@@ -51,10 +52,12 @@ class AgentCredentials:
         store: of the agents.
         tokens: the file of the server's tokens, in which an operator's join tokens are; None where no tokens
             are needed.
+        secret: that of all servers of the store, by which each can make join tokens for its own slots.
     """
 
-    def __init__(self, store: AgentStore, tokens: Path | None) -> None:
+    def __init__(self, store: AgentStore, tokens: Path | None, secret: bytes = b"") -> None:
         self._store = store
+        self._host_tokens = HostTokens(secret)
         self._known: dict[str, AgentCredential] = {}
         self._join_file = TokenFile(tokens) if tokens else None
         self._join_tokens = Tokens(tokens, sign_in=_JOIN_AGAIN) if tokens else None
@@ -94,6 +97,10 @@ class AgentCredentials:
         expire_time_ns = time.time_ns() + int(_JOIN_S * 1e9)
         await self._store.add_join_token(JoinToken(token_id, pool, hash_of(secret), expire_time_ns))
         return written(token_id, secret)
+
+    def new_host_token(self) -> str:
+        """Return a one-time token for the agent of this server's own slots; a server that follows can, too."""
+        return self._host_tokens.new()
 
     def authenticate(self, header: str) -> AgentCredential:
         """Return the credential of an authorization header.
@@ -144,7 +151,8 @@ class AgentCredentials:
             if known.name == name and not known.revoke_time_ns:
                 if known.sha256 == secret_sha256:
                     return known
-                if is_there(name):
+                # hosts keep their names, also while they are away
+                if is_there(name) or known.pool == pool == HOSTS_POOL:
                     raise AlreadyExists(
                         f"an agent named {name!r} is attached; give this one another --name"
                     )
@@ -162,7 +170,12 @@ class AgentCredentials:
         return joined
 
     async def _join_token(self, header: str) -> JoinToken | None:
-        """Return the valid join token of a header: an operator's in the file, or a server's in the store."""
+        """Return the valid join token of a header.
+
+        It is an operator's in the file, a server's in the store, or one for a server's own slots.
+        """
+        if header and (of_host := self._host_tokens.token(header)) is not None:
+            return of_host
         if self._join_tokens is None or self._join_file is None:
             return None
         token_id, secret = parts_of(header, _JOIN_AGAIN)

@@ -26,6 +26,8 @@ from lab_server.model.agent import (
     Leaving,
     Ping,
     Release,
+    Reload,
+    Servers,
     Stop,
     ToAgent,
     Welcome,
@@ -56,6 +58,7 @@ class Agents:
         self._agents: dict[str, Agent] = {}
         self._attempts: dict[AttemptKey, RemoteAttempt] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._servers = Servers(())
         self._observers: list[Callable[[], None]] = []
 
     def __iter__(self) -> Iterator[Agent]:
@@ -101,6 +104,8 @@ class Agents:
         mine = {key: attempt for key, attempt in self._attempts.items() if attempt.agent == name}
         held = {key: mine[key].spool_bytes for key in hello.held if key in mine}
         send(Welcome(self.lease_s, held, self._home))
+        if self._servers.addresses:
+            send(self._servers)
         for key in hello.held:
             if key not in mine:
                 send(Release(key))
@@ -249,6 +254,17 @@ class Agents:
             agent.is_leaving = True
             agent.send(Stop())
 
+    def reload(self) -> None:
+        """Have every agent import its experiments anew."""
+        self._tell_all(Reload())
+
+    def tell_servers(self, addresses: Sequence[str]) -> None:
+        """Tell every agent where the servers of the store are, now and when it attaches."""
+        servers = Servers(tuple(addresses))
+        if servers != self._servers:
+            self._servers = servers
+            self._tell_all(servers)
+
     def close(self) -> None:
         """Wait for no lease any more."""
         for timer in self._timers.values():
@@ -259,6 +275,11 @@ class Agents:
     def _add(self, key: AttemptKey, agent: str, folder: RunFolder) -> RemoteAttempt:
         attempt = self._attempts[key] = RemoteAttempt(key, agent, folder)
         return attempt
+
+    def _tell_all(self, said: ToAgent) -> None:
+        for agent in self._agents.values():
+            if agent.send is not None:
+                agent.send(said)
 
     def _attempts_of(self, name: str) -> Sequence[RemoteAttempt]:
         return [attempt for attempt in self._attempts.values() if attempt.agent == name]

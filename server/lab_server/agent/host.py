@@ -1,0 +1,169 @@
+"""The agent of a server's own slots: a process that outlives its server, and goes on with the next one.
+
+Its folder is below the server's home, a folder for each host. There are
+- `servers/PID.sock`, on which each server of the home listens for it,
+- `running`, which process the agent is, and `started_with`, the options that it was started with,
+- `servers.json`, the other servers of the store, and all that an agent has in its home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import lab_server
+from lab_server.agent.options import Options
+from lab_server.agent.run import run
+from lab_server.agent.servers import HostServers
+from lab_server.executors.thread_wait import Policy
+from lab_server.model.agent import HOSTS_POOL
+from lab_server.model.run import TrainerProcess
+from lab_server.model.slot import Slot
+from lab_server.processes import proc
+from lab_server.processes.pid_file import read_pid_file, write_pid_file
+
+# what differs between two starts in the same circumstances
+_PASSING: Final = re.compile(
+    "_|SHLVL|PWD|OLDPWD|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|NOTIFY_SOCKET|MAINPID|.*_PID"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """What a server tells the agent of its own slots; plain values, as they travel as JSON.
+
+    Attributes:
+        home: the folder of the agent.
+        home_id: of the server's home.
+        token: by which the agent may join.
+        slots: the name and the device of each.
+        tls_files: CA, certificate and key, by which servers trust each other; empty for none.
+    """
+
+    home: str
+    home_id: str
+    token: str
+    slots: list[list[str]]
+    experiments: list[str] = field(default_factory=list)
+    libraries: list[str] = field(default_factory=list)
+    auto_reload: bool = True
+    thread_wait: Policy = "auto"
+    tls_files: list[str] = field(default_factory=list)
+    grace_s: float = 10.0
+    log_format: Literal["auto", "human", "json"] = "auto"
+    log_level: str = "info"
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain data."""
+        return asdict(self)
+
+    def fingerprint(self, environment: Mapping[str, str] = os.environ) -> str:
+        """Return what is the same for two agents that do the same."""
+        lasting = {name: text for name, text in environment.items() if not _PASSING.fullmatch(name)}
+        what = {**asdict(self), "token": "", "version": lab_server.__version__, "with": lasting}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def host_name() -> str:
+    """Return this host's name, as agents may be named."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:58].lstrip("_.-")
+    return name or "host"
+
+
+class HostFolder:
+    """The folder of the agent of this host below a server's home."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "agents" / host_name()
+        self.sockets = self.path / "servers"
+        self.log = self.path / "agent.log"
+        self._running = self.path / "running"
+        self._started_with = self.path / "started_with"
+
+    def make(self) -> None:
+        """Make it, for this user alone, and remove the sockets of servers that have ended.
+
+        Raises:
+            OSError: If it cannot be made.
+        """
+        self.sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in self.sockets.glob("*.sock"):
+            if proc.identify(int(path.stem)) is None:
+                path.unlink(missing_ok=True)
+
+    @property
+    def other_servers(self) -> list[int]:
+        """The processes of other servers of the home on this host."""
+        pids = [int(path.stem) for path in self.sockets.glob("*.sock")]
+        return [pid for pid in pids if pid != os.getpid() and proc.identify(pid) is not None]
+
+    def running(self) -> TrainerProcess | None:
+        """Return the agent's process, None if there is none that lives."""
+        process = read_pid_file(self._running)
+        return process if process is not None and proc.is_alive(process) else None
+
+    def started_with(self) -> str:
+        """Return the fingerprint of the options of the agent that runs."""
+        try:
+            return self._started_with.read_text()
+        except OSError:
+            return ""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the agent holds nothing."""
+        return not any(self.path.glob("attempts/*.json"))
+
+    @contextlib.contextmanager
+    def named(self, fingerprint: str) -> Iterator[None]:
+        """Tell which process the agent is, while the context is open; one at a time may."""
+        self._running.unlink(missing_ok=True)
+        self._started_with.write_text(fingerprint)
+        me = proc.identify(os.getpid())
+        assert me is not None, "/proc knows the process that reads it"
+        write_pid_file(self._running, me)
+        try:
+            yield
+        finally:
+            self._running.unlink(missing_ok=True)
+
+
+def run_host(options: HostOptions) -> None:
+    """Serve until told to end.
+
+    Raises:
+        Refused: If the server does not take the agent.
+        SettingsError: If the home cannot be used, or another agent has it.
+    """
+    path = Path(options.home)
+    folder = HostFolder(path.parent.parent)
+    ca, cert, key = (Path(file) if file else None for file in options.tls_files or ["", "", ""])
+    name = host_name()
+    run(
+        Options(
+            servers=HostServers(folder.sockets, path / "servers.json"),
+            name=name,
+            other_name=f"{name}-{options.home_id[:4]}",
+            pool=HOSTS_POOL,
+            token=options.token,
+            slots=tuple(Slot(name, device) for name, device in options.slots),
+            experiments=options.experiments,
+            home=path,
+            tls_files=(ca, cert, key) if options.tls_files else None,
+            on_shutdown="leave",
+            is_host=True,
+            grace_s=options.grace_s,
+            auto_reload=options.auto_reload,
+            libraries=options.libraries,
+            thread_wait=options.thread_wait,
+        ),
+        folder.named(options.fingerprint()),
+    )
