@@ -92,7 +92,9 @@ class Servers:
 
     @staticmethod
     def _forkservers(pid: int) -> list[int]:
-        return [child.pid for child in psutil.Process(pid).children()]
+        # the agent of a server's own slots is its child, too, and outlives it
+        children = psutil.Process(pid).children()
+        return [c.pid for c in children if "lab_server.trainer.forkserver" in c.cmdline()]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
