@@ -117,6 +117,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Real
     experiments = (
         Path(__file__).parents[1] / "experiments.py",
         Path(__file__).with_name("steered.py"),
+        Path(__file__).with_name("painted.py"),
     )
     started = start_server(
         home, "--slots", "cpu:2", *(a for path in experiments for a in ("--experiments", str(path)))

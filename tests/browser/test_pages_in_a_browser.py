@@ -28,6 +28,7 @@ class Shown:
     first: str
     nasty: str
     failed: str
+    painted: str
     search: str
 
     def address(self, path: str) -> str:
@@ -42,14 +43,15 @@ def shown(lab: RealServer, client: lab_client.Client) -> Shown:
         client.create("counting", {"steps": 30}, name="first").start(),
         client.create("counting", {"steps": 60}, name=EVIL, tags=[EVIL]).start(),
         client.create("raises").start(),
+        client.create("painted").start(),
     ]
     search = client.search("counting", {"steps": choice(3, 4)}, minimize="loss", max_trials=2)
     for run in runs:
         with contextlib.suppress(lab_client.errors.RunFailed):
             run.wait()
     search.wait()
-    first, nasty, failed = (run.id for run in runs)
-    return Shown(lab.http_url, first, nasty, failed, search.id)
+    first, nasty, failed, painted = (run.id for run in runs)
+    return Shown(lab.http_url, first, nasty, failed, painted, search.id)
 
 
 PAGES = (
@@ -58,6 +60,8 @@ PAGES = (
     "/?q=loss+<",
     "/runs/{first}",
     "/runs/{failed}",
+    "/runs/{painted}",
+    "/runs/{painted}/media",
     "/compare?runs={first}&runs={nasty}",
     "/new",
     "/new?experiment=counting",
@@ -73,13 +77,17 @@ def test_axe_finds_nothing_in_either_theme(shown: Shown, windows: Windows, path:
     page = windows.open(shown.address(path))
     if "compare" in path:
         page.locator(".uplot canvas").first.wait_for()
+    if path == "/runs/{painted}":
+        page.locator("#media img").first.wait_for()
     assert violations(page) == []
     page.locator("#theme").click()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert violations(page, ["color-contrast"]) == []
 
 
-@pytest.mark.parametrize("path", ["/", "/runs/{first}", "/new?experiment=counting", "/server"])
+@pytest.mark.parametrize(
+    "path", ["/", "/runs/{first}", "/runs/{painted}/media", "/new?experiment=counting", "/server"]
+)
 def test_a_phone_needs_no_scrolling_to_the_side(shown: Shown, windows: Windows, path: str) -> None:
     page = windows.open(shown.address(path), viewport=PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -137,6 +145,25 @@ def test_charts_are_zoomed_by_keyboard_and_say_what_they_show(
     assert told.inner_text() == "shows the whole range"
     focused = "document.activeElement.getAttribute('aria-label')"
     assert page.evaluate(focused) == "Zoom in", "the focus is not lost with the button"
+
+
+def test_a_slider_goes_over_the_steps_of_images_and_texts(shown: Shown, windows: Windows) -> None:
+    page = windows.open(shown.address("/runs/{painted}"))
+    media = page.locator("#media")
+    media.get_by_text("note of step 3").wait_for()
+    pictures = media.get_by_role("img", name="samples, step 3")
+    assert pictures.count() == 4
+    widths = "images => images.map(image => image.naturalWidth)"
+    page.wait_for_function("[...document.querySelectorAll('#media img')].every(i => i.complete)")
+    assert pictures.evaluate_all(widths) == [28] * 4
+    slider = media.get_by_role("slider")
+    slider.press("ArrowLeft")
+    media.get_by_text("note of step 2").wait_for()
+    assert media.get_by_role("img", name="samples, step 2").count() == 4
+    media.get_by_role("img", name="weights: 1000 numbers").wait_for()
+    slider.press("End")
+    media.get_by_text("note of step 3").wait_for()
+    assert page.evaluate("document.activeElement.type") == "range", "the slider keeps the focus"
 
 
 def test_what_is_not_finite_is_a_gap_and_is_counted(

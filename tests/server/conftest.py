@@ -53,6 +53,7 @@ from lab_server.settings.address import Address, listen
 from lab_server.settings.settings import load
 from lab_server.store.sql import SqlStore
 from lab_server.watch.hub import Hub
+from lab_server.watch.media_index import MediaIndex
 from tests.server.fakes import FakeExecutor, FakeSupervisor
 
 pb = training_service_pb2
@@ -191,6 +192,7 @@ async def open_surface(
                 streams=streams,
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, tmp_path),
+                media=MediaIndex(store),
                 timeline=Timeline(store),
                 devices=devices,
                 home=tmp_path,

@@ -68,6 +68,7 @@ from lab_server.supervisor.protocol import RunControl
 from lab_server.supervisor.retention import Retention
 from lab_server.watch.announcing import AnnouncingHub
 from lab_server.watch.history_writer import HistoryWriter
+from lab_server.watch.media_index import MediaIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +267,7 @@ async def open_server(
                 streams=cast(Streams, ForwardedHandlers(streams, SERVICE_NAME, forwarding)),
                 curves=Curves(supervisor, store, catalogue),
                 logs=Logs(supervisor, home),
+                media=MediaIndex(store),
                 timeline=Timeline(store),
                 devices=devices,
                 home=home,

@@ -57,6 +57,7 @@ class RunPage:
             "all_names": json.dumps(sorted(run.metrics)),
             "configs": await self._configs(run),
             "history": await self._parts.timeline.read(run.id),
+            "has_media": await self._parts.media.has_any(run.id),
             "log": await logs.read(run.id, -_LOG_BYTES, _LOG_BYTES),
             "checkpoints": _checkpoints(files),
             "files": [file for file in files if not file.path.startswith("checkpoints/")][

@@ -19,6 +19,7 @@ from lab_server.pages.actions import Actions
 from lab_server.pages.boards import Boards
 from lab_server.pages.compare import ComparePage
 from lab_server.pages.login import LoginPages
+from lab_server.pages.media import MediaPage
 from lab_server.pages.new_run import NewRunPage
 from lab_server.pages.render import Pages
 from lab_server.pages.run import RunPage
@@ -49,6 +50,9 @@ def add_pages(app: web.Application, gate: Gate, parts: SiteParts) -> None:
     add("GET", "/rows", runs.rows)
     add("POST", "/runs", actions.on_several)
     add("GET", "/runs/{run_id}", RunPage(gate, pages, parts).show)
+    media = MediaPage(gate, pages, parts)
+    add("GET", "/runs/{run_id}/media", media.show)
+    add("GET", "/runs/{run_id}/media/image", media.image)
     add("POST", "/runs/{run_id}/{action}", actions.on_one)
     add("GET", "/compare", ComparePage(gate, pages, parts).show)
     new = NewRunPage(gate, pages, parts)

@@ -14,6 +14,7 @@ from lab_server.rpc.timeline import Timeline
 from lab_server.rpc.unary import Service
 from lab_server.security.sessions import Sessions
 from lab_server.security.tokens import Tokens
+from lab_server.watch.media_index import MediaIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class SiteParts:
         service: the unary RPCs.
         searches: those of searches.
         streams: the streaming ones.
-        curves, logs, timeline: what only the site shows.
+        curves, logs, media, timeline: what only the site shows.
         devices: the GPUs of the server's machine.
         home: the server's folder.
         tokens: who may call; None allows everybody everything.
@@ -36,6 +37,7 @@ class SiteParts:
     streams: Streams
     curves: Curves
     logs: Logs
+    media: MediaIndex
     timeline: Timeline
     devices: Devices
     home: Path

@@ -2,12 +2,19 @@
 // A run's page: charts, and what changes while it trains.
 import { onChanges, atMostEvery } from "./live.js";
 import { Board } from "./charts.js";
+import { fillMedia } from "./media.js";
 
 const status = document.getElementById("status");
 const runId = status?.dataset.run ?? "";
 const place = document.getElementById("charts");
 const board = place ? new Board(place) : null;
+/** @type {(() => void) | null} */ let refreshMedia = null;
 const log = document.getElementById("log");
+
+function showMedia() {
+  const section = document.getElementById("media");
+  if (section && !refreshMedia) refreshMedia = fillMedia(section, runId);
+}
 
 /**
  * Returns the lines of a log, those of standard error and warnings with what they are.
@@ -55,6 +62,11 @@ const refreshStatus = atMostEvery(async () => {
     status.dataset.state = fresh.dataset.state;
   }
   status.replaceChildren(...fresh.childNodes);
+  const media = page.getElementById("media");
+  if (media && !refreshMedia) {
+    document.querySelector("section[aria-labelledby=log-title]")?.before(document.adoptNode(media));
+    showMedia();
+  }
   const values = page.querySelector("#last-values > table");
   const shown = document.querySelector("#last-values > table");
   if (values && shown) shown.replaceWith(document.adoptNode(values));
@@ -62,12 +74,14 @@ const refreshStatus = atMostEvery(async () => {
   if (names) board?.setNames(JSON.parse(names));
 }, 1500);
 
+showMedia();
 if (log) log.scrollTop = log.scrollHeight;
 onChanges((changes) => {
   for (const change of changes) {
     if (change.id !== runId) continue;
     refreshStatus();
     if (change.kinds.includes("log")) refreshLog();
+    if (change.kinds.includes("media") || change.kinds.includes("truncate")) refreshMedia?.();
     if (change.kinds.includes("metrics") || change.kinds.includes("truncate")) board?.refresh();
   }
 }, () => {

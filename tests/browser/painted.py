@@ -1,0 +1,33 @@
+"""An experiment that tracks images, texts and histograms."""
+
+from __future__ import annotations
+
+import torch
+
+from lab_core import loop, tracker
+from lab_core.helpers.training_loop import TrainingLoopConfigs
+
+
+class Painted(TrainingLoopConfigs):
+    """Tracks a gradient that turns, a note, and random weights."""
+
+    loop_count: int = 3
+    log_new_line_interval: int = 1000
+
+    def run(self) -> None:
+        """Track them at each step."""
+        tracker.set_image("samples")
+        tracker.set_text("note")
+        tracker.set_histogram("weights")
+        side = torch.linspace(0, 1, 28)
+        for _ in self.training_loop:
+            loop.add_global_step()
+            step = loop.get_global_step()
+            images_NHW = torch.stack([(side * k + side[:, None] * step) % 1 for k in range(4)])
+            tracker.add("samples", images_NHW[:, None])
+            tracker.add("note", f"note of step {step}")
+            tracker.add("weights", torch.randn(1000) * step)
+            tracker.save(loss=1 / step)
+
+
+EXPERIMENTS = {"painted": Painted}

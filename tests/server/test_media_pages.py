@@ -1,0 +1,128 @@
+"""The page of a run's images, texts and histograms, as a browser without JavaScript gets it."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import aiohttp
+import numpy as np
+import pytest
+from PIL import Image
+
+from lab_core.writers.base import Batch, HistogramPoint
+from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
+from lab_server.model.media import MediaLimits
+from lab_server.model.run import RunState
+from lab_server.trainer.media import MediaFilter
+from tests.server.conftest import Surface
+from tests.server.test_media import media, picture, text
+from tests.server.test_pages import EVIL
+
+
+def histogram(step: int, *, total: float = 2.0) -> list[EncodedEvent]:
+    point = HistogramPoint("weights", step, 0.0, (0.0, 0.5, 1.0), (3, 1), 5, total, 1.5, 1, 0)
+    return MediaFilter(MediaLimits()).events(1, 2, Batch(histograms=(point,)))
+
+
+async def _page(site: aiohttp.ClientSession, path: str) -> tuple[int, str]:
+    async with site.get(path) as response:
+        return response.status, await response.text()
+
+
+def _captions(page: str) -> list[tuple[str, int]]:
+    found = re.findall(r"<bdi>([^<]*)</bdi> <span class=\"faint\">step (\d+)", page)
+    return [(name, int(step)) for name, step in found]
+
+
+async def test_a_step_shows_what_was_tracked_last_up_to_it(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    path = f"/runs/{run.id}/media"
+    assert path not in (await _page(site, f"/runs/{run.id}"))[1]
+    for step in (1, 5):
+        told = media(text(step, value=f"note of {step}"), picture(step, 4, 6, 3, num=2))
+        run = await surface.supervisor.say(run, *told)
+    run = await surface.supervisor.say(run, *histogram(3))
+
+    assert path in (await _page(site, f"/runs/{run.id}"))[1]
+    status, last = await _page(site, path)
+    assert status == 200
+    assert _captions(last) == [("note", 5), ("samples", 5), ("weights", 3)]
+    assert "note of 5" in last
+    assert "5 numbers; mean 0.5, standard deviation 0.3536; 1 NaN, 0 infinite" in last
+    assert last.count("<rect") == 2
+    assert "at=3" in last, "the way back"
+    _, before = await _page(site, f"{path}?at=2")
+    assert _captions(before) == [("note", 1), ("samples", 1)]
+    assert "at=3" in before, "and forth"
+
+    pictures = re.findall(r'src="([^"]*/media/image[^"]*)"', before)
+    assert len(pictures) == 2
+    async with site.get(pictures[1].replace("&amp;", "&")) as response:
+        assert response.content_type == "image/png"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        pixels = np.asarray(Image.open(io.BytesIO(await response.read())))
+    assert np.array_equal(pixels, picture(1, 4, 6, 3, num=2).images_HWC[1])
+
+
+async def test_the_page_leaves_out_what_a_resume_took_back(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    path = f"/runs/{run.id}/media"
+    run = await surface.supervisor.say(run, *media(text(1), text(2, value="taken back")))
+    assert "taken back" in (await _page(site, path))[1]
+    run = await surface.supervisor.say(run, events.encode_truncate(2, 1, 1))
+    assert _captions((await _page(site, path))[1]) == [("note", 1)]
+    await surface.supervisor.say(run, *media(text(2, value="again")))
+    page = (await _page(site, path))[1]
+    assert ("taken back" in page, "again" in page) == (False, True)
+
+
+async def test_tracked_text_is_text(surface: Surface, site: aiohttp.ClientSession) -> None:
+    run = await surface.run(RunState.RUNNING)
+    await surface.supervisor.say(run, *media(text(1, EVIL, EVIL)))
+    _, page = await _page(site, f"/runs/{run.id}/media")
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("media?at=one", 400, "at must be a whole number"),
+        (f"media?at={'9' * 40}", 400, "at must be a whole number"),
+        ("media/image", 400, "step must be a whole number"),
+        ("media/image?name=note&step=1&index=0", 404, "the run has no such image"),
+        ("media/image?name=samples&step=2&index=0", 404, "the run has no such image"),
+        ("media/image?name=samples&step=1&index=9", 404, "the run has no such image"),
+    ],
+)
+async def test_what_is_not_there_gets_a_sentence(
+    surface: Surface, site: aiohttp.ClientSession, path: str, status: int, sentence: str
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    await surface.supervisor.say(run, *media(text(1), picture(1, 4, 6, 3)))
+    found, page = await _page(site, f"/runs/{run.id}/{path}")
+    assert (found, sentence in page) == (status, True), page
+    assert (await _page(site, "/runs/nobody/media"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("edges", "counts"), [((), ()), ((0.0, 0.0), (4,)), ((0.0, float("inf")), (4,)), ((1.0,), (1,))]
+)
+async def test_a_histogram_without_a_width_is_words(
+    surface: Surface,
+    site: aiohttp.ClientSession,
+    edges: tuple[float, ...],
+    counts: tuple[int, ...],
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    point = HistogramPoint("weights", 1, 0.0, edges, counts, 4, 0.0, 0.0, 0, 0)
+    told = MediaFilter(MediaLimits()).events(1, 2, Batch(histograms=(point,)))
+    await surface.supervisor.say(run, *told)
+    status, page = await _page(site, f"/runs/{run.id}/media")
+    assert (status, "4 numbers" in page) == (200, True)
