@@ -74,6 +74,11 @@ async def test_without_a_credential_an_agent_can_do_nothing(desk: Desk) -> None:
             request = getattr(pb, f"{name}Request")(key=KEY)
             call = getattr(desk.stub, name)(request, metadata=metadata)
             assert await code_of(call) == "UNAUTHENTICATED"
+        for name in ("FetchFiles", "FetchUpload"):
+            request = getattr(pb, f"{name}Request")(key=KEY)
+            call = getattr(desk.stub, name)(request, metadata=metadata)
+            with pytest.raises(grpc.aio.AioRpcError, match=r"needs a token|not valid"):
+                await call.read()
         with pytest.raises(grpc.aio.AioRpcError, match=r"needs a token|not valid"):
             await attach(desk, metadata, hello())
 

@@ -67,6 +67,10 @@ class Silent(agent_service_pb2_grpc.AgentServiceServicer):
     async def UploadChunks(self, request_iterator: Any, context: Any) -> Any:
         raise NotImplementedError
 
+    async def FetchUpload(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        raise NotImplementedError
+        yield
+
     async def FetchFiles(self, request: Any, context: Any) -> AsyncIterator[Any]:
         del request, context
         self.called.set()

@@ -17,6 +17,7 @@ from lab_server.agent.attempt import HeldAttempt
 from lab_server.agent.files import RunFiles
 from lab_server.agent.home import AgentHome
 from lab_server.agent.link import Link, Refused
+from lab_server.agent.uploads import AgentUploads
 from lab_server.model.agent import AttemptKey, Ended, FromAgent, Launched
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
@@ -107,7 +108,10 @@ class Rig:
         self.folder = self._home.folder(self.spec)
         self.is_launched = asyncio.Event()
         with self._home.opened():
-            self.held = HeldAttempt(self._home, self.trainer, self.link, self.spec, self._tell)
+            uploads = AgentUploads(self.link, None)
+            self.held = HeldAttempt(
+                self._home, self.trainer, self.link, uploads, self.spec, self._tell
+            )
 
     def _tell(self, said: FromAgent) -> None:
         self.told.append(said)

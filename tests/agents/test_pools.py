@@ -158,7 +158,7 @@ async def test_a_run_that_waits_gets_an_agent_and_no_second_one(bench: Bench) ->
     ((name, command, environment),) = bench.engine.submitted
     assert command == [
         *("lab-agent", "join", "lab:50051", "--name", name, "--pool", "gpus"),
-        *("--slots", "cpu:1", "--ephemeral", "--ca", "ca.crt"),
+        *("--slots", "cpu:1", "--ephemeral", "--allow-uploads", "--ca", "ca.crt"),
     ]
     assert environment == {"LAB_JOIN_TOKEN": "lab_token"}
     assert bench.pool.news == "pool 'gpus' starts an agent"
@@ -364,8 +364,14 @@ async def test_what_a_pool_cannot_take_is_left_for_another(bench: Bench) -> None
     assert await bench.pool.adjust(waiting, ()) == waiting
 
 
-def pools_of(*settings: PoolSettings) -> Pools:
-    return Pools(settings, Agents(1.0), server="lab:1", join_token=no_token)
+def pools_of(*settings: PoolSettings, takes_uploads: bool = True) -> Pools:
+    return Pools(
+        settings,
+        Agents(1.0),
+        server="lab:1",
+        join_token=no_token,
+        takes_uploads=takes_uploads,
+    )
 
 
 async def test_a_run_that_two_pools_can_serve_is_the_next_ones_where_the_first_is_full(
@@ -391,3 +397,19 @@ def test_a_pool_may_have_what_its_agents_have() -> None:
     assert pools.may_have(Wants(pool="gpus"))
     assert not pools.may_have(Wants("cpu"))
     assert not pools.may_have(Wants("cuda", "empty"))
+
+
+@pytest.mark.parametrize(("server", "pool"), [(True, True), (True, False), (False, True)])
+async def test_agents_of_a_pool_run_sent_code_if_the_server_and_the_pool_allow_it(
+    monkeypatch: pytest.MonkeyPatch, server: bool, pool: bool
+) -> None:
+    engine = FakeEngine()
+    monkeypatch.setattr("lab_server.executors.pools.pools._engine_of", lambda _settings: engine)
+    settings = PoolSettings(name="gpus", allow_uploads=pool)
+    pools = pools_of(settings, takes_uploads=server)
+    sent = Wants(is_upload=True)
+    assert pools.may_have(sent) == (server and pool)
+    await pools.adjust([sent], ())
+    await pools.adjust([Wants()], ())
+    ((_, command, _),) = engine.submitted
+    assert ("--allow-uploads" in command) == (server and pool)

@@ -42,7 +42,7 @@ class Side:
 
     def __init__(self, agents: Agents, name: str = "a1", *held: AttemptKey) -> None:
         self.told: list[ToAgent] = []
-        hello = Hello("1", (Slot("cpu:0", "cpu"),), {"toy": "hash"}, held)
+        hello = Hello("1", (Slot("cpu:0", "cpu"),), {"toy": "hash"}, held, takes_uploads=True)
         self.agent: Agent = agents.attach(name, "gpus", hello, self.told.append)
         self.agents = agents
 

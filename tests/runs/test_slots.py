@@ -144,28 +144,37 @@ def test_where_no_slot_is_yet_any_device_may_come() -> None:
 HERE, THERE = Slot("cpu:0", "cpu"), Slot("agents/a1/cpu:0", "cpu", "agents")
 
 
-def test_code_that_a_client_sent_gets_the_servers_own_slots_alone() -> None:
+WILLING = Slot("agents/b1/cpu:0", "cpu", "agents")
+REFUSING = Slot("agents/b2/cpu:0", "cpu", "agents", takes_uploads=False)
+
+
+def test_code_that_a_client_sent_gets_slots_of_agents_that_take_it() -> None:
     sent = Wants(is_upload=True)
-    table = SlotTable(lambda: (THERE, HERE))
-    assert table.find_free(sent) == HERE
+    table = SlotTable(lambda: (REFUSING, WILLING))
     table.check(sent)
-    table.take(HERE.name, "r1")
+    assert table.find_free(Wants()) == REFUSING
+    assert table.find_free(sent) == WILLING
+    table.take(WILLING.name, "r1")
     assert table.find_free(sent) is None
     assert table.why_waits(sent) == ""
 
 
-@pytest.mark.parametrize(
-    ("slots", "wants", "problem"),
-    [
-        ((THERE,), Wants(is_upload=True), "own slots only, and it has none; name its module"),
-        ((), Wants(is_upload=True), "own slots only, and it has none"),
-        ((HERE, THERE), Wants(pool="agents", is_upload=True), "not in the pool 'agents'"),
-    ],
-)
-def test_code_that_a_client_sent_is_refused_where_no_slot_can_ever_run_it(
-    slots: tuple[Slot, ...], wants: Wants, problem: str
-) -> None:
-    table = SlotTable(lambda: slots)
+@pytest.mark.parametrize("pool", ["", "agents"])
+def test_code_that_a_client_sent_is_refused_where_no_agent_takes_any(pool: str) -> None:
+    other = Slot("agents/b3/cpu:0", "cpu", "agents", takes_uploads=False)
+    table = SlotTable(lambda: (REFUSING, other))
+    sent = Wants(pool=pool, is_upload=True)
+    problem = "agents b2, b3 run no code that clients send; --allow-uploads of lab-agent"
     with pytest.raises(ConfigError, match=problem):
-        table.check(wants)
-    assert "own slots only" in table.why_waits(wants)
+        table.check(sent)
+    assert problem in table.why_waits(sent)
+    table.check(Wants(pool=pool))
+    with pytest.raises(ConfigError, match="has no slot on device 'cuda'; it has cpu"):
+        table.check(Wants("cuda", pool, is_upload=True))
+
+
+def test_code_that_a_client_sent_waits_for_agents_to_come() -> None:
+    table = SlotTable(lambda: ())
+    sent = Wants(pool="agents", is_upload=True)
+    table.check(sent)
+    assert table.why_waits(sent) == "no agent with such a slot is attached in pool 'agents'"

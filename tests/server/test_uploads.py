@@ -20,6 +20,7 @@ from lab_rpc.v1 import training_service_pb2, upload_pb2
 from lab_server.files.uploads import UploadStore
 from lab_server.model.roles import Role
 from lab_server.model.upload import Upload
+from lab_server.model.upload_manifest import Manifest, ManifestFile
 from lab_server.security.tokens import TokenFile, Tokens
 from lab_server.settings.settings import load
 from tests.server.conftest import Surface, open_surface
@@ -240,12 +241,12 @@ async def test_code_is_run_by_who_sent_it(tmp_path: Path) -> None:
 
 
 def sent(store: UploadStore, name: str) -> Upload:
-    digit = hashlib.sha256(name.encode()).hexdigest()
     draft = store.folder / f"draft-{name}"
     (draft / "files").mkdir(parents=True)
-    found = Upload(digit, name)
-    store.keep(draft, found, "olga")
-    return found
+    (draft / "files" / f"{name}.py").write_bytes(SINE["sine.py"])
+    sha256 = hashlib.sha256(SINE["sine.py"]).hexdigest()
+    files = (ManifestFile(f"{name}.py", len(SINE["sine.py"]), sha256),)
+    return store.keep(draft, Manifest(name, files), "olga")
 
 
 def test_uploads_that_no_run_uses_are_removed_after_a_day(tmp_path: Path) -> None:

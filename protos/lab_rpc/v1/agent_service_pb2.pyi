@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import lab_rpc.v1.upload_pb2
 import sys
 import typing
 
@@ -179,10 +180,13 @@ class AgentHello(google.protobuf.message.Message):
     EXPERIMENTS_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
     IS_LEAVING_FIELD_NUMBER: builtins.int
+    TAKES_UPLOADS_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Its version; it must be the server's."""
     is_leaving: builtins.bool
     """The agent stops: it takes no new runs."""
+    takes_uploads: builtins.bool
+    """Whether it runs code that clients sent."""
     @property
     def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AgentSlot]:
         """Its slots, by their own names and devices."""
@@ -203,8 +207,9 @@ class AgentHello(google.protobuf.message.Message):
         experiments: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         held: collections.abc.Iterable[Global___AttemptKey] | None = ...,
         is_leaving: builtins.bool = ...,
+        takes_uploads: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiments", b"experiments", "held", b"held", "is_leaving", b"is_leaving", "slots", b"slots", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["experiments", b"experiments", "held", b"held", "is_leaving", b"is_leaving", "slots", b"slots", "takes_uploads", b"takes_uploads", "version", b"version"]) -> None: ...
 
 Global___AgentHello: typing_extensions.TypeAlias = AgentHello
 
@@ -738,6 +743,57 @@ class FetchFilesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
 
 Global___FetchFilesResponse: typing_extensions.TypeAlias = FetchFilesResponse
+
+@typing.final
+class FetchUploadRequest(google.protobuf.message.Message):
+    """Asks for code that a client sent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """What its run uses."""
+    @property
+    def key(self) -> Global___AttemptKey:
+        """The attempt."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___AttemptKey | None = ...,
+        upload_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "upload_id", b"upload_id"]) -> None: ...
+
+Global___FetchUploadRequest: typing_extensions.TypeAlias = FetchUploadRequest
+
+@typing.final
+class FetchUploadResponse(google.protobuf.message.Message):
+    """A part of code that a client sent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MANIFEST_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    data: builtins.bytes
+    """The next bytes, of one file after the other as in the manifest; at most 1 MiB."""
+    @property
+    def manifest(self) -> lab_rpc.v1.upload_pb2.UploadManifest:
+        """What it consists of."""
+
+    def __init__(
+        self,
+        *,
+        manifest: lab_rpc.v1.upload_pb2.UploadManifest | None = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["data", b"data", "manifest", b"manifest", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "manifest", b"manifest", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["manifest", "data"] | None: ...
+
+Global___FetchUploadResponse: typing_extensions.TypeAlias = FetchUploadResponse
 
 @typing.final
 class FileChunks(google.protobuf.message.Message):

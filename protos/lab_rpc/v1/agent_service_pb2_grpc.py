@@ -57,6 +57,11 @@ class AgentServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchFilesRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchFilesResponse.FromString,
                 _registered_method=True)
+        self.FetchUpload = channel.unary_stream(
+                '/lab_rpc.v1.AgentService/FetchUpload',
+                request_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadRequest.SerializeToString,
+                response_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadResponse.FromString,
+                _registered_method=True)
         self.CompareFiles = channel.unary_unary(
                 '/lab_rpc.v1.AgentService/CompareFiles',
                 request_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.CompareFilesRequest.SerializeToString,
@@ -108,6 +113,13 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchUpload(self, request, context):
+        """Get the code that a client sent and that an attempt's run uses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompareFiles(self, request, context):
         """Ask which chunks of an attempt's files the server lacks.
         """
@@ -151,6 +163,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.FetchFiles,
                     request_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchFilesRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchFilesResponse.SerializeToString,
+            ),
+            'FetchUpload': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchUpload,
+                    request_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadRequest.FromString,
+                    response_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadResponse.SerializeToString,
             ),
             'CompareFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareFiles,
@@ -279,6 +296,33 @@ class AgentService(object):
             '/lab_rpc.v1.AgentService/FetchFiles',
             lab__rpc_dot_v1_dot_agent__service__pb2.FetchFilesRequest.SerializeToString,
             lab__rpc_dot_v1_dot_agent__service__pb2.FetchFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lab_rpc.v1.AgentService/FetchUpload',
+            lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadRequest.SerializeToString,
+            lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

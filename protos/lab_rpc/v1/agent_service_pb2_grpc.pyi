@@ -89,6 +89,22 @@ _AgentServiceFetchFilesType = typing_extensions.TypeVar(
     ],
 )
 
+_AgentServiceFetchUploadType = typing_extensions.TypeVar(
+    '_AgentServiceFetchUploadType',
+    grpc.UnaryStreamMultiCallable[
+        lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
+        lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
+        lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
+        lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
+    ],
+)
+
 _AgentServiceCompareFilesType = typing_extensions.TypeVar(
     '_AgentServiceCompareFilesType',
     grpc.UnaryUnaryMultiCallable[
@@ -137,7 +153,7 @@ _AgentServiceCommitFilesType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttachType, _AgentServiceAppendEventsType, _AgentServiceFetchFilesType, _AgentServiceCompareFilesType, _AgentServiceUploadChunksType, _AgentServiceCommitFilesType]):
+class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttachType, _AgentServiceAppendEventsType, _AgentServiceFetchFilesType, _AgentServiceFetchUploadType, _AgentServiceCompareFilesType, _AgentServiceUploadChunksType, _AgentServiceCommitFilesType]):
     """What agents call: processes on other machines that run trainers for a server. An agent dials out, so it
     needs no open port. It speaks for itself by the credential it joined with, and can do nothing but
     what is its own: ship the events and files of attempts that the server gave it.
@@ -160,6 +176,10 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
         grpc.UnaryStreamMultiCallable[
             lab_rpc.v1.agent_service_pb2.FetchFilesRequest,
             lab_rpc.v1.agent_service_pb2.FetchFilesResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
+            lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
@@ -193,6 +213,10 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
             lab_rpc.v1.agent_service_pb2.FetchFilesRequest,
             lab_rpc.v1.agent_service_pb2.FetchFilesResponse,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
+            lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
             lab_rpc.v1.agent_service_pb2.CompareFilesResponse,
@@ -219,6 +243,9 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
     FetchFiles: _AgentServiceFetchFilesType
     """Get the files of an attempt's run, to go on from them."""
 
+    FetchUpload: _AgentServiceFetchUploadType
+    """Get the code that a client sent and that an attempt's run uses."""
+
     CompareFiles: _AgentServiceCompareFilesType
     """Ask which chunks of an attempt's files the server lacks."""
 
@@ -244,6 +271,10 @@ AgentServiceAsyncStub: typing_extensions.TypeAlias = AgentServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         lab_rpc.v1.agent_service_pb2.FetchFilesRequest,
         lab_rpc.v1.agent_service_pb2.FetchFilesResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
+        lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
@@ -296,6 +327,14 @@ class AgentServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lab_rpc.v1.agent_service_pb2.FetchFilesResponse], collections.abc.AsyncIterator[lab_rpc.v1.agent_service_pb2.FetchFilesResponse]]:
         """Get the files of an attempt's run, to go on from them."""
+
+    @abc.abstractmethod
+    def FetchUpload(
+        self,
+        request: lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lab_rpc.v1.agent_service_pb2.FetchUploadResponse], collections.abc.AsyncIterator[lab_rpc.v1.agent_service_pb2.FetchUploadResponse]]:
+        """Get the code that a client sent and that an attempt's run uses."""
 
     @abc.abstractmethod
     def CompareFiles(

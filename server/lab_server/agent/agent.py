@@ -16,8 +16,10 @@ from lab_server.agent.attempt import HeldAttempt
 from lab_server.agent.home import AgentHome, Identity
 from lab_server.agent.link import Link, Tls, is_asked_to_end, open_channel, refusal, stub_of
 from lab_server.agent.servers import Servers
+from lab_server.agent.uploads import AgentUploads
 from lab_server.executors.protocol import Executor
 from lab_server.files.lease import Lease, now_s
+from lab_server.files.uploads import UploadStore
 from lab_server.messages.agents import request_to_proto, response_from_proto
 from lab_server.model.agent import (
     AGENT_LEFT,
@@ -59,6 +61,7 @@ class Agent:
         executor: starts trainers here.
         experiments: the digest of each one's code, by name.
         servers: tried in turn.
+        uploads: keeps code that clients sent; None to run none.
 
     Attributes:
         attached: set once a server has taken the agent.
@@ -73,6 +76,7 @@ class Agent:
         experiments: Mapping[str, str],
         servers: Servers,
         tls: Tls | None,
+        uploads: UploadStore | None = None,
     ) -> None:
         self._home = home
         self._executor = executor
@@ -80,6 +84,7 @@ class Agent:
         self._servers = servers
         self._tls = tls
         self._link = Link(identity)
+        self._uploads = AgentUploads(self._link, uploads)
         self._held: dict[AttemptKey, HeldAttempt] = {}
         self._outgoing: asyncio.Queue[FromAgent] | None = None
         self._pings: dict[int, float] = {}
@@ -104,10 +109,11 @@ class Agent:
         beating = asyncio.create_task(self._beat())
         leasing = asyncio.create_task(self._keep_lease())
         looking = asyncio.create_task(self._look_for_edits())
+        pruning = asyncio.create_task(self._uploads.prune())
         try:
             await self._stay_attached()
         finally:
-            tasks = (beating, leasing, looking, *self._releasing.values())
+            tasks = (beating, leasing, looking, pruning, *self._releasing.values())
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -189,6 +195,7 @@ class Agent:
                 self._experiments,
                 tuple(self._held),
                 self._is_leaving,
+                self._uploads.are_taken,
             )
         )
         self._pings.clear()
@@ -308,7 +315,9 @@ class Agent:
         self._hold(spec, prepare)
 
     def _hold(self, spec: LaunchSpec, prepare: Callable[[], Awaitable[None]] | None = None) -> None:
-        held = HeldAttempt(self._home, self._executor, self._link, spec, self._tell, prepare)
+        held = HeldAttempt(
+            self._home, self._executor, self._link, self._uploads, spec, self._tell, prepare
+        )
         self._held[held.key] = held
 
     def _release(self, key: AttemptKey) -> asyncio.Task[None]:

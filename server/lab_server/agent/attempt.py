@@ -14,6 +14,7 @@ from lab_server.agent.files import DISK_ERRORS, RunFiles
 from lab_server.agent.home import AgentHome
 from lab_server.agent.link import Link, Refused
 from lab_server.agent.spool import Shipper, complete
+from lab_server.agent.uploads import AgentUploads
 from lab_server.errors import LaunchError
 from lab_server.executors.protocol import Executor
 from lab_server.model.agent import AttemptKey, Beat, Ended, FromAgent, Launched
@@ -42,6 +43,7 @@ class HeldAttempt:
         home: AgentHome,
         executor: Executor,
         link: Link,
+        uploads: AgentUploads,
         spec: LaunchSpec,
         tell: Callable[[FromAgent], None],
         prepare: Callable[[], Awaitable[None]] | None = None,
@@ -52,6 +54,7 @@ class HeldAttempt:
         self._home = home
         self._executor = executor
         self._link = link
+        self._uploads = uploads
         self._tell_now = tell
         self._folder = home.folder(spec)
         self._spec = self._local(spec)
@@ -198,6 +201,8 @@ class HeldAttempt:
         self._tell(Ended(self.key, self._cause or cause, spool_bytes))
 
     async def _launch(self) -> TrainerProcess:
+        if self._spec.upload is not None:
+            await self._uploads.get(self.key, self._spec.upload, self._folder.path)
         await self._files.fetch()
         if self._cause:
             raise LaunchError(self._cause)

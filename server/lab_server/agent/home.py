@@ -34,12 +34,18 @@ class Identity:
 
 
 class AgentHome:
-    """The folder of one agent, which keeps it for itself while it runs."""
+    """The folder of one agent, which keeps it for itself while it runs.
+
+    Attributes:
+        lease: the file that says until when trainers may go on.
+        uploads: the code that clients sent and that attempts here run.
+    """
 
     def __init__(self, path: Path, *, is_ephemeral: bool = False) -> None:
         self.path = path
         self.is_ephemeral = is_ephemeral
         self.lease = path / "lease"
+        self.uploads = Home(path).uploads
         self._identity = path / "agent.json"
         self._attempts = path / "attempts"
 

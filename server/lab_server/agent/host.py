@@ -54,6 +54,7 @@ class HostOptions:
     slots: list[list[str]]
     experiments: list[str] = field(default_factory=list)
     libraries: list[str] = field(default_factory=list)
+    allow_uploads: bool = False
     auto_reload: bool = True
     thread_wait: Policy = "auto"
     tls_files: list[str] = field(default_factory=list)
@@ -161,6 +162,7 @@ def run_host(options: HostOptions) -> None:
             on_shutdown="leave",
             is_host=True,
             grace_s=options.grace_s,
+            takes_uploads=options.allow_uploads,
             auto_reload=options.auto_reload,
             libraries=options.libraries,
             thread_wait=options.thread_wait,

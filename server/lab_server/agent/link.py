@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,10 +184,27 @@ class Link:
             Cut: If the connection ended meanwhile: fetch them again.
             Refused: If the attempt is over, for the server.
         """
-        await self._is_attached.wait()
         request = pb.FetchFilesRequest(key=key_to_proto(key))
+        async for answer in self._stream("FetchFiles", request):
+            yield answer
+
+    async def fetch_upload(
+        self, key: AttemptKey, upload_id: str
+    ) -> AsyncGenerator[pb.FetchUploadResponse]:
+        """Yield the code that a client sent, its manifest first.
+
+        Raises:
+            Cut: If the connection ended meanwhile: fetch it again.
+            Refused: If the attempt is over, for the server, or the server does not have the code.
+        """
+        request = pb.FetchUploadRequest(key=key_to_proto(key), upload_id=upload_id)
+        async for answer in self._stream("FetchUpload", request):
+            yield answer
+
+    async def _stream(self, name: str, request: Any) -> AsyncIterator[Any]:
+        await self._is_attached.wait()
         try:
-            async for answer in self._stub.FetchFiles(request, metadata=self._metadata):
+            async for answer in getattr(self._stub, name)(request, metadata=self._metadata):
                 yield answer
         except grpc.aio.AioRpcError as error:
             raise (refusal(error) or Cut(error.details() or "")) from None

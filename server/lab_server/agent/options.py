@@ -27,6 +27,7 @@ class Options:
         is_host: a server started it for its own slots: see `lab_server.agent.host`.
         other_name: of such an agent, where the first one is taken.
         grace_s: seconds that the trainers have to save and exit when the agent is stopped.
+        takes_uploads: whether it runs code that clients send to the server.
         auto_reload: whether edited experiments are used without being asked to.
         libraries: modules that are imported once, as torch is.
         thread_wait: how the threads of a trainer wait for each other.
@@ -45,6 +46,7 @@ class Options:
     is_host: bool = False
     other_name: str = ""
     grace_s: float = 10.0
+    takes_uploads: bool = False
     auto_reload: bool = False
     libraries: Sequence[str] = ()
     thread_wait: Policy = "auto"

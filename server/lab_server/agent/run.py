@@ -48,6 +48,7 @@ async def _serve(options: Options, home: AgentHome, parent_pid: int) -> None:
     orders.listen(is_host=options.is_host)
     async with AsyncExitStack() as stack:
         # first: its process must start before gRPC's threads do
+        uploads = home.uploads if options.takes_uploads else None
         # the server was told which code there is: an edit counts from the agent's next start on, unless
         # the server is on this machine and sees the same files
         executor = LocalExecutor(
@@ -56,6 +57,7 @@ async def _serve(options: Options, home: AgentHome, parent_pid: int) -> None:
             auto_reload=options.auto_reload,
             libraries=options.libraries,
             thread_wait=options.thread_wait,
+            uploads=uploads,
         )
         stack.push_async_callback(executor.close)
         from lab_server.agent.agent import Agent, digests
@@ -78,7 +80,7 @@ async def _serve(options: Options, home: AgentHome, parent_pid: int) -> None:
         if prepared is None:
             return
         identity, experiments = prepared
-        agent = Agent(home, identity, executor, experiments, options.servers, tls)
+        agent = Agent(home, identity, executor, experiments, options.servers, tls, uploads)
         agent.asked_to_stop = orders.to_end
         orders.on_reload = agent.reload
         running = asyncio.create_task(agent.run())

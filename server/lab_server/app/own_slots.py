@@ -148,6 +148,7 @@ class OwnSlots:
             slots=[[slot.name, slot.device] for slot in self._slots],
             experiments=list(settings.experiments),
             libraries=list(settings.preload),
+            allow_uploads=settings.allow_uploads,
             auto_reload=settings.auto_reload,
             thread_wait=settings.thread_wait,
             tls_files=[str(file or "") for file in files] if settings.tls_cert else [],

@@ -139,9 +139,11 @@ async def open_server(
             agents,
             server=settings.advertise or str(grpc_address),
             join_token=credentials.new_join_token,
+            takes_uploads=settings.allow_uploads,
         )
         stack.push_async_callback(pools.close)
-        executor = ClusterExecutor(here, agents, pools, own)
+        sent_code = Home(home).uploads if settings.allow_uploads else None
+        executor = ClusterExecutor(here, agents, pools, own, takes_uploads=settings.allow_uploads)
         own_slots = OwnSlots(settings, own, credentials.new_host_token)
         catalogue, devices = Catalogue(executor), Devices()
         searches = Searches(
@@ -191,7 +193,7 @@ async def open_server(
         else:
             await lead()
         limits = Limits(max_streams=settings.max_streams, max_runs=settings.max_runs)
-        uploads = Uploads(Home(home).uploads if settings.allow_uploads else None, limits)
+        uploads = Uploads(sent_code, limits)
         service = Service(
             catalogue=catalogue,
             supervisor=supervisor,
@@ -231,7 +233,10 @@ async def open_server(
         sessions = Sessions(secret, is_https=is_https)
         door = DashboardDoor(url, sessions, has_tokens=tokens is not None)
         agent_service = AgentService(
-            agents, credentials, is_open=lambda: control.current is not following
+            agents,
+            credentials,
+            is_open=lambda: control.current is not following,
+            uploads=sent_code,
         )
         server.add_generic_rpc_handlers(
             (

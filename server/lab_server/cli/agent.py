@@ -69,6 +69,13 @@ def join(
             help="when the agent is stopped, stop its trainers, or leave them to the next"
         ),
     ] = OnShutdown.STOP,
+    allow_uploads: Annotated[
+        bool,
+        typer.Option(
+            "--allow-uploads",
+            help="run code that clients send to the server, which must allow it, too",
+        ),
+    ] = False,
     ephemeral: Annotated[
         bool,
         typer.Option(
@@ -130,6 +137,7 @@ def join(
                 tls_files=(ca, cert, key) if tls or ca or cert else None,
                 on_shutdown=on_shutdown.value,
                 is_ephemeral=ephemeral,
+                takes_uploads=allow_uploads,
             )
         )
 

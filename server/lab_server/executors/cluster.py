@@ -8,10 +8,12 @@ from pathlib import Path
 
 from lab_core.configs import PlainValue
 from lab_core.errors import Violation
+from lab_server.errors import LaunchError
 from lab_server.executors.pools.pools import Pools
 from lab_server.executors.protocol import Executor, Usage
 from lab_server.executors.remote.agent import Agent
 from lab_server.executors.remote.registry import Agents
+from lab_server.executors.upload_generations import NO_UPLOADS
 from lab_server.model.agent import HOSTS_POOL, AttemptKey
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
@@ -29,11 +31,19 @@ class ClusterExecutor:
         agents: those on others.
         pools: who starts agents.
         own: the server's own slots, where an agent on this host has them.
+        takes_uploads: whether code that clients sent is run.
     """
 
     def __init__(
-        self, here: Executor, agents: Agents, pools: Pools, own: Sequence[Slot] = ()
+        self,
+        here: Executor,
+        agents: Agents,
+        pools: Pools,
+        own: Sequence[Slot] = (),
+        *,
+        takes_uploads: bool = False,
     ) -> None:
+        self._takes_uploads = takes_uploads
         self._here = here
         self._agents = agents
         self._pools = pools
@@ -122,7 +132,11 @@ class ClusterExecutor:
         Raises:
             LaunchError: If no process could be started.
         """
-        return await (self._agents if agent_of(spec.slot) else self._here).launch(spec)
+        if not agent_of(spec.slot):
+            return await self._here.launch(spec)
+        if spec.upload is not None and not self._takes_uploads:
+            raise LaunchError(NO_UPLOADS)
+        return await self._agents.launch(spec)
 
     async def inspect(
         self,

@@ -13,6 +13,8 @@ from lab_server.files.uploads import UploadStore
 from lab_server.model.generation import GenerationSpec
 from lab_server.model.upload import Upload
 
+NO_UPLOADS = "this server takes no code from clients any more"
+
 _MAX_IDLE = 8
 _LOAD_TIMEOUT_S = 60
 
@@ -47,7 +49,7 @@ class UploadGenerations:
             NotFound: If the upload's files are gone.
         """
         if self._store is None:
-            raise LaunchError("this server takes no code from clients any more")
+            raise LaunchError(NO_UPLOADS)
         generation = self._generations.pop(upload.id, None)
         if generation is None:
             folder = str(self._store.files_of(upload))

@@ -6,26 +6,15 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from lab_core.errors import Violation
-from lab_rpc.uploads import upload_id
 from lab_server.errors import InvalidRequest
 from lab_server.files.uploads import UploadStore
 from lab_server.model.upload import Upload
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """A file that is announced: its path was checked."""
-
-    path: str
-    size_bytes: int
-    sha256: str
+from lab_server.model.upload_manifest import Manifest
 
 
 class UploadDraft:
@@ -33,14 +22,13 @@ class UploadDraft:
 
     Args:
         store: keeps the upload once it is whole.
-        module: the module with the experiments.
-        files: what was announced.
+        manifest: what was announced; it has no problems.
     """
 
-    def __init__(self, store: UploadStore, module: str, files: Sequence[ManifestFile]) -> None:
+    def __init__(self, store: UploadStore, manifest: Manifest) -> None:
         self._store = store
-        self._module = module
-        self._files = files
+        self._manifest = manifest
+        self._files = manifest.files
         self._num_begun = 0
         self._file: IO[bytes] | None = None
         self._num_missing = 0
@@ -87,10 +75,7 @@ class UploadDraft:
         if self._file is not None:
             path = self._files[self._num_begun - 1].path
             raise _invalid(f"{path!r} is not whole: {self._num_missing} bytes are missing")
-        hashes = {file.path: file.sha256 for file in self._files}
-        upload = Upload(upload_id(self._module, hashes), self._module)
-        self._store.keep(self._path, upload, owner)
-        return upload
+        return self._store.keep(self._path, self._manifest, owner)
 
     def _begin(self) -> None:
         """Open the next file; those without bytes are made on the way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 from lab_server.errors import NotFound
 from lab_server.model.upload import Upload
+from lab_server.model.upload_manifest import Manifest, ManifestFile
 
 _UNUSED_S = 86400.0
 _RECORD = "upload.json"
@@ -22,7 +24,7 @@ class UploadStore:
     """Uploads below one folder; nothing of it is for several threads at once, but for different uploads.
 
         <id>/files/...     what was sent
-        <id>/upload.json   its module, and who sent it when
+        <id>/upload.json   its module, the hashes of its files, and who sent it when
         <id>/runs/<run>    a file for each run that uses it, with the path of the run's folder
 
     Args:
@@ -40,7 +42,7 @@ class UploadStore:
         """
         path = self._folder / upload.id / "files"
         if not path.is_dir():
-            raise NotFound("upload", upload.id, "its files are gone; send the code again")
+            raise _gone(upload)
         return path
 
     def find(self, upload_id: str, owner: str | None) -> Upload:
@@ -64,30 +66,80 @@ class UploadStore:
         """Where uploads are, and drafts of them."""
         return self._folder
 
-    def keep(self, draft: Path, upload: Upload, owner: str) -> None:
-        """Give a whole upload its name; one that is there already gets another owner.
+    def manifest_of(self, upload: Upload) -> Manifest:
+        """Return what was sent, whatever has become of the files since.
+
+        Raises:
+            NotFound: If it is not there.
+        """
+        record = self._record(upload.id) or {}
+        try:
+            module = str(record["module"])
+            files = [ManifestFile(path, *of_file) for path, of_file in record["files"].items()]
+        except (KeyError, TypeError, AttributeError):
+            raise _gone(upload) from None
+        return Manifest(module, tuple(files))
+
+    def read(self, upload: Upload, file: ManifestFile) -> bytes:
+        """Return what a file of an upload has now.
+
+        Raises:
+            NotFound: If it cannot be read.
+        """
+        try:
+            return (self.files_of(upload) / file.path).read_bytes()
+        except OSError:
+            raise _gone(upload) from None
+
+    def is_whole(self, upload: Upload) -> bool:
+        """Whether an upload is there, and its files have the content that its id says."""
+        try:
+            manifest = self.manifest_of(upload)
+            folder = self.files_of(upload)
+            return manifest.upload_id == upload.id and all(
+                hashlib.sha256((folder / file.path).read_bytes()).hexdigest() == file.sha256
+                for file in manifest.files
+            )
+        except (OSError, NotFound):
+            return False
+
+    def keep(self, draft: Path, manifest: Manifest, owner: str) -> Upload:
+        """Give a whole upload its name; one that is there already gets another owner, and is mended.
 
         Args:
             draft: a folder beside the uploads, with the upload's `files`.
-            upload: what it is.
+            manifest: what it is.
             owner: who sent it.
         """
-        self._write_record(draft, {"module": upload.module, "sent": [_sent(owner)]})
+        upload = Upload(manifest.upload_id, manifest.module)
+        files = {file.path: (file.size_bytes, file.sha256) for file in manifest.files}
+        record = {"module": upload.module, "files": files, "sent": [_sent(owner)]}
+        self._write_record(draft, record)
+        there = self._folder / upload.id
         try:
-            draft.rename(self._folder / upload.id)
+            draft.rename(there)
         except OSError:
-            record = self._record(upload.id)
-            if record is None:
+            if not there.is_dir():
                 raise
-            if owner not in _owners(record):
-                record["sent"].append(_sent(owner))
-                self._write_record(self._folder / upload.id, record)
+            if not self.is_whole(upload):
+                with contextlib.suppress(FileNotFoundError):
+                    (there / "files").rename(draft / "damaged")
+                (draft / "files").rename(there / "files")
+            sent = (self._record(upload.id) or {"sent": []})["sent"]
+            if owner not in (each["owner"] for each in sent):
+                sent.append(_sent(owner))
+            self._write_record(there, {**record, "sent": sent})
+        return upload
 
     def note_run(self, upload: Upload, run_id: str, folder: Path) -> None:
         """Note that a run uses an upload, for as long as the run's folder exists."""
         runs = self._folder / upload.id / "runs"
         runs.mkdir(exist_ok=True)
         (runs / run_id).write_text(str(folder))
+
+    def is_of(self, upload: Upload, run_id: str) -> bool:
+        """Whether a run uses an upload."""
+        return _is_id(upload.id) and (self._folder / upload.id / "runs" / run_id).is_file()
 
     def prune(self) -> list[str]:
         """Remove uploads that no run uses and nobody asked for within a day; return their ids."""
@@ -112,6 +164,10 @@ class UploadStore:
         draft = folder / f".{_RECORD}"
         draft.write_text(json.dumps(record, indent=1))
         draft.replace(folder / _RECORD)
+
+
+def _gone(upload: Upload) -> NotFound:
+    return NotFound("upload", upload.id, "its files are gone; send the code again")
 
 
 def _is_id(text: str) -> bool:

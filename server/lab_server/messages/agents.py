@@ -32,6 +32,7 @@ def request_to_proto(said: FromAgent) -> pb.AttachRequest:
                 experiments=dict(said.experiments),
                 held=map(key_to_proto, said.held),
                 is_leaving=said.is_leaving,
+                takes_uploads=said.takes_uploads,
             )
             return pb.AttachRequest(hello=hello)
         case agent.Ping(number):
@@ -75,6 +76,7 @@ def request_from_proto(message: pb.AttachRequest) -> FromAgent | None:
                 dict(hello.experiments),
                 tuple(map(key_from_proto, hello.held)),
                 hello.is_leaving,
+                hello.takes_uploads,
             )
         case "ping":
             return agent.Ping(message.ping.number)

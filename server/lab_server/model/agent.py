@@ -83,6 +83,7 @@ class Hello:
         experiments: the digest of each one's code, by name.
         held: the attempts that it holds from earlier.
         is_leaving: it stops, and takes no new runs.
+        takes_uploads: it runs code that clients sent.
     """
 
     version: str
@@ -90,6 +91,7 @@ class Hello:
     experiments: Mapping[str, str] = field(default_factory=dict)
     held: tuple[AttemptKey, ...] = ()
     is_leaving: bool = False
+    takes_uploads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ ROLES: Mapping[str, Role | None] = {
     **{
         f"/lab_rpc.v1.AgentService/{name}": None
         for name in (
-            *("Join", "Attach", "AppendEvents", "FetchFiles"),
+            *("Join", "Attach", "AppendEvents", "FetchFiles", "FetchUpload"),
             *("CompareFiles", "UploadChunks", "CommitFiles"),
         )
     },

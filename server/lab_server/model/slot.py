@@ -26,11 +26,13 @@ class Slot:
             "pool/agent/cuda:1".
         device: "cpu" or "cuda:N".
         pool: of the agent that has it, "" for the server's own.
+        takes_uploads: whether code that clients sent may run there.
     """
 
     name: str
     device: str
     pool: str = ""
+    takes_uploads: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Wants:
         pool: the pool; "" takes any slot, also the server's own.
         experiment: what it runs.
         code_digest: of the experiment's code that it was planned with; "" for any.
-        is_upload: whether its experiment is in code that a client sent; agents run none.
+        is_upload: whether its experiment is in code that a client sent; not every agent runs such.
     """
 
     device: str = ""
@@ -53,9 +55,12 @@ class Wants:
 
     def fit(self, slot: Slot) -> bool:
         """Whether it may ever have the slot."""
+        return self.fits_but_for_code(slot) and (slot.takes_uploads or not self.is_upload)
+
+    def fits_but_for_code(self, slot: Slot) -> bool:
+        """Whether it may have the slot if it takes the code that clients send."""
         kinds = ("", slot.device, slot.device.partition(":")[0])
-        has_code = not (self.is_upload and slot.pool)
-        return has_code and self.device in kinds and self.pool in ("", slot.pool)
+        return self.device in kinds and self.pool in ("", slot.pool)
 
 
 def device_of(slot_name: str) -> str:

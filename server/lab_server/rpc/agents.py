@@ -16,15 +16,26 @@ import structlog
 import lab_server
 from lab_core.errors import Violation
 from lab_rpc.v1 import agent_service_pb2 as pb
-from lab_server.errors import InvalidRequest, InvalidState, StoreError, Unavailable
+from lab_server.errors import (
+    InvalidRequest,
+    InvalidState,
+    NotFound,
+    PermissionDenied,
+    StoreError,
+    Unavailable,
+)
 from lab_server.executors.remote.attempt import RemoteAttempt
 from lab_server.executors.remote.mirror import MAX_APPEND_BYTES
 from lab_server.executors.remote.registry import Agents
+from lab_server.executors.upload_generations import NO_UPLOADS
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks
 from lab_server.files.run_folder import RunFolder
+from lab_server.files.uploads import UploadStore
 from lab_server.messages.agents import key_from_proto, request_from_proto, response_to_proto
+from lab_server.messages.uploads import manifest_to_proto
 from lab_server.model.agent import AgentCredential, FromAgent, Hello, ToAgent
+from lab_server.model.upload import Upload
 from lab_server.rpc.calls.auth import authorization
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.security.agents import AgentCredentials
@@ -42,6 +53,7 @@ class AgentService:
         credentials: how they prove who they are.
         is_open: whether the server has all the runs that it is to have. One that does not know yet what an
             agent holds would have it let go of that.
+        uploads: has the code that clients sent; None if the server takes none.
     """
 
     def __init__(
@@ -49,8 +61,10 @@ class AgentService:
         agents: Agents,
         credentials: AgentCredentials,
         is_open: Callable[[], bool] = lambda: True,
+        uploads: UploadStore | None = None,
     ) -> None:
         self._agents = agents
+        self._uploads = uploads
         self._is_open = is_open
         self._credentials = credentials
         # guards the folder of each run in which files arrive
@@ -146,6 +160,25 @@ class AgentService:
                 )
                 yield answer.SerializeToString()
                 path = ""
+
+    async def FetchUpload(  # noqa: N802
+        self, request: pb.FetchUploadRequest, context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield the code that a client sent and that the run of an attempt uses."""
+        key = self._attempt(request.key, context).key
+        if self._uploads is None:
+            raise PermissionDenied(NO_UPLOADS)
+        upload = Upload(request.upload_id, "")
+        if not await asyncio.to_thread(self._uploads.is_of, upload, key.run_id):
+            raise NotFound("upload", request.upload_id[:100], f"run {key.run_id} does not use it")
+        manifest = await asyncio.to_thread(self._uploads.manifest_of, upload)
+        first = pb.FetchUploadResponse(manifest=manifest_to_proto(manifest))
+        yield first.SerializeToString()
+        for file in manifest.files:
+            data = await asyncio.to_thread(self._uploads.read, upload, file)
+            for start in range(0, len(data), CHUNK_BYTES):
+                part = pb.FetchUploadResponse(data=data[start : start + CHUNK_BYTES])
+                yield part.SerializeToString()
 
     async def CompareFiles(  # noqa: N802
         self, request: pb.CompareFilesRequest, context: Context

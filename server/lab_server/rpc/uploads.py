@@ -1,24 +1,20 @@
-"""UploadCode: who may send code, what a manifest may say, and where the bytes go."""
+"""UploadCode: who may send code, and where it goes."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import AsyncIterator
 
 import structlog
 
 from lab_core.errors import Violation
-from lab_rpc import uploads as rules
-from lab_rpc.v1 import training_service_pb2, upload_pb2
+from lab_rpc.v1 import training_service_pb2
 from lab_server.errors import InvalidRequest, LimitReached, PermissionDenied
-from lab_server.files.upload_draft import ManifestFile, UploadDraft
+from lab_server.files.upload_draft import UploadDraft
 from lab_server.files.uploads import UploadStore
+from lab_server.messages.uploads import manifest_from_proto
 from lab_server.model.roles import Role
 from lab_server.model.upload import Upload
-from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.rpc.calls.limits import Limits
@@ -28,8 +24,6 @@ pb = training_service_pb2
 _log = structlog.get_logger("lab_server.uploads")
 
 _MAX_S = 120.0
-_MAX_TOLD = 10
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 _REFUSED = (
     "this server takes no code from clients; whoever runs it can allow that with "
@@ -100,9 +94,11 @@ async def _receive(store: UploadStore, parts: AsyncIterator[pb.UploadCodeRequest
     first = await anext(parts, None)
     if first is None or first.WhichOneof("part") != "manifest":
         raise InvalidRequest([Violation("manifest", "the first message must be the manifest")])
-    module, files = first.manifest.module, _checked(first.manifest)
+    manifest = manifest_from_proto(first.manifest)
+    if problems := manifest.problems():
+        raise InvalidRequest(problems)
     owner = auth.current().name
-    with UploadDraft(store, module, files) as draft:
+    with UploadDraft(store, manifest) as draft:
         async for part in parts:
             if part.WhichOneof("part") != "data":
                 sentence = "messages behind the first must have data"
@@ -113,47 +109,8 @@ async def _receive(store: UploadStore, parts: AsyncIterator[pb.UploadCodeRequest
         "code was sent",
         upload=upload.id,
         owner=owner,
-        module=module,
-        files=len(files),
-        bytes=sum(file.size_bytes for file in files),
+        module=manifest.module,
+        files=len(manifest.files),
+        bytes=sum(file.size_bytes for file in manifest.files),
     )
     return upload
-
-
-def _checked(manifest: upload_pb2.UploadManifest) -> list[ManifestFile]:
-    """Return the files of a manifest.
-
-    Raises:
-        InvalidRequest: With what is wrong with it.
-    """
-    checks = requests.Checks()
-    checks.between("files", len(manifest.files), 1, rules.MAX_FILES)
-    checks.raise_if_any()
-    paths = [file.path for file in manifest.files]
-    size = sum(file.size_bytes for file in manifest.files)
-    if size > rules.MAX_BYTES:
-        checks.add("files", f"code may have at most {rules.MAX_BYTES} bytes, got {size}")
-    if problem := rules.module_problem(manifest.module, paths):
-        checks.add("module", f"{manifest.module[:100]!r} cannot be run: {problem}")
-    problems = [*_path_problems(paths), *_hash_problems(manifest.files)]
-    for sentence in problems[:_MAX_TOLD]:
-        checks.add("files", sentence)
-    checks.raise_if_any()
-    return [ManifestFile(file.path, file.size_bytes, file.sha256) for file in manifest.files]
-
-
-def _path_problems(paths: Sequence[str]) -> Iterator[str]:
-    folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
-    for path, count in Counter(paths).items():
-        if problem := rules.path_problem(path):
-            yield f"{path[:100]!r} cannot be sent: {problem}"
-        elif count > 1:
-            yield f"{path[:100]!r} is there {count} times"
-        elif path in folders:
-            yield f"{path[:100]!r} is a file and a folder"
-
-
-def _hash_problems(files: Iterable[upload_pb2.UploadFile]) -> Iterator[str]:
-    for file in files:
-        if not _SHA256.fullmatch(file.sha256):
-            yield f"the SHA-256 of {file.path[:100]!r} is not 64 hexadecimal digits"

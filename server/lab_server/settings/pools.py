@@ -29,6 +29,7 @@ class PoolSettings(BaseModel):
         command: what starts an agent on a node.
         arguments: more arguments of `lab-agent join`, such as --experiments and --ca.
         options: more options of sbatch.
+        allow_uploads: whether its agents run code that clients send, where the server allows that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +48,7 @@ class PoolSettings(BaseModel):
     command: str = "lab-agent"
     arguments: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    allow_uploads: bool = True
 
     @field_validator("name")
     @classmethod

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from lab_core.errors import ConfigError, Violation
-from lab_server.model.slot import Slot, Wants, num_threads_each
-
-_OWN_SLOTS_ONLY = "code that a client sent runs in the server's own slots only"
+from lab_server.model.slot import Slot, Wants, agent_of, num_threads_each
 
 
 class SlotTable:
@@ -62,17 +60,15 @@ class SlotTable:
         self._runs = {name: owner for name, owner in self._runs.items() if owner != run_id}
 
     def check(self, wants: Wants) -> None:
-        """Refuse a device that no slot has, unless slots may come that have it, and uploads where only agents are.
+        """Refuse a device that no slot has, and code that a client sent where no slot takes any.
 
         Raises:
             ConfigError: With what there is.
         """
-        if wants.is_upload and (wants.pool or all(slot.pool for slot in self._slots())):
-            where = f"not in the pool {wants.pool!r}" if wants.pool else "and it has none"
-            message = f"{_OWN_SLOTS_ONLY}, {where}; name its module with --experiments on server and agents"
-            raise ConfigError([Violation("options.pool", message)])
         slots = [slot for slot in self._slots() if wants.pool in ("", slot.pool)]
         if slots and not any(wants.fit(slot) for slot in slots):
+            if refusals := self._refusals(wants):
+                raise ConfigError([Violation("options.pool", refusals)])
             devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
             where = f"pool {wants.pool!r}" if wants.pool else "this server"
             message = f"{where} has no slot on device {wants.device!r}; it has {devices}"
@@ -81,10 +77,23 @@ class SlotTable:
     def why_waits(self, wants: Wants) -> str:
         """Return why a run cannot have any slot, free or not, as a clause; "" when it just waits."""
         fitting = [slot for slot in self._slots() if wants.fit(slot)]
-        if not fitting and wants.is_upload:
-            return f"{_OWN_SLOTS_ONLY}, and it has none"
+        if not fitting and (refusals := self._refusals(wants)):
+            return refusals
         if not fitting:
             where = f" in pool {wants.pool!r}" if wants.pool else ""
             return f"no agent with such a slot is attached{where}"
         obstacles = [self._obstacle(slot, wants) for slot in fitting]
         return "" if "" in obstacles else "; ".join(dict.fromkeys(obstacles))
+
+    def _refusals(self, wants: Wants) -> str:
+        """Return which agents' slots a run has no access to because its code was sent, as a clause, or ""."""
+        agents = dict.fromkeys(
+            agent_of(slot.name) for slot in self._slots() if wants.fits_but_for_code(slot)
+        )
+        if not wants.is_upload or not agents:
+            return ""
+        who, run = ("agents", "run") if len(agents) > 1 else ("agent", "runs")
+        names = ", ".join(agents)
+        return (
+            f"{who} {names} {run} no code that clients send; --allow-uploads of lab-agent is needed"
+        )

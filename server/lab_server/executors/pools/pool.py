@@ -195,7 +195,9 @@ class Pool:
         settings = self.settings
         return [
             *(settings.command, "join", self._server, "--name", name, "--pool", settings.name),
-            *("--slots", settings.slots, "--ephemeral", *settings.arguments),
+            *("--slots", settings.slots, "--ephemeral"),
+            *(("--allow-uploads",) if settings.allow_uploads else ()),
+            *settings.arguments,
         ]
 
     def _note_away(self, problem: str) -> None:

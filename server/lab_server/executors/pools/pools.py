@@ -28,6 +28,7 @@ class Pools:
         settings: of all pools.
         server: where agents reach the server, unless a pool says otherwise.
         join_token: makes a one-time token for an agent of a pool.
+        takes_uploads: whether the server takes code from clients; else no agent need run such.
     """
 
     def __init__(
@@ -37,8 +38,12 @@ class Pools:
         *,
         server: str,
         join_token: Callable[[str], Awaitable[str]],
+        takes_uploads: bool = False,
     ) -> None:
-        self._all = tuple(settings)
+        self._all = tuple(
+            each if takes_uploads else each.model_copy(update={"allow_uploads": False})
+            for each in settings
+        )
         self._pools = {
             each.name: Pool(
                 each,
@@ -47,7 +52,7 @@ class Pools:
                 server=each.server or server,
                 join_token=partial(join_token, each.name),
             )
-            for each in settings
+            for each in self._all
             if (engine := _engine_of(each)) is not None
         }
 
@@ -113,6 +118,10 @@ def _engine_of(settings: PoolSettings) -> Engine | None:
 def _serves(settings: PoolSettings, wants: Wants) -> bool:
     """Whether an agent of the pool has a slot that fits a run."""
     return any(
-        wants.fit(Slot(slot.name, device_of(slot.name), settings.name))
+        wants.fit(
+            Slot(
+                slot.name, device_of(slot.name), settings.name, takes_uploads=settings.allow_uploads
+            )
+        )
         for slot in parse_slots(settings.slots)
     )

@@ -47,6 +47,8 @@ class Agent:
             return f"agent {self.name} is stopping"
         if self.send is None:
             return self.out_of_reach
+        if wants.is_upload:
+            return ""  # it is sent to the agent, by its content
         digest = self.experiments.get(wants.experiment)
         if digest is None:
             return f"agent {self.name} has no experiment {wants.experiment!r}"

@@ -96,7 +96,8 @@ class Agents:
         agent = Agent(name, pool, experiments=hello.experiments, send=send, away_since_ns=0)
         agent.is_leaving = hello.is_leaving
         agent.slots = tuple(
-            Slot(f"{pool}/{name}/{slot.name}", slot.device, pool) for slot in hello.slots
+            Slot(f"{pool}/{name}/{slot.name}", slot.device, pool, hello.takes_uploads)
+            for slot in hello.slots
         )
         self._agents[name] = agent
         self._pools[pool] = None
