@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -22,7 +23,7 @@ from lab_server.model.agent import AttemptKey, Hello, Launched, Ping, Welcome
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
 from tests.agents.conftest import Desk
-from tests.agents.test_registry import spec_of
+from tests.agents.test_registry import Side, spec_of
 
 KEY = pb.AttemptKey(run_id="r1", attempt=1)
 
@@ -66,6 +67,18 @@ async def test_an_agent_of_another_version_is_refused_and_told(desk: Desk) -> No
     join = pb.JoinRequest(version="0.0.0", name="a2", secret_sha256="0" * 64)
     assert await code_of(desk.stub.Join(join)) == "FAILED_PRECONDITION"
     assert list(desk.agents) == []
+
+
+async def test_what_waits_for_an_agent_says_that_it_cannot_come_back(desk: Desk) -> None:
+    metadata = await desk.joined()
+    agent = Side(desk.agents).agent
+    desk.agents.detach(agent)
+    with pytest.raises(grpc.aio.AioRpcError, match="install the same"):
+        await attach(desk, metadata, hello("0.0.0"))
+    assert re.search("a1 is out of reach since .*of version '0.0.0'.*install", agent.out_of_reach)
+    stream, _ = await attach(desk, metadata, hello())
+    assert [agent.refusal for agent in desk.agents] == [""]
+    stream.cancel()
 
 
 async def test_without_a_credential_an_agent_can_do_nothing(desk: Desk) -> None:

@@ -26,7 +26,7 @@ async def test_sent_code_is_started_on_agents_only_while_the_server_takes_any(
 ) -> None:
     agents = Agents(30.0)
     side = Side(agents)
-    pools = Pools((), agents, server="lab:1", join_token=no_token)
+    pools = Pools((), agents, server="lab:1", owner="50e5", join_token=no_token)
     executor = ClusterExecutor(FakeExecutor(), agents, pools, takes_uploads=takes_uploads)
     spec = spec_of(tmp_path, upload=SENT)
     launching = asyncio.create_task(executor.launch(spec))

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import grpc
 import grpc.aio
 import pytest
+import structlog.testing
 
 from lab_rpc.v1 import agent_service_pb2 as pb
 from lab_rpc.v1 import agent_service_pb2_grpc
@@ -104,6 +106,35 @@ async def test_an_agent_whose_server_is_silent_attaches_to_the_next(
             assert reaching.done()
             running.cancel()
             await asyncio.wait({running})
+
+
+class Replaced(Silent):
+    """A server that is replaced by one of another version as soon as an agent is attached."""
+
+    async def Attach(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        self.attached.put_nowait(None)
+        if self.attached.qsize() > 1:
+            problem = "the agent is of version '1', and the server of 2; install the same on both"
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
+        yield response_to_proto(Welcome(60.0))
+
+
+async def test_an_agent_that_is_of_another_version_than_the_next_server_says_so_and_stays(
+    tmp_path: Path,
+) -> None:
+    service, home = Replaced(), AgentHome(tmp_path)
+    with home.opened(), structlog.testing.capture_logs() as logs:
+        async with serving(service) as address, asyncio.timeout(30):
+            agent = Agent(home, IDENTITY, cast(Any, Idle()), {}, [address], None)
+            running = asyncio.create_task(agent.run())
+            while not any(line["event"] == "the server refuses this agent" for line in logs):
+                await asyncio.wait({running}, timeout=0.01)
+                assert not running.done()
+            running.cancel()
+            await asyncio.wait({running})
+    (refusal, *_) = (line for line in logs if "refuses" in line["event"])
+    assert "of version '1', and the server of 2" in refusal["reason"]
+    assert refusal["server"] == address
 
 
 async def fetched(link: Link) -> None:

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from lab_core.errors import SettingsError
 from lab_server.executors.pools.engine import EngineError, Job, JobState
 from lab_server.executors.pools.pool import Pool
-from lab_server.executors.pools.pools import Pools
+from lab_server.executors.pools.pools import Pools, owner_of
 from lab_server.executors.pools.sizing import Changes, Standing, changes
 from lab_server.executors.remote.registry import Agents
-from lab_server.model.agent import Hello, Stop
+from lab_server.model.agent import NAME, Hello, Stop
 from lab_server.model.slot import Slot, Wants
 from lab_server.settings.pools import PoolSettings
 from lab_server.settings.settings import load
@@ -117,7 +117,7 @@ class FakeEngine:
 class Bench:
     """A pool with a clock that the test moves."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, owner: str = "50e5", **settings: Any) -> None:
         self.now = 1000.0
         self.engine = FakeEngine()
         self.agents = Agents(lease_s=1000.0)
@@ -127,6 +127,7 @@ class Bench:
             self.engine,
             self.agents,
             server="lab:50051",
+            owner=owner,
             join_token=a_token,
             clock=lambda: self.now,
         )
@@ -279,16 +280,44 @@ async def test_a_job_has_its_time_to_join_from_when_it_runs(bench: Bench) -> Non
 
 async def test_a_job_without_an_agent_that_an_earlier_server_submitted_is_cancelled() -> None:
     bench = Bench(max=1)
-    bench.engine.found = {"gpus-0a0a0a": Job(JobState.RUNNING), "gpus-big-0b0b0b": RUNNING}
+    bench.engine.found = {
+        "gpus-50e5-0a0a0a": Job(JobState.RUNNING),
+        "gpus-big-50e5-0b0b0b": RUNNING,
+    }
     await bench.adjust(1)
     assert bench.asked == []
     bench.now += 301
     await bench.adjust(1)
-    assert [*bench.engine.found] == ["gpus-big-0b0b0b"], "which is another pool's"
+    assert [*bench.engine.found] == ["gpus-big-50e5-0b0b0b"], "which is another pool's"
     bench.now += 301
     await bench.adjust(1)
     assert len(bench.asked) == 1
     bench.agents.close()
+
+
+async def test_servers_with_pools_of_one_name_on_one_cluster_leave_each_others_jobs_alone() -> None:
+    first, second = Bench(max=1), Bench(owner="07e4", max=1)
+    second.engine = first.engine
+    second.pool._engine = first.engine
+    for each in (first, second, first, second):
+        await each.adjust(1)
+    assert [name.rsplit("-", 1)[0] for name in first.engine.found] == ["gpus-50e5", "gpus-07e4"]
+    theirs = first.asked[1]
+    for name in first.asked:
+        first.engine.found[name] = Job(JobState.RUNNING)
+    await first.adjust()
+    first.now += 301
+    await first.adjust()
+    assert [*first.engine.found] == [theirs], "its own hung job is cancelled, and no other"
+    for each in (first, second):
+        each.agents.close()
+
+
+def test_servers_of_one_store_own_the_same_jobs_and_no_others() -> None:
+    owner = owner_of(b"secret")
+    assert owner == owner_of(b"secret") != owner_of(b"another")
+    name = f"{'p' * 40}-{owner}-012345"
+    assert NAME.fullmatch(name)
 
 
 async def test_a_job_that_waits_in_the_engine_waits_for_as_long_as_it_takes(bench: Bench) -> None:
@@ -319,15 +348,15 @@ async def test_what_the_engine_says_of_a_job_does_not_end_its_agent_before_the_l
     said: Job | None,
 ) -> None:
     bench = Bench(max=1)
-    bench.attach("gpus-0a0a0a")
-    agent = bench.agents.get("gpus-0a0a0a")
+    bench.attach("gpus-50e5-0a0a0a")
+    agent = bench.agents.get("gpus-50e5-0a0a0a")
     assert agent is not None
     bench.agents.detach(agent)
-    bench.engine.found = {} if said is None else {"gpus-0a0a0a": said}
+    bench.engine.found = {} if said is None else {"gpus-50e5-0a0a0a": said}
     for _ in range(3):
         await bench.adjust(1, "gpus/gpus-0a0a0a/cpu:0")
         bench.now += 100
-    assert bench.agents.get("gpus-0a0a0a") is agent
+    assert bench.agents.get("gpus-50e5-0a0a0a") is agent
     assert bench.asked == [], "its place is taken, so none is started in it"
     bench.agents.close()
 
@@ -345,9 +374,9 @@ async def test_never_fewer_than_min_are_left() -> None:
 
 
 async def test_the_next_server_counts_the_jobs_that_the_last_one_submitted(bench: Bench) -> None:
-    bench.engine.found["gpus-012345"] = Job(JobState.WAITING, "Slurm says Resources")
-    bench.engine.found["other-012345"] = Job(JobState.RUNNING)
-    bench.engine.found["gpus-big-012345"] = Job(JobState.RUNNING)
+    bench.engine.found["gpus-50e5-012345"] = Job(JobState.WAITING, "Slurm says Resources")
+    bench.engine.found["other-50e5-012345"] = Job(JobState.RUNNING)
+    bench.engine.found["gpus-big-50e5-012345"] = Job(JobState.RUNNING)
     await bench.adjust(1)
     assert bench.asked == []
     assert bench.pool.news == "pool 'gpus' starts an agent (Slurm says Resources)"
@@ -369,6 +398,7 @@ def pools_of(*settings: PoolSettings, takes_uploads: bool = True) -> Pools:
         settings,
         Agents(1.0),
         server="lab:1",
+        owner="50e5",
         join_token=no_token,
         takes_uploads=takes_uploads,
     )

@@ -27,12 +27,14 @@ from lab_core.helpers.training_loop import TrainingLoopConfigs
 class Configs(TrainingLoopConfigs):
     loop_count = 6
     gate: str = ""
+    pause_s: float = 0.0
 
     def run(self) -> None:
         for step in self.training_loop:
             while self.gate and step == 4 and not Path(self.gate).exists():
                 Path(self.gate + ".reached").touch()
                 time.sleep(0.005)
+            time.sleep(self.pause_s)
             import late
             tracker.save(step, {"value": helper.VALUE, "late": late.VALUE})
 """
@@ -164,7 +166,9 @@ def test_a_run_of_sent_code_moves_to_another_agent_with_it(
     client: Client, server: RealServer, agent: RealAgent, source: Path, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    run = client.create(source, {"gate": str(gate)}, options=ON_AGENTS).start()
+    # long enough for the agent's signal to come while it trains
+    configs = {"gate": str(gate), "loop_count": 300, "pause_s": 0.02}
+    run = client.create(source, configs, options=ON_AGENTS).start()
     wait_until(gate.with_name("gate.reached").exists, "the run at its gate")
     other = start_agent(server.address, tmp_path / "other", "--allow-uploads")
     try:
@@ -172,8 +176,8 @@ def test_a_run_of_sent_code_moves_to_another_agent_with_it(
         gate.touch()
         agent.process.wait(60)
         run.wait(check=True)
-        assert (run.info.attempt, run.info.step) == (2, 6)
+        assert (run.info.attempt, run.info.step) == (2, 300)
         assert "fetched code that a client sent" in other.log.read_text()
     finally:
         other.stop()
-    assert seen(client, run.id)[0]["value"] == [7.0] * 6
+    assert seen(client, run.id)[0]["value"] == [7.0] * 300

@@ -168,7 +168,9 @@ class Agent:
                 if refused is not None and not self.attached.is_set():
                     raise refused from None
                 was_attached = self._outgoing is not None
-                _log.warning("no server", server=address, reason=error.details())
+                # one that was attached is kept: its trainers go on, and the refusal may pass
+                what = "no server" if refused is None else "the server refuses this agent"
+                _log.warning(what, server=address, reason=error.details())
                 pause_s = _PAUSE_S if was_attached else min(2 * pause_s, _MAX_PAUSE_S)
             finally:
                 self._link.detached()

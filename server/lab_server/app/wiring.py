@@ -23,7 +23,7 @@ from lab_server.app.own_slots import OwnSlots
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.cluster import ClusterExecutor
 from lab_server.executors.gpu_readings import Devices
-from lab_server.executors.pools.pools import Pools
+from lab_server.executors.pools.pools import Pools, owner_of
 from lab_server.executors.protocol import Executor
 from lab_server.executors.remote.registry import Agents
 from lab_server.files.home import Home
@@ -138,6 +138,7 @@ async def open_server(
             settings.pools,
             agents,
             server=settings.advertise or str(grpc_address),
+            owner=owner_of(secret),
             join_token=credentials.new_join_token,
             takes_uploads=settings.allow_uploads,
         )

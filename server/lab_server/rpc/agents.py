@@ -101,7 +101,11 @@ class AgentService:
         """Yield what an agent is to do, and take in what it does."""
         me = self._me(context)
         hello = await _hello(requests)
-        _check_version(hello.version)
+        try:
+            _check_version(hello.version)
+        except InvalidState as error:
+            self._agents.refuse(me.name, str(error))
+            raise
         if self._is_draining:
             raise Unavailable("the server is stopping")
         outgoing: asyncio.Queue[ToAgent | None] = asyncio.Queue()

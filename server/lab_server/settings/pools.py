@@ -53,7 +53,7 @@ class PoolSettings(BaseModel):
     @field_validator("name")
     @classmethod
     def _is_a_name(cls, name: str) -> str:
-        # an agent's name is the pool's and a number
+        # an agent's name is the pool's, its server's and a number
         if not NAME.fullmatch(name) or len(name) > 40:
             raise ValueError(f"{name!r} is no name: use up to 40 letters, digits, '-', '_' and '.'")
         return name

@@ -29,6 +29,7 @@ class Pool:
 
     Args:
         server: where agents reach the server.
+        owner: of the jobs, as their names say it: other servers may use the same cluster.
         join_token: makes a one-time token for an agent of the pool; "" where none is needed.
     """
 
@@ -39,6 +40,7 @@ class Pool:
         agents: Agents,
         *,
         server: str,
+        owner: str,
         join_token: Callable[[], Awaitable[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,7 +50,7 @@ class Pool:
         self._server = server
         self._join_token = join_token
         self._clock = clock
-        self._prefix = f"{settings.name}-"
+        self._prefix = f"{settings.name}-{owner}-"
         # not only the prefix: another pool's name may begin so
         self._name = re.compile(re.escape(self._prefix) + r"[0-9a-f]{6}")
         self._jobs: Mapping[str, Job] = {}

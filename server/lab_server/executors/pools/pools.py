@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
@@ -27,6 +28,7 @@ class Pools:
     Args:
         settings: of all pools.
         server: where agents reach the server, unless a pool says otherwise.
+        owner: what tells the jobs of this store's servers from those of others on the same cluster.
         join_token: makes a one-time token for an agent of a pool.
         takes_uploads: whether the server takes code from clients; else no agent need run such.
     """
@@ -37,6 +39,7 @@ class Pools:
         agents: Agents,
         *,
         server: str,
+        owner: str,
         join_token: Callable[[str], Awaitable[str]],
         takes_uploads: bool = False,
     ) -> None:
@@ -50,6 +53,7 @@ class Pools:
                 engine,
                 agents,
                 server=each.server or server,
+                owner=owner,
                 join_token=partial(join_token, each.name),
             )
             for each in self._all
@@ -103,6 +107,11 @@ class Pools:
         """Close the engines' connections; agents go on."""
         for pool in self._pools.values():
             await pool.close()
+
+
+def owner_of(secret: bytes) -> str:
+    """Return what the jobs of a store's servers have in their names; each store has another secret."""
+    return hashlib.sha256(b"jobs of pools " + secret).hexdigest()[:6]
 
 
 def _engine_of(settings: PoolSettings) -> Engine | None:

@@ -24,6 +24,7 @@ class Agent:
         end: ends its stream.
         away_since_ns: since when it is not attached; 0 while it is.
         is_leaving: it takes no new runs.
+        refusal: why it was not taken back when it tried to attach, "" if it was, or has not tried.
     """
 
     name: str
@@ -34,12 +35,14 @@ class Agent:
     end: Callable[[], None] | None = None
     away_since_ns: int = field(default_factory=time.time_ns)
     is_leaving: bool = False
+    refusal: str = ""
 
     @property
     def out_of_reach(self) -> str:
         """Since when it is not attached, as a clause."""
         since = datetime.fromtimestamp(self.away_since_ns / 1e9, UTC)
-        return f"agent {self.name} is out of reach since {since:%Y-%m-%d %H:%M:%S} UTC"
+        why = f" ({self.refusal})" if self.refusal else ""
+        return f"agent {self.name} is out of reach since {since:%Y-%m-%d %H:%M:%S} UTC{why}"
 
     def obstacle(self, wants: Wants) -> str:
         """Return why a run cannot be placed on the agent now, as a clause, "" when it can."""

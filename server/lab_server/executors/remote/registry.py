@@ -118,6 +118,12 @@ class Agents:
         self._changed()
         return agent
 
+    def refuse(self, name: str, reason: str) -> None:
+        """Note why an agent that is out of reach cannot come back."""
+        agent = self._agents.get(name)
+        if agent is not None and agent.send is None:
+            agent.refusal = reason
+
     def detach(self, agent: Agent) -> None:
         """Note that an agent's stream has ended; one that left with nothing to do is gone."""
         if self._agents.get(agent.name) is not agent:
