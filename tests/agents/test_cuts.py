@@ -125,7 +125,7 @@ async def test_an_agent_that_is_of_another_version_than_the_next_server_says_so_
     service, home = Replaced(), AgentHome(tmp_path)
     with home.opened(), structlog.testing.capture_logs() as logs:
         async with serving(service) as address, asyncio.timeout(30):
-            agent = Agent(home, IDENTITY, cast(Any, Idle()), {}, [address], None)
+            agent = Agent(home, IDENTITY, cast(Any, Idle()), {}, GivenServers([address]), None)
             running = asyncio.create_task(agent.run())
             while not any(line["event"] == "the server refuses this agent" for line in logs):
                 await asyncio.wait({running}, timeout=0.01)
