@@ -25,8 +25,8 @@ TRAINERS_END_S = 20.0
 STRIKES: Mapping[str, int] = {
     "Ray node": 3,
     "Ray node's machine": 3,
-    "Ray head": 2,
-    "Ray head, and what it knows": 2,
+    "Ray head": 3,
+    "Ray head, and what it knows": 4,
     "agent in its job": 4,
     "agents' cut network": 2,
     "agents' slow network": 1,
