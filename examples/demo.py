@@ -77,7 +77,8 @@ def main() -> None:
     print("Starting lab-server ...", flush=True)
     with (
         server(arguments.home.resolve()) as address,
-        lab_client.Client(address.grpc) as client,
+        # on a slow or busy machine the first import of torch takes minutes
+        lab_client.Client(address.grpc, timeout_s=600) as client,
     ):
         print(f"  grpc {address.grpc}   metrics http://{address.http}/metrics")
         print("Importing torch, once for all runs to come ...", flush=True)

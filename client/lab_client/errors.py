@@ -62,7 +62,7 @@ class UnencryptedToken(UserWarning):
 
 
 class UnknownName(UserWarning):
-    """A condition that no run fulfils has a name that no newer run has."""
+    """A condition that no run fulfils has a name that no recent run has."""
 
 
 @dataclass(frozen=True, slots=True)

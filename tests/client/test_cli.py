@@ -221,9 +221,9 @@ def test_a_list_that_is_cut_says_so(lab: Lab, twin: Twin) -> None:
 
 
 def test_what_may_be_misspelt_is_told(lab: Lab, twin: Twin) -> None:
-    twin.warnings = ["no newer run has a config or metric 'acuracy'"]
+    twin.warnings = ["no recent run has a config or metric 'acuracy'"]
     result = lab("runs", "--where", "acuracy > 1")
-    assert "lab: no newer run has a config or metric 'acuracy'" in result.stderr
+    assert "lab: no recent run has a config or metric 'acuracy'" in result.stderr
     assert result.exit_code == 0
 
 
@@ -445,7 +445,10 @@ def test_compare_shows_where_runs_differ(lab: Lab, twin: Twin) -> None:
     shown = lab("compare", one, two).stdout
     assert "epochs" in shown
     assert "seed" not in shown
+    assert "experiment" not in shown
     assert lab("compare", one).exit_code == 2
+    twin.runs[two].message.experiment = "other"
+    assert "experiment" in lab("compare", one, two).stdout
 
 
 def test_compare_shows_a_default_that_was_edited_between_two_runs(lab: Lab, twin: Twin) -> None:
@@ -517,6 +520,8 @@ def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path
         (["edit", "2", "--name", "x"], "there is no run"),
         (["edit", "2"], "nothing to change: give --name, --tag, --add-tag"),
         (["stop", ""], "id is not empty"),
+        (["search", "mnist", "seed=1,2"], "--maximize METRIC or --minimize METRIC"),
+        (["search-extend", "2"], "nothing to change: give --trials, --parallel"),
         (["plan", "mnist", "epochs=1", "epochs=2"], "epochs is given twice"),
     ],
 )
@@ -694,6 +699,8 @@ def test_what_matches_nothing_is_told(lab: Lab, run: TwinRun) -> None:
     assert "none of these runs has 'bogus' to sort by" in lab("runs", "--sort", "bogus").stderr
     for sort in ("loss", "metrics.loss", "step"):
         assert lab("runs", "--sort", sort).stderr == ""
+    columns = lab("runs", "--columns", "loss,bogus").stderr
+    assert columns == "lab: none of these runs has 'bogus' to show\n"
 
 
 def test_all_that_is_wrong_comes_as_a_list(lab: Lab) -> None:

@@ -111,8 +111,9 @@ def test_the_command_lists_what_there_is_and_writes_it(twin: Twin, tmp_path: Pat
     assert written == ["note/3.txt", "note/9.txt", "samples/3-1.png", "samples/9-1.png"]
     (first, *_) = json.loads(lab(twin, "media", run_id, "--json", "-k", "indexed").stdout)
     assert first["values"] == [0.5, 0.25]
-    nothing = lab(twin, "media", twin.add_run().message.id)
-    assert "tracked none of these" in nothing.stderr
+    empty = twin.add_run().message.id
+    for arguments in ((), ("--to", str(tmp_path))):
+        assert "tracked none of these" in lab(twin, "media", empty, *arguments).stderr
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "..", ".", "a/b", "", "/root", "a\x00b"])

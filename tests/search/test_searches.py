@@ -127,6 +127,8 @@ async def test_a_search_whose_every_trial_fails_ends_with_a_sentence(rig: Search
     assert len(search.trials) == 21
     few = await rig.ended(await rig.create(spec(fixed={"wrong": "nan"})))
     assert few.reason == "none of the 6 trials gave a value; the last of them: its loss was nan"
+    one = await rig.ended(await rig.create(spec(fixed={"wrong": "nan"}, max_trials=1)))
+    assert one.reason == "the only trial gave no value: its loss was nan"
 
 
 async def test_what_the_experiment_refuses_is_no_run_and_told_as_infeasible(rig: SearchRig) -> None:

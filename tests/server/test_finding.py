@@ -61,7 +61,7 @@ async def test_an_unknown_name_is_warned_of_when_nothing_is_found(surface: Surfa
     await surface.run()
     page = await surface.stub.ListRuns(pb.ListRunsRequest(where="epoch > 3 and learning_rate < 1"))
     assert list(page.warnings) == [
-        "no newer run has a config or metric 'epoch'; did you mean 'epochs'?"
+        "no recent run has a config or metric 'epoch'; did you mean 'epochs'?"
     ]
     page = await surface.stub.ListRuns(pb.ListRunsRequest(where="epochs > 30"))
     assert not page.warnings

@@ -17,6 +17,7 @@ from lab_server.messages import events
 from lab_server.model.domain import Choice
 from lab_server.model.run import RunState
 from lab_server.model.search import Budget, Direction, Objective, Sampler, SearchSpec
+from lab_server.rpc.search_requests import NO_END
 from tests.server.conftest import Surface
 from tests.server.test_service_bad_input import INVALID, NOT_FOUND, PRECONDITION, details, refused
 
@@ -85,7 +86,7 @@ async def test_everything_that_is_wrong_comes_at_once(surface: Surface) -> None:
         "objective.metric": "objective.metric is the whole name of one metric, without wildcards,"
         " got 'los*'",
         "objective.direction": "objective.direction must be MINIMIZE or MAXIMIZE",
-        "budget.max_trials": "budget.max_trials must be between 1 and 100000, got 0",
+        "budget.max_trials": NO_END,
         "budget.parallel": "budget.parallel must be between 0 and 1000, got 1001",
         "halving.min_steps": f"halving.min_steps must be between 1 and {2**40}, got 0",
         "halving.eta": "halving.eta must be between 2 and 1000, got 1",
@@ -103,7 +104,7 @@ async def test_everything_that_is_wrong_with_an_empty_search_comes_at_once(
         "space": "the space is empty: say which items to search, and what they may be",
         "objective.metric": "objective.metric must not be empty",
         "objective.direction": "objective.direction must be MINIMIZE or MAXIMIZE",
-        "budget.max_trials": "budget.max_trials must be between 1 and 100000, got 0",
+        "budget.max_trials": NO_END,
         "seed": f"seed must be below 2**53, got {2**60}",
         "experiment": "there is no experiment 'mnst'; did you mean 'mnist'?",
     }
@@ -140,7 +141,7 @@ async def test_everything_that_is_wrong_with_an_empty_search_comes_at_once(
         ),
         ({"space": {"epochs": floats(1, 2)}, "budget": {"max_trials": 2}}, "epochs", "int"),
         ({"space": {"label": wire.Domain()}}, "label", "say which values to search"),
-        ({"sampler": search_pb2.SAMPLER_TPE}, "budget.max_trials", "between 1 and 100000, got 0"),
+        ({"sampler": search_pb2.SAMPLER_TPE}, "budget.max_trials", "say how many trials"),
         (
             {
                 "space": {"learning_rate": floats(0.1, 1)},
@@ -206,13 +207,12 @@ async def test_what_was_left_open_is_filled_in_and_told(surface: Surface) -> Non
 
 async def test_a_metric_that_no_run_has_reported_is_only_warned_of(surface: Surface) -> None:
     run = await surface.run(RunState.RUNNING)
-    await surface.supervisor.say(run, *_metrics("loss", 1.0))
-    request = pb.CreateSearchRequest(
-        spec=a_spec(objective={"metric": "los", "direction": MINIMIZE})
-    )
-    answer = await surface.search_stub.CreateSearch(request)
-    (warning,) = answer.warnings
-    assert "has reported the metric 'los'; they have loss" in warning
+    await surface.supervisor.say(run, *_metrics("a.weight", 1.0), *_metrics("loss", 1.0))
+    for metric, hint in (("los", "did you mean 'loss'?"), ("x", "there is 'loss', 'a.weight'")):
+        spec = a_spec(objective={"metric": metric, "direction": MINIMIZE})
+        answer = await surface.search_stub.CreateSearch(pb.CreateSearchRequest(spec=spec))
+        (warning,) = answer.warnings
+        assert warning.endswith(f"has reported the metric {metric!r}; {hint}")
     request = pb.CreateSearchRequest(spec=a_spec())
     assert not (await surface.search_stub.CreateSearch(request)).warnings
 

@@ -287,9 +287,9 @@ def test_names_that_no_run_has_are_told_once_with_what_is_near() -> None:
         "acuracy > 1 or max(acuracy) > 1 and epochs = 1 and not config.lr = 2 and xyz = 1"
     )
     assert unknown_names(condition, {"accuracy", "epochs", "learning_rate"}) == [
-        "no newer run has a config or metric 'acuracy'; did you mean 'accuracy'?",
-        "no newer run has a config or metric 'lr'; did you mean 'learning_rate'?",
-        "no newer run has a config or metric 'xyz'",
+        "no recent run has a config or metric 'acuracy'; did you mean 'accuracy'?",
+        "no recent run has a config or metric 'lr'; did you mean 'learning_rate'?",
+        "no recent run has a config or metric 'xyz'",
     ]
     assert "did you mean 'state'" in unknown_names(parse("sate = failed"), {"accuracy"})[0]
     assert unknown_names(parse("state = failed"), set()) == []

@@ -111,7 +111,9 @@ def _rows(
     metrics: Mapping[str, list[Any]],
     code: Mapping[str, list[Any]],
 ) -> list[tuple[Text, list[str]]]:
+    experiments = [info.experiment for info in infos]
     rows: list[tuple[Text, list[str]]] = [
+        *([(Text("experiment"), experiments)] if len(set(experiments)) > 1 else []),
         (Text("name"), [info.name for info in infos]),
         (Text("state"), [info.state for info in infos]),
         (Text("step"), [str(info.step) for info in infos]),

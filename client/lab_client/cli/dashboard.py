@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def dashboard(
     context: typer.Context,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the begin of it.")
+        str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of it.")
     ] = None,
     is_open: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the browser, or only print the address.")

@@ -122,6 +122,9 @@ def runs(
     elif found:
         if sort and all(handle.value(sort) is None for handle in handles):
             typer.echo(f"lab: none of these runs has {sort!r} to sort by", err=True)
+        for name in names:
+            if all(handle.value(name) is None for handle in handles):
+                typer.echo(f"lab: none of these runs has {name!r} to show", err=True)
         out = console()
         rows = [(run.id, [run.value(name) for name in names]) for run in handles]
         out.print(columns_table(names, rows) if names else runs_table(found, out.width))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -61,13 +61,12 @@ def media(
     handle = connect(context).run(run)
     wanted = kinds or [kind for kind in Kind if names or kind is not Kind.HISTOGRAMS]
     found = _found(handle, wanted, names)
-    if to is not None:
-        for item in found:
-            typer.echo(item.save(path_of(to, item)))
-    elif as_json:
+    if as_json and to is None:
         print_json([_facts(item) for item in found])
-    else:
-        _print(handle.id, list(found))
+        return
+    num_found = _write(to, found) if to is not None else _print(list(found))
+    if not num_found:
+        typer.echo(f"Run {handle.id} has tracked none of these so far.", err=True)
 
 
 def path_of(folder: Path, item: MediaItem) -> Path:
@@ -103,15 +102,22 @@ def _facts(item: MediaItem) -> dict[str, object]:
     return facts | {"is_cut": item.is_cut}
 
 
-def _print(run_id: str, found: Sequence[MediaItem]) -> None:
-    if not found:
-        typer.echo(f"Run {run_id} has tracked none of these so far.", err=True)
-        return
+def _write(folder: Path, found: Iterable[MediaItem]) -> int:
+    num_written = 0
+    for item in found:
+        typer.echo(item.save(path_of(folder, item)))
+        num_written += 1
+    return num_written
+
+
+def _print(found: Sequence[MediaItem]) -> int:
     table = Table("KIND", "NAME", "STEP", "WHAT", box=None, pad_edge=False)
     for item in found:
         cut = " (cut)" if item.is_cut else ""
         table.add_row(item.kind, Text(item.name), f"{item.step}", Text(_short(item) + cut))
-    console().print(table)
+    if found:
+        console().print(table)
+    return len(found)
 
 
 def _short(item: MediaItem) -> str:

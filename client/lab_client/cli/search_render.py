@@ -66,8 +66,8 @@ def search_table(info: SearchInfo) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     budget = info.budget
-    limits = [f"{budget.max_trials} trials", f"{budget.parallel} at a time"]
-    limits += [f"{budget.max_steps} steps"] if budget.max_steps else []
+    limits = [_counted(budget.max_trials, "trial"), f"{budget.parallel} at a time"]
+    limits += [_counted(budget.max_steps, "step")] if budget.max_steps else []
     limits += [f"{budget.max_seconds:g} s"] if budget.max_seconds else []
     of = f" of {info.num_last}" if info.num_last else ""
     mode = "lockstep" if info.is_lockstep else "async"
@@ -170,8 +170,12 @@ def show_live(search: Search) -> None:
         search.show_progress(view)
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _warm_start(info: SearchInfo) -> str:
-    trials = "1 trial" if info.num_taken_over == 1 else f"{info.num_taken_over} trials"
+    trials = _counted(info.num_taken_over, "trial")
     return f"{trials} of {', '.join(info.warm_start)}" if info.warm_start else ""
 
 

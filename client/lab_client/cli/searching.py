@@ -29,7 +29,7 @@ from lab_client.cli.run_options import (
 )
 from lab_client.cli.search_arguments import SearchId, Space, parse_space
 from lab_client.cli.search_render import search_table, searches_table, show_live, trials_table
-from lab_client.errors import SearchFailed
+from lab_client.errors import InvalidRequest, SearchFailed, Violation
 from lab_client.runs import RunOptions
 from lab_client.searches import Halving, MedianStopping, SearchState
 from lab_client.sync.search import Search
@@ -136,6 +136,9 @@ def search(
     """Search for good configs and print the search's id; each trial is a run."""
     if eta is not None and halving is None:
         raise typer.BadParameter("--eta goes with --halving STEPS only")
+    if bool(maximize) == bool(minimize):
+        sentence = "say what to look for: --maximize METRIC or --minimize METRIC, one of them"
+        raise InvalidRequest([Violation("objective", sentence)])
     client = connect(context)
     found = client.search(
         experiment,
@@ -261,6 +264,9 @@ def extend(
     ] = None,
 ) -> None:
     """Change a search's budget; one that has ended goes on with a larger one."""
+    if (trials, parallel, max_steps, max_seconds) == (None,) * 4:
+        options = "--trials, --parallel, --max-steps or --max-seconds"
+        raise InvalidRequest([Violation("", f"nothing to change: give {options}")])
     found = connect(context).get_search(search)
     found.extend(trials, parallel=parallel, max_steps=max_steps, max_seconds=max_seconds)
     typer.echo(f"{found.id} {found.info.state} {found.info.budget.max_trials} trials")

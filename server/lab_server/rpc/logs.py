@@ -69,7 +69,7 @@ class Logs:
         return LogPart(data.decode("utf-8", "replace"), start, end, size, kinds)
 
     async def read_file(self, run_id: str, path: str, max_bytes: int) -> str:
-        """Return the begin of a file of a run as text, "" when there is none.
+        """Return the beginning of a file of a run as text, "" when there is none.
 
         Raises:
             InvalidRequest: If the id is empty.

@@ -71,9 +71,18 @@ def check_spec(checks: Checks, spec: search_pb2.SearchSpec, devices: Iterable[st
         checks.add("warm_start", "only the sampler TPE learns from earlier searches and runs")
 
 
+NO_END = (
+    "say how many trials to make, by max_trials or --trials: only a grid, of which each item is a list, "
+    "has an end"
+)
+
+
 def check_budget(checks: Checks, budget: search_pb2.SearchBudget, *, is_grid: bool) -> None:
     """Check a budget; only a grid may leave open how many trials there are."""
-    checks.between("budget.max_trials", budget.max_trials, 0 if is_grid else 1, MAX_TRIALS)
+    if budget.max_trials or is_grid:
+        checks.between("budget.max_trials", budget.max_trials, 0, MAX_TRIALS)
+    else:
+        checks.add("budget.max_trials", NO_END)
     checks.between("budget.max_steps", budget.max_steps, 0, INT64_MAX)
     checks.seconds("budget.max_seconds", budget.max_seconds)
     checks.between("budget.parallel", budget.parallel, 0, MAX_PARALLEL)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import structlog
 
+from lab_core.configs.schema.suggest import did_you_mean
 from lab_core.errors import ConfigError, Violation
 from lab_rpc.v1 import search_pb2, search_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
@@ -34,6 +35,7 @@ from lab_server.rpc.run_lookup import find_run
 from lab_server.rpc.search_requests import (
     MAX_POINTS,
     MAX_SOURCES,
+    NO_END,
     check_search_id,
     check_spec,
     check_states,
@@ -261,7 +263,7 @@ class SearchHandlers:
         spec, problems = space.resolve(schema, spec, may_be_grid=is_open)
         problems += model_problems(schema, spec.models)
         if not problems and not spec.budget.max_trials and may_be_grid(wanted):
-            checks.add("budget.max_trials", "say how many trials to make: the space has no end")
+            checks.add("budget.max_trials", NO_END)
         checks.extend(problems)
         checks.raise_if_any()
         return spec
@@ -269,14 +271,14 @@ class SearchHandlers:
     async def _warnings(self, spec: search_pb2.SearchSpec) -> list[str]:
         """Return what may be a mistake: a metric that no run of the experiment has reported."""
         page = await self._store.list(RunQuery(experiment=spec.experiment, limit=20))
-        known = sorted({name for run in page.runs for name in run.metrics})
+        known = {name for run in page.runs for name in run.metrics}
         metric = spec.objective.metric
         if not known or metric in known:
             return []
-        have = ", ".join(known[:10])
-        return [
-            f"no recent run of {spec.experiment!r} has reported the metric {metric!r}; they have {have}"
-        ]
+        # first those of the whole run, then those of single parameters: "model.fc1.bias"
+        names = sorted(known, key=lambda name: (name.count("."), name))
+        hint = did_you_mean(metric, names)
+        return [f"no recent run of {spec.experiment!r} has reported the metric {metric!r}{hint}"]
 
     def _now(self, record: SearchRecord) -> search_pb2.Search:
         """Return a search as its row has it; one that does not go on for now says why."""

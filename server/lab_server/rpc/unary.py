@@ -327,7 +327,7 @@ class Service:
         return self._to_proto(run, provenance)
 
     async def _unknown_names(self, query: RunQuery) -> list[str]:
-        """Return a sentence about each name of a condition that no newer run has."""
+        """Return a sentence about each name of a condition that no recent run has."""
         if query.where is None:
             return []
         known = await self._store.names(_NUM_RUNS_FOR_NAMES)

@@ -134,6 +134,7 @@ def _end(search: Search, spent: str) -> Ended:
         return Ended(SearchState.FAILED, spent)
     last = search.trials[-1]
     number = len(search.trials)
-    what = "the only trial" if number == 1 else f"none of the {number} trials"
-    verb = "gave no value" if number == 1 else "gave a value"
-    return Ended(SearchState.FAILED, f"{what} {verb}; the last of them: {last.reason}")
+    if number == 1:
+        return Ended(SearchState.FAILED, f"the only trial gave no value: {last.reason}")
+    sentence = f"none of the {number} trials gave a value; the last of them: {last.reason}"
+    return Ended(SearchState.FAILED, sentence)

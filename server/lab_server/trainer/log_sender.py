@@ -24,7 +24,7 @@ class LogSender:
         self._folder = folder
         self._outbox = outbox
         self._offset = offset
-        self._line = b""  # the begin of a line, read already
+        self._line = b""  # the beginning of a line, read already
         self._position = folder.log_position(outbox.attempt)
         self._save_position()
 

@@ -68,7 +68,7 @@ def unknown_names(condition: Condition, known: Collection[str]) -> list[str]:
     names = [*sorted(known), *FIELDS]
     hints = {key: did_you_mean(key, names) for key in asked}
     return [
-        f"no newer run has a config or metric {key!r}{hint if 'mean' in hint else ''}"
+        f"no recent run has a config or metric {key!r}{hint if 'mean' in hint else ''}"
         for key, hint in hints.items()
     ]
 
