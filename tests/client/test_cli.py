@@ -28,7 +28,8 @@ from lab_client.cli.context import Settings
 from lab_client.cli.doctor import examine
 from lab_client.cli.listing import since_ns
 from lab_client.cli.live import LiveView
-from lab_client.cli.render import lasting, plot
+from lab_client.cli.plot import plot
+from lab_client.cli.render import lasting
 from lab_client.configs import ConfigItem, ExperimentSchema
 from lab_client.history import History
 from lab_client.sync.shell import SyncShell

@@ -29,7 +29,7 @@ from lab_client import (
     log_uniform,
 )
 from lab_client.cli.app import app
-from lab_client.cli.search_render import LiveSearch
+from lab_client.cli.search_live import LiveSearch
 from lab_client.searches import SearchState
 from lab_client.views.search_progress import SearchBar
 from tests.servers import RealServer, start_server

@@ -9,6 +9,7 @@ from rich.text import Text
 from lab_client.cli.arguments import Configs, ExperimentName, parse_overrides, read_source
 from lab_client.cli.context import AsJson, connect, console, print_json
 from lab_client.cli.run_options import ConfigsFile
+from lab_client.cli.tables import columns
 from lab_client.configs import ConfigItem, Constraint, ExperimentSchema, Plan, ValueOrigin
 
 _WIDE = 100
@@ -29,9 +30,11 @@ def experiments(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("EXPERIMENT", "DESCRIPTION", box=None, pad_edge=False)
+    table = columns("EXPERIMENT", "DESCRIPTION")
     for item in found:
-        table.add_row(item.name, Text(item.error, style="red") if item.error else item.summary)
+        table.add_row(
+            item.name, Text(item.error, style="red") if item.error else Text(item.summary)
+        )
     console().print(table)
 
 
@@ -42,7 +45,7 @@ def slots(context: typer.Context, as_json: AsJson = False) -> None:
         print_json({"slots": info.slots, "queue_length": info.queue_length})
         return
     out = console()
-    table = Table("SLOT", "RUN", box=None, pad_edge=False)
+    table = columns("SLOT", "RUN")
     for slot in info.slots:
         table.add_row(slot.name, slot.run_id or Text("free", style="dim"))
     if info.slots:
@@ -50,7 +53,8 @@ def slots(context: typer.Context, as_json: AsJson = False) -> None:
     else:
         out.print("The server has no slots now: no agent is attached.")
     if info.queue_length:
-        out.print(f"{info.queue_length} runs wait for a slot.")
+        runs = "1 run waits" if info.queue_length == 1 else f"{info.queue_length} runs wait"
+        out.print(f"{runs} for a slot.")
 
 
 def show(context: typer.Context, experiment: ExperimentName, as_json: AsJson = False) -> None:
@@ -110,13 +114,13 @@ def plan(
 
 def plan_table(resolved: Plan) -> Table:
     """Return a plan as a table; what was overridden stands out, what comes later is dim."""
-    table = Table("CONFIG", "VALUE", "FROM", "OTHER OPTIONS", box=None, pad_edge=False)
+    table = columns("CONFIG", "VALUE", "FROM", "OTHER OPTIONS")
     for item in resolved.items:
         is_known = item.origin in (ValueOrigin.DEFAULT, ValueOrigin.OVERRIDE)
         value = item.option or (repr(item.value) if is_known else "…")
         style = "bold" if item.origin is ValueOrigin.OVERRIDE else "" if is_known else "dim"
         others = ", ".join(item.other_options)
-        table.add_row(item.key, value, item.origin, others, style=style)
+        table.add_row(item.key, Text(value), item.origin, others, style=style)
     return table
 
 

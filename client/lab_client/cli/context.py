@@ -135,7 +135,7 @@ def exit_code(error: errors.LabError) -> int:
 
 def console() -> Console:
     """Return a console for standard output, as wide as needed where it is not a terminal."""
-    wide = None if sys.stdout.isatty() else 200
+    wide = None if sys.stdout.isatty() else 100_000
     return Console(width=wide, highlight=False, soft_wrap=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lab_client.cli.context import console, print_json, with_main_metrics
-from lab_client.cli.render import STYLES, number, plot
+from lab_client.cli.plot import plot
+from lab_client.cli.render import STYLES, number
 from lab_client.errors import InvalidState
 from lab_client.events import Checkpoint, Event, Metrics, StateChange, Truncate
 from lab_client.history import History
@@ -117,8 +119,10 @@ class LiveView(ProgressView):
             : _MOST_CHOSEN_PLOTS if self.globs else _MOST_PLOTS
         ]
         for name in drawn:
-            lines = plot([value for _, value in self._series[name]])
-            parts.append(Text(f"\n{name}\n" + "\n".join(lines), style="cyan"))
+            values = [value for _, value in self._series[name]]
+            num_missing = sum(not math.isfinite(value) for value in values)
+            note = f" ({num_missing} of {len(values)} values are not finite)" if num_missing else ""
+            parts.append(Text("\n".join([f"\n{name}{note}", *plot(values)]), style="cyan"))
         return Group(*parts)
 
 

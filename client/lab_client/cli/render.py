@@ -1,15 +1,14 @@
-"""How runs look on a terminal: tables, times, values, and plots of characters."""
+"""How runs look on a terminal: tables, times and values."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab_client.cli.tables import fitting, pairs
 from lab_client.metric_names import important, main_names
 from lab_client.provenance import Environment, GitState, Provenance
 from lab_client.runs import RunInfo, RunState
@@ -21,7 +20,7 @@ STYLES = {
     RunState.RUNNING: "cyan",
 }
 _MAX_FILES = 10
-_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_FIRST, _SECOND = "metrics after the first", "metrics after the second"
 
 
 def number(value: float) -> str:
@@ -57,32 +56,28 @@ def ago(time: datetime | None) -> str:
 
 
 def runs_table(runs: Sequence[RunInfo], width: int) -> Table:
-    """Return runs as a table that fits a width in characters, without ever cutting ids.
+    """Return runs as a table that fits a width in characters; what there is no room for it names."""
+    tags = ["TAGS"] if any(info.tags for info in runs) else []
+    losses = ([_SECOND], [_FIRST], ["METRICS"], ["METRICS", *tags], ["METRICS", *tags, "CREATED"])
 
-    Where there is not room for all, it gives up metrics, then tags, then when it was created, and
-    cuts names last.
-    """
-    both = ("TAGS", "CREATED")
-    narrower: tuple[tuple[int, tuple[str, ...]], ...]
-    narrower = ((4, both), (2, both), (1, both), (0, both), (0, ("CREATED",)), (0, ()))
-    measure = Console(width=10_000)
-    for num_metrics, columns in narrower:
-        table = _runs_table(runs, num_metrics, columns)
-        if measure.measure(table).maximum <= width:
-            break
-    return table
+    def make(given_up: Sequence[str]) -> Table:
+        num_metrics = {"METRICS": 0, _FIRST: 1, _SECOND: 2}.get(given_up[0], 4) if given_up else 4
+        shown = [name for name in (*tags, "CREATED") if name not in given_up]
+        return _runs_table(runs, num_metrics, shown)
+
+    return fitting(make, losses, width, "lab status RUN, or lab runs --columns")
 
 
 def _runs_table(runs: Sequence[RunInfo], num_metrics: int, columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("RUN", no_wrap=True)
+    table.add_column("RUN", no_wrap=True, min_width=max((len(info.id) for info in runs), default=0))
     for header in ("NAME", "EXPERIMENT"):
         table.add_column(header, overflow="fold")
     for header in ("STATE", "STEP", *(["METRICS"] if num_metrics else []), *columns):
         table.add_column(header, no_wrap=True)
     for info in runs:
         metrics = list(important(info.metrics).items())[:num_metrics]
-        cells: list[str | Text] = [info.id, Text(info.name), info.experiment]
+        cells: list[str | Text] = [info.id, Text(info.name), Text(info.experiment)]
         cells += [state(info), step(info)]
         if num_metrics:
             cells.append(Text("  ".join(f"{k} {number(v)}" for k, v in metrics)))
@@ -97,7 +92,9 @@ def _runs_table(runs: Sequence[RunInfo], num_metrics: int, columns: Sequence[str
 def columns_table(names: Sequence[str], rows: Sequence[tuple[str, Sequence[object]]]) -> Table:
     """Return runs as a table of chosen values, by their ids, which are never cut."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("RUN", no_wrap=True)
+    table.add_column(
+        "RUN", no_wrap=True, min_width=max((len(run_id) for run_id, _ in rows), default=0)
+    )
     for name in names:
         table.add_column(Text(name), overflow="fold")
     for run_id, values in rows:
@@ -157,12 +154,11 @@ def run_table(
         show_all: also the metrics of single parameters.
         usage: what it uses of its machine, with labels.
     """
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
+    table = pairs()
     rows: list[tuple[str, str | Text]] = [
         ("id", info.id),
         ("name", Text(info.name)),
-        ("experiment", info.experiment),
+        ("experiment", Text(info.experiment)),
         ("upload", info.upload_id[:12]),
         ("state", state(info)),
         ("reason", Text(info.reason)),
@@ -192,7 +188,7 @@ def run_table(
     if info.overrides:
         table.add_row("configs", "")
     for key, override in info.overrides.items():
-        table.add_row(Text(f"  {key}", style="dim"), repr(override))
+        table.add_row(Text(f"  {key}", style="dim"), Text(repr(override)))
     names = list(info.metrics) if show_all else main_names(info.metrics)
     if names:
         hidden = len(info.metrics) - len(names) - (0 if show_all else len(usage))
@@ -202,7 +198,7 @@ def run_table(
     if usage:
         table.add_row("used", Text("as metrics: lab history ID -m 'system.*'", style="dim"))
     for label, text in usage:
-        table.add_row(Text(f"  {label}", style="dim"), text)
+        table.add_row(Text(f"  {label}", style="dim"), Text(text))
     return table
 
 
@@ -275,30 +271,3 @@ def machine(found: Environment) -> str:
     """Return the machine in one line."""
     device = f"{found.device} ({found.device_name})" if found.device_name else found.device
     return ", ".join(part for part in (found.host, device, found.system) if part)
-
-
-def plot(values: Sequence[float], width: int = 60, height: int = 6) -> list[str]:
-    """Return a line drawing of values in Braille characters, the scale at its left edge.
-
-    Args:
-        values: what is not finite is left out.
-        width: characters for the drawing.
-        height: lines.
-    """
-    finite = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
-    if not finite:
-        return []
-    low, high = min(v for _, v in finite), max(v for _, v in finite)
-    span = (high - low) or 1.0
-    last = max(1, len(values) - 1)
-    cells = [[0] * width for _ in range(height)]
-    for index, value in finite:
-        x = round(index / last * (2 * width - 1))
-        y = round((high - value) / span * (4 * height - 1))
-        cells[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
-    edge = max(len(number(low)), len(number(high)))
-    labels = [number(high), *[""] * (height - 2), number(low)] if height > 1 else [number(high)]
-    return [
-        f"{label:>{edge}} ┤{''.join(chr(0x2800 + cell) for cell in row)}"
-        for label, row in zip(labels, cells, strict=True)
-    ]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lab_client.cli.context import console
 from lab_client.cli.render import ago, number
+from lab_client.cli.tables import LONG, fitting
 from lab_client.searches import (
     Halving,
     MedianStopping,
@@ -20,8 +18,7 @@ from lab_client.searches import (
     Trial,
     TrialState,
 )
-from lab_client.sync.search import Search
-from lab_client.views.search_progress import SearchView, shown, waiting
+from lab_client.views.search_progress import shown
 
 _STYLES = {
     SearchState.COMPLETED: "green",
@@ -34,7 +31,7 @@ _STYLES = {
     TrialState.PRUNED: "dim",
     TrialState.RUNNING: "cyan",
 }
-_MARGIN_LINES = 8
+_KEY_WIDTH = 10
 
 
 def state(value: SearchState | TrialState) -> Text:
@@ -42,23 +39,32 @@ def state(value: SearchState | TrialState) -> Text:
     return Text(value.lower().replace("_", " "), style=_STYLES.get(value, ""))
 
 
-def searches_table(searches: Sequence[SearchInfo]) -> Table:
-    """Return searches as a table."""
-    table = Table(box=None, pad_edge=False)
-    for header in ("SEARCH", "NAME", "EXPERIMENT", "STATE", "TRIALS", "BEST", "CREATED"):
-        table.add_column(header, no_wrap=header != "NAME", overflow="fold")
-    for info in searches:
-        best = info.best
-        table.add_row(
-            info.id,
-            Text(info.name),
-            info.experiment,
-            state(info.state),
-            f"{info.num_trials}/{info.budget.max_trials}",
-            f"{info.metric} {number(best.value)}" if best and best.value is not None else "",
-            ago(info.create_time),
-        )
-    return table
+def searches_table(searches: Sequence[SearchInfo], width: int) -> Table:
+    """Return searches as a table that fits a width in characters; what there is no room for it names."""
+
+    def make(given_up: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("SEARCH", no_wrap=True, min_width=max(len(info.id) for info in searches))
+        for header in ("NAME", "EXPERIMENT"):
+            table.add_column(header, overflow="fold")
+        for header in ("STATE", "TRIALS"):
+            table.add_column(header, no_wrap=True)
+        kept = [name for name in ("BEST", "CREATED") if name not in given_up]
+        for header in kept:
+            table.add_column(header, overflow="fold")
+        for info in searches:
+            best = info.best
+            value = f"{info.metric} {number(best.value)}" if best and best.value is not None else ""
+            cells = {"BEST": value, "CREATED": ago(info.create_time)}
+            trials = f"{info.num_trials}/{info.budget.max_trials}"
+            texts = (info.id, info.name, info.experiment)
+            table.add_row(
+                *map(Text, texts), state(info.state), trials, *(Text(cells[name]) for name in kept)
+            )
+        return table
+
+    losses = (["CREATED"], ["CREATED", "BEST"])
+    return fitting(make, losses, width, "lab search-status SEARCH")
 
 
 def search_table(info: SearchInfo) -> Table:
@@ -74,7 +80,7 @@ def search_table(info: SearchInfo) -> Table:
     rows: list[tuple[str, str | Text]] = [
         ("id", info.id),
         ("name", Text(info.name)),
-        ("experiment", info.experiment),
+        ("experiment", Text(info.experiment)),
         ("state", state(info.state)),
         ("reason", Text(info.reason)),
         (
@@ -98,76 +104,107 @@ def search_table(info: SearchInfo) -> Table:
             table.add_row(label, value)
     table.add_row("space", "")
     for key, domain in info.space.items():
-        table.add_row(Text(f"  {key}", style="dim"), str(domain))
+        table.add_row(Text(f"  {key}", style="dim"), Text(str(domain)))
     for key, fixed in info.overrides.items():
-        table.add_row(Text(f"  {key}", style="dim"), f"{shown(fixed)} (the same for all)")
+        table.add_row(Text(f"  {key}", style="dim"), Text(f"{shown(fixed)} (the same for all)"))
     return table
 
 
 def trials_table(
-    info: SearchInfo, trials: Sequence[Trial], best: Trial | None, limit: int | None = None
+    info: SearchInfo,
+    trials: Sequence[Trial],
+    best: Trial | None,
+    width: int,
+    limit: int | None = None,
 ) -> Table:
-    """Return trials as a table; with a limit the best one and the last ones."""
+    """Return trials as a table that fits a width in characters; what there is no room for it names.
+
+    Args:
+        info: the search.
+        trials: its trials, by number.
+        best: the one to mark.
+        width: the terminal's.
+        limit: how many lines there are room for: the best trial and the last ones, a line each.
+    """
     hidden = 0
     if limit is not None and len(trials) > limit:
         kept = list(trials[-limit:])
         if best is not None and best.number < kept[0].number:
             kept = [best, *kept[1:]]
         hidden, trials = len(trials) - len(kept), kept
+
+    def make(given_up: Sequence[str]) -> Table:
+        table = _trials_table(info, trials, best, given_up, has_lines=limit is None)
+        if hidden:
+            table.caption = f"{hidden} more: lab search-status {info.id}"
+        return table
+
+    facts: list[str] = [
+        name for name in ("REASON", "RUNG", "STEP", "RUN") if name in _facts(info, trials)
+    ]
+    losses = [facts[:num] for num in range(1, len(facts) + 1)]
+    # then items, the last one first
+    keys = list(info.space)
+    losses += [facts + keys[num:] for num in reversed(range(1, len(keys)))]
+    return fitting(make, losses, width, f"lab search-status {info.id} --json")
+
+
+def _facts(info: SearchInfo, trials: Sequence[Trial]) -> list[str]:
+    """Return the columns beside the items and the value that some trial has something in."""
+    shown = ["STEP", "RUNG", "RUN"] if isinstance(info.early_stopping, Halving) else ["STEP", "RUN"]
+    return [*shown, "REASON"] if any(trial.reason for trial in trials) else shown
+
+
+def _trials_table(
+    info: SearchInfo,
+    trials: Sequence[Trial],
+    best: Trial | None,
+    given_up: Sequence[str],
+    *,
+    has_lines: bool,
+) -> Table:
+    keys = [key for key in info.space if key not in given_up]
+    facts = [name for name in _facts(info, trials) if name not in given_up]
     table = Table(box=None, pad_edge=False)
     table.add_column("TRIAL", justify="right", no_wrap=True)
     table.add_column("STATE", no_wrap=True)
-    for key in info.space:
-        table.add_column(key, overflow="fold")
-    for header in (info.metric, "STEP", "RUNG", "RUN"):
-        table.add_column(header, no_wrap=True)
-    table.add_column("", overflow="fold")
+    for key in keys:
+        longest = max((len(shown(trial.params.get(key))) for trial in trials), default=0)
+        room = min(max(longest, _KEY_WIDTH), LONG)
+        table.add_column(Text(_in_lines(key, room)), overflow="fold", max_width=room)
+    table.add_column(Text(info.metric), overflow="fold")
+    for name in facts:
+        if name == "REASON" and has_lines:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, no_wrap=True, max_width=LONG)
     for trial in trials:
         is_best = best is not None and trial.number == best.number
+        cells = {
+            "STEP": Text(str(trial.step or "")),
+            "RUNG": Text(str(trial.rung)),
+            "RUN": Text(trial.run_id),
+            "REASON": Text(trial.reason.partition("\n")[0], style="dim"),
+        }
         table.add_row(
             f"{'★ ' if is_best else ''}{trial.number}",
             state(trial.state),
-            *(shown(trial.params.get(key)) for key in info.space),
+            *(Text(shown(trial.params.get(key))) for key in keys),
             "" if trial.value is None else number(trial.value),
-            str(trial.step or ""),
-            str(trial.rung) if isinstance(info.early_stopping, Halving) else "",
-            trial.run_id,
-            Text(trial.reason.partition("\n")[0][:60], style="dim"),
+            *(cells[name] for name in facts),
             style="bold" if is_best else "",
         )
-    if hidden:
-        table.caption = f"{hidden} more: lab search-status {info.id}"
     return table
 
 
-class LiveSearch(SearchView):
-    """A screenful about a search."""
-
-    def __rich__(self) -> RenderableType:
-        """Draw it; rich asks a few times a second."""
-        info, best = self.info, self.best
-        head = Text.assemble((info.name, "bold"), f"  {info.id}  ", state(self.state))
-        if self.reason:
-            head.append(f"  {self.reason}", style="dim")
-        if self.waits_for:
-            head.append(f"\n{waiting(self.waits_for)}", style="yellow")
-        bar = Table.grid(padding=(0, 1))
-        num_running = sum(trial.state is TrialState.RUNNING for trial in self.trials)
-        facts = f"{self.num_done}/{self.max_trials} trials ended"
-        if num_running:
-            facts += f", {num_running} running"
-        if best is not None and best.value is not None:
-            facts += f"  best {info.metric} {number(best.value)} (trial {best.number})"
-        bar.add_row(ProgressBar(total=self.max_trials, completed=self.num_done, width=40), facts)
-        room = max(3, console().height - _MARGIN_LINES)
-        return Group(head, bar, trials_table(info, self.trials, best, room))
-
-
-def show_live(search: Search) -> None:
-    """Show a search on a terminal until it has ended."""
-    view = LiveSearch(search.info)
-    with Live(view, console=console(), refresh_per_second=4):
-        search.show_progress(view)
+def _in_lines(key: str, width: int) -> str:
+    """Return a key, broken behind its "_" and "." where it is longer than its values."""
+    lines = [""]
+    for part in re.findall(r"[^_.]*[_.]?", key):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _counted(number: int, what: str) -> str:

@@ -28,7 +28,8 @@ from lab_client.cli.run_options import (
     changed,
 )
 from lab_client.cli.search_arguments import SearchId, Space, parse_space
-from lab_client.cli.search_render import search_table, searches_table, show_live, trials_table
+from lab_client.cli.search_live import show_live
+from lab_client.cli.search_render import search_table, searches_table, trials_table
 from lab_client.errors import InvalidRequest, SearchFailed, Violation
 from lab_client.runs import RunOptions
 from lab_client.searches import Halving, MedianStopping, SearchState
@@ -198,7 +199,8 @@ def searches(
     if as_json:
         print_json([one.info for one in found])
     elif found:
-        console().print(searches_table([one.info for one in found]))
+        out = console()
+        out.print(searches_table([one.info for one in found], out.width))
     else:
         typer.echo("no searches", err=True)
 
@@ -213,7 +215,7 @@ def status(context: typer.Context, search: SearchId, as_json: AsJson = False) ->
     out = console()
     out.print(search_table(found.info))
     out.print()
-    out.print(trials_table(found.info, trials, found.info.best))
+    out.print(trials_table(found.info, trials, found.info.best, out.width))
 
 
 def watch(context: typer.Context, search: SearchId, as_json: AsJson = False) -> None:
