@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lab_client import Client, choice, errors, loguniform  # noqa: E402
+from lab_client import Client, choice, errors, log_uniform  # noqa: E402
 from lab_server.model.roles import Role  # noqa: E402
 from lab_server.security.tokens import TokenFile  # noqa: E402
 from tests.servers import RealServer, start_server  # noqa: E402
@@ -30,9 +30,9 @@ SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height
 EXPERIMENTS = (ROOT / "tests/experiments.py", ROOT / "tests/browser/painted.py")
 SMALL = {"dataset": "mnist_5k", "epochs": 2}
 
-# of the docs: the page, its look, and the width of the file's part that is shown
+# the pictures of the docs, and the pages with their looks that they are of
 IN_DOCS = {
-    "runs": "runs-desk-light",
+    "runs": "grid-desk-light",
     "compare-dark": "compare-desk-dark",
     "search": "search-desk-light",
     "search-phone": "search-phone-light",
@@ -51,12 +51,15 @@ class Shown:
 def fill(server: RealServer, token: str) -> Shown:
     """Train some runs, and have others fail, wait and be searched for."""
     with Client(server.address, token=token) as client:
-        rates = [0.003, 0.01, 0.03]
         grid = [
             client.create(
-                "mnist", {**SMALL, "learning_rate": rate}, name=f"rate {rate:g}", tags=["grid"]
+                "mnist",
+                {**SMALL, "learning_rate": rate, "seed": seed},
+                name=f"rate {rate:g}, seed {seed}",
+                tags=["grid"],
             ).start()
-            for rate in rates
+            for seed in (1, 2)
+            for rate in (0.003, 0.01, 0.03, 0.1)
         ]
         others = [
             client.create("painted", {"loop_count": 12}, name="samples of each step").start(),
@@ -67,7 +70,7 @@ def fill(server: RealServer, token: str) -> Shown:
                 run.wait()
         search = client.search(
             "valley",
-            {"x": choice(-1.0, 0.0, 0.25, 0.5), "rate": loguniform(0.01, 10)},
+            {"x": choice(-1.0, 0.0, 0.25, 0.5), "rate": log_uniform(0.01, 10)},
             minimize="loss",
             max_trials=24,
             name="down into the valley",
@@ -77,11 +80,12 @@ def fill(server: RealServer, token: str) -> Shown:
         client.create("counting", {"steps": 4000, "step_s": 0.1}, name="another").start()
         client.create("counting", {"steps": 50, "step_s": 0.1}, name="waits for its turn").start()
         next(event for event in live.events() if event.kind == "metrics")
-    compared = "&".join(f"runs={run.id}" for run in grid)
+    compared = "&".join(f"runs={run.id}" for run in grid[:4])
     return Shown(
         {
             "runs": "/",
-            "groups": "/?group=-learning_rate&experiment=mnist",
+            "grid": "/?tag=grid&m=train_loss,test_loss,accuracy",
+            "groups": "/?group=learning_rate&tag=grid",
             "run": f"/runs/{grid[1].id}",
             "run-live": f"/runs/{live.id}",
             "run-failed": f"/runs/{others[1].id}",
@@ -140,16 +144,17 @@ def take(browser: Any, url: str, shown: Shown, folder: Path) -> None:
 
 
 def _settle(page: Any) -> None:
-    """Wait until charts are drawn and pictures are there; those further down, too."""
-    for _ in range(2):
-        page.mouse.wheel(0, 5000)
-        page.wait_for_timeout(400)
-    page.mouse.wheel(0, -20000)
-    page.wait_for_timeout(400)
-    page.wait_for_function(
-        "[...document.querySelectorAll('figure.chart .plot')].every(p => p.querySelector('canvas'))"
-        " && [...document.querySelectorAll('#media img')].every(i => i.complete)"
-    )
+    """Wait until charts are drawn and pictures are there; what is further down comes when it is on screen."""
+    for plot in page.locator("figure.chart .plot").all():
+        plot.scroll_into_view_if_needed()
+        plot.locator("canvas").wait_for()
+    media = page.locator("#media")
+    if media.count():
+        media.scroll_into_view_if_needed()
+        media.locator("figure").first.wait_for()
+    page.mouse.move(0, 0)
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(500)
 
 
 def main(folder: Path, *, is_for_docs: bool) -> None:

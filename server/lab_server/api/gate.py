@@ -65,7 +65,7 @@ class Gate:
         if site is not None:
             is_own = site in ("same-origin", "none")
         else:
-            is_own = origin is None or urlsplit(origin).netloc == request.headers.get("Host")
+            is_own = origin is None or _place_of(origin) == request.headers.get("Host")
         if not is_own:
             raise Refused(403, "OTHER_SITE", "a page of another site may not do this")
 
@@ -105,5 +105,13 @@ def _host_of(header: str) -> str:
     """Return the name or address in a Host header, "" for what is none."""
     try:
         return (urlsplit(f"//{header}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+
+
+def _place_of(origin: str) -> str:
+    """Return the host and port in an Origin header, "" for what is none."""
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""

@@ -23,6 +23,15 @@ from lab_server.rpc.site_parts import SiteParts
 pb = training_service_pb2
 
 _CONFIG: Final = "c."
+_RULES: Final = {
+    "ge": "≥",
+    "gt": ">",
+    "le": "≤",
+    "lt": "<",
+    "multiple_of": "a multiple of",
+    "min_length": "length ≥",
+    "max_length": "length ≤",
+}
 _INT64_MAX: Final = 2**63 - 1
 
 
@@ -202,7 +211,7 @@ def _field(item: config_pb2.ConfigItem, draft: Draft, errors: list[str]) -> dict
         "text": draft.texts.get(item.key, ""),
         "doc": item.doc,
         "rules": ", ".join(
-            f"{rule.rule} {config_text(value_from_proto(rule.operand))}"
+            f"{_RULES.get(rule.rule, rule.rule)} {config_text(value_from_proto(rule.operand))}"
             for rule in item.constraints
             if rule.rule != "choice"
         ),

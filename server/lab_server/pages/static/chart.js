@@ -150,7 +150,7 @@ export class Figure {
     return new window.uPlot({
       width: this.place.clientWidth, height: 240, series, bands,
       scales: { x: { time: isWall }, y: { distr: this.board.isLog ? 3 : 1 } },
-      axes: [{ ...axis, values: isWall ? undefined : (/** @type {any} */ _u, /** @type {number[]} */ v) => v.map(short) },
+      axes: [{ ...axis, size: 32, values: isWall ? undefined : (/** @type {any} */ _u, /** @type {number[]} */ v) => v.map(short) },
         { ...axis, size: 62, values: (/** @type {any} */ _u, /** @type {number[]} */ v) => v.map((n) => (n === null ? "" : short(n))) }],
       legend: { show: false },
       cursor: { drag: { x: true, y: false, setScale: false } },

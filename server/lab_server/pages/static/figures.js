@@ -36,8 +36,9 @@ function scaleOf(texts) {
     const at = (/** @type {string} */ t) => (high === low ? 0.5 : (on(Number(t)) - low) / (high - low));
     const own = [...distinct].sort((a, b) => Number(a) - Number(b));
     const isClear = own.length <= 6 && own.every((t, i) => i === 0 || at(t) - at(own[i - 1]) > 0.09);
+    const isWhole = !isLog && high - low >= 4 && numbers.every(Number.isInteger);
     const even = [0, 0.25, 0.5, 0.75, 1].map((q) => low + q * (high - low))
-      .map((v) => String(Number((isLog ? 10 ** v : v).toPrecision(3))));
+      .map((v) => String(isWhole ? Math.round(v) : Number((isLog ? 10 ** v : v).toPrecision(3))));
     return { at, ticks: isClear ? own : even };
   }
   const sorted = [...distinct].sort();
