@@ -38,7 +38,10 @@ _PRELOAD = (
     "lab_core.experiment",
     "lab_core.helpers.training_loop",
     "lab_core.writers.sqlite",
-    "lab_core.writers.events",  # of tensorboard: its first event would import it in every trainer
+    # of tensorboard: its first event would import them in every trainer
+    "lab_core.writers.events",
+    "lab_core.writers.records",
+    "lab_core.helpers.pytorch.datasets.mnist",
     "lab_server.trainer.train",
     "yaml",  # writes the run's files
 )
@@ -89,6 +92,16 @@ def _preload(modules: Sequence[str], server: ForkServer) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)  # a pool of threads would not survive the fork
+        _warm_up(torch)
+
+
+def _warm_up(torch: Any) -> None:
+    """Do once what each trainer would do anew, of what stays in memory."""
+    # where CUDA has not begun, torch keeps the stack of each seeding, and reads the sources for it
+    torch.manual_seed(torch.initial_seed())
+    mnist = sys.modules.get("lab_core.helpers.pytorch.datasets.mnist")
+    if mnist is not None:
+        mnist.load_mnist_5k()
 
 
 def _warn_of_own_code(name: str, server: ForkServer) -> None:

@@ -179,6 +179,14 @@ def test_no_epoch_is_no_step(tmp_path: Path) -> None:
     assert loop.get_global_step() == 0
 
 
+def test_who_changes_the_digits_changes_no_others() -> None:
+    first = load_mnist_5k()
+    for name in ("train_images_NHW", "train_labels_N", "test_images_NHW", "test_labels_N"):
+        before = getattr(first, name).clone()
+        getattr(first, name).add_(1)
+        assert torch.equal(getattr(load_mnist_5k(), name), before)
+
+
 def test_models_are_saved_when_asked_for(tmp_path: Path) -> None:
     train(tmp_path, {"epochs": 2, "is_save_models": True, "is_log_parameters": False})
     saved = {path.name for path in (tmp_path / "checkpoints").iterdir()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from annotated_types import Ge, Gt
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -63,14 +65,21 @@ class DigitDataset(Dataset[tuple[Any, int]]):
 
 def load_mnist_5k() -> Digits:
     """Return the 4,000 and 1,000 digits in the package, balanced over the classes."""
+    arrays = _mnist_5k()
+    return Digits(
+        train_images_NHW=torch.tensor(arrays["train_images"]),
+        train_labels_N=torch.tensor(arrays["train_labels"], dtype=torch.int64),
+        test_images_NHW=torch.tensor(arrays["test_images"]),
+        test_labels_N=torch.tensor(arrays["test_labels"], dtype=torch.int64),
+    )
+
+
+@functools.cache
+def _mnist_5k() -> dict[str, NDArray[Any]]:
+    """Return the arrays of the file, unpacked once: a trainer has them from the process it is forked from."""
     file = resources.files("lab_core.helpers.pytorch.datasets") / "mnist_5k.npz"
     with resources.as_file(file) as path, np.load(path) as arrays:
-        return Digits(
-            train_images_NHW=torch.from_numpy(arrays["train_images"]),
-            train_labels_N=torch.from_numpy(arrays["train_labels"].astype(np.int64)),
-            test_images_NHW=torch.from_numpy(arrays["test_images"]),
-            test_labels_N=torch.from_numpy(arrays["test_labels"].astype(np.int64)),
-        )
+        return dict(arrays)
 
 
 def load_mnist(folder: Path) -> Digits:
