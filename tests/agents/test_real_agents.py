@@ -249,8 +249,10 @@ def test_a_run_that_is_stopped_on_an_agent_goes_on_there_and_is_forked_here(
 def test_a_pool_that_there_is_not_is_refused_with_those_there_are(
     client: lab_client.Client,
 ) -> None:
-    with pytest.raises(lab_client.LabError, match="no pool 'gpus'; it has agents"):
-        client.create("toy", {}, options=lab_client.RunOptions(pool="gpus"))
+    for ask in (client.create, client.plan):
+        with pytest.raises(lab_client.LabError, match="no pool 'gpus'; it has agents"):
+            ask("toy", {}, options=lab_client.RunOptions(pool="gpus"))
+    assert client.plan("toy", {}, options=ON_AGENT) == client.plan("toy", {})
 
 
 def test_an_experiment_that_the_agent_lacks_waits_and_says_so(

@@ -143,8 +143,10 @@ def test_an_agent_that_does_not_allow_it_gets_no_sent_code(
     unasked = start_agent(server.address, tmp_path / "unasked", "--pool", "quiet")
     try:
         refused = "agent unasked runs no code that clients send; --allow-uploads of lab-agent"
-        with pytest.raises(ConfigError, match=refused):
-            client.create(source, options=quiet)
+        for ask in (client.plan, client.create):
+            with pytest.raises(ConfigError, match=refused):
+                ask(source, options=quiet)
+        assert client.plan(source).values["loop_count"] == 6
         client.create("mnist", options=quiet).delete()
         home, pool = tmp_path / "loud", ("--pool", "quiet")
         loud = start_agent(server.address, home, *pool, "--allow-uploads")

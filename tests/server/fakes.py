@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab_core.configs import PlainValue, Schema, SchemaItem
-from lab_core.errors import Violation
+from lab_core.errors import ConfigError, Violation
 from lab_server.errors import InvalidState, LaunchError, NotFound
 from lab_server.executors.one_machine import OneMachine
 from lab_server.executors.protocol import Usage
@@ -18,7 +18,15 @@ from lab_server.messages.projection import apply_event
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import Begun, Run, RunRequest, RunState, TagChange, TrainerProcess
+from lab_server.model.run import (
+    Begun,
+    Run,
+    RunOptions,
+    RunRequest,
+    RunState,
+    TagChange,
+    TrainerProcess,
+)
 from lab_server.model.slot import Slot
 from lab_server.model.upload import Upload
 from lab_server.store import IdempotencyRecord, Store
@@ -130,6 +138,11 @@ class FakeSupervisor:
     def devices(self) -> Sequence[str]:
         return [slot.device for slot in self._executor.slots]
 
+    def check_place(self, options: RunOptions, *, is_upload: bool) -> None:
+        if options.pool:
+            what = "code" if is_upload else "run"
+            raise ConfigError([Violation("options.pool", f"no {what} gets in {options.pool!r}")])
+
     def live(self) -> Sequence[Run]:
         return tuple(self._live.values())
 
@@ -147,6 +160,7 @@ class FakeSupervisor:
         configs: Mapping[str, PlainValue] | None = None,
         code_digest: str = "",
     ) -> Run:
+        self.check_place(request.options, is_upload=request.upload is not None)
         self._num_created += 1
         run_id = f"20261123-000000-{self._num_created:06x}"
         run = Run(

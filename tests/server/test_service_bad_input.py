@@ -176,6 +176,19 @@ async def test_a_field_out_of_its_bounds_is_named(
     assert field in {violation.field for violation in bad.field_violations}
 
 
+async def test_what_a_run_can_have_nowhere_is_refused_in_its_plan_as_when_it_is_created(
+    surface: Surface,
+) -> None:
+    for options in (run_pb2.RunOptions(pool="gpus"), run_pb2.RunOptions(device="cuda:9")):
+        plan = surface.stub.PlanRun(pb.PlanRunRequest(experiment="mnist", options=options))
+        planned = details(await refused(plan), error_details_pb2.BadRequest)
+        create = surface.stub.CreateRun(pb.CreateRunRequest(experiment="mnist", options=options))
+        assert planned == details(await refused(create), error_details_pb2.BadRequest)
+        ((field, _),) = options.ListFields()
+        assert [v.field for v in planned.field_violations] == [f"options.{field.name}"]
+    await surface.stub.PlanRun(pb.PlanRunRequest(experiment="mnist", options=run_pb2.RunOptions()))
+
+
 async def test_thousands_of_violations_fit_into_a_status(surface: Surface) -> None:
     wrong = config(**{f"nöpe{i}" * 20: Value(string_value="x" * 50) for i in range(1000)})
     error = await refused(surface.stub.PlanRun(pb.PlanRunRequest(experiment="mnist", config=wrong)))

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from lab_client.cli.arguments import Configs, ExperimentName, parse_overrides, read_source
 from lab_client.cli.context import AsJson, connect, console, print_json
-from lab_client.cli.run_options import ConfigsFile
+from lab_client.cli.run_options import ConfigsFile, Device, Pool, changed
 from lab_client.cli.tables import columns
 from lab_client.configs import ConfigItem, Constraint, ExperimentSchema, Plan, ValueOrigin
+from lab_client.runs import RunOptions
 
 _WIDE = 100
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
@@ -101,11 +102,17 @@ def plan(
     experiment: ExperimentName,
     configs: Configs = None,
     file: ConfigsFile = None,
+    device: Device = None,
+    pool: Pool = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what configs resolve to, without running anything."""
     client, source = connect(context), read_source(experiment)
-    resolved = client.plan(source, parse_overrides(client, source, configs or [], file))
+    resolved = client.plan(
+        source,
+        parse_overrides(client, source, configs or [], file),
+        options=changed(RunOptions(), device=device, pool=pool),
+    )
     if as_json:
         print_json(resolved)
         return

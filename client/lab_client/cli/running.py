@@ -211,9 +211,6 @@ def fork(
     client = connect(context)
     parent = client.run(run)
     changes = parse_overrides(client, parent.info.source, configs or [], file)
-    if plan:
-        _report_plan(parent.plan_fork(step, changes, more_epochs=more_epochs), as_json)
-        return
     options = changed(
         parent.info.options,
         priority=priority,
@@ -224,6 +221,10 @@ def fork(
         max_retries=max_retries,
         final_checkpoint=final_checkpoint,
     )
+    if plan:
+        planned = parent.plan_fork(step, changes, options=options, more_epochs=more_epochs)
+        _report_plan(planned, as_json)
+        return
     handle = parent.fork(
         step,
         changes,

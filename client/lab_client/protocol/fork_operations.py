@@ -17,6 +17,7 @@ def plan_fork(
     step: int | None = None,
     overrides: Overrides | None = None,
     *,
+    options: RunOptions | None = None,
     more_epochs: int = 0,
 ) -> CallSequence[Plan]:
     """Ask what the configs of a fork resolve to, and where it would end."""
@@ -27,6 +28,7 @@ def plan_fork(
             changed,
             run_order=parent.run_order,
             models=parent.models,
+            options=options or parent.options,
             parent=place,
         )
     )

@@ -73,15 +73,18 @@ def plan(
     *,
     run_order: RunOrder | None = None,
     models: Iterable[str] | None = None,
+    options: RunOptions | None = None,
     parent: RunParent | None = None,
 ) -> CallSequence[Plan]:
     """Ask what a config message resolves to."""
-    config = convert.to_config(overrides, run_order, models)
+    request = pb.PlanRunRequest(
+        config=convert.to_config(overrides, run_order, models),
+        options=None if options is None else convert.to_run_options(options),
+        parent=_parent(parent),
+    )
 
     def ask(name: str, upload_id: str) -> Operation[Plan]:
-        request = pb.PlanRunRequest(
-            experiment=name, config=config, parent=_parent(parent), upload_id=upload_id
-        )
+        request.experiment, request.upload_id = name, upload_id
         return Operation("PlanRun", request, lambda response: convert.plan(response.plan))
 
     return with_code(experiment, ask)

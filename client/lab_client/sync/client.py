@@ -109,6 +109,8 @@ class Client(BaseClient[SyncShell]):
             overrides: configs to set.
             run_order: what to compute first, in this order.
             models: items to checkpoint; None takes all models and optimizers.
+            options: what `create` would be given: a place that no slot is in is refused here, too. None asks
+                for the configs alone.
             parent: plan a fork from this checkpoint of another run; `run.plan_fork` is simpler.
 
         Raises:

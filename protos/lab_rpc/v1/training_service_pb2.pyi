@@ -258,6 +258,7 @@ class PlanRunRequest(google.protobuf.message.Message):
     CONFIG_FIELD_NUMBER: builtins.int
     PARENT_FIELD_NUMBER: builtins.int
     UPLOAD_ID_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
     experiment: builtins.str
     """The experiment's name."""
     upload_id: builtins.str
@@ -272,6 +273,12 @@ class PlanRunRequest(google.protobuf.message.Message):
     def parent(self) -> lab_rpc.v1.run_pb2.RunParent:
         """Plan a fork: the checkpoint of another run of the same experiment that it would continue."""
 
+    @property
+    def options(self) -> lab_rpc.v1.run_pb2.RunOptions:
+        """How the run would be executed: what CreateRun refuses of it is refused here, such as a pool that there is
+        not. Without options nobody asks whether any slot could have the run.
+        """
+
     def __init__(
         self,
         *,
@@ -279,9 +286,10 @@ class PlanRunRequest(google.protobuf.message.Message):
         config: lab_rpc.v1.config_pb2.ConfigMessage | None = ...,
         parent: lab_rpc.v1.run_pb2.RunParent | None = ...,
         upload_id: builtins.str = ...,
+        options: lab_rpc.v1.run_pb2.RunOptions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "parent", b"parent"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "parent", b"parent", "upload_id", b"upload_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["config", b"config", "options", b"options", "parent", b"parent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["config", b"config", "experiment", b"experiment", "options", b"options", "parent", b"parent", "upload_id", b"upload_id"]) -> None: ...
 
 Global___PlanRunRequest: typing_extensions.TypeAlias = PlanRunRequest
 

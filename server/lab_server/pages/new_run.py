@@ -85,9 +85,10 @@ class NewRunPage:
         draft = await self._draft(form)
         schema = await self._schema(draft)
         config = _config_of(draft, schema)
-        parent = None
+        parent, options = None, run_pb2.RunOptions()
         if draft.parent is not None:
             parent = run_pb2.RunParent(run_id=draft.parent.id, step=draft.step)
+            options = draft.parent.options
         try:
             if not is_start:
                 wanted = pb.PlanRunRequest(
@@ -95,6 +96,7 @@ class NewRunPage:
                     config=config,
                     parent=parent,
                     upload_id=draft.upload_id,
+                    options=options,
                 )
                 return await self._form(
                     draft, plan=(await self._service.PlanRun(wanted, None)).plan
@@ -108,7 +110,7 @@ class NewRunPage:
                     notes=draft.notes,
                     parent=parent,
                     upload_id=draft.upload_id,
-                    options=draft.parent.options if draft.parent is not None else None,
+                    options=options,
                     idempotency_key=form.text("key"),
                 ),
                 None,

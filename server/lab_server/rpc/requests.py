@@ -85,14 +85,20 @@ def check_run_id(run_id: str, field: str = "run_id") -> str:
     return run_id
 
 
-def check_plan(message: training_service_pb2.PlanRunRequest) -> None:
-    """Check the size of a config message; lab_core.configs checks its content.
+def check_plan(message: training_service_pb2.PlanRunRequest, devices: Iterable[str]) -> None:
+    """Check a PlanRunRequest, except for the content of its config.
+
+    Args:
+        message: the request.
+        devices: those that some slot has.
 
     Raises:
-        InvalidRequest: If it is too large, in number, in bytes or in depth, or the parent's step cannot be.
+        InvalidRequest: If the config is too large, in number, in bytes or in depth, the parent's step cannot be,
+            or an option is invalid.
     """
     checks = Checks()
     check_config(checks, message.config)
+    check_options(checks, message.options, sorted(set(devices)))
     if message.HasField("parent"):
         checks.between("parent.step", message.parent.step, 0, INT64_MAX)
     checks.raise_if_any()

@@ -25,7 +25,12 @@ from lab_server.messages.configs import (
     run_order_from_proto,
     schema_to_proto,
 )
-from lab_server.messages.runs import fingerprint, request_from_proto, run_to_proto
+from lab_server.messages.runs import (
+    fingerprint,
+    options_from_proto,
+    request_from_proto,
+    run_to_proto,
+)
 from lab_server.model.run import Run, RunState, TagChange
 from lab_server.model.upload import Upload
 from lab_server.rpc import requests
@@ -118,7 +123,7 @@ class Service:
         self, request: pb.PlanRunRequest, _context: Context
     ) -> pb.PlanRunResponse:
         """Validate a config message and resolve it; run nothing."""
-        requests.check_plan(request)
+        requests.check_plan(request, self._supervisor.devices)
         overrides = overrides_from_proto(request.config)
         parent = None
         if request.HasField("parent"):
@@ -132,6 +137,9 @@ class Service:
             request.config.models,
             upload,
         )
+        if request.HasField("options"):
+            options = options_from_proto(request.options)
+            self._supervisor.check_place(options, is_upload=upload is not None)
         answer = plan_to_proto(experiment, plan)
         if parent is not None:
             step = request.parent.step or parent.checkpoint_step

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from lab_core.configs import PlainValue
-from lab_server.model.run import Run, RunRequest, TagChange
+from lab_server.model.run import Run, RunOptions, RunRequest, TagChange
 from lab_server.model.slot import Slot
 
 
@@ -29,6 +29,9 @@ class RunControl(Protocol):
     @property
     def devices(self) -> Sequence[str]:
         """The devices that a run may ask for."""
+
+    def check_place(self, options: RunOptions, *, is_upload: bool) -> None:
+        """Refuse options of a run that no slot can ever have; the same that `create` refuses."""
 
     def live(self) -> Sequence[Run]:
         """Return the runs that have a process and then those that wait, in the order of the queue."""

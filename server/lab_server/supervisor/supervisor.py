@@ -14,7 +14,7 @@ from lab_server.errors import CheckpointNotFound, InvalidState, NotFound, StoreE
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
-from lab_server.model.run import Run, RunParent, RunRequest, RunState, TagChange
+from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TagChange
 from lab_server.model.slot import Slot, Wants
 from lab_server.store.prefixes import full_id
 from lab_server.store.protocol import IdempotencyRecord, Store
@@ -280,7 +280,7 @@ class Supervisor:
         known = await self._known(idempotency)
         if known is not None:
             return await self._record_created(known)
-        self._check_place(request)
+        self.check_place(request.options, is_upload=request.upload is not None)
         run = Run(
             id=new_run_id(),
             request=await self._with_parent(request),
@@ -311,14 +311,22 @@ class Supervisor:
             await asyncio.to_thread(remove, folder.path)
         return await self._record_created(created)
 
-    def _check_place(self, request: RunRequest) -> None:
-        pool, pools = request.options.pool, self._executor.pools
+    def check_place(self, options: RunOptions, *, is_upload: bool) -> None:
+        """Refuse a run that no slot can ever have, as things are.
+
+        Args:
+            options: of the run.
+            is_upload: whether its experiment is in code that a client sent.
+
+        Raises:
+            ConfigError: If there is no such pool, no slot has the device, or none takes such code.
+        """
+        pool, pools = options.pool, self._executor.pools
         if pool and pool not in pools:
             there = f"it has {', '.join(pools)}" if pools else "it has none"
             message = f"this server has no pool {pool!r}; {there}"
             raise ConfigError([Violation("options.pool", message)])
-        is_upload = request.upload is not None
-        wants = Wants(request.options.device, pool, is_upload=is_upload)
+        wants = Wants(options.device, pool, is_upload=is_upload)
         if not self._executor.may_come(wants):
             self._runner.slots.check(wants)
 
@@ -372,7 +380,7 @@ class Supervisor:
     ) -> Run:
         run = await self._live_runs.get(run_id)
         _check_startable(run, resume, until_step)
-        self._check_place(run.request)
+        self.check_place(run.request.options, is_upload=run.request.upload is not None)
         self._runner.queue.check_room(run)
         self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
         queued = replace(
