@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
-from lab_server.model.agent import AgentCredential, JoinToken
+from lab_server.model.agent import SPENT_S, AgentCredential, JoinToken
 
 
 class MemoryAgents:
@@ -25,6 +26,12 @@ class MemoryAgents:
 
     async def add_join_token(self, token: JoinToken) -> None:
         """See AgentStore."""
+        oldest = time.time_ns() - int(SPENT_S * 1e9)
+        self._tokens = {
+            known.id: known
+            for known in self._tokens.values()
+            if not 0 < known.expire_time_ns < oldest
+        }
         self._tokens[token.id] = token
 
     async def take_in(

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from lab_server.cli.tokens import app
 from lab_server.errors import AlreadyExists, InvalidRequest, PermissionDenied, Unauthenticated
 from lab_server.model.agent import AgentCredential
 from lab_server.model.roles import Role
 from lab_server.security.agents import AgentCredentials
 from lab_server.security.tokens import TokenFile, hash_of, written
+from lab_server.store import SqlStore
 from tests.memory_agents import MemoryAgents
 
 
@@ -57,6 +60,53 @@ async def test_a_join_token_is_good_once(door: Door) -> None:
     await door.join(token)
     with pytest.raises(Unauthenticated, match="used already"):
         await door.join(token, name="a2", secret_sha256=hash_of("another"))
+
+
+async def test_join_tokens_that_are_of_no_more_use_go_with_the_next_that_is_made(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = door.tokens.create("agent", Role.JOIN)
+    await door.join(used)
+    door.tokens.create("agent", Role.JOIN, time.time() - 1)
+    door.tokens.create("olga", Role.OPERATOR, time.time() - 1)
+    unused = door.tokens.create("agent", Role.JOIN)
+    assert len(door.tokens.read()) == 5, "for a day they are shown"
+    monkeypatch.setattr("lab_server.security.tokens.SPENT_S", -1.0)
+    door.tokens.create("otto", Role.VIEWER)
+    kept = [(token.name, token.role) for token in door.tokens.read().values()]
+    people = [("ada", "admin"), ("olga", "operator"), ("agent", "join"), ("otto", "viewer")]
+    assert kept == people
+    assert (await door.join(used)).name == "a1", "an answer that was lost is asked for again"
+    with pytest.raises(Unauthenticated, match="used already"):
+        await door.join(used, name="a2", secret_sha256=hash_of("another"))
+    assert (await door.join(unused, name="a2", secret_sha256=hash_of("another"))).name == "a2"
+
+
+async def test_the_list_of_tokens_says_which_agent_used_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    tokens = TokenFile(tmp_path / "tokens.json")
+    used, unused = (tokens.create("agent", Role.JOIN, pool="gpus") for _ in range(2))
+
+    def listed() -> list[list[str]]:
+        printed = CliRunner().invoke(app, ["list"])
+        assert printed.exit_code == 0, printed.output
+        return [line.split()[3:] for line in printed.output.splitlines()[1:]]
+
+    assert listed() == [["valid", "agent"], ["valid", "agent"]]
+    store = SqlStore(f"sqlite:///{tmp_path}/lab.db")
+    credentials = AgentCredentials(store.agents, tmp_path / "tokens.json")
+    await credentials.join(
+        f"Bearer {used}",
+        name="a1",
+        pool="",
+        secret_sha256=hash_of("secret"),
+        is_there=lambda _name: False,
+    )
+    await store.close()
+    assert listed() == [["used", "a1"], ["valid", "agent"]]
+    assert tokens.read().keys() == {token.split("_")[1] for token in (used, unused)}
 
 
 async def test_an_answer_that_was_lost_is_asked_for_again(door: Door) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -398,7 +399,7 @@ def test_over_tls_an_agent_joins_by_a_token_that_is_good_once(tmp_path: Path) ->
         assert "the join token was used already" in used.log.read_text()
         with lab_client.Client(server.address, token=admin, ca=certs / "ca.crt") as client:
             assert [slot.name for slot in client.server_info().slots] == ["gpus/a1/cpu:0"]
-            assert "used" in command("tokens", "list")
+            assert re.search(r"join .* used +a1$", command("tokens", "list"), re.MULTILINE)
             run = client.create("mnist", {"epochs": 1}, options=lab_client.RunOptions(pool="gpus"))
             run.start(until_step=3)
             assert run.wait().reason == "paused at step 3, as asked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,17 @@ async def test_another_agent_of_the_name_revokes_the_one_before(store: AgentStor
     await store.take_in(FIRST, None)
     assert await store.take_in(SECOND, None) == SECOND
     assert await store.all() == (replace(FIRST, revoke_time_ns=2), SECOND)
+
+
+async def test_join_tokens_go_a_day_after_they_expired(store: AgentStore) -> None:
+    now_ns = time.time_ns()
+    just_expired = replace(TOKEN, id="t2", expire_time_ns=now_ns - 1)
+    lasting = replace(TOKEN, id="t3", expire_time_ns=0)
+    for token in (TOKEN, just_expired, lasting):
+        await store.add_join_token(token)
+    await store.add_join_token(replace(TOKEN, id="t4", expire_time_ns=now_ns + 10**12))
+    there = [await store.join_token(token_id) for token_id in ("t1", "t2", "t3")]
+    assert there == [None, just_expired, lasting]
 
 
 async def test_a_join_token_is_used_once_and_a_refusal_changes_nothing(store: AgentStore) -> None:

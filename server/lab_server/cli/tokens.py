@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from pathlib import Path
@@ -77,11 +78,16 @@ def create_join(
 
 @app.command("list")
 def list_all(file: File = None) -> None:
-    """List the tokens, without their secrets."""
+    """List the tokens, without their secrets.
+
+    A join token that was used shows by which agent. It goes with the next token that is created, a day after its
+    own creation; so do those that expired or were revoked.
+    """
     from lab_server.security.tokens import TokenFile
 
     with errors_as_exit_codes():
         found = TokenFile(_path(file)).read().values()
+        agents = _agents() if any(token.role == "join" for token in found) else {}
     typer.echo(f"{'id':<10}{'role':<10}{'expires':<12}{'state':<10}name")
     for token in found:
         end = token.expire_time
@@ -89,11 +95,12 @@ def list_all(file: File = None) -> None:
         state = "valid"
         if token.is_revoked:
             state = "revoked"
-        elif token.used_by:
+        elif token.used_by or token.id in agents:
             state = "used"
         elif token.is_expired(time.time()):
             state = "expired"
-        typer.echo(f"{token.id:<10}{token.role:<10}{expires!s:<12}{state:<10}{token.name}")
+        name = agents.get(token.id, token.name)
+        typer.echo(f"{token.id:<10}{token.role:<10}{expires!s:<12}{state:<10}{name}")
 
 
 @app.command("revoke")
@@ -107,6 +114,18 @@ def revoke(
         if not TokenFile(_path(file)).revoke(token_id):
             raise SettingsError(f"there is no token {token_id!r}; see `lab-server tokens list`")
     typer.echo(f"revoked {token_id}")
+
+
+def _agents() -> dict[str, str]:
+    """Return the agents that have joined by tokens, as the store has them; none if there is no store yet."""
+    from lab_server.errors import StoreRefused
+    from lab_server.store.agent_table import used_by
+    from lab_server.store.beside import beside_the_server
+
+    settings = load().settings
+    with contextlib.suppress(StoreRefused):
+        return beside_the_server(settings.store or f"sqlite:///{settings.home / 'lab.db'}", used_by)
+    return {}
 
 
 def _path(file: Path | None) -> Path:

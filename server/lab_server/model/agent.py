@@ -15,6 +15,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 DEFAULT_POOL = "agents"
 
+SPENT_S = 86400.0
+"""How long a join token is kept after its end, so that who uses it again hears why not."""
+
 HOSTS_POOL = "hosts"
 """The pool of the agents that servers start themselves, each for its own slots."""
 

@@ -17,7 +17,7 @@ class AgentStore(Protocol):
         """Return a join token that was added or used, None if there is none."""
 
     async def add_join_token(self, token: JoinToken) -> None:
-        """Add a join token."""
+        """Add a join token, and forget those that expired more than a day before."""
 
     async def take_in(
         self, credential: AgentCredential, token: JoinToken | None

@@ -19,6 +19,7 @@ import structlog
 
 from lab_core.errors import SettingsError
 from lab_server.errors import Unauthenticated
+from lab_server.model.agent import SPENT_S
 from lab_server.model.roles import Principal, Role
 
 _log = structlog.get_logger("lab_server.tokens")
@@ -50,6 +51,11 @@ class Token:
     is_revoked: bool = False
     pool: str = ""
     used_by: str = ""
+
+    def is_spent(self, now: float) -> bool:
+        """Return whether it is a join token of more than a day ago by which nobody can join any more."""
+        is_over = bool(self.used_by) or self.is_revoked or self.is_expired(now)
+        return self.role == Role.JOIN.name.lower() and is_over and now >= self.create_time + SPENT_S
 
     def is_expired(self, now: float) -> bool:
         """Return whether it has expired."""
@@ -94,7 +100,7 @@ class TokenFile:
     def add(
         self, name: str, role: Role, sha256: str, expire_time: float = 0.0, pool: str = ""
     ) -> Token:
-        """Add a token whose secret somebody else has, by the secret's hash."""
+        """Add a token whose secret somebody else has, by the secret's hash; spent join tokens go."""
         token = Token(
             secrets.token_hex(4),
             name,
@@ -105,6 +111,9 @@ class TokenFile:
             pool=pool,
         )
         with self._change() as tokens:
+            # the store knows who used which: one that is used again is told so still
+            for spent in [t for t in tokens.values() if t.is_spent(time.time())]:
+                del tokens[spent.id]
             tokens[token.id] = token
         return token
 

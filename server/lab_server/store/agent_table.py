@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, select
 
-from lab_server.model.agent import AgentCredential, JoinToken
+from lab_server.model.agent import SPENT_S, AgentCredential, JoinToken
 from lab_server.store import schema
 from lab_server.store.search_table import Access
 
@@ -35,7 +35,14 @@ class AgentTable:
 
     async def add_join_token(self, token: JoinToken) -> None:
         """See AgentStore."""
-        await self._write(lambda connection: connection.execute(_tokens.insert(), asdict(token)))
+        oldest = time.time_ns() - int(SPENT_S * 1e9)
+        is_over = (_tokens.c.expire_time_ns > 0) & (_tokens.c.expire_time_ns < oldest)
+
+        def work(connection: Connection) -> None:
+            connection.execute(_tokens.delete().where(is_over))
+            connection.execute(_tokens.insert(), asdict(token))
+
+        await self._write(work)
 
     async def take_in(
         self, credential: AgentCredential, token: JoinToken | None
@@ -62,6 +69,14 @@ def credentials(connection: Connection) -> tuple[AgentCredential, ...]:
     """Return all credentials, the oldest first."""
     query = select(_agents).order_by(_agents.c.create_time_ns, _agents.c.id)
     return tuple(AgentCredential(**row) for row in connection.execute(query).mappings())
+
+
+def used_by(connection: Connection) -> dict[str, str]:
+    """Return the names of the agents that have joined, by the id of the join token that each used."""
+    query = select(_tokens.c.id, _agents.c.name).join(
+        _agents, _agents.c.sha256 == _tokens.c.used_by
+    )
+    return {row.id: row.name for row in connection.execute(query)}
 
 
 def revoke(connection: Connection, credential_id: str) -> bool:
