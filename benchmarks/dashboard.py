@@ -23,6 +23,7 @@ import psutil
 from live_server import LiveServer
 from stores import append, copy_to_all, make_events
 from table import Row, at_most, markdown
+from watched_training import cost_to_training
 
 from lab_client import Client
 from lab_server.model.run import Run, RunRequest, RunState
@@ -233,3 +234,4 @@ if __name__ == "__main__":
             print(markdown(first_paint(chromium, folder, given.runs, given.metrics)), flush=True)
             print(markdown(comparison(chromium, folder, ids, given.points)), flush=True)
             print(markdown(watching(chromium, folder)), flush=True)
+            print(markdown(cost_to_training(chromium, folder, EXPERIMENT)), flush=True)

@@ -15,11 +15,17 @@ class Configs(BaseConfigs):
     printed_kb: int = 4000
     # seconds of a step
     step_s: float = 0.02
+    # additions of a step
+    work: int = 0
 
     def run(self) -> None:
         """Print, then measure until it is stopped."""
         for _ in range(self.printed_kb):
             print("x" * 999)
         for _ in loop.loop(1_000_000_000):
+            total = 0
+            for number in range(self.work):
+                total += number
             tracker.save(loss=0.5, accuracy=0.5)
-            time.sleep(self.step_s)
+            if self.step_s:
+                time.sleep(self.step_s)

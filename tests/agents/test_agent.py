@@ -14,8 +14,10 @@ from lab_server.agent.agent import Agent
 from lab_server.agent.home import AgentHome, Identity
 from lab_server.agent.servers import GivenServers
 from lab_server.errors import LaunchError
+from lab_server.executors.gpu_readings import Devices
 from lab_server.files.lease import Lease
 from lab_server.model.agent import AGENT_LEFT, Command, Launch
+from lab_server.model.gpu import GpuReading
 from tests.agents.conftest import Desk
 from tests.agents.test_held_attempts import Trainer
 from tests.agents.test_registry import KEY, spec_of
@@ -26,11 +28,16 @@ COMMAND = '{"attempt": 1, "command": "stop"}'
 class Attached:
     """An agent that attaches, and its trainers."""
 
-    def __init__(self, desk: Desk, home: AgentHome, identity: Identity) -> None:
+    def __init__(
+        self, desk: Desk, home: AgentHome, identity: Identity, devices: Devices | None = None
+    ) -> None:
         self.desk = desk
         self.home = home
         self.trainer = Trainer()
-        self.agent = Agent(home, identity, self.trainer, {}, GivenServers([desk.address]), None)
+        self.agent = Agent(
+            *(home, identity, self.trainer, {}, GivenServers([desk.address]), None),
+            devices=devices,
+        )
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -102,3 +109,33 @@ async def test_an_agent_that_stops_says_so_when_it_attaches_and_launches_nothing
     assert agent.is_leaving
     with pytest.raises(LaunchError, match=AGENT_LEFT):
         await attached.desk.agents.launch(spec_of(tmp_path / "r1"))
+
+
+class OneGpu(Devices):
+    """A machine with a GPU that does not tell its power."""
+
+    def open(self) -> None:
+        pass
+
+    def readings(self) -> list[GpuReading]:
+        return [GPU]
+
+
+GPU = GpuReading("cuda:0", 0.5, 2e9, 8e9, 61.0, None)
+
+
+async def test_an_agent_tells_what_its_gpus_do(desk: Desk, tmp_path: Path) -> None:
+    home = AgentHome(tmp_path / "agent")
+    ((_, bearer),) = await desk.joined()
+    credential = bearer.removeprefix("Bearer lab_").partition("_")[0]
+    with home.opened(), structlog.testing.capture_logs():
+        attached = Attached(desk, home, Identity("a1", "gpus", "secret", credential), OneGpu())
+        await attached.start()
+        async with asyncio.timeout(30):
+            while True:
+                agent = desk.agents.get("a1")
+                if agent is not None and agent.gpus:
+                    break
+                await asyncio.sleep(0.01)
+        assert agent.gpus == (GPU,)
+        await attached.stop()

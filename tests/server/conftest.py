@@ -25,6 +25,7 @@ from lab_rpc.v1 import (
 from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.gpu_readings import Devices
+from lab_server.executors.remote.registry import Agents
 from lab_server.files.secret import server_secret
 from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
@@ -195,6 +196,7 @@ async def open_surface(
                 media=MediaIndex(store),
                 timeline=Timeline(store),
                 devices=devices,
+                agents=Agents(lease_s=30),
                 home=tmp_path,
                 tokens=tokens,
                 sessions=sessions,

@@ -14,9 +14,12 @@ import pytest
 import lab_server.pages
 from lab_server.files.log_levels import RECORD
 from lab_server.messages import events
+from lab_server.model.agent import Gpus, Hello
+from lab_server.model.gpu import GpuReading
 from lab_server.model.log_level import LogLevel
 from lab_server.model.roles import Role
 from lab_server.model.run import RunRequest, RunState
+from lab_server.model.slot import Slot
 from lab_server.security.tokens import TokenFile, Tokens
 from lab_server.store import RunQuery
 from tests.server.conftest import Surface, open_site, open_surface
@@ -130,6 +133,23 @@ async def test_the_server_tells_its_slots_and_queue(
     _, text = await _page(site, "/server")
     assert re.search(r"cpu:0</th>\s*<td><a [^>]*><bdi>trains", text)
     assert re.search(r'<td class="num">1</td><th scope="row"><a [^>]*><bdi>waits', text)
+
+
+async def test_slots_and_gpus_of_agents_are_shown_with_agent_and_pool(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    _, text = await _page(site, "/server")
+    assert "this server" not in text, "no columns for what is not there"
+    remote = Slot("a100s/node1/cuda:0#1", "cuda:0", "a100s")
+    surface.executor.slots = (*surface.executor.slots, remote)
+    agent = surface.site.agents.attach("node1", "a100s", Hello("1", ()), lambda _: None)
+    surface.site.agents.receive(agent, Gpus((GpuReading("cuda:0", 0.25, 2e9, 8e9, None, 71.0),)))
+    _, text = await _page(site, "/server")
+    assert re.search(r"cpu:0</th>\s*<td>this server</td><td></td>", text)
+    assert re.search(r"cuda:0#1</th>\s*<td>node1</td><td>a100s</td>", text)
+    assert re.search(r'cuda:0</th>\s*<td>node1</td><td>a100s</td>\s*<td class="num">25 %', text)
+    assert "2 GB of 8 GB" in text
+    assert "71 W" in text
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from lab_server.agent.home import AgentHome, Identity
 from lab_server.agent.link import Link, Tls, is_asked_to_end, open_channel, refusal, stub_of
 from lab_server.agent.servers import Servers
 from lab_server.agent.uploads import AgentUploads
+from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.protocol import Executor
 from lab_server.files.lease import Lease, now_s
 from lab_server.files.uploads import UploadStore
@@ -28,6 +29,7 @@ from lab_server.model.agent import (
     Command,
     Experiments,
     FromAgent,
+    Gpus,
     Hello,
     Kill,
     Launch,
@@ -62,6 +64,7 @@ class Agent:
         experiments: the digest of each one's code, by name.
         servers: tried in turn.
         uploads: keeps code that clients sent; None to run none.
+        devices: the GPUs that it tells of; None for none.
 
     Attributes:
         attached: set once a server has taken the agent.
@@ -77,8 +80,10 @@ class Agent:
         servers: Servers,
         tls: Tls | None,
         uploads: UploadStore | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self._home = home
+        self._devices = devices
         self._executor = executor
         self._experiments = experiments
         self._servers = servers
@@ -234,6 +239,10 @@ class Agent:
             number = next(self._numbers)
             self._pings[number] = now_s()
             outgoing.put_nowait(Ping(number))
+            if self._devices is not None:
+                readings = await asyncio.to_thread(self._devices.readings)
+                if readings:
+                    outgoing.put_nowait(Gpus(tuple(readings)))
             interval_s = self._lease_s * _PING_RATIO if self._lease_s else 1.0
             await asyncio.sleep(min(_MAX_PING_S, interval_s))
 

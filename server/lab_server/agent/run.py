@@ -14,6 +14,7 @@ from lab_server.agent.home import AgentHome, Identity
 from lab_server.agent.options import Options
 from lab_server.agent.orders import Orders, until_forgotten
 from lab_server.errors import LaunchError
+from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.local import LocalExecutor
 
 _log = structlog.get_logger("lab_agent")
@@ -80,7 +81,9 @@ async def _serve(options: Options, home: AgentHome, parent_pid: int) -> None:
         if prepared is None:
             return
         identity, experiments = prepared
-        agent = Agent(home, identity, executor, experiments, options.servers, tls, uploads)
+        devices = Devices()
+        opening = asyncio.create_task(asyncio.to_thread(devices.open))
+        agent = Agent(home, identity, executor, experiments, options.servers, tls, uploads, devices)
         agent.asked_to_stop = orders.to_end
         orders.on_reload = agent.reload
         running = asyncio.create_task(agent.run())
@@ -100,9 +103,9 @@ async def _serve(options: Options, home: AgentHome, parent_pid: int) -> None:
             _log.info("stopping", trainers=orders.how)
             await orders.carry_out(agent, options.grace_s)
         finally:
-            for task in (ready, *tasks):
+            for task in (ready, opening, *tasks):
                 task.cancel()
-            await asyncio.gather(ready, *tasks, return_exceptions=True)
+            await asyncio.gather(ready, opening, *tasks, return_exceptions=True)
 
 
 def _say_ready(identity: Identity, options: Options) -> None:

@@ -276,6 +276,7 @@ async def open_server(
                 media=MediaIndex(store),
                 timeline=Timeline(store),
                 devices=devices,
+                agents=agents,
                 home=home,
                 tokens=tokens,
                 sessions=sessions,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lab_server.model.gpu import GpuReading
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
@@ -150,7 +151,14 @@ class Experiments:
     experiments: Mapping[str, str]
 
 
-FromAgent = Hello | Ping | Launched | Beat | Ended | Leaving | Experiments
+@dataclass(frozen=True, slots=True)
+class Gpus:
+    """What the agent's GPUs do just now."""
+
+    gpus: tuple[GpuReading, ...]
+
+
+FromAgent = Hello | Ping | Launched | Beat | Ended | Leaving | Experiments | Gpus
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from lab_rpc.v1 import run_pb2, training_service_pb2
+from lab_server.agent.host import host_name
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
 from lab_server.messages.events import STATES
+from lab_server.model.agent import HOSTS_POOL
+from lab_server.model.gpu import GpuReading
 from lab_server.model.run import RunState
 from lab_server.pages.render import Pages
 from lab_server.pages.rows import percent_of
 from lab_server.rpc.site_parts import SiteParts
 
 pb = training_service_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slot or a GPU is: the pool and the agent, both "" on the server's own machine, and its name there."""
+
+    pool: str
+    agent: str
+    name: str
+
+    @classmethod
+    def of(cls, slot_name: str) -> Place:
+        """Return where a slot is; those of agents are "pool/agent/cuda:1"."""
+        pool, _, rest = slot_name.rpartition("/")[0].partition("/")
+        return cls(pool, rest, slot_name.rpartition("/")[2])
 
 
 class ServerPage:
@@ -32,19 +51,32 @@ class ServerPage:
         self._gate.admit(request, method_of("GetServerInfo"))
         service = self._parts.service
         info = await service.GetServerInfo(pb.GetServerInfoRequest(), None)
-        slots = [(slot, await self._run(slot.run_id)) for slot in info.slots]
+        slots = [(Place.of(slot.name), await self._run(slot.run_id)) for slot in info.slots]
         wanted = pb.ListRunsRequest(states=[STATES[RunState.QUEUED]], page_size=1000)
         waiting = (await service.ListRuns(wanted, None)).runs
+        gpus = await self._gpus()
         disk = shutil.disk_usage(self._parts.home)
         values = {
             "info": info,
             "slots": slots,
             "waiting": sorted(waiting, key=lambda run: run.queue_position),
             "disk": disk,
-            "gpus": await asyncio.to_thread(self._parts.devices.readings),
+            "gpus": gpus,
+            "has_agents": any(place.agent for place, _ in [*slots, *gpus]),
             "percent_of": percent_of,
         }
         return self._pages.page("server.html", values)
+
+    async def _gpus(self) -> list[tuple[Place, GpuReading]]:
+        """Return the GPUs of this machine, and those of agents on others."""
+        own = await asyncio.to_thread(self._parts.devices.readings)
+        found = [(Place("", "", gpu.device), gpu) for gpu in own]
+        for agent in self._parts.agents:
+            # this machine's own agent has the same; one out of reach does not tell any more
+            is_here = agent.pool == HOSTS_POOL and agent.name.startswith(host_name())
+            if agent.send is not None and not is_here:
+                found += [(Place(agent.pool, agent.name, gpu.device), gpu) for gpu in agent.gpus]
+        return found
 
     async def _run(self, run_id: str) -> run_pb2.Run | None:
         if not run_id:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from lab_server.model.agent import ToAgent
+from lab_server.model.gpu import GpuReading
 from lab_server.model.slot import Slot, Wants
 
 
@@ -25,6 +26,7 @@ class Agent:
         away_since_ns: since when it is not attached; 0 while it is.
         is_leaving: it takes no new runs.
         refusal: why it was not taken back when it tried to attach, "" if it was, or has not tried.
+        gpus: what they did when it last told.
     """
 
     name: str
@@ -36,6 +38,12 @@ class Agent:
     away_since_ns: int = field(default_factory=time.time_ns)
     is_leaving: bool = False
     refusal: str = ""
+    gpus: tuple[GpuReading, ...] = ()
+
+    def tell(self, said: ToAgent) -> None:
+        """Tell it something, if it is attached."""
+        if self.send is not None:
+            self.send(said)
 
     @property
     def out_of_reach(self) -> str:

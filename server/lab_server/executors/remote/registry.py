@@ -21,6 +21,7 @@ from lab_server.model.agent import (
     Ended,
     Experiments,
     FromAgent,
+    Gpus,
     Hello,
     Launched,
     Leaving,
@@ -148,20 +149,21 @@ class Agents:
         match told:
             case Ping(number):
                 self._renew(agent.name)
-                if agent.send is not None:
-                    agent.send(Ping(number))
+                agent.tell(Ping(number))
             case Leaving():
                 agent.is_leaving = True
                 self._changed()
             case Experiments(experiments):
                 agent.experiments = experiments
                 self._changed()
+            case Gpus(gpus):
+                agent.gpus = gpus
             case Launched() | Beat() | Ended():
                 attempt = self._attempts.get(told.key)
                 if attempt is not None and attempt.agent == agent.name:
                     _note(attempt, told)
-                elif agent.send is not None:
-                    agent.send(Release(told.key))
+                else:
+                    agent.tell(Release(told.key))
             case Hello():
                 raise InvalidState("an agent says hello once")
 
