@@ -50,13 +50,13 @@ async def test_a_step_shows_what_was_tracked_last_up_to_it(
     assert path in (await _page(site, f"/runs/{run.id}"))[1]
     status, last = await _page(site, path)
     assert status == 200
-    assert _captions(last) == [("note", 5), ("samples", 5), ("weights", 3)]
+    assert _captions(last) == [("samples", 5), ("note", 5), ("weights", 3)]
     assert "note of 5" in last
     assert "5 numbers; mean 0.5, standard deviation 0.3536; 1 NaN, 0 infinite" in last
     assert last.count("<rect") == 2
     assert "at=3" in last, "the way back"
     _, before = await _page(site, f"{path}?at=2")
-    assert _captions(before) == [("note", 1), ("samples", 1)]
+    assert _captions(before) == [("samples", 1), ("note", 1)]
     assert "at=3" in before, "and forth"
 
     pictures = re.findall(r'src="([^"]*/media/image[^"]*)"', before)
@@ -80,6 +80,19 @@ async def test_the_page_leaves_out_what_a_resume_took_back(
     await surface.supervisor.say(run, *media(text(2, value="again")))
     page = (await _page(site, path))[1]
     assert ("taken back" in page, "again" in page) == (False, True)
+
+
+async def test_the_first_names_are_shown_and_all_at_a_link(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    await surface.supervisor.say(run, *media(*(text(1, f"note{i:02}") for i in range(20))))
+    _, first = await _page(site, f"/runs/{run.id}/media")
+    assert len(_captions(first)) == 12
+    assert "8 more names" in first
+    (link,) = re.findall(r'href="([^"]*names=all[^"]*)"', first)
+    _, whole = await _page(site, link.replace("&amp;", "&"))
+    assert len(_captions(whole)) == 20
 
 
 async def test_tracked_text_is_text(surface: Surface, site: aiohttp.ClientSession) -> None:

@@ -21,7 +21,8 @@ from lab_server.watch.media_index import Tracked
 pb = training_service_pb2
 
 _KINDS: Final = ("image", "text", "histogram")
-_MAX_NAMES: Final = 24
+_FIRST_NAMES: Final = 12
+_MAX_NAMES: Final = 500
 _MAX_IMAGES: Final = 16
 
 
@@ -61,10 +62,12 @@ class MediaPage:
         at = max((step for step in steps if step <= at), default=steps[0] if steps else 0)
         chosen = _newest(items, at)
         place = steps.index(at) if steps else 0
+        num = _MAX_NAMES if request.query.get("names") == "all" else _FIRST_NAMES
         values = {
             "run": run,
-            "cards": await self._cards(run, list(chosen.values())[:_MAX_NAMES]),
-            "num_hidden": max(0, len(chosen) - _MAX_NAMES),
+            "cards": await self._cards(run, chosen[:num]),
+            "num_hidden": max(0, len(chosen) - num),
+            "has_all": num == _MAX_NAMES,
             "steps": steps,
             "at": at,
             "before": steps[place - 1] if place else None,
@@ -138,8 +141,8 @@ def _card(
     return card if card.images or card.texts or card.histograms else None
 
 
-def _newest(items: Iterable[Tracked], at: int) -> dict[str, list[Tracked]]:
-    """Return of each name what was tracked at the last step up to one, each picture once."""
+def _newest(items: Iterable[Tracked], at: int) -> list[list[Tracked]]:
+    """Return of each name what was tracked at the last step up to one, each picture once; images first."""
     found: dict[str, dict[int, Tracked]] = {}
     for item in items:
         if item.step > at:
@@ -149,7 +152,8 @@ def _newest(items: Iterable[Tracked], at: int) -> dict[str, list[Tracked]]:
             known.clear()
         if not known or next(iter(known.values())).step == item.step:
             known[item.index] = item
-    return {name: [known[i] for i in sorted(known)] for name, known in sorted(found.items())}
+    each = [[known[index] for index in sorted(known)] for known in found.values()]
+    return sorted(each, key=lambda same: (_KINDS.index(same[0].kind), same[0].name))
 
 
 def _whole(name: str, text: str) -> int:

@@ -60,9 +60,7 @@ class RunPage:
             "has_media": await self._parts.media.has_any(run.id),
             "log": await logs.read(run.id, -_LOG_BYTES, _LOG_BYTES),
             "checkpoints": _checkpoints(files),
-            "files": [file for file in files if not file.path.startswith("checkpoints/")][
-                :_MAX_FILES
-            ],
+            "files": [file for file in files if _is_shown(file.path)][:_MAX_FILES],
             "diff": await logs.read_file(run.id, "source.diff", _DIFF_BYTES),
             "command": command_of(run),
             "sdk": sdk_of(run),
@@ -128,6 +126,13 @@ def _actions(state: RunState, run: run_pb2.Run) -> list[tuple[str, str]]:
             return [("delete", "Delete")]
         case _:
             return []
+
+
+def _is_shown(path: str) -> bool:
+    """Whether a file is listed: checkpoints have a list of their own, and what is hidden is the server's."""
+    name = path.rpartition("/")[2]
+    is_of_sqlite = name.endswith((".db-wal", ".db-shm"))
+    return not (path.startswith("checkpoints/") or name.startswith(".") or is_of_sqlite)
 
 
 def _checkpoints(files: Sequence[Any]) -> list[tuple[int, int]]:
