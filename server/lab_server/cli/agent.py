@@ -80,8 +80,8 @@ def join(
         bool,
         typer.Option(
             "--ephemeral",
-            help="for jobs of Ray, Slurm and the like: a temporary home, and trainers that die with"
-            " the agent",
+            help="for jobs of Ray, Slurm and the like: a temporary home, trainers that die with the agent,"
+            " and an agent that ends with the process that started it",
         ),
     ] = False,
     log_level: Annotated[str, typer.Option(help="minimum log level")] = "info",
