@@ -361,6 +361,24 @@ async def test_what_the_engine_says_of_a_job_does_not_end_its_agent_before_the_l
     bench.agents.close()
 
 
+async def test_an_agent_above_max_gets_no_more_runs_and_goes_after_the_one_that_it_has() -> None:
+    bench = Bench(max=1)
+    told = {name: bench.attach(name) for name in ("gpus-0a0a0a", "gpus-0b0b0b")}
+    slots = [f"gpus/{name}/cpu:0" for name in told]
+    await bench.adjust(5, *slots)
+    agents = [agent for agent in bench.agents if not agent.is_leaving]
+    (kept,) = agents
+    (surplus,) = set(told) - {kept.name}
+    assert Stop() not in told[surplus], "its run goes on to its end"
+    await bench.adjust(5, *slots)
+    assert agents == [agent for agent in bench.agents if not agent.is_leaving], "and no other goes"
+    await bench.adjust(5, f"gpus/{kept.name}/cpu:0")
+    assert told[surplus].count(Stop()) == 1
+    assert Stop() not in told[kept.name]
+    assert bench.asked == []
+    bench.agents.close()
+
+
 async def test_never_fewer_than_min_are_left() -> None:
     bench = Bench(min=1)
     await bench.adjust()

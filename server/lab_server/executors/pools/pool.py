@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -59,6 +59,7 @@ class Pool:
         self._missing_since: dict[str, float] = {}  # asked for, and not known to the engine
         self._alone_since: dict[str, float] = {}  # jobs that run, and have no agent
         self._busy_at: dict[str, float] = {}
+        self._draining: set[str] = set()
         self._away = ""  # why the engine does not say which jobs there are
         self._problem = ""
         self._pause_s = 0.0
@@ -109,6 +110,7 @@ class Pool:
             key=lambda name: self._busy_at[name],
         )
         agents = (attached | self._alive | set(self._asked)) - leaving
+        self._drain(len(agents) - self.settings.max, attached, mine)
         standing = Standing(agents, tuple(idle), len(mine), len(waiting))
         todo = changes(self.settings, standing)
         for name in todo.leaving:
@@ -119,6 +121,19 @@ class Pool:
         num_agents = len(agents) if self._problem else self.settings.max
         num_free = num_agents * self.settings.num_slots - len(mine)
         return waiting[max(0, num_free) :]
+
+    def _drain(self, num: int, attached: Collection[str], busy: Collection[str]) -> None:
+        """Give no more runs to agents that are too many, and let each go once it has none.
+
+        There may be such when Ray has forgotten the job of an agent that had not attached yet.
+        """
+        for name in sorted(attached)[: max(0, num)]:
+            _log.warning("an agent is one too many", agent=name, max=self.settings.max)
+            self._agents.drain(name)
+            self._draining.add(name)
+        for name in self._draining - set(busy):
+            self._draining.remove(name)
+            self._agents.retire(name)
 
     async def close(self) -> None:
         """Close the engine's connections; agents go on."""

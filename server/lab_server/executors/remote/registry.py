@@ -256,6 +256,12 @@ class Agents:
             self._remove(agent.name)
             self._changed()
 
+    def drain(self, name: str) -> None:
+        """Give an agent no more runs."""
+        agent = self._agents.get(name)
+        if agent is not None:
+            agent.is_leaving = True
+
     def retire(self, name: str) -> None:
         """Have an agent stop; it gets no more runs."""
         agent = self._agents.get(name)
