@@ -522,6 +522,7 @@ def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path
         (["edit", "2"], "nothing to change: give --name, --tag, --add-tag"),
         (["stop", ""], "id is not empty"),
         (["search", "mnist", "seed=1,2"], "--maximize METRIC or --minimize METRIC"),
+        (["search", "./a.py", "seed=1,2", "--maximize", "x"], "not of code that is sent"),
         (["search-extend", "2"], "nothing to change: give --trials, --parallel"),
         (["plan", "mnist", "epochs=1", "epochs=2"], "epochs is given twice"),
     ],

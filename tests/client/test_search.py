@@ -216,6 +216,11 @@ def test_a_search_that_cannot_be_is_refused(
         client.search("counting", space, **arguments)
 
 
+def test_code_of_ones_own_is_not_searched(client: Client) -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"serve --experiments \./sine\.py"):
+        client.search("./sine.py", GRID, minimize="loss")
+
+
 def test_the_facade_searches_by_its_connection(server: RealServer) -> None:
     experiment.connect(server.address)
     study = experiment.search("counting", {"steps": choice(2)}, minimize="loss")

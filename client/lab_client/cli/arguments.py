@@ -203,6 +203,14 @@ ExperimentName = Annotated[
         autocompletion=complete_experiments,
     ),
 ]
+ServedExperiment = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="The name of an experiment that the server has.",
+        autocompletion=complete_experiments,
+    ),
+]
 Configs = Annotated[
     list[str] | None,
     typer.Argument(

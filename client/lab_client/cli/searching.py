@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lab_client.cli.arguments import ExperimentName
+from lab_client.cli.arguments import ServedExperiment
 from lab_client.cli.context import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -34,6 +34,7 @@ from lab_client.errors import InvalidRequest, SearchFailed, Violation
 from lab_client.runs import RunOptions
 from lab_client.searches import Halving, MedianStopping, SearchState
 from lab_client.sync.search import Search
+from lab_client.uploads.bundle import refuse_code
 from lab_client.views.search_progress import SearchLines
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the search until it ends.")]
@@ -66,7 +67,7 @@ def register(app: typer.Typer) -> None:
 
 def search(
     context: typer.Context,
-    experiment: ExperimentName,
+    experiment: ServedExperiment,
     space: Space = None,
     maximize: Annotated[str, typer.Option(help="The metric whose larger values are better.")] = "",
     minimize: Annotated[str, typer.Option(help="The metric whose smaller values are better.")] = "",
@@ -140,6 +141,7 @@ def search(
     if bool(maximize) == bool(minimize):
         sentence = "say what to look for: --maximize METRIC or --minimize METRIC, one of them"
         raise InvalidRequest([Violation("objective", sentence)])
+    refuse_code(experiment)
     client = connect(context)
     found = client.search(
         experiment,

@@ -27,6 +27,7 @@ from lab_client.searches import (
     Trial,
     Uniform,
 )
+from lab_client.uploads.bundle import refuse_code
 from lab_rpc.v1 import search_pb2
 from lab_rpc.v1 import search_service_pb2 as pb
 
@@ -76,6 +77,7 @@ def create_search(
     idempotency_key: str | None = None,
 ) -> Operation[SearchInfo]:
     """Create a search; the key makes it safe to send again, so there always is one."""
+    refuse_code(experiment)
     convert.check_overrides(space)
     searched = {key: value for key, value in space.items() if isinstance(value, _DOMAINS)}
     fixed = {key: value for key, value in space.items() if key not in searched}

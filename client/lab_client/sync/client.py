@@ -312,7 +312,7 @@ class Client(BaseClient[SyncShell]):
         """Search for good configs; each trial is a run like any other. It starts at once.
 
         Args:
-            experiment: the experiment's name.
+            experiment: the name of an experiment that the server has.
             space: by config item what to search (`choice`, `uniform`, `log_uniform`, `int_range`,
                 `anything`), or a plain value that is the same for all trials.
             maximize: the metric whose larger values are better; or

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
 
-from lab_client.errors import UploadError
+from lab_client.errors import InvalidRequest, UploadError, Violation
 from lab_client.uploads.folders import IGNORE_FILE, files_of
 from lab_client.uploads.imports import imported_roots
 from lab_rpc import uploads as rules
@@ -64,6 +64,20 @@ def is_code(source: CodeSource) -> bool:
         return True
     path = _split(source)[0]
     return path.endswith(".py") or "/" in path
+
+
+def refuse_code(experiment: str) -> None:
+    """Let pass only the name of an experiment that the server has: a search makes runs while no client is there.
+
+    Raises:
+        InvalidRequest: If it is code to send.
+    """
+    if is_code(experiment):
+        sentence = (
+            "a search is of an experiment that the server has, not of code that is sent; have it served: "
+            f"lab-server serve --experiments {experiment}"
+        )
+        raise InvalidRequest([Violation("experiment", sentence)])
 
 
 def collect(source: CodeSource) -> Bundle:
