@@ -93,8 +93,8 @@ async def serving(service: Silent) -> AsyncIterator[str]:
 async def test_an_agent_whose_server_is_silent_attaches_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab_server.agent.agent._PATIENCE_S", 0.01)
-    monkeypatch.setattr("lab_server.agent.agent._MAX_PING_S", 0.02)
+    monkeypatch.setattr("lab_server.agent.attachment._PATIENCE_S", 0.01)
+    monkeypatch.setattr("lab_server.agent.attachment._MAX_PING_S", 0.02)
     first, second = Silent(), Silent()
     home, executor = AgentHome(tmp_path), Idle()
     with home.opened():

@@ -6,14 +6,15 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
+from lab_server.agent.commands import Commands
 from lab_server.agent.files import DISK_ERRORS, RunFiles
 from lab_server.agent.home import AgentHome
 from lab_server.agent.link import Link, Refused
 from lab_server.agent.spool import Shipper, complete
+from lab_server.agent.trainer import HeldTrainer
 from lab_server.agent.uploads import AgentUploads
 from lab_server.errors import LaunchError
 from lab_server.executors.protocol import Executor
@@ -50,7 +51,6 @@ class HeldAttempt:
     ) -> None:
         self.key = AttemptKey(spec.run_id, spec.attempt)
         self.slot = spec.slot
-        self.process: TrainerProcess | None = None
         self._home = home
         self._executor = executor
         self._link = link
@@ -60,19 +60,20 @@ class HeldAttempt:
         self._spec = self._local(spec)
         self._shipper = Shipper(link, self.key, self._folder)
         self._files = RunFiles(link, self.key, self._folder)
+        self._trainer = HeldTrainer(executor)
+        self._commands = Commands(self._folder, spec.attempt)
         self._prepare = prepare
-        self._is_prepared = prepare is None
-        self._commands: list[str] = []
-        self._writing_again: asyncio.TimerHandle | None = None
         self._cause = ""
-        self._grace_s: float | None = None
-        self._launching: asyncio.Task[TrainerProcess] | None = None
         self._beat = 0
         self._launched: Launched | None = None
         self._ended: Ended | None = None
         self._again: asyncio.Task[None] | None = None
-        self._killing: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name=str(self.key))
+
+    @property
+    def process(self) -> TrainerProcess | None:
+        """Its trainer, None before it is known."""
+        return self._trainer.process
 
     # ---- what the server asks
 
@@ -91,17 +92,12 @@ class HeldAttempt:
 
     def command(self, line: str) -> None:
         """Add a line to the control file, unless it is there, as soon as the disk takes it."""
-        if line not in self._commands:
-            self._commands.append(line)
-        self._write_commands()
+        self._commands.add(line)
 
     def end(self, grace_s: float, cause: str = "") -> None:
         """End the trainer by SIGTERM, after grace_s by SIGKILL; the first cause is told."""
         self._cause = self._cause or cause
-        self._grace_s = grace_s
-        if self.process is not None:
-            killing = self._executor.kill(self.process, grace_s=grace_s)
-            self._killing = asyncio.create_task(killing)
+        self._trainer.end(grace_s)
 
     async def until_told(self) -> None:
         """Return when the attempt has ended and all of it is shipped."""
@@ -113,19 +109,14 @@ class HeldAttempt:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._commands.clear()
-        if self._launching is not None:  # its trainer is to be known before it can be ended
-            await asyncio.wait((self._launching,))
-            if self._launching.exception() is None:
-                self.process = self._launching.result()
-        if self.process is not None:
-            await self._until_gone(self.process)
+        self._commands.drop()
+        await self._trainer.release()
         await asyncio.to_thread(self._home.release, self._spec)
 
     def close(self) -> None:
         """Let go of the attempt; its trainer goes on, and the next agent of this home takes it over."""
         self._task.cancel()
-        self._commands.clear()
+        self._commands.drop()
 
     def beat(self, usage: tuple[float, int] | None) -> Beat | None:
         """Return what to tell about a trainer that runs."""
@@ -147,8 +138,7 @@ class HeldAttempt:
         except OSError as error:
             self._tell(Launched(self.key, None, f"its agent cannot write: {error.strerror}"))
             return
-        self._is_prepared = True
-        self._write_commands()
+        self._commands.open()
         try:
             await self._follow()
         except Exception as error:
@@ -160,8 +150,7 @@ class HeldAttempt:
             _log.warning("the server takes no more of it", attempt=str(self.key), reason=str(error))
             return
         _log.error("lost an attempt", attempt=str(self.key), exc_info=error)
-        if self.process is not None:
-            await self._until_gone(self.process)
+        await self._trainer.until_gone()
         self._tell(Ended(self.key, f"its agent failed: {error}", 0, is_complete=False))
 
     async def _follow(self) -> None:
@@ -169,23 +158,20 @@ class HeldAttempt:
         if not pid_file.exists():
             self._folder.make()
             try:
-                self.process = await self._launch()
-                self._tell(Launched(self.key, self.process))
-                if self._grace_s is not None:  # it was to end while it began
-                    self.end(self._grace_s)
+                self._tell(Launched(self.key, await self._launch()))
             except (LaunchError, OSError) as error:
                 self._tell(Launched(self.key, None, str(error)))
                 return
         else:
-            self.process = await self._executor.inspect(self._folder.path, self.key.attempt)
-            began = self.process or read_pid_file(pid_file)
+            found = await self._trainer.find(self._folder, self.key.attempt)
+            began = found or read_pid_file(pid_file)
             if began is not None:
                 self._tell(Launched(self.key, began))
         shipping = asyncio.create_task(self._shipper.run())
         uploading = asyncio.create_task(self._upload_checkpoints())
         try:
             if self.process is not None:
-                cause = await self._until_ended(self.process, shipping, uploading)
+                cause = await self._trainer.until_ended((shipping, uploading))
             else:
                 cause = "it ended while no agent watched it"
             await self._complete()
@@ -206,52 +192,7 @@ class HeldAttempt:
         await self._files.fetch()
         if self._cause:
             raise LaunchError(self._cause)
-        self._launching = asyncio.create_task(self._executor.launch(self._spec))
-        return await asyncio.shield(self._launching)
-
-    def _write_commands(self) -> None:
-        if not self._is_prepared:
-            return  # an earlier attempt may still have the folder
-        try:
-            while self._commands:
-                if self._commands[0] not in self._folder.commands(self.key.attempt):
-                    self._folder.make()
-                    with self._folder.control.open("a") as control:
-                        control.write(self._commands[0] + "\n")
-                del self._commands[0]
-        except OSError as error:
-            _log.error("cannot pass a command on; trying again", reason=error.strerror)
-            if self._writing_again is not None:
-                self._writing_again.cancel()
-            loop = asyncio.get_running_loop()
-            self._writing_again = loop.call_later(_RETRY_S, self._write_commands)
-
-    async def _until_ended(self, process: TrainerProcess, *sending: asyncio.Task[Any]) -> str:
-        ended = asyncio.ensure_future(self._executor.wait(process))
-        try:
-            await asyncio.wait((ended, *sending), return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                for task in sending:
-                    if task.done():
-                        task.result()  # raises: the server takes no more of it
-            cause = await ended
-        finally:
-            ended.cancel()
-        await self._until_gone(process)
-        return cause or "it exited without reporting an outcome"
-
-    async def _until_gone(self, process: TrainerProcess) -> None:
-        """Kill what the trainer left behind: a slot is free only when no process is left."""
-        while True:
-            try:
-                if self._killing is not None:
-                    killing, self._killing = self._killing, None
-                    await killing
-                await self._executor.kill(process, grace_s=0)
-            except LaunchError as error:
-                _log.error("cannot end a trainer; trying again", reason=str(error))
-            else:
-                return
+        return await self._trainer.launch(self._spec)
 
     async def _upload_checkpoints(self) -> None:
         while True:
