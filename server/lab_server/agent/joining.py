@@ -18,6 +18,7 @@ from lab_server.agent.link import Refused, Tls, open_channel, refusal, stub_of
 from lab_server.agent.options import Options
 
 _JOIN_S = 30.0
+_LOOK_S = 5.0
 _PATIENCE_S = 60.0
 _PAUSE_S = 0.5
 
@@ -38,9 +39,21 @@ async def joined(options: Options, home: AgentHome, tls: Tls | None) -> Identity
     for address in options.servers.addresses():
         try:
             return await _join(address, identity, options, home, tls)
-        except grpc.aio.AioRpcError as error:
-            reason = f"{address}: {error.details()}"
+        except grpc.aio.AioRpcError:
+            reason = f"{address}: {await _obstacle(address, tls)}"
     raise SettingsError(f"no server to join: {reason}")
+
+
+async def _obstacle(address: str, tls: Tls | None) -> str:
+    """Return why there is no connection to a server: what waited for one knows only that it waited in vain."""
+    async with open_channel(address, tls) as channel:
+        try:
+            await stub_of(channel).Join(pb.JoinRequest(), timeout=_LOOK_S)
+            reason = "it answers now"
+        except grpc.aio.AioRpcError as error:
+            reason = error.details() or error.code().name
+    hint = "" if tls else "; if the server has TLS, as it has beyond loopback, give --ca or --tls"
+    return f"{reason}{hint}"
 
 
 async def _joined_by_host(options: Options, home: AgentHome, tls: Tls | None) -> Identity:
