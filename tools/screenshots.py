@@ -30,13 +30,13 @@ SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height
 EXPERIMENTS = (ROOT / "tests/experiments.py", ROOT / "tests/browser/painted.py")
 SMALL = {"dataset": "mnist_5k", "epochs": 2}
 
-# the pictures of the docs, and the pages with their looks that they are of
+# the pictures of the docs: the page and its look, and how many pixels of it from above
 IN_DOCS = {
-    "runs": "grid-desk-light",
-    "compare-dark": "compare-desk-dark",
-    "search": "search-desk-light",
-    "search-phone": "search-phone-light",
-    "media": "media-desk-light",
+    "runs": ("grid-desk-light", 780),
+    "compare-dark": ("compare-desk-dark", 1000),
+    "search": ("search-desk-light", 1734),
+    "search-phone": ("search-phone-light", 1100),
+    "media": ("media-desk-light", 480),
 }
 
 
@@ -174,8 +174,17 @@ def main(folder: Path, *, is_for_docs: bool) -> None:
         finally:
             server.stop()
     if is_for_docs:
-        for target, source in IN_DOCS.items():
-            shutil.copyfile(folder / f"{source}.png", ROOT / f"docs/images/{target}.png")
+        put_into_docs(folder)
+
+
+def put_into_docs(folder: Path) -> None:
+    """Cut the pictures of the docs, in 256 colours, which is enough and a third of the size."""
+    from PIL import Image
+
+    for name, (source, height) in IN_DOCS.items():
+        picture = Image.open(folder / f"{source}.png").convert("RGB")
+        part = picture.crop((0, 0, picture.width, min(height, picture.height)))
+        part.quantize(256).save(ROOT / f"docs/images/{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
