@@ -22,6 +22,10 @@ def test_help_tells_every_setting() -> None:
     missing = [name for name in names() if f"--{name.replace('_', '-')}" not in text]
     assert missing == ["pools"]  # of the settings file only
     assert "[[pools]]" in text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for flag in ("--queue-limit <int>", "--grace-s <float>", "debug, info, warning, error"):
+        assert any(flag in line for line in lines), flag
+    assert any("--max-runtime-s" in line and "[default: 0.0]" in line for line in lines)
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["tokens"], ["tokens", "list"]])

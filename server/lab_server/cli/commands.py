@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -44,7 +44,7 @@ def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
         kind = field.annotation
         if kind is bool:
             flag += f"/--no-{name.replace('_', '-')}"
-        option = typer.Option(flag, help=_help(name), show_default=False)
+        option = typer.Option(flag, help=_help(name), show_default=False, metavar=_metavar(kind))
         parameters.append(_keyword(name, Annotated[_flag_type(kind), option]))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__name__ = command.__name__
@@ -65,6 +65,11 @@ def _flag_type(kind: Any) -> Any:
     return list[str] | None if kind == tuple[str, ...] else str | None
 
 
+def _metavar(kind: Any) -> str | None:
+    """Return what a flag takes, where it is not just any text, as typer is told."""
+    return f"<{kind.__name__}>" if kind in (int, float) else None
+
+
 def _plain(value: Any) -> Any:
     """Return a flag's value, None for a list flag that was not given."""
     return (tuple(value) or None) if isinstance(value, list) else value
@@ -73,8 +78,13 @@ def _plain(value: Any) -> Any:
 def _help(name: str) -> str:
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
-    tail = "" if default in (None, "", (), False) else f" [default: {default}]"
-    return f"{field.description}{tail}".replace("[", r"\[")
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    told = (
+        "" if all(one in str(field.description) for one in choices) else f": {', '.join(choices)}"
+    )
+    is_nothing = default is None or default is False or default in ("", ())
+    tail = "" if is_nothing else f" [default: {default}]"
+    return f"{field.description}{told}{tail}".replace("[", r"\[")
 
 
 @app.command(name="serve")
