@@ -16,7 +16,7 @@ from lab_client.cli.compare import tables
 from lab_client.cli.render import run_table, runs_table
 from lab_client.cli.search_render import searches_table, trials_table
 from lab_client.configs import ConfigItem, Constraint, ExperimentSchema, PlainValue
-from lab_client.protocol import convert, search_convert
+from lab_client.protocol import run_convert, search_convert
 from lab_client.searches import Domain, Trial, TrialState, anything, choice, uniform
 from lab_rpc.v1 import search_pb2
 from tests.client.twin import Twin
@@ -29,7 +29,7 @@ def info(twin: Twin) -> Any:
     run = twin.add_run(name="a name", tags=["best", "guide"])
     run.train(num_events=1)
     run.measure(4, accuracy=[0.5], loss=[0.25], other=[1.5])
-    return replace(convert.run(run.message), id=RUN_ID)
+    return replace(run_convert.run(run.message), id=RUN_ID)
 
 
 def printed(table: RenderableType, width: int) -> str:

@@ -17,7 +17,7 @@ from lab_client import Client
 from lab_client.cli.live import LiveView
 from lab_client.history import History
 from lab_client.metric_names import important
-from lab_client.protocol import convert
+from lab_client.protocol import event_convert, run_convert
 from lab_client.views.progress import BarView, LinesView, ProgressView, make_view
 from lab_rpc.v1 import event_pb2
 from tests.client.twin import Twin, TwinRun
@@ -25,7 +25,7 @@ from tests.client.twin import Twin, TwinRun
 
 def watch(run: TwinRun, view: ProgressView) -> None:
     for event in run.log:
-        view.update(convert.event(event))
+        view.update(event_convert.event(event))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def run(twin: Twin) -> TwinRun:
 
 @pytest.fixture
 def new(twin: Twin) -> Any:
-    return convert.run(twin.add_run(name="digits").message)
+    return run_convert.run(twin.add_run(name="digits").message)
 
 
 def test_a_view_keeps_where_the_run_is(run: TwinRun, new: Any) -> None:
@@ -96,7 +96,7 @@ def test_the_live_view_draws_state_bar_metrics_and_plots(run: TwinRun, new: Any)
     view = LiveView(new, History("r", {}))
     watch(run, view)
     run.measure(4, loss=[0.2, 0.15, 0.12, 0.1])
-    view.update(convert.event(run.log[-1]))
+    view.update(event_convert.event(run.log[-1]))
     console = Console(file=io.StringIO(), width=100, record=True)
     console.print(view)
     text = console.export_text()

@@ -21,12 +21,7 @@ from lab_client.protocol.download import Download
 from lab_client.protocol.pages import Pages
 from lab_client.protocol.signatures import takes
 from lab_client.protocol.upload import ExperimentSource, as_source, with_code
-from lab_client.runs import (
-    Artifact,
-    Dashboard,
-    RunInfo,
-    ServerInfo,
-)
+from lab_client.runs import Artifact, Dashboard, RunInfo, ServerInfo
 from lab_client.searches import SearchInfo
 from lab_client.transport.base import BaseClient
 

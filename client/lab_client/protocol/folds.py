@@ -14,14 +14,14 @@ from lab_client.events import (
     Point,
     each_point,
 )
-from lab_client.protocol import convert
+from lab_client.protocol import event_convert
 from lab_rpc.metric_names import SYSTEM_PREFIX, matcher
 from lab_rpc.v1 import event_pb2
 
 
 def to_events(message: event_pb2.RunEvent) -> tuple[Event]:
     """The event itself."""
-    return (convert.event(message),)
+    return (event_convert.event(message),)
 
 
 def to_batches(message: event_pb2.RunEvent) -> Sequence[MetricsBatch]:
@@ -30,7 +30,9 @@ def to_batches(message: event_pb2.RunEvent) -> Sequence[MetricsBatch]:
     if kind == "metrics":
         return (
             MetricsBatch(
-                message.seq, message.attempt, convert.metrics(message.metrics, message.attempt)
+                message.seq,
+                message.attempt,
+                event_convert.metrics(message.metrics, message.attempt),
             ),
         )
     if kind == "truncate":
@@ -47,13 +49,13 @@ class LineFold:
     """
 
     def __init__(self, level: LogLevel | str) -> None:
-        self._level = convert.log_level(level)
+        self._level = event_convert.log_level(level)
 
     def __call__(self, message: event_pb2.RunEvent) -> Sequence[LogLine]:
         """Return the lines of an event."""
         if not message.HasField("log"):
             return ()
-        log = convert.event(message).body
+        log = event_convert.event(message).body
         assert isinstance(log, Log)
         if not log.level.reaches(self._level):
             return ()
@@ -84,7 +86,7 @@ class PointFold:
             self._next_step = {k: min(v, after + 1) for k, v in self._next_step.items()}
         if kind != "metrics":
             return ()
-        metrics = convert.metrics(message.metrics, message.attempt)
+        metrics = event_convert.metrics(message.metrics, message.attempt)
         if self._is_wanted is not None:
             wanted = self._is_wanted
             columns = {name: column for name, column in metrics.columns.items() if wanted(name)}

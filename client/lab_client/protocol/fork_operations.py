@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from lab_client.configs import Plan
 from lab_client.errors import CheckpointNotFound, InvalidRequest, Violation
-from lab_client.protocol import convert
+from lab_client.protocol import config_convert
 from lab_client.protocol.calls import CallSequence
 from lab_client.protocol.operations import Overrides, create, get, plan, queue
 from lab_client.runs import RunInfo, RunOptions, RunParent, SentCode
@@ -72,7 +72,7 @@ def _prepare(
     run_id: str, step: int | None, overrides: Overrides | None, more_epochs: int
 ) -> CallSequence[tuple[RunInfo, Mapping[str, object], RunParent]]:
     """Return the run to fork, all configs of the fork, and where it starts."""
-    convert.check_overrides(overrides)
+    config_convert.check_overrides(overrides)
     parent: RunInfo = yield get(run_id)
     step = parent.checkpoint_step if step is None else step
     if step is None:

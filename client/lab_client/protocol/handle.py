@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lab_client.configs import ExperimentInfo, ExperimentSchema
 from lab_client.errors import InvalidRequest, InvalidState, RunFailed, Violation
-from lab_client.protocol import convert, folds
+from lab_client.protocol import event_convert, folds
 from lab_client.protocol.streams import EventStream, Fold, T, as_list
 from lab_client.protocol.upload import ExperimentSource
 from lab_client.protocol.values import RunValue, value_of
@@ -123,7 +123,7 @@ class RunHandle:
         return InvalidState(f"run {self.id} ended before it had saved a checkpoint")
 
     def _note_end(self, end: event_pb2.StateChange) -> None:
-        self._info = replace(self._info, state=convert.state(end.state), reason=end.reason)
+        self._info = replace(self._info, state=event_convert.state(end.state), reason=end.reason)
 
     def _must_end(self) -> bool:
         """Whether there is an end to wait for.

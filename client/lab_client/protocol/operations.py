@@ -14,7 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lab_client.configs import ExperimentInfo, ExperimentSchema, Plan, RunOrder
 from lab_client.errors import InvalidRequest, Violation
 from lab_client.history import History
-from lab_client.protocol import convert
+from lab_client.protocol import config_convert, event_convert, run_convert
 from lab_client.protocol.calls import CallSequence, Operation, as_texts
 from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.upload import ExperimentSource, with_code
@@ -34,17 +34,17 @@ Overrides = Mapping[str, object]
 
 
 def _run(response: Any) -> RunInfo:
-    return convert.run(response.run)
+    return run_convert.run(response.run)
 
 
 def server_info() -> Operation[ServerInfo]:
     """Ask for the server's description."""
-    return Operation("GetServerInfo", pb.GetServerInfoRequest(), convert.server_info)
+    return Operation("GetServerInfo", pb.GetServerInfoRequest(), run_convert.server_info)
 
 
 def dashboard() -> Operation[Dashboard]:
     """Ask where the dashboard is, and for a code that logs in."""
-    return Operation("OpenDashboard", pb.OpenDashboardRequest(), convert.dashboard)
+    return Operation("OpenDashboard", pb.OpenDashboardRequest(), run_convert.dashboard)
 
 
 def experiments() -> Operation[tuple[ExperimentInfo, ...]]:
@@ -52,7 +52,7 @@ def experiments() -> Operation[tuple[ExperimentInfo, ...]]:
     return Operation(
         "ListExperiments",
         pb.ListExperimentsRequest(),
-        lambda response: tuple(convert.experiment(item) for item in response.experiments),
+        lambda response: tuple(config_convert.experiment(item) for item in response.experiments),
     )
 
 
@@ -63,7 +63,10 @@ def experiment(
     return Operation(
         "GetExperiment",
         pb.GetExperimentRequest(name=name, upload_id=upload_id),
-        lambda response: (convert.experiment(response.experiment), convert.schema(response.schema)),
+        lambda response: (
+            config_convert.experiment(response.experiment),
+            config_convert.schema(response.schema),
+        ),
     )
 
 
@@ -78,14 +81,14 @@ def plan(
 ) -> CallSequence[Plan]:
     """Ask what a config message resolves to."""
     request = pb.PlanRunRequest(
-        config=convert.to_config(overrides, run_order, models),
-        options=None if options is None else convert.to_run_options(options),
+        config=config_convert.to_config(overrides, run_order, models),
+        options=None if options is None else run_convert.to_run_options(options),
         parent=_parent(parent),
     )
 
     def ask(name: str, upload_id: str) -> Operation[Plan]:
         request.experiment, request.upload_id = name, upload_id
-        return Operation("PlanRun", request, lambda response: convert.plan(response.plan))
+        return Operation("PlanRun", request, lambda response: config_convert.plan(response.plan))
 
     return with_code(experiment, ask)
 
@@ -105,8 +108,8 @@ def create(
 ) -> CallSequence[RunInfo]:
     """Create a run; the key makes it safe to send again, so there always is one."""
     request = pb.CreateRunRequest(
-        config=convert.to_config(overrides, run_order, models),
-        options=None if options is None else convert.to_run_options(options),
+        config=config_convert.to_config(overrides, run_order, models),
+        options=None if options is None else run_convert.to_run_options(options),
         name=name,
         tags=as_texts(tags),
         notes=notes,
@@ -189,7 +192,7 @@ def _filters(
     names = [states] if isinstance(states, str) else states
     return pb.ListRunsRequest(
         experiment=experiment,
-        states=[convert.to_state(state) for state in names],
+        states=[event_convert.to_state(state) for state in names],
         tags=as_texts(tags),
         name_contains=name_contains,
         where=where,
@@ -197,7 +200,7 @@ def _filters(
 
 
 def _page(response: pb.ListRunsResponse) -> Page[RunInfo]:
-    runs = tuple(convert.run(run) for run in response.runs)
+    runs = tuple(run_convert.run(run) for run in response.runs)
     return Page(runs, response.next_page_token, tuple(response.warnings))
 
 
@@ -261,7 +264,7 @@ def query_metrics(
         max_step=max_step,
     )
     return Operation(
-        "QueryMetrics", request, lambda response: convert.history(run_id, response.series)
+        "QueryMetrics", request, lambda response: run_convert.history(run_id, response.series)
     )
 
 
@@ -270,5 +273,5 @@ def artifacts(run_id: str) -> Operation[tuple[Artifact, ...]]:
     return Operation(
         "ListArtifacts",
         pb.ListArtifactsRequest(run_id=run_id),
-        lambda response: tuple(convert.artifact(item) for item in response.artifacts),
+        lambda response: tuple(event_convert.artifact(item) for item in response.artifacts),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from lab_client import searches
 from lab_client.errors import ConfigError, IncompatibleServer, Violation
-from lab_client.protocol import convert
+from lab_client.protocol import config_convert, run_convert
 from lab_rpc.v1 import config_pb2, search_pb2
 
 SAMPLERS = ("grid", "random", "quasi_random", "tpe")
@@ -21,7 +21,7 @@ def to_domain(key: str, domain: searches.Domain) -> search_pb2.Domain:
     try:
         match domain:
             case searches.Choice(values):
-                found = [convert.to_value(value) for value in values]
+                found = [config_convert.to_value(value) for value in values]
                 return search_pb2.Domain(choice=config_pb2.ListValue(values=found))
             case searches.Uniform(low, high, step, is_log):
                 floats = search_pb2.FloatRange(low=low, high=high, step=step, is_log=is_log)
@@ -49,7 +49,7 @@ def to_enum(field: str, prefix: str, name: str, known: tuple[str, ...]) -> Any:
 
 def to_point(point: Mapping[str, object]) -> search_pb2.Point:
     """Build a point."""
-    return search_pb2.Point(params=dict(convert.to_config(point).overrides))
+    return search_pb2.Point(params=dict(config_convert.to_config(point).overrides))
 
 
 # From the wire.
@@ -74,7 +74,7 @@ def search(message: search_pb2.Search, warnings: tuple[str, ...] = ()) -> search
         seed=spec.seed,
         is_lockstep=spec.mode == search_pb2.SEARCH_MODE_LOCKSTEP,
         early_stopping=_early_stopping(spec),
-        options=convert.run_options(spec.options),
+        options=run_convert.run_options(spec.options),
         tags=tuple(spec.tags),
         notes=spec.notes,
         owner=message.owner,
@@ -98,7 +98,7 @@ def domain(message: search_pb2.Domain) -> searches.Domain:
     """Return what an item may be."""
     match message.WhichOneof("kind"):
         case "choice":
-            return searches.Choice(tuple(map(convert.value, message.choice.values)))
+            return searches.Choice(tuple(map(config_convert.value, message.choice.values)))
         case "float_range":
             floats = message.float_range
             return searches.Uniform(floats.low, floats.high, floats.step, floats.is_log)
@@ -164,7 +164,7 @@ _PLAIN = ("run_id", "rung", "until_step", "step", "reason")
 
 
 def _params(params: Any) -> dict[str, Any]:
-    return {key: convert.value(params[key]) for key in sorted(params)}
+    return {key: config_convert.value(params[key]) for key in sorted(params)}
 
 
 def _early_stopping(

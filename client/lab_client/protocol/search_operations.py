@@ -10,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from lab_client.configs import RunOrder
 from lab_client.errors import ConfigError, InvalidRequest, Violation
-from lab_client.protocol import convert, search_convert
+from lab_client.protocol import config_convert, run_convert, search_convert
 from lab_client.protocol.calls import Operation, as_texts
 from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.search_convert import REDUCTIONS, SAMPLERS, to_enum
@@ -78,7 +78,7 @@ def create_search(
 ) -> Operation[SearchInfo]:
     """Create a search; the key makes it safe to send again, so there always is one."""
     refuse_code(experiment)
-    convert.check_overrides(space)
+    config_convert.check_overrides(space)
     searched = {key: value for key, value in space.items() if isinstance(value, _DOMAINS)}
     fixed = {key: value for key, value in space.items() if key not in searched}
     if bool(maximize) == bool(minimize):
@@ -92,7 +92,7 @@ def create_search(
         spec = search_pb2.SearchSpec(
             experiment=experiment,
             space={key: search_convert.to_domain(key, value) for key, value in searched.items()},
-            config=convert.to_config(fixed, run_order, models),
+            config=config_convert.to_config(fixed, run_order, models),
             objective=search_pb2.Objective(
                 metric=maximize or minimize,
                 direction=direction,
@@ -108,7 +108,7 @@ def create_search(
             ),
             seed=seed,
             mode=_mode(lockstep),
-            options=None if options is None else convert.to_run_options(options),
+            options=None if options is None else run_convert.to_run_options(options),
             name=name,
             tags=as_texts(tags),
             notes=notes,

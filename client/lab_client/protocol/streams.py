@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from lab_client.errors import EventGap
 from lab_client.events import MetricsUpdate
-from lab_client.protocol import convert
+from lab_client.protocol import event_convert
 from lab_rpc.v1 import event_pb2
 from lab_rpc.v1 import training_service_pb2 as pb
 
@@ -113,7 +113,9 @@ class EventStream(Generic[T]):
             if seq == until_seq:
                 break
         if message is not None and message.seq == last_seq != self._last_seq:
-            is_end = message.HasField("state") and message.state.state in convert.TERMINAL_STATES
+            is_end = (
+                message.HasField("state") and message.state.state in event_convert.TERMINAL_STATES
+            )
             self._end = message.state if is_end else None
         self._last_seq = last_seq
         return chain.from_iterable(parts)
@@ -148,7 +150,7 @@ class MetricsStream:
             MetricsUpdate(
                 batch.run_id,
                 batch.experiment,
-                convert.event(batch.event),
+                event_convert.event(batch.event),
                 after if index == last else before,
             )
             for index, batch in enumerate(response.batches)
