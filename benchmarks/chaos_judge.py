@@ -102,7 +102,7 @@ def twins(folder: Path) -> dict[int, Result]:
 
 def stored_logs(url: str, run_ids: list[str]) -> dict[str, list[Event]]:
     """Read the runs' logs from the store itself."""
-    from lab_client.protocol import convert
+    from lab_client.protocol import event_convert
     from lab_rpc.v1.event_pb2 import RunEvent
     from lab_server.store import SqlStore
 
@@ -111,7 +111,7 @@ def stored_logs(url: str, run_ids: list[str]) -> dict[str, list[Event]]:
         logs = {run_id: await store.events(run_id, 0, 1 << 40) for run_id in run_ids}
         await store.close()
         return {
-            run_id: [convert.event(RunEvent.FromString(event.payload)) for event in log]
+            run_id: [event_convert.event(RunEvent.FromString(event.payload)) for event in log]
             for run_id, log in logs.items()
         }
 
