@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
 from lab_rpc.v1 import event_pb2
 from lab_server.messages.events import EncodedEvent, decode
@@ -13,15 +14,18 @@ from lab_server.messages.extremes import with_columns
 from lab_server.model.run import Run
 
 
-def apply_events(run: Run, events: Iterable[EncodedEvent]) -> Run:
-    """Return the run's row after events, in their order; see `apply_event`."""
+def apply_events(run: Run, events: Iterable[EncodedEvent], **changes: Any) -> Run:
+    """Return the run's row after events, in their order, and some other changes; see `apply_event`."""
+    measured: dict[str, Any] = {}  # applied with what comes last: a new row takes a while to make
     for kind, group in itertools.groupby(events, key=attrgetter("kind")):
+        if measured:
+            run, measured = replace(run, **measured), {}
         if kind == "metrics":
-            run = _apply_metrics(run, group)
+            measured = _measured(run, group)
         else:
             for event in group:
                 run = apply_event(run, event)
-    return run
+    return replace(run, **measured, **changes) if measured or changes else run
 
 
 def apply_event(run: Run, event: EncodedEvent) -> Run:
@@ -32,7 +36,7 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
     """
     match event.kind:
         case "metrics":
-            return _apply_metrics(run, (event,))
+            return replace(run, **_measured(run, (event,)))
         case "progress":
             progress = decode(event.payload).progress
             return replace(
@@ -59,7 +63,7 @@ def apply_event(run: Run, event: EncodedEvent) -> Run:
             return run
 
 
-def _apply_metrics(run: Run, events: Iterable[EncodedEvent]) -> Run:
+def _measured(run: Run, events: Iterable[EncodedEvent]) -> dict[str, Any]:
     # a spool that is behind has a hundred thousand: one new row for all of them
     metrics, steps = dict(run.metrics), [run.step]
 
@@ -74,4 +78,4 @@ def _apply_metrics(run: Run, events: Iterable[EncodedEvent]) -> Run:
                     yield column
 
     extremes = with_columns(run.extremes, columns())
-    return replace(run, metrics=metrics, step=max(steps), extremes=extremes)
+    return {"metrics": metrics, "step": max(steps), "extremes": extremes}

@@ -69,5 +69,5 @@ def read_records(run: Run, records: Iterable[Record]) -> NewEvents:
             seq = run.last_seq + len(new_events)
             digest = run.code_digest or events.decode(event.payload).provenance.digest
             run = replace(run, provenance_seq=seq, code_digest=digest)
-    run = replace(apply_events(run, new_events), spool_offset=end_offset)
+    run = apply_events(run, new_events, spool_offset=end_offset)
     return NewEvents(new_events, run, result)

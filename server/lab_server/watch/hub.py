@@ -58,8 +58,8 @@ class Hub:
         self._min_pause_s = min_pause_s
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self._log_cache = LogCache(store)
-        # with whether it is for events, or for a heartbeat
-        self._wake_ups: dict[str, asyncio.Future[bool]] = {}
+        # one a subscriber; with whether it is for events, or for a heartbeat
+        self._wake_ups: dict[str, set[asyncio.Future[bool]]] = {}
         # one a key, not one a subscriber: a timer that was cancelled stays in memory until it is due
         self._heartbeats: dict[str, asyncio.TimerHandle] = {}
         self._subscribers: Counter[str] = Counter()
@@ -119,10 +119,11 @@ class Hub:
             cursor, resumes_at = after_seq, 0.0
             read = self._store_events
             is_end_possible = True
+            wake_up: asyncio.Future[bool] | None = None
             await self._store.get(run_id)
             while True:
                 # taken before reading: what is published from here on wakes us
-                wake_up = self._wake_up(run_id)
+                wake_up = self._wake_up(run_id, wake_up)
                 events = await read(run_id, cursor)
                 read = self._events
                 if events and (pause_s := resumes_at - self._now()) > 0:
@@ -147,8 +148,7 @@ class Hub:
                         continue
                     if run.state.is_terminal:
                         return
-                # shielded: it is not this subscriber's alone
-                if not await asyncio.shield(wake_up):
+                if not await wake_up:
                     with self._handing_over():
                         yield ()
                 is_end_possible = True
@@ -165,8 +165,9 @@ class Hub:
         """
         with self._subscription(_ALL):
             cursor = after_position
+            wake_up: asyncio.Future[bool] | None = None
             while True:
-                wake_up = self._wake_up(_ALL)
+                wake_up = self._wake_up(_ALL, wake_up)
                 events = await self._store.events_across(cursor, self._batch_bytes(), kinds)
                 num_bytes = _num_bytes(events)
                 if events:
@@ -175,7 +176,7 @@ class Hub:
                     del events
                     with self._handing_over():
                         yield given.pop()
-                elif not await asyncio.shield(wake_up):
+                elif not await wake_up:
                     with self._handing_over():
                         yield ()
                 # also when it was woken for events of other kinds
@@ -244,17 +245,19 @@ class Hub:
     async def _store_events(self, run_id: str, after_seq: int) -> Sequence[StoredEvent]:
         return await self._log_cache.read(run_id, after_seq, self._batch_bytes())
 
-    def _wake_up(self, key: str) -> asyncio.Future[bool]:
+    def _wake_up(self, key: str, known: asyncio.Future[bool] | None) -> asyncio.Future[bool]:
+        """Return the subscriber's next wake-up: the one that it has, unless that has come."""
         self._check_open()
-        wake_up = self._wake_ups.get(key)
-        if wake_up is None:
-            wake_up = self._wake_ups[key] = asyncio.get_running_loop().create_future()
+        if known is not None and not known.done():
+            return known
+        wake_up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._wake_ups.setdefault(key, set()).add(wake_up)
         return wake_up
 
     def _wake(self, key: str, *, has_events: bool = True) -> None:
-        wake_up = self._wake_ups.pop(key, None)
-        if wake_up is not None:
-            wake_up.set_result(has_events)
+        for wake_up in self._wake_ups.pop(key, ()):
+            if not wake_up.done():  # else its subscriber was cancelled
+                wake_up.set_result(has_events)
 
     async def _pause(self, num_bytes: int) -> float:
         """Wait for more events before the next batch: the more subscribers, the longer.
