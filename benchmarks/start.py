@@ -83,6 +83,7 @@ def to_first_metric(rounds: int) -> list[Row]:
             run.start()
             next(iter(run.metrics()))
             took = time.perf_counter() - began
+            run.stop()
             run.wait()
             forker.stdin.write("\n")
             forker.stdin.flush()
