@@ -57,6 +57,7 @@ async def test_an_agent_attaches_and_its_slots_are_there(desk: Desk) -> None:
     assert welcome == Welcome(30.0, {})
     assert response_from_proto(await stream.read()) == Ping(7)
     assert [slot.name for agent in desk.agents for slot in agent.slots] == ["gpus/a1/cpu:0"]
+    assert not any(slot.takes_uploads for agent in desk.agents for slot in agent.slots)
     stream.cancel()
 
 

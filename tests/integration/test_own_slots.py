@@ -126,6 +126,21 @@ def test_a_leader_with_a_home_of_its_own_dies_and_its_trainings_go_on(
         assert client.create("toy", {}).start().wait().state == "COMPLETED"
 
 
+def test_code_that_a_client_sends_runs_in_the_own_slots_where_the_server_allows_it(
+    servers: Servers, tmp_path: Path
+) -> None:
+    (tmp_path / "gate").touch()
+    sent = tmp_path / "sent.py"
+    sent.write_text(EDITED.format(value=3, gate=str(tmp_path / "gate")))
+    server = servers.start("a", "--allow-uploads")
+    with lab_client.Client(server.address, timeout_s=PATIENCE_S) as client:
+        run = client.create(sent).start()
+        run.wait(check=True)
+        assert run.refresh().slot == "" or run.info.slot.startswith("hosts/")
+        assert list(run.history()["value"].values) == [3.0]
+    assert len(list(server.home.glob("agents/*/uploads/*/files/sent.py"))) == 1
+
+
 def test_a_server_finds_the_agent_of_the_one_before_and_its_training(
     servers: Servers, tmp_path: Path
 ) -> None:
