@@ -720,13 +720,16 @@ TEXTS = st.sampled_from(
         "a\\b",
         "🦊",
         "a a",
+        "long" * 99,
     ]
 )
 NUMBERS = st.sampled_from([-math.inf, -1.5, -0.0, 0.0, 1e-300, 2.0, 1e300, math.inf, math.nan])
 FINITE = st.sampled_from([-1.5, 0.0, 2.0, 1e300])
-VALUES = NUMBERS | TEXTS | st.booleans() | st.integers(-1, 3) | st.none()
-KEYS = st.sampled_from(["lr", "acc", "state", "a.b", 'quo"te', "ü", "$"])
+VALUES = NUMBERS | TEXTS | st.booleans() | st.integers(-1, 3) | st.none() | st.just(2**60)
+KEYS = st.sampled_from(["lr", "acc", "state", "a.b", 'quo"te', "ü", "$", "long" * 99])
 KEYS_AND_TEXTS = KEYS | TEXTS.filter(bool)
+METRICS = st.dictionaries(KEYS_AND_TEXTS, NUMBERS, max_size=3)
+EXTREMES = st.dictionaries(KEYS_AND_TEXTS, st.tuples(FINITE, FINITE), max_size=3)
 RUNS = st.lists(
     st.builds(
         Run,
@@ -744,8 +747,8 @@ RUNS = st.lists(
         owner=TEXTS,
         state=st.sampled_from(RunState),
         reason=TEXTS,
-        metrics=st.dictionaries(KEYS_AND_TEXTS, NUMBERS, max_size=3),
-        extremes=st.dictionaries(KEYS_AND_TEXTS, st.tuples(FINITE, FINITE), max_size=3),
+        metrics=METRICS,
+        extremes=EXTREMES,
         configs=st.dictionaries(KEYS_AND_TEXTS, VALUES | st.lists(VALUES, max_size=2), max_size=3),
         step=st.sampled_from([-1, 0, 1, 2**62]),
         checkpoint_step=st.none() | st.integers(0, 3),
@@ -808,22 +811,101 @@ QUERIES = st.builds(
 )
 
 
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 6),
+        st.one_of(
+            st.none(),  # the run is deleted
+            st.fixed_dictionaries({"state": st.sampled_from(RunState)}),
+            st.fixed_dictionaries({"metrics": METRICS}),
+            st.fixed_dictionaries(
+                {"state": st.sampled_from(RunState), "metrics": METRICS, "extremes": EXTREMES}
+            ),
+        ),
+    ),
+    max_size=12,
+)
+
+
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
-@given(runs=RUNS, queries=st.lists(QUERIES, min_size=4, max_size=16))
+@given(runs=RUNS, changes=CHANGES, queries=st.lists(QUERIES, min_size=4, max_size=16))
 def test_a_store_lists_as_the_one_in_memory(
-    make_store: Make, runs: list[Run], queries: list[RunQuery]
+    make_store: Make,
+    runs: list[Run],
+    changes: list[tuple[int, dict[str, Any] | None]],
+    queries: list[RunQuery],
 ) -> None:
     async def lists(store: Store) -> list[list[str]]:
-        await asyncio.gather(
-            *(store.create(dataclasses.replace(r, id=f"r{i}"), None) for i, r in enumerate(runs))
-        )
+        there = {i: dataclasses.replace(run, id=f"r{i}") for i, run in enumerate(runs)}
+        await asyncio.gather(*(store.create(run, None) for run in there.values()))
+        for index, change in changes:
+            if index not in there:
+                continue
+            if change is None:
+                await store.delete(there.pop(index).id)
+            else:
+                there[index] = dataclasses.replace(there[index], **change)
+                await store.commit(there[index])
         try:
             return [await ids(store, query) for query in queries]
         finally:
             await store.close()
 
     assert asyncio.run(lists(make_store())) == asyncio.run(lists(MemoryStore()))
+
+
+LIVES = [
+    # what a run has, one state after the other
+    [(RunState.RUNNING, 1.0), (RunState.RUNNING, 2.0), (RunState.COMPLETED, 2.0)],
+    [(RunState.RUNNING, 1.0), (RunState.COMPLETED, 1.0), (RunState.COMPLETED, 1.0)],
+    # its last steps come with its end, and a resume takes them back
+    [(RunState.RUNNING, 1.0), (RunState.STOPPED, 2.0), (RunState.QUEUED, 2.0)],
+    [(RunState.STOPPED, 2.0), (RunState.RUNNING, None), (RunState.FAILED, None)],
+    [(RunState.STOPPED, 2.0), (RunState.RUNNING, 2.0), (RunState.RUNNING, 3.0)],
+    [(RunState.STOPPED, 2.0), (RunState.STARTING, 1.0), (RunState.QUEUED, 1.0)],
+    [(RunState.COMPLETED, 2.0), (RunState.COMPLETED, 3.0), (RunState.QUEUED, 4.0)],
+    [(RunState.COMPLETED, 2.0), (RunState.COMPLETED, math.nan)],
+]
+
+
+@pytest.mark.parametrize("life", LIVES)
+async def test_a_metric_is_found_as_it_is_whatever_becomes_of_its_run(
+    store: Store, life: list[tuple[RunState, float | None]]
+) -> None:
+    values = ("none", "nan", "1", "2", "3", "4", "5")
+    run = await store.create(a_run("r1"), None)
+    for state, loss in life:
+        metrics = {} if loss is None else {"loss": loss}
+        extremes = {} if loss is None or math.isnan(loss) else {"loss": (loss - 1, loss + 1)}
+        run = dataclasses.replace(run, state=state, metrics=metrics, extremes=extremes)
+        await store.commit(run)
+
+        expected = "none" if loss is None else f"{loss:.0f}"
+        lasts = [v for v in values if await ids(store, RunQuery(where=parse(f"loss = {v}")))]
+        maxima = [v for v in values if await ids(store, RunQuery(where=parse(f"max(loss) = {v}")))]
+        assert lasts == [expected]
+        assert maxima == ["none" if not extremes else f"{extremes['loss'][1]:.0f}"]
+
+
+async def test_a_run_with_the_id_of_a_deleted_one_has_nothing_of_it(store: Store) -> None:
+    await store.create(
+        a_run("r1", state=RunState.FAILED, configs={"lr": 1}, metrics={"loss": 1.0}), None
+    )
+    await store.delete("r1")
+    await store.create(a_run("r1", configs={"other": 2}), None)
+
+    assert await ids(store, RunQuery(where=parse("config.lr = none and loss = none"))) == ["r1"]
+
+
+async def test_a_condition_may_have_more_names_than_a_database_joins(store: Store) -> None:
+    names = [f"option_{index}" for index in range(100)]
+    configs = dict.fromkeys(names, 1)
+    await store.create(a_run("r1", configs=configs), None)
+    await store.create(a_run("r2", configs=configs | {names[-1]: 2}), None)
+    where = parse(" and ".join(f"{name} = 1" for name in names))
+
+    assert await ids(store, RunQuery(where=where)) == ["r1"]
 
 
 KINDS = ("log", "state", "metrics", "")

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from sqlalchemy import Connection
 from sqlalchemy import event as sql_event
 
@@ -20,8 +21,10 @@ from lab_server.errors import NotFound, StoreError
 from lab_server.files import lock
 from lab_server.messages import events
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store import SqlStore, StoredEvent, blocks
+from lab_server.store import RunQuery, SqlStore, StoredEvent, blocks
 from lab_server.store import sql as sql_store
+from lab_server.store.listing import page_query
+from lab_server.where import parse, parse_name
 
 RUN = Run("r1", RunRequest("mnist"))
 
@@ -153,6 +156,42 @@ def num_rows(folder: Path, table: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("order_by", ["create_time", "name", "duration", "lr", "max(loss)"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        None,
+        "state = completed and tag = a and name ~ x and notes ~ y and reason = none",
+        "lr > 0.1 and loss < 2 and max(acc) > 0 and parent = none and duration > 1h",
+    ],
+)
+async def test_a_list_reads_the_rows_of_its_page_alone(
+    tmp_path: Path, order_by: str, where: str | None
+) -> None:
+    """Rows have all JSON of a run; what lists ask for lies beside them."""
+    store = SqlStore(url_of(tmp_path))
+    await store.close()
+    name = parse_name(order_by)
+    assert name is not None
+    query = RunQuery(
+        states=frozenset({RunState.COMPLETED}) if where is None else frozenset(),
+        where=parse(where) if where else None,
+        order_by=name,
+        is_counted=True,
+    )
+    engine = sqlalchemy.create_engine(url_of(tmp_path))
+    with engine.connect() as connection:
+        statement = page_query(query).page.compile(engine, compile_kwargs={"literal_binds": True})
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all()
+    engine.dispose()
+
+    steps = [step for *_, step in plan if " runs" in step]
+    assert steps == [
+        "SCAN runs USING COVERING INDEX runs_listed",
+        "SEARCH runs USING INDEX sqlite_autoindex_runs_1 (id=?)",
+    ]
+
+
 async def test_compacted_events_lie_in_blocks_and_take_a_fraction_of_the_space(
     tmp_path: Path,
 ) -> None:

@@ -22,18 +22,24 @@ from lab_server.model.upload import Upload
 
 _NAN_OBJECT = {"float": "nan"}
 _NAN = json.dumps(_NAN_OBJECT)
-_DETAILS = (
+# fields of a run that are columns of their own, by which lists filter and order
+_PROGRESS = (
     "reason",
     "attempt",
-    "num_retries",
+    "step",
     "total_steps",
-    "steps_per_second",
     "slot",
     "start_time_ns",
     "end_time_ns",
-    "spool_offset",
+    "last_seq",
     "checkpoint_step",
     "config_hash",
+)
+_COLUMNS = (*_PROGRESS, "queue_key", "create_time_ns")
+_DETAILS = (
+    "num_retries",
+    "steps_per_second",
+    "spool_offset",
     "is_stop_requested",
     "has_resumed",
     "until_step",
@@ -45,14 +51,13 @@ _DETAILS = (
 
 
 def progress_of(run: Run) -> dict[str, Any]:
-    """Return the columns that change with each event, none of which has an index."""
+    """Return the columns that change with each event; PostgreSQL has no index of them."""
     details: dict[str, Any] = {name: getattr(run, name) for name in _DETAILS}
     if run.process is not None:
         details["process"] = [run.process.pid, run.process.start_ticks, run.process.agent]
     return {
         "metrics": _metrics_json(run.metrics),
-        "step": run.step,
-        "last_seq": run.last_seq,
+        **{name: getattr(run, name) for name in _PROGRESS},
         "details": json.dumps(details),
         "extremes": strict_json(run.extremes),
     }
@@ -60,8 +65,14 @@ def progress_of(run: Run) -> dict[str, Any]:
 
 def row_of(run: Run) -> dict[str, Any]:
     """Return the columns of a run that may change."""
+    parent, trial = run.request.parent, run.request.trial
     return {
         **progress_of(run),
+        "device": run.request.options.device,
+        "notes": run.request.notes,
+        "parent": parent.run_id if parent else None,
+        "search": trial.search_id if trial else None,
+        "trial": trial.number if trial else None,
         "name": run.request.name,
         "state": run.state.value,
         "tags": json.dumps(run.request.tags),
@@ -93,18 +104,15 @@ def run_of(row: RowMapping, only_metrics: frozenset[str] | None = None) -> Run:
         request=_request_of(row),
         owner=row["owner"],
         state=RunState(row["state"]),
-        step=row["step"],
         metrics={
             name: math.nan if value is None else float(value)
             for name, value in metrics.items()
             if only_metrics is None or name in only_metrics
         },
-        queue_key=row["queue_key"],
-        create_time_ns=row["create_time_ns"],
-        last_seq=row["last_seq"],
         process=TrainerProcess(*process) if process else None,
         configs=parse_json(row["configs"]),
         extremes={name: (low, high) for name, (low, high) in parse_json(row["extremes"]).items()},
+        **{name: row[name] for name in _COLUMNS},
         **details,
     )
 
@@ -157,13 +165,11 @@ def _request_json(request: RunRequest) -> str:
             "overrides": dict(request.overrides),
             "run_order": request.run_order,
             "models": request.models,
-            "device": options.device,
             "pool": options.pool,
             "max_runtime_s": options.max_runtime_s,
             "max_retries": options.max_retries,
             "writers": options.writers,
             "final_checkpoint": options.final_checkpoint,
-            "notes": request.notes,
             "parent": [parent.run_id, parent.step] if parent else None,
             **({"trial": [trial.search_id, trial.number, trial.seed]} if trial else {}),
             **({"upload": [upload.id, upload.module]} if upload else {}),
@@ -180,7 +186,7 @@ def _request_of(row: RowMapping) -> RunRequest:
         models=tuple(data["models"]),
         options=RunOptions(
             priority=row["priority"],
-            device=data["device"],
+            device=row["device"],
             pool=data.get("pool", ""),
             max_runtime_s=data["max_runtime_s"],
             max_retries=data["max_retries"],
@@ -189,7 +195,7 @@ def _request_of(row: RowMapping) -> RunRequest:
         ),
         name=row["name"],
         tags=tuple(json.loads(row["tags"])),
-        notes=data["notes"],
+        notes=row["notes"],
         parent=RunParent(*data["parent"]) if data["parent"] else None,
         trial=TrialOf(*data["trial"]) if "trial" in data else None,
         upload=Upload(*data["upload"]) if "upload" in data else None,

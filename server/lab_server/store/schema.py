@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -18,7 +20,7 @@ from sqlalchemy import (
 
 from lab_server.store.portable.dialects import AnyText, JsonText
 
-SCHEMA_REVISION: Final = "0005"
+SCHEMA_REVISION: Final = "0006"
 """The last of the revisions in `migrations`, which come to these tables."""
 
 LAST_POSITION: Final = "last_position"
@@ -52,7 +54,21 @@ runs = Table(
     Column("priority", Integer, nullable=False),
     Column("queue_key", BigInteger, nullable=False),
     Column("create_time_ns", BigInteger, nullable=False),
+    Column("start_time_ns", BigInteger, nullable=False, server_default="0"),
+    Column("end_time_ns", BigInteger, nullable=False, server_default="0"),
     Column("last_seq", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False, server_default="0"),
+    Column("total_steps", BigInteger, nullable=False, server_default="0"),
+    Column("checkpoint_step", BigInteger),
+    Column("reason", AnyText, nullable=False, server_default=""),
+    Column("slot", AnyText, nullable=False, server_default=""),
+    Column("config_hash", AnyText, nullable=False, server_default=""),
+    Column("device", AnyText, nullable=False, server_default=""),
+    Column("notes", AnyText, nullable=False, server_default=""),
+    # ids and a number that are in the request, too
+    Column("parent", AnyText),
+    Column("search", AnyText),
+    Column("trial", BigInteger),
     # the rest, as JSON
     Column("request", JsonText, nullable=False),
     Column("details", JsonText, nullable=False),
@@ -60,8 +76,63 @@ runs = Table(
     Column("configs", JsonText, nullable=False),
     # by metric its smallest and its largest finite value, a JSON object of pairs
     Column("extremes", JsonText, nullable=False),
-    Index("runs_by_create_time", "create_time_ns", "id"),
     Index("runs_by_state", "state"),
+)
+
+_ONLY_ON: Final = "only_on"  # in an index's info: the one dialect that has it
+
+
+def is_on(dialect: str, thing: object) -> bool:
+    """Return whether a database of a dialect has a thing of the schema."""
+    return not isinstance(thing, Index) or thing.info.get(_ONLY_ON, dialect) == dialect
+
+
+def _index(name: str, *columns: Column[Any], only_on: str) -> None:
+    Index(name, *columns, info={_ONLY_ON: only_on}).ddl_if(dialect=only_on)
+
+
+_BY_CREATE_TIME: Final = (runs.c.create_time_ns, runs.c.id)
+_index("runs_by_create_time", *_BY_CREATE_TIME, only_on="postgresql")
+# SQLite reads a row's JSON to come to what lies behind it, so lists read this instead of the table: it has
+# all that they filter and order by, what may be long at its end
+_index(
+    "runs_listed",
+    *_BY_CREATE_TIME,
+    *(
+        runs.c[name]
+        for name in (
+            *("experiment", "state", "step", "owner", "name", "priority", "start_time_ns"),
+            *("end_time_ns", "attempt", "total_steps", "checkpoint_step", "slot", "config_hash"),
+            *("device", "parent", "search", "trial", "tags", "reason", "notes"),
+        )
+    ),
+    only_on="sqlite",
+)
+
+# what lists ask of configs and metrics, by name; see lab_server.store.value_index
+run_configs = Table(
+    "run_configs",
+    metadata,
+    Column("name", AnyText, primary_key=True),
+    Column("run_id", AnyText, primary_key=True),
+    Column("type", AnyText, nullable=False),
+    Column("number", Double),
+    Column("text", AnyText),
+    Index("run_configs_by_run", "run_id"),
+    sqlite_with_rowid=False,  # a name's values of all runs lie together
+)
+
+run_metrics = Table(
+    "run_metrics",
+    metadata,
+    Column("name", AnyText, primary_key=True),
+    Column("run_id", AnyText, primary_key=True),
+    Column("last", Double),
+    Column("is_nan", Boolean, nullable=False),  # the last value
+    Column("least", Double),
+    Column("largest", Double),
+    Index("run_metrics_by_run", "run_id"),
+    sqlite_with_rowid=False,
 )
 
 events = Table(

@@ -25,12 +25,12 @@ from lab_server.errors import NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunRequest, RunState
-from lab_server.store import blocks, event_log, history_table, migrations, schema
+from lab_server.store import blocks, event_log, history_table, migrations, schema, value_index
 from lab_server.store.agent_table import AgentTable
 from lab_server.store.databases.database import NUM_READERS, Database
 from lab_server.store.databases.members import Member
 from lab_server.store.databases.urls import open_database
-from lab_server.store.listing import BRIEFS, count_query, page_query, token_of
+from lab_server.store.listing import BRIEFS, page_query, token_of
 from lab_server.store.portable.dialects import begins_with
 from lab_server.store.portable.json_values import keys_of
 from lab_server.store.portable.prepared import Prepared
@@ -228,6 +228,7 @@ class SqlStore:
                     idempotency.check(known[0].fingerprint)
                     return _get(connection, known[1])
             connection.execute(_runs.insert(), new_row_of(run))
+            value_index.add(connection, run)
             _add_idempotency_record(connection, idempotency, run.id)
             return run
 
@@ -253,6 +254,7 @@ class SqlStore:
         )
 
         def work(connection: Connection) -> Any:
+            value_index.update(connection, run, row)
             if update.execute(connection, row).rowcount != 1:
                 last_seq = _get(connection, run.id).last_seq
                 raise StoreError(
@@ -274,6 +276,7 @@ class SqlStore:
             connection.execute(
                 _idempotency_records.delete().where(_idempotency_records.c.run_id == run_id)
             )
+            value_index.drop(connection, run_id)
             return connection.execute(_runs.delete().where(_runs.c.id == run_id)).rowcount > 0
 
         self._committed.pop(run_id, None)
@@ -381,14 +384,13 @@ class SqlStore:
         statement = page_query(query)
 
         def work(connection: Connection) -> RunPage:
-            rows = connection.execute(statement).all()
+            rows = connection.execute(statement.page).all()
             page = rows[: query.limit]
             has_more = len(rows) > len(page)
-            counted = count_query(query) if query.is_counted else None
             return RunPage(
                 tuple(run_of(row._mapping, query.metrics) for row in page),
                 token_of(page[-1]) if has_more and page else "",
-                None if counted is None else connection.execute(counted).scalar(),
+                statement.num_all(connection, rows),
             )
 
         return await self._read(work)

@@ -6,9 +6,11 @@ from alembic import context
 
 from lab_server.store import schema
 
+_connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=_connection,
     target_metadata=schema.metadata,
+    include_object=lambda thing, *_: schema.is_on(_connection.dialect.name, thing),
     user_module_prefix="",  # the columns' own types: AnyText, JsonText
     # SQLite alters a table by copying it
     render_as_batch=True,

@@ -113,6 +113,14 @@ def any_element(
     return sa.select(elements.c.value).where(test(elements.c.value)).exists()
 
 
+def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column that is compared with, but not looked up.
+
+    SQLite takes an index of one column for a way to few rows, and then reads each of them, with its JSON.
+    """
+    return _Unindexed(column, type_=column.type)
+
+
 def _lower(text: str) -> str:
     return text.translate({upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)})
 
@@ -129,6 +137,26 @@ class _Elements(FunctionElement[str]):
 class _Lower(FunctionElement[str]):
     type = AnyText()
     inherit_cache = True
+
+
+class _Unindexed(FunctionElement[Any]):
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any], *, type_: TypeEngine[Any]) -> None:
+        super().__init__(column)
+        self.type = type_
+
+
+@compiles(_Unindexed, "sqlite")
+def _(element: _Unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    (column,) = element.clauses
+    return f"+{compiler.process(column, **options)}"
+
+
+@compiles(_Unindexed, "postgresql")
+def _(element: _Unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    (column,) = element.clauses
+    return compiler.process(column, **options)
 
 
 @compiles(_IndexIn, "sqlite")
