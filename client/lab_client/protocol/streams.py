@@ -96,11 +96,13 @@ class EventStream(Generic[T]):
     def receive(self, response: pb.WatchRunResponse) -> Iterable[T]:
         """Check the order of the events and return what the fold makes of them, to go through once.
 
+        Each event is folded when its turn comes: the first need not wait for the last.
+
         Raises:
             EventGap: if the server left some out.
         """
-        parts: list[Iterable[T]] = []
-        last_seq, until_seq, fold = self._last_seq, self._until_seq, self._fold
+        new: list[event_pb2.RunEvent] = []
+        last_seq, until_seq = self._last_seq, self._until_seq
         message = None
         for message in response.events:
             seq = message.seq
@@ -109,7 +111,7 @@ class EventStream(Generic[T]):
             if seq != last_seq + 1:
                 raise EventGap(self._run_id, last_seq + 1, seq)
             last_seq = seq
-            parts.append(fold(message))
+            new.append(message)
             if seq == until_seq:
                 break
         if message is not None and message.seq == last_seq != self._last_seq:
@@ -118,7 +120,7 @@ class EventStream(Generic[T]):
             )
             self._end = message.state if is_end else None
         self._last_seq = last_seq
-        return chain.from_iterable(parts)
+        return chain.from_iterable(map(self._fold, new))
 
 
 class MetricsStream:

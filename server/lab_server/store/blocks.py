@@ -105,8 +105,8 @@ def pack(events: Sequence[StoredEvent]) -> Block:
     )
 
 
-def unpack(block: Block) -> list[StoredEvent]:
-    """Return the events of a block.
+def unpack(block: Block, after_seq: int = 0) -> Iterator[StoredEvent]:
+    """Yield the events of a block, those with a larger seq.
 
     Raises:
         StoreError: If the block is damaged.
@@ -118,17 +118,18 @@ def unpack(block: Block) -> list[StoredEvent]:
         lengths = struct.unpack_from(f"<{num}I", data, 4 + 4 * num)
         kinds = data[4 + 8 * num : 4 + 9 * num]
         payloads = _payloads(memoryview(data)[4 + 9 * num :], lengths)
-        return [
-            StoredEvent(
-                block.first_position + gap,
+        first = max(0, after_seq + 1 - block.first_seq)
+        for length in lengths[:first]:
+            next(payloads[length])
+        for index in range(first, num):
+            yield StoredEvent(
+                block.first_position + gaps[index],
                 block.run_id,
                 block.first_seq + index,
-                _KINDS[kind],
-                next(payloads[length]),
+                _KINDS[kinds[index]],
+                next(payloads[lengths[index]]),
             )
-            for index, (gap, kind, length) in enumerate(zip(gaps, kinds, lengths, strict=True))
-        ]
-    except (zlib.error, struct.error, ValueError, KeyError, StopIteration) as error:
+    except (zlib.error, struct.error, ValueError, LookupError, StopIteration) as error:
         raise StoreError(
             f"the events {block.first_seq} to {block.last_seq} of run {block.run_id} are damaged:"
             f" {error}; restore the store from a backup"

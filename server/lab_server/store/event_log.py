@@ -79,6 +79,7 @@ def read_run(
             _each_event(rows),
             first_of=attrgetter("first_seq"),
             key_of=attrgetter("seq"),
+            events_of=lambda block: blocks.unpack(block, after_seq),
             is_wanted=lambda event: event.seq > after_seq and (not kinds or event.kind in kinds),
         )
         return _up_to(merged, max_bytes)
@@ -111,6 +112,7 @@ def read_across(
             _each_event(rows),
             first_of=attrgetter("first_position"),
             key_of=attrgetter("position"),
+            events_of=blocks.unpack,
             is_wanted=lambda event: (
                 event.position > after_position and (not kinds or event.kind in kinds)
             ),
@@ -180,6 +182,7 @@ def _in_order(
     *,
     first_of: Callable[[Block], int],
     key_of: Callable[[StoredEvent], int],
+    events_of: Callable[[Block], Iterator[StoredEvent]],
     is_wanted: Callable[[StoredEvent], bool],
 ) -> Iterator[StoredEvent]:
     """Merge rows with the events of blocks, each of which is unpacked when its turn comes.
@@ -189,6 +192,7 @@ def _in_order(
         rows: events that stand in rows of their own, in order.
         first_of: gives a block's first key.
         key_of: gives an event's key.
+        events_of: gives a block's events.
         is_wanted: tells of a block's event whether to give it; of the rows all are given.
     """
     # the next event of each source, by key; the number tells sources apart
@@ -204,7 +208,7 @@ def _in_order(
     block = next(waiting, None)
     while heap or block is not None:
         if block is not None and (not heap or first_of(block) < heap[0][0]):
-            add(filter(is_wanted, blocks.unpack(block)))
+            add(filter(is_wanted, events_of(block)))
             block = next(waiting, None)
             continue
         _, number, event, source = heap[0]

@@ -22,6 +22,9 @@ from lab_server.watch.log_cache import LogCache, Tail
 BATCH_BYTES: Final = 256 << 10
 """About the largest size of what one step of an iterator gives."""
 
+FIRST_BATCH_BYTES: Final = 16 << 10
+"""About the largest size of the first batch: a subscriber begins with it while the next is read."""
+
 MIN_BATCH_BYTES: Final = 16 << 10
 BATCHES_BYTES: Final = 8 << 20
 """About the size of all subscribers' batches together, as long as none is below the least size."""
@@ -117,7 +120,7 @@ class Hub:
         """
         with self._subscription(run_id):
             cursor, resumes_at = after_seq, 0.0
-            read = self._store_events
+            read = self._first_events
             is_end_possible = True
             wake_up: asyncio.Future[bool] | None = None
             await self._store.get(run_id)
@@ -125,7 +128,7 @@ class Hub:
                 # taken before reading: what is published from here on wakes us
                 wake_up = self._wake_up(run_id, wake_up)
                 events = await read(run_id, cursor)
-                read = self._events
+                is_first, read = read == self._first_events, self._events
                 if events and (pause_s := resumes_at - self._now()) > 0:
                     await asyncio.sleep(pause_s)  # there will be more of them
                     continue
@@ -138,7 +141,9 @@ class Hub:
                     del events
                     with self._handing_over():
                         yield given.pop()
-                    resumes_at = await self._pause(num_bytes)
+                    # the rest of a log is not waited for
+                    if not (is_first and num_bytes > FIRST_BATCH_BYTES // 2):
+                        resumes_at = await self._pause(num_bytes)
                     continue
                 if is_end_possible:
                     run = await self._store.get(run_id)
@@ -241,6 +246,9 @@ class Hub:
         if found is not None:
             return found
         return await self._store_events(run_id, after_seq)
+
+    async def _first_events(self, run_id: str, after_seq: int) -> Sequence[StoredEvent]:
+        return await self._log_cache.read(run_id, after_seq, FIRST_BATCH_BYTES, least_bytes=0)
 
     async def _store_events(self, run_id: str, after_seq: int) -> Sequence[StoredEvent]:
         return await self._log_cache.read(run_id, after_seq, self._batch_bytes())

@@ -14,7 +14,7 @@ from lab_server.store.protocol import Store, StoredEvent
 
 TAIL_BYTES: Final = 1 << 20
 READ_BYTES: Final = 64 << 10
-"""At least about so much is read from the store at once, for all who want a part of it."""
+"""About so much is read from the store at once, for all who want a part of it."""
 
 CACHE_BYTES: Final = 6 << 20
 
@@ -84,8 +84,17 @@ class LogCache:
         self._num_bytes = 0
         self._reads: dict[tuple[str, int], asyncio.Task[Stretch]] = {}
 
-    async def read(self, run_id: str, after_seq: int, max_bytes: int) -> Sequence[StoredEvent]:
-        """Return events of a run with a larger seq, one at least if there is one."""
+    async def read(
+        self, run_id: str, after_seq: int, max_bytes: int, least_bytes: int = READ_BYTES
+    ) -> Sequence[StoredEvent]:
+        """Return events of a run with a larger seq, one at least if there is one.
+
+        Args:
+            run_id: the run.
+            after_seq: the events up to this one are not wanted.
+            max_bytes: about so much is returned at most.
+            least_bytes: at least about so much is read, if there is so much, for those who come after.
+        """
         for key, stretch in self._stretches.items():
             of_run, begin = key
             if begin <= after_seq < stretch.last_seq and of_run == run_id:
@@ -94,7 +103,7 @@ class LogCache:
         key = run_id, after_seq
         read = self._reads.get(key)
         if read is None:
-            num_bytes = max(max_bytes, READ_BYTES)
+            num_bytes = max(max_bytes, least_bytes)
             read = self._reads[key] = asyncio.create_task(self._read(key, num_bytes))
             # all who wait for it may have left when it fails
             read.add_done_callback(lambda done: done.cancelled() or done.exception())
