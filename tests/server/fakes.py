@@ -248,10 +248,11 @@ class FakeSupervisor:
         run = dataclasses.replace(run, last_seq=run.last_seq + len(news))
         for event in news:
             run = apply_event(run, event)
-        stored = await self._store.commit(run, news)
-        if run.state.has_process or run.state is RunState.QUEUED:
+        is_live = run.state.has_process or run.state is RunState.QUEUED
+        if is_live:  # before its events are in the store, where watchers may find them at once
             self._live[run.id] = run
-        else:
+        stored = await self._store.commit(run, news)
+        if not is_live:
             self._live.pop(run.id, None)
         self._hub.publish(stored)
         return run
