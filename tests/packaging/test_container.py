@@ -136,17 +136,21 @@ def test_compose_fits_the_image_and_the_files_beside_it() -> None:
     assert target == "lab:8080"
 
 
-def test_two_servers_on_postgresql_share_the_home_and_are_scraped() -> None:
+def test_two_servers_on_postgresql_serve_an_agent_and_are_scraped() -> None:
     compose = yaml.safe_load((ROOT / "deploy/compose.postgresql.yaml").read_text())
     first = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["lab"]
     services = compose["services"]
-    assert services["lab-2"]["volumes"] == first["volumes"]
+    homes = {name: services[name]["volumes"][0] for name in ("lab-2", "agent-1")}
+    assert len({first["volumes"][0], *homes.values()}) == 3
+    assert all(volume.partition(":")[0] in compose["volumes"] for volume in homes.values())
+    assert services["agent-1"]["command"][:2] == ["join", "lab:50051,lab-2:50051"]
     assert services["lab-2"]["image"] == first["image"]
     host_ports = [port.split(":")[1] for port in (*first["ports"], *services["lab-2"]["ports"])]
     assert len(set(host_ports)) == len(host_ports)
     for name in ("lab", "lab-2"):
         assert f"--advertise={name}:50051" in services[name]["command"]
         assert "--store=postgresql://lab@postgres/lab" in services[name]["command"]
+        assert "--slots=none" in services[name]["command"]
     assert services["postgres"]["environment"]["POSTGRES_USER"] == "lab"
     scraped = yaml.safe_load((ROOT / "deploy/prometheus/several.yml").read_text())
     alone = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())

@@ -22,6 +22,7 @@ from lab_server.store import SqlStore
 from lab_server.supervisor import Supervisor, SupervisorOptions
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.records import AttemptResult
+from lab_server.supervisor.run_files import NoOtherHomes, RunFiles
 from lab_server.supervisor.runner import Runner
 from lab_server.watch.hub import Hub
 from tests.server.fakes import FakeExecutor
@@ -37,7 +38,9 @@ async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
 @pytest.fixture
 def runner(store: SqlStore, tmp_path: Path) -> Runner:
     executor = FakeExecutor((Slot("cpu:0", "cpu"),))
-    return Runner(LiveRuns(store, Hub(store)), executor, Home(tmp_path), SupervisorOptions())
+    live = LiveRuns(store, Hub(store))
+    files = RunFiles(live, NoOtherHomes(), "home")
+    return Runner(live, executor, Home(tmp_path), SupervisorOptions(), files)
 
 
 async def stored(store: SqlStore, **fields: Any) -> Run:

@@ -207,6 +207,9 @@ class FakeSupervisor:
             raise InvalidState(f"run {run.id} is {run.state.value}: it does not train")
         return run
 
+    async def bring_files(self, run: Run) -> Run:
+        return run
+
     async def update(
         self,
         run_id: str,

@@ -39,15 +39,19 @@ from lab_server.rpc.calls.handlers import (
     SERVICE_NAME,
     agent_handlers,
     handlers,
+    peer_handlers,
     search_handlers,
 )
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.dashboard import DashboardDoor
+from lab_server.rpc.elsewhere import Elsewhere
+from lab_server.rpc.files_of_runs import FilesOfRuns
 from lab_server.rpc.forwarded import ForwardedHandlers
 from lab_server.rpc.health import Health
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
+from lab_server.rpc.peers import PeerService
 from lab_server.rpc.searches import SearchHandlers
 from lab_server.rpc.server import bind, make_server
 from lab_server.rpc.site_parts import SiteParts
@@ -57,6 +61,7 @@ from lab_server.rpc.unary import Service
 from lab_server.rpc.uploads import Uploads
 from lab_server.search.searches import Searches
 from lab_server.security.agents import AgentCredentials
+from lab_server.security.host_tokens import HostTokens
 from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
@@ -145,6 +150,9 @@ async def open_server(
         stack.push_async_callback(pools.close)
         sent_code = Home(home).uploads if settings.allow_uploads else None
         executor = ClusterExecutor(here, agents, pools, own, takes_uploads=settings.allow_uploads)
+        peer_tokens = HostTokens(secret, "calls between servers")
+        elsewhere = Elsewhere(home, store.members, peer_tokens, peer_credentials(settings))
+        files = FilesOfRuns(home, elsewhere)
         own_slots = OwnSlots(settings, own, credentials.new_host_token)
         catalogue, devices = Catalogue(executor), Devices()
         searches = Searches(
@@ -168,7 +176,9 @@ async def open_server(
             agents.expect(credentials.pools())
             if control.current is following:
                 options = _supervisor_options(settings)
-                control.current = await started(Supervisor(store, hub, executor, home, options))
+                control.current = await started(
+                    Supervisor(store, hub, executor, home, options, elsewhere)
+                )
             leading = control.current
             await searches.start_up()
             history_writer = HistoryWriter(store)
@@ -203,6 +213,7 @@ async def open_server(
             limits=limits,
             uploads=uploads,
             home=home,
+            files=files,
         )
         streams = Streams(
             supervisor=supervisor,
@@ -210,6 +221,7 @@ async def open_server(
             hub=hub,
             limits=limits,
             home=home,
+            files=files,
         )
         exporter = Exporter(
             registry,
@@ -244,6 +256,7 @@ async def open_server(
                 handlers(service, streams, uploads, door),
                 search_handlers(search_service),
                 agent_handlers(agent_service),
+                peer_handlers(PeerService(home, store, peer_tokens)),
             )
         )
         own_slots.listen(server)
@@ -272,7 +285,7 @@ async def open_server(
                 ),
                 streams=cast(Streams, ForwardedHandlers(streams, SERVICE_NAME, forwarding)),
                 curves=Curves(supervisor, store, catalogue),
-                logs=Logs(supervisor, home),
+                logs=Logs(supervisor, home, files),
                 media=MediaIndex(store),
                 timeline=Timeline(store),
                 devices=devices,

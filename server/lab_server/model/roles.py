@@ -85,6 +85,11 @@ ROLES: Mapping[str, Role | None] = {
             *("CompareFiles", "UploadChunks", "CommitFiles"),
         )
     },
+    # servers prove to each other who they are by the secret of their store
+    **{
+        f"/lab_rpc.v1.PeerService/{name}": None
+        for name in ("ListRunFiles", "FetchRunFiles", "DropRunFiles")
+    },
     # Load balancers and probes ask without a token.
     "/grpc.health.v1.Health/Check": None,
     "/grpc.health.v1.Health/List": None,

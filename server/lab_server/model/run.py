@@ -165,6 +165,7 @@ class Run:
         extremes: by metric the smallest and the largest finite value of all steps that count.
         has_stale_extremes: a resume took steps back, and the extremes still have them.
         planned_digest: of the code that it was planned with when it was started last; "" for any.
+        home: the id of the server's home that has its files; "" for that of any server, as there is one.
     """
 
     id: str
@@ -197,6 +198,7 @@ class Run:
     extremes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     has_stale_extremes: bool = False
     planned_digest: str = ""
+    home: str = ""
 
     @property
     def is_paused(self) -> bool:

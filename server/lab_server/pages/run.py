@@ -10,14 +10,18 @@ from typing import Any, Final
 from aiohttp import web
 
 from lab_core.errors import LabError
-from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
+from lab_rpc.v1 import config_pb2, event_pb2, run_pb2, training_service_pb2
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
+from lab_server.errors import Unavailable
 from lab_server.messages.runs import STATES_FROM_PROTO
 from lab_server.messages.values import value_from_proto
+from lab_server.model.log_level import LogLevel
 from lab_server.model.run import RunState
 from lab_server.pages.render import Pages, config_text
 from lab_server.pages.rows import main_metrics, overrides_of, percent_of
+from lab_server.rpc.calls.status import Forwarded
+from lab_server.rpc.logs import LogPart
 from lab_server.rpc.site_parts import SiteParts
 
 pb = training_service_pb2
@@ -39,14 +43,13 @@ class RunPage:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Show the run."""
         self._gate.admit(request, method_of("GetRun"))
-        service, logs = self._parts.service, self._parts.logs
+        service = self._parts.service
         run_id = request.match_info["run_id"]
         run = (await service.GetRun(pb.GetRunRequest(run_id=run_id), None)).run
         if run.id != run_id:
             raise web.HTTPSeeOther(f"/runs/{run.id}")
         state = STATES_FROM_PROTO[run.state]
-        found = await service.ListArtifacts(pb.ListArtifactsRequest(run_id=run.id), None)
-        files = list(found.artifacts)
+        files, log, diff = await self._files(run)
         names = main_metrics([run], _MAX_METRICS)
         values = {
             "run": run,
@@ -58,14 +61,25 @@ class RunPage:
             "configs": await self._configs(run),
             "history": await self._parts.timeline.read(run.id),
             "has_media": await self._parts.media.has_any(run.id),
-            "log": await logs.read(run.id, -_LOG_BYTES, _LOG_BYTES),
+            "log": log,
             "checkpoints": _checkpoints(files),
             "files": [file for file in files if _is_shown(file.path)][:_MAX_FILES],
-            "diff": await logs.read_file(run.id, "source.diff", _DIFF_BYTES),
+            "diff": diff,
             "command": command_of(run),
             "sdk": sdk_of(run),
         }
         return self._pages.page("run.html", values)
+
+    async def _files(self, run: run_pb2.Run) -> tuple[list[event_pb2.Artifact], LogPart, str]:
+        """Return a run's files, its log's end and its diff; without them the log says where they are."""
+        service, logs = self._parts.service, self._parts.logs
+        try:
+            found = await service.ListArtifacts(pb.ListArtifactsRequest(run_id=run.id), None)
+            log = await logs.read(run.id, -_LOG_BYTES, _LOG_BYTES)
+            diff = await logs.read_file(run.id, "source.diff", _DIFF_BYTES)
+        except (Unavailable, Forwarded) as error:
+            return [], LogPart(f"{error}\n", 0, 0, 0, (LogLevel.WARNING,)), ""
+        return list(found.artifacts), log, diff
 
     async def _configs(self, run: run_pb2.Run) -> list[dict[str, Any]]:
         """Return every config with its value, origin and doc; of an experiment that is gone what was set."""

@@ -12,7 +12,6 @@ from lab_rpc.v1 import training_service_pb2
 from lab_server.api.errors import Refused
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
-from lab_server.files.home import Home
 from lab_server.pages.boards import Boards
 from lab_server.pages.forms import read_form
 from lab_server.rpc.site_parts import SiteParts
@@ -40,12 +39,11 @@ class TensorboardPages:
         run_ids = list(dict.fromkeys((await read_form(request)).texts("runs")))
         if not 1 <= len(run_ids) <= MAX_RUNS:
             raise Refused(400, "NO_RUNS", f"select 1 to {MAX_RUNS} runs first, not {len(run_ids)}")
-        home = Home(self._parts.home)
         folders = {}
         for run_id in run_ids:
             wanted = pb.GetRunRequest(run_id=run_id)
             run = (await self._parts.service.GetRun(wanted, None)).run
-            folder = home.run_folder(run.experiment, run.id).path / "tensorboard"
+            folder = (await self._parts.logs.folder(run.id, "tensorboard/")).path / "tensorboard"
             if folder.is_dir() and not folder.is_symlink():  # else it could be anybody's
                 name = re.sub(r"[^\w.-]+", "_", run.name, flags=re.ASCII).strip("._")[:60]
                 folders[f"{name}-{run.id}" if name else run.id] = folder

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab_server.files import artifacts
-from lab_server.files.home import Home
 from lab_server.files.log_levels import LogLevels
+from lab_server.files.run_folder import RunFolder
 from lab_server.model.log_level import LogLevel, LogLine
+from lab_server.rpc.files_of_runs import FilesOfRuns
 from lab_server.rpc.run_lookup import find_run
 from lab_server.supervisor.protocol import RunControl
 
@@ -42,9 +43,22 @@ class LogPart:
 class Logs:
     """Reads the logs of runs."""
 
-    def __init__(self, supervisor: RunControl, home: Path) -> None:
+    def __init__(
+        self, supervisor: RunControl, home: Path, files: FilesOfRuns | None = None
+    ) -> None:
         self._supervisor = supervisor
-        self._home = Home(home)
+        self._files = files or FilesOfRuns(home)
+
+    async def folder(self, run_id: str, *under: str) -> RunFolder:
+        """Return a folder of this server that has a run's files below some paths.
+
+        Raises:
+            InvalidRequest: If the id is empty.
+            NotFound: If there is no such run.
+            Unavailable: If the server that has the files is away.
+        """
+        run = await find_run(self._supervisor, run_id)
+        return await self._files.folder(run, under)
 
     async def read(self, run_id: str, offset: int, max_bytes: int) -> LogPart:
         """Return a part of a run's log; a negative offset counts from the end.
@@ -53,8 +67,7 @@ class Logs:
             InvalidRequest: If the id is empty.
             NotFound: If there is no such run.
         """
-        run = await find_run(self._supervisor, run_id)
-        folder = self._home.run_folder(run.experiment, run.id)
+        folder = await self.folder(run_id, "log.")
         size, data = await artifacts.read_part(folder.path, folder.log.name, offset, max_bytes)
         start = min(size, max(0, size + offset) if offset < 0 else offset)
         if offset < 0 and start > 0 and b"\n" in data:
@@ -75,8 +88,7 @@ class Logs:
             InvalidRequest: If the id is empty.
             NotFound: If there is no such run.
         """
-        run = await find_run(self._supervisor, run_id)
-        folder = self._home.run_folder(run.experiment, run.id)
+        folder = await self.folder(run_id, path)
         size, data = await artifacts.read_part(folder.path, path, 0, max_bytes)
         cut = f"\n... and {size - max_bytes} bytes more" if size > max_bytes else ""
         return data.decode("utf-8", "replace") + cut

@@ -10,7 +10,12 @@ from prometheus_client import CollectorRegistry
 from lab_core.errors import SettingsError
 from lab_server.rpc.calls.auth import Authenticate
 from lab_server.rpc.calls.call_log import log_calls
-from lab_server.rpc.calls.handlers import AGENT_SERVICE_NAME, SEARCH_SERVICE_NAME, SERVICE_NAME
+from lab_server.rpc.calls.handlers import (
+    AGENT_SERVICE_NAME,
+    PEER_SERVICE_NAME,
+    SEARCH_SERVICE_NAME,
+    SERVICE_NAME,
+)
 from lab_server.rpc.calls.interceptors import CallInterceptor, CallMiddleware, errors_as_statuses
 from lab_server.rpc.calls.metrics import RpcMetrics
 from lab_server.rpc.health import Health
@@ -47,6 +52,7 @@ def make_server(
         SERVICE_NAME,
         SEARCH_SERVICE_NAME,
         AGENT_SERVICE_NAME,
+        PEER_SERVICE_NAME,
         health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     )
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)

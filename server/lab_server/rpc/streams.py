@@ -10,14 +10,13 @@ from lab_core.errors import Violation
 from lab_rpc.metric_names import matcher
 from lab_rpc.v1 import event_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest, NotFound
-from lab_server.files import artifacts
-from lab_server.files.home import Home
 from lab_server.messages import events
 from lab_server.model.run import Run
 from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.rpc.calls.limits import Limits
+from lab_server.rpc.files_of_runs import FilesOfRuns
 from lab_server.rpc.run_lookup import find_run
 from lab_server.store import Store, StoredEvent
 from lab_server.supervisor.protocol import RunControl
@@ -56,12 +55,13 @@ class Streams:
         hub: Hub,
         limits: Limits,
         home: Path,
+        files: FilesOfRuns | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._store = store
         self._hub = hub
         self._limits = limits
-        self._home = Home(home)
+        self._files = files or FilesOfRuns(home)
 
     # N802: the names are those of the RPCs
     async def WatchRun(  # noqa: N802
@@ -131,9 +131,8 @@ class Streams:
     ) -> AsyncIterator[bytes]:
         """Yield a file in chunks."""
         run = await find_run(self._supervisor, request.run_id)
-        folder = self._home.run_folder(run.experiment, run.id).path
         with self._limits.stream(auth.current()):
-            async for chunk in artifacts.read_chunks(folder, request.path, request.offset):
+            async for chunk in self._files.read_chunks(run, request.path, request.offset):
                 yield pb.DownloadArtifactResponse(
                     data=chunk.data, size_bytes=chunk.size_bytes, sha256=chunk.sha256
                 ).SerializeToString()

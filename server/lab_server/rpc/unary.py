@@ -14,7 +14,6 @@ from lab_core.errors import Violation
 from lab_rpc.v1 import event_pb2, provenance_pb2, run_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest, NotFound, Unavailable
 from lab_server.executors.catalogue import Catalogue
-from lab_server.files import artifacts
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
@@ -37,6 +36,7 @@ from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.rpc.calls.limits import Limits
+from lab_server.rpc.files_of_runs import FilesOfRuns
 from lab_server.rpc.media_query import MediaQuery
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
@@ -70,6 +70,7 @@ class Service:
         limits: Limits,
         uploads: Uploads,
         home: Path,
+        files: FilesOfRuns | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._supervisor = supervisor
@@ -78,6 +79,7 @@ class Service:
         self._limits = limits
         self._uploads = uploads
         self._home = Home(home)
+        self._files = files or FilesOfRuns(home)
         self._is_draining = False
         self._known_forecasts: Mapping[str, Forecast] = {}
         self._forecast_time = -math.inf
@@ -320,7 +322,7 @@ class Service:
     ) -> pb.ListArtifactsResponse:
         """List the files of a run."""
         run = await find_run(self._supervisor, request.run_id)
-        found = await artifacts.list_artifacts(self._folder(run))
+        found = await self._files.list_all(run)
         return pb.ListArtifactsResponse(
             artifacts=[event_pb2.Artifact(path=a.path, size_bytes=a.size_bytes) for a in found]
         )
@@ -400,7 +402,7 @@ class Service:
         if experiment and parent.experiment != experiment:
             sentence = f"run {parent.id} is of experiment {parent.experiment!r}; a fork must be of the same experiment"
             raise InvalidRequest([Violation("parent.run_id", sentence)])
-        return parent
+        return await self._supervisor.bring_files(parent)
 
     def _refuse_when_draining(self) -> None:
         if self._is_draining:

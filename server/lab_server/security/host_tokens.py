@@ -12,6 +12,7 @@ import secrets
 import time
 from typing import Final
 
+from lab_server.errors import Unauthenticated
 from lab_server.model.agent import HOSTS_POOL, JoinToken
 from lab_server.security.tokens import hash_of, parts_of, written
 
@@ -24,16 +25,24 @@ class HostTokens:
 
     Args:
         secret: of the servers of a store.
+        purpose: what they are for; one that is for something else is none.
     """
 
-    def __init__(self, secret: bytes) -> None:
-        self._key = hmac.digest(secret, b"join tokens of hosts", "sha256") if secret else b""
+    def __init__(self, secret: bytes, purpose: str = "join tokens of hosts") -> None:
+        self._key = hmac.digest(secret, purpose.encode(), "sha256") if secret else b""
 
     def new(self) -> str:
         """Return a token."""
         token_id = secrets.token_hex(4)
         until = f"{int(time.time() + _VALID_S)}"
         return written(token_id, f"{_MARK}.{until}.{self._signature(token_id, until)}")
+
+    def is_one(self, header: str) -> bool:
+        """Whether an authorization header holds a valid one: the caller is a server of this store."""
+        try:
+            return self.token(header) is not None
+        except Unauthenticated:
+            return False
 
     def token(self, header: str) -> JoinToken | None:
         """Return the token in an authorization header; None if it is not one of these, or has expired.

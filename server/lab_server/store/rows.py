@@ -47,6 +47,7 @@ _DETAILS = (
     "provenance_seq",
     "has_stale_extremes",
     "planned_digest",
+    "home",
 )
 
 

@@ -99,6 +99,11 @@ class Attempt:
         if self._process is not None:
             self._enforce_deadlines(self._process)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its agent was given up: not all that it wrote is here."""
+        return self._is_lost
+
     async def run(self) -> AttemptResult:
         """Launch the trainer, unless it runs already, and follow it to its end."""
         try:

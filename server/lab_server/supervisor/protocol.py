@@ -72,6 +72,9 @@ class RunControl(Protocol):
     async def save_checkpoint(self, run_id: str) -> Run:
         """Ask a run that trains for a checkpoint."""
 
+    async def bring_files(self, run: Run) -> Run:
+        """Return a run whose files are in this server's home; another server may have had them."""
+
     async def update(
         self,
         run_id: str,

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from lab_core.errors import LabError
 from lab_server.errors import InvalidState, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
@@ -27,10 +28,12 @@ from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.queue import RunQueue
 from lab_server.supervisor.records import AttemptResult
+from lab_server.supervisor.run_files import RunFiles
 from lab_server.supervisor.slot_table import SlotTable
 
 _log = structlog.get_logger(RUNS)
 
+_FILES_RETRY_S = 5.0
 _INTERRUPTED = "the server was shut down"
 _NOT_ITS_FAULT = (_INTERRUPTED, AGENT_LEFT, LEASE_OVER, NOT_STARTED + AGENT_LEFT)
 
@@ -39,9 +42,15 @@ class Runner:
     """Runs what is queued: each live run is in its queue or has an attempt."""
 
     def __init__(
-        self, live_runs: LiveRuns, executor: Executor, home: Home, options: SupervisorOptions
+        self,
+        live_runs: LiveRuns,
+        executor: Executor,
+        home: Home,
+        options: SupervisorOptions,
+        files: RunFiles,
     ) -> None:
         self._live_runs = live_runs
+        self._files = files
         self._executor = executor
         self._home = home
         self._options = options
@@ -50,6 +59,8 @@ class Runner:
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
+        # why a run waits for its files, by its id
+        self.without_files: dict[str, str] = {}
         executor.observe(self.dispatch)
 
     def lag_s(self, run_id: str) -> float:
@@ -194,11 +205,32 @@ class Runner:
             _log.error("gave up on a run", run=task.get_name(), exc_info=task.exception())
 
     async def _start(self, run_id: str, slot: str) -> None:
+        if not await self._has_files(run_id):
+            return
         attempt = await self._live_runs.persist(lambda: self._begin_attempt(run_id, slot))
         if attempt is None:
             self._release(run_id)
         else:
             await self._follow_attempt(run_id, attempt)
+
+    async def _has_files(self, run_id: str) -> bool:
+        """Bring a run's files here; where that cannot be, the run gives its slot back, and waits again."""
+        run = self._live_runs.find(run_id)
+        try:
+            if run is not None:
+                await self._files.bring(run)
+        except LabError as error:
+            if run_id not in self.without_files:
+                _log.warning("a run waits for its files", run=run_id, reason=str(error))
+            self.without_files[run_id] = str(error)
+            self._release(run_id)
+            await asyncio.sleep(_FILES_RETRY_S)
+            waiting = self._live_runs.find(run_id)
+            if waiting is not None and waiting.state is RunState.QUEUED:
+                self.enqueue(waiting)
+            return False
+        self.without_files.pop(run_id, None)
+        return True
 
     async def _begin_attempt(self, run_id: str, slot: str) -> Attempt | None:
         """Commit that a run is STARTING; return its attempt, None if it was stopped just now."""
@@ -213,6 +245,7 @@ class Runner:
                 spool_offset=0,
                 process=None,
                 has_resumed=run.attempt > 0,
+                home=self._files.home_id,
             )
             run = await self._live_runs.change_state(starting, RunState.STARTING)
             folder = self._home.run_folder(run.experiment, run_id)
@@ -241,7 +274,10 @@ class Runner:
     async def _conclude_attempt(self, run_id: str, result: AttemptResult) -> Run:
         # between two tries the lock is free: who asks for something gets an answer
         async with self._live_runs.lock(run_id):
-            run = await self._conclude(self._live_runs.current(run_id), result)
+            run = self._live_runs.current(run_id)
+            if not self._attempts[run_id].is_lost:
+                run = replace(run, home=self._files.home_id)  # an agent uploaded all of it here
+            run = await self._conclude(run, result)
             del self._attempts[run_id]
             if run.state is RunState.QUEUED:
                 self.queue.add(run)

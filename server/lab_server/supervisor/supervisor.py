@@ -21,6 +21,7 @@ from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.supervisor.deletions import Deletions
 from lab_server.supervisor.live_runs import LiveRuns, run_to_completion
 from lab_server.supervisor.options import SupervisorOptions
+from lab_server.supervisor.run_files import NoOtherHomes, OtherHomes, RunFiles
 from lab_server.supervisor.runner import Runner
 from lab_server.watch.hub import Hub
 
@@ -38,13 +39,15 @@ class Supervisor:
         executor: Executor,
         home: Path,
         options: SupervisorOptions = SupervisorOptions(),  # noqa: B008 - frozen
+        elsewhere: OtherHomes = NoOtherHomes(),  # noqa: B008 - without state
     ) -> None:
         self._store = store
         self._options = options
         self._home = Home(home)
         self._live_runs = LiveRuns(store, hub)
         self._executor = executor
-        self._runner = Runner(self._live_runs, executor, self._home, options)
+        self._files = RunFiles(self._live_runs, elsewhere, self._home.server_id())
+        self._runner = Runner(self._live_runs, executor, self._home, options, self._files)
         self._deletions = Deletions(self._live_runs, store, hub, self._home)
         self._last_queue_key = 0
 
@@ -113,6 +116,8 @@ class Supervisor:
 
     def _now(self, run: Run) -> str:
         """Return what is true of a run right now and in no event: why it waits, or is not heard of."""
+        if run.state is RunState.QUEUED and run.id in self._runner.without_files:
+            return self._runner.without_files[run.id]
         position = self.queue_position(run.id)
         if position:
             waits = f"waits for a slot, position {position} of {self.queue_length()} in the queue"
@@ -213,6 +218,15 @@ class Supervisor:
         run = await self._find(run_id)
         return await self._runner.save_checkpoint(run.id)
 
+    async def bring_files(self, run: Run) -> Run:
+        """Return a run whose files are in this server's home; another server may have had them.
+
+        Raises:
+            StoreError: If they cannot be written.
+            Unavailable: If the server that has them is away.
+        """
+        return await self._files.bring(run)
+
     async def update(
         self,
         run_id: str,
@@ -289,6 +303,7 @@ class Supervisor:
             config_hash=config_hash,
             configs=dict(configs or {}),
             planned_digest=code_digest,
+            home=self._files.home_id,
         )
         folder = self._folder(run)
         try:
@@ -297,7 +312,8 @@ class Supervisor:
                 note = self._home.uploads.note_run
                 await asyncio.to_thread(note, request.upload, run.id, folder.path)
             if run.request.parent is not None:
-                source = self._folder(await self._live_runs.get(run.request.parent.run_id))
+                parent = await self._live_runs.get(run.request.parent.run_id)
+                source = self._folder(await self._files.bring(parent))
                 step = run.request.parent.step
                 await asyncio.to_thread(self._home.adopt_checkpoint, source, step, folder)
             created = await self._store.create(run, idempotency)
@@ -365,7 +381,9 @@ class Supervisor:
         known = await self._known(idempotency)
         if known is not None:
             return known
-        await self._record_created(await self._live_runs.get(run_id))
+        run = await self._record_created(await self._live_runs.get(run_id))
+        _check_startable(run, resume, until_step)
+        await self._files.bring(run)
         return await self._live_runs.exclusively(
             run_id, lambda: self._queue(run_id, resume, until_step, idempotency, code_digest)
         )
@@ -406,6 +424,7 @@ class Supervisor:
                 f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
             )
         await self._deletions.delete(run)
+        self._files.drop(run)
 
 
 def _check_startable(run: Run, resume: bool, until_step: int) -> None:

@@ -11,7 +11,7 @@ import grpc.aio
 from google.protobuf import descriptor_pool
 
 from lab_server.errors import Unavailable
-from lab_server.rpc.calls.handlers import SERVICE_NAME
+from lab_server.rpc.calls.handlers import PEER_SERVICE_NAME, SERVICE_NAME
 from lab_server.rpc.calls.interceptors import Call, Context
 from lab_server.rpc.calls.status import error_of
 
@@ -28,7 +28,8 @@ READ_HERE: Final = frozenset(
 )
 """The RPCs that any server can answer, from the store alone or about itself."""
 
-_LOCAL_SERVICES: Final = ("/grpc.",)  # health, reflection
+# health, reflection, and what is asked of this very server
+_LOCAL_SERVICES: Final = ("/grpc.", f"/{PEER_SERVICE_NAME}/")
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_retries", 0),

@@ -9,14 +9,21 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from lab_rpc.v1 import agent_service_pb2, search_service_pb2, training_service_pb2
+from lab_rpc.v1 import (
+    agent_service_pb2,
+    peer_service_pb2,
+    search_service_pb2,
+    training_service_pb2,
+)
 
 _TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
 _SEARCH = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"]
+_PEER = peer_service_pb2.DESCRIPTOR.services_by_name["PeerService"]
 _AGENT = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"]
 
 SERVICE_NAME = _TRAINING.full_name
 SEARCH_SERVICE_NAME = _SEARCH.full_name
+PEER_SERVICE_NAME = _PEER.full_name
 AGENT_SERVICE_NAME = _AGENT.full_name
 
 _MAKE = {
@@ -43,6 +50,11 @@ def search_handlers(*parts: object) -> grpc.GenericRpcHandler:
 def agent_handlers(part: object) -> grpc.GenericRpcHandler:
     """Return the handlers of AgentService; see `handlers`."""
     return _handlers(_AGENT, part)
+
+
+def peer_handlers(part: object) -> grpc.GenericRpcHandler:
+    """Return the handlers of PeerService; see `handlers`."""
+    return _handlers(_PEER, part)
 
 
 def _handlers(service: ServiceDescriptor, *parts: object) -> grpc.GenericRpcHandler:
