@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from lab_core.errors import SettingsError
 from lab_rpc import uploads as rules
 from lab_rpc.v1 import training_service_pb2, upload_pb2
+from lab_server.errors import NotFound
 from lab_server.files.uploads import UploadStore
 from lab_server.model.roles import Role
 from lab_server.model.upload import Upload
@@ -269,6 +271,21 @@ def test_uploads_that_no_run_uses_are_removed_after_a_day(tmp_path: Path) -> Non
     run.rmdir()
     os.utime(store.folder / used.id / "upload.json", (yesterday, yesterday))
     assert store.prune() == [used.id]
+
+
+def test_an_upload_that_an_earlier_version_kept_is_asked_for_again(tmp_path: Path) -> None:
+    store = UploadStore(tmp_path / "uploads")
+    upload_ = sent(store, "old")
+    record = store.folder / upload_.id / "upload.json"
+    old = json.loads(record.read_text())
+    del old["files"]
+    record.write_text(json.dumps(old))
+    with pytest.raises(NotFound, match="send the code first"):
+        store.find(upload_.id, "olga")
+    shutil.rmtree(store.folder / "draft-old", ignore_errors=True)
+    assert sent(store, "old") == upload_
+    assert store.find(upload_.id, "olga") == upload_
+    assert store.is_whole(upload_)
 
 
 def test_uploads_without_tokens_stay_on_this_machine(tmp_path: Path) -> None:

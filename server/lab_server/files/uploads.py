@@ -56,7 +56,8 @@ class UploadStore:
             NotFound: If there is none of this id, or others sent it.
         """
         record = self._record(upload_id) if _is_id(upload_id) else None
-        if record is None or (owner is not None and owner not in _owners(record)):
+        is_known = record is not None and "files" in record  # else an earlier version kept it
+        if record is None or not is_known or (owner is not None and owner not in _owners(record)):
             raise NotFound("upload", upload_id[:100], "send the code first")
         os.utime(self._folder / upload_id / _RECORD)
         return Upload(upload_id, record["module"])
