@@ -144,6 +144,14 @@ def test_several_runs_are_shown_stopped_and_changed_at_once(lab: Lab, twin: Twin
     assert "nothing to change" in lab("edit", *ids).stderr
 
 
+@pytest.mark.parametrize("command", [[], ["run"], ["search"], ["runs"], ["fork"]])
+def test_help_cuts_nothing_where_there_is_little_room(command: list[str]) -> None:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command, "--help"])
+    assert "…)" in result.output or "…" not in result.output  # "(create_time, duration, …)"
+    assert "..." not in result.output.replace("]...", "]").replace("RUN...", "RUN")
+    assert result.exit_code == 0
+
+
 def test_old_habits_find_runs_and_rm(lab: Lab, twin: Twin, run: TwinRun) -> None:
     assert lab("ls").stdout == lab("runs").stdout
     assert "deleted" in lab("delete", run.message.id, "--yes").stdout

@@ -22,10 +22,19 @@ def test_help_tells_every_setting() -> None:
     missing = [name for name in names() if f"--{name.replace('_', '-')}" not in text]
     assert missing == ["pools"]  # of the settings file only
     assert "[[pools]]" in text
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    for flag in ("--queue-limit <int>", "--grace-s <float>", "debug, info, warning, error"):
-        assert any(flag in line for line in lines), flag
-    assert any("--max-runtime-s" in line and "[default: 0.0]" in line for line in lines)
+    words = " ".join(text.split())
+    for part in ("--queue-limit <int>", "--grace-s <float>", "debug, info, warning, error"):
+        assert part in words
+    assert "--max-runtime-s <float> maximum training time of a run" in words
+    assert "in seconds; 0: no limit [default: 0.0]" in words
+
+
+@pytest.mark.parametrize("command", [["serve"], ["tokens"], ["migrate"], []])
+def test_help_cuts_nothing_where_there_is_little_room(command: list[str]) -> None:
+    text = run(app, [*command, "--help"], env={"COLUMNS": "80"}).output
+    assert "…" not in text
+    assert "..." not in text.replace("[ARGS]...", "")
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["tokens"], ["tokens", "list"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,8 @@ app = typer.Typer(
     cls=ErrorGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    rich_markup_mode=None,  # its boxes cut flags where there is little room
     help="Train on a lab-server: start runs, watch them, compare them.\n\n"
     "Exit codes: 0 success, 1 the run or the command failed, 2 wrong usage, 3 no connection, 4 the watched run "
     "was stopped, 130 interrupted with Ctrl-C.",
@@ -80,3 +82,5 @@ def root(
 
 for _module in (catalogue, running, listing, compare, searching, files, media, dashboard, doctor):
     _module.register(app)
+for _command in app.registered_commands:  # the whole line: what is made without this is cut
+    _command.short_help = (getdoc(_command.callback) or "").partition("\n")[0]

@@ -17,7 +17,8 @@ from lab_server.cli.exit_codes import errors_as_exit_codes
 app = typer.Typer(
     name="lab-agent",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    rich_markup_mode=None,  # its boxes cut flags where there is little room
     add_completion=False,
     pretty_exceptions_enable=False,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -17,7 +18,8 @@ from lab_server.settings.settings import Loaded, Settings, load
 app = typer.Typer(
     name="lab-server",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    rich_markup_mode=None,  # its boxes cut flags where there is little room
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -34,7 +36,7 @@ def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
             command(load({name: _plain(value) for name, value in flags.items()}, config))
 
     file = typer.Option(
-        help=r"TOML file of settings, and of \[\[pools]] (env LAB_CONFIG)", show_default=False
+        help="TOML file of settings, and of [[pools]] (env LAB_CONFIG)", show_default=False
     )
     parameters = [_keyword("config", Annotated[Path | None, file])]
     for name, field in Settings.model_fields.items():
@@ -84,7 +86,7 @@ def _help(name: str) -> str:
     )
     is_nothing = default is None or default is False or default in ("", ())
     tail = "" if is_nothing else f" [default: {default}]"
-    return f"{field.description}{told}{tail}".replace("[", r"\[")
+    return f"{field.description}{told}{tail}"
 
 
 @app.command(name="serve")
@@ -191,3 +193,8 @@ def _main(
     ] = False,
 ) -> None:
     """Run training experiments for clients and record everything they report."""
+
+
+for _part in (app, tokens.app, agents.app, certs.app):
+    for _command in _part.registered_commands:  # the whole line: what is made without this is cut
+        _command.short_help = (getdoc(_command.callback) or "").partition("\n")[0]
