@@ -101,7 +101,7 @@ def _serving() -> Iterator[tuple[LiveServer, Client]]:
         yield server, client
 
 
-def rows(rounds: int = 2, seconds: float = 5.0) -> list[Row]:
+def rows(rounds: int = 2, seconds: float = 4.0) -> list[Row]:
     """Measure it."""
     found: dict[float, list[tuple[float, float]]] = {rate: [] for rate in RATES}
     alone: list[float] = []
@@ -135,6 +135,6 @@ def rows(rounds: int = 2, seconds: float = 5.0) -> list[Row]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
     arguments = parser.parse_args()
     print(markdown(rows(arguments.rounds, arguments.seconds)))

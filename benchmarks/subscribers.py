@@ -6,7 +6,7 @@ One run trains all the while, and is followed by one subscriber. The crowd comes
 that has the lowest priority while it is measured: the processor that clients use is elsewhere when they are on other
 machines. A pair is two windows of so many seconds, with the crowd and without it, next to each other and in either
 order, so that what changes slowly is in both. Pairs are measured until the interval of their differences is narrow,
-or for two and a half minutes. It is Wilcoxon's, about the Hodges-Lehmann estimate: some windows in which the
+or for two minutes. It is Wilcoxon's, about the Hodges-Lehmann estimate: some windows in which the
 machine did something else do not matter.
 """
 
@@ -38,7 +38,7 @@ _LOG_S = (
 _SETTLE_S = 0.4  # a batch of metrics is on its way for a part of a second
 _LEAST_PAIRS = 12
 _NARROW_PERCENT = 1.0  # half the width of the interval that is narrow enough
-_LONGEST_S = 150.0
+_LONGEST_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

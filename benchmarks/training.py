@@ -293,19 +293,19 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
-def rows(rounds: int = 5, num_steps: int = 300) -> list[Row]:
+def rows(rounds: int = 4, num_steps: int = 300) -> list[Row]:
     """Measure all of it."""
     with data_of_mnists_size():
         return [
             *one_run(rounds, num_steps),
             *two_runs(rounds, num_steps),
-            *four_runs(max(3, rounds - 2), 4.0),
+            *four_runs(max(3, rounds - 1), 3.0),
         ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=300, help="of a round, at most an epoch")
     arguments = parser.parse_args()
     print(markdown(rows(arguments.rounds, arguments.steps)))
