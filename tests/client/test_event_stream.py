@@ -57,6 +57,19 @@ def test_any_log_comes_out_whole_through_any_cuts(
     assert stream.is_complete
 
 
+def test_the_first_event_is_had_before_the_others_are_converted() -> None:
+    converted: list[int] = []
+
+    def fold(message: event_pb2.RunEvent) -> list[int]:
+        converted.append(message.seq)
+        return [message.seq]
+
+    items = iter(EventStream("r", 0, fold).receive(pb.WatchRunResponse(events=make_log(5, set()))))
+
+    assert (next(items), converted) == (1, [1])
+    assert list(items) == [2, 3, 4, 5]
+
+
 @settings(deadline=None)
 @given(st.integers(2, 30), st.data())
 def test_any_gap_is_told(num_events: int, data: st.DataObject) -> None:

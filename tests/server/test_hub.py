@@ -87,6 +87,17 @@ async def test_a_late_joiner_gets_the_whole_log_and_the_end(log: Log) -> None:
     assert await seqs(watch(log, after_seq=4)) == [5, 6]
 
 
+async def test_a_watcher_begins_with_a_little_and_gets_the_rest_in_large_batches(log: Log) -> None:
+    await log.say(200, size=2000)
+    await log.state(RunState.COMPLETED)
+
+    batches = [batch async for batch in watch(log, after_seq=20)]
+
+    assert [event.seq for batch in batches for event in batch] == list(range(21, 202))
+    first, second = (sum(len(event.payload) for event in batch) for batch in batches[:2])
+    assert first <= hub.FIRST_BATCH_BYTES < hub.BATCH_BYTES // 2 < second
+
+
 async def test_an_observer_is_told_of_the_events_of_all_runs(log: Log) -> None:
     await log.create("r2")
     told: list[tuple[str, int]] = []
