@@ -81,6 +81,9 @@ def test_pools_come_from_the_settings_file(tmp_path: Any) -> None:
     file.write_text('[[pools]]\nname = "a"\n[[pools]]\nname = "a"\n')
     with pytest.raises(SettingsError, match="two pools are named 'a'"):
         load({}, file)
+    file.write_text('[[pools]]\nname = "hosts"\n')
+    with pytest.raises(SettingsError, match="'hosts' is that of the servers' own slots"):
+        load({}, file)
 
 
 class FakeEngine:

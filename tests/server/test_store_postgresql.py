@@ -313,3 +313,22 @@ async def test_waiting_for_events_ends_with_them_and_outlives_its_connection(
     assert await follower.try_to_lead()
     await grow(follower, run)
     await follower.close()
+
+
+async def test_every_server_is_known_and_a_home_s_last_one_stays_known(postgres: Postgres) -> None:
+    url = postgres.new_url()
+    leader = SqlStore(url, server_id="one", address="a:1", home="one")
+    follower = SqlStore(url, server_id="two", address="b:2", home="two", may_follow=True)
+    try:
+        found = {(m.home, m.address, m.is_live) for m in await leader.members()}
+        assert found == {("one", "a:1", True), ("two", "b:2", True)}
+        await follower.close()
+        found = {(m.home, m.address, m.is_live) for m in await leader.members()}
+        assert found == {("one", "a:1", True), ("two", "b:2", False)}
+        # the next server of the home takes its place
+        follower = SqlStore(url, server_id="two", address="b:3", home="two", may_follow=True)
+        found = {(m.home, m.address, m.is_live) for m in await leader.members()}
+        assert found == {("one", "a:1", True), ("two", "b:3", True)}
+    finally:
+        await follower.close()
+        await leader.close()

@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from lab_core.errors import SettingsError
+from lab_server.model.agent import HOSTS_POOL
 from lab_server.model.slot import parse_slots
 from lab_server.settings.address import Address
 from lab_server.settings.pools import PoolSettings
@@ -213,6 +214,10 @@ class Settings(BaseSettings):
         names = [pool.name for pool in pools]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two pools are named {', '.join(sorted(twice))!r}")
+        if HOSTS_POOL in names:
+            raise ValueError(
+                f"the pool {HOSTS_POOL!r} is that of the servers' own slots; choose another name"
+            )
         return pools
 
     @field_validator("home")
