@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine, for benchmarks: its nodes and its head fail, and come back."""
+"""A real Ray cluster on this machine, for benchmarks and tests: its nodes and its head fail, and come back."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ class LiveRay:
     Args:
         log: what it prints.
         environment: of all that it starts.
+        num_nodes: that work.
 
     Attributes:
         address: of its dashboard, which stays.
     """
 
-    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, log: Path, environment: Mapping[str, str] | None = None, *, num_nodes: int = 2
+    ) -> None:
         # short: Ray's Unix sockets lie below
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))
         tables = self._folder / "tables"
@@ -42,7 +45,7 @@ class LiveRay:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, str(Path(__file__).with_name("ray_cluster.py"))),
-                    *(*ports, str(tables)),
+                    *(*ports, str(tables), str(num_nodes)),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -50,7 +53,7 @@ class LiveRay:
                 text=True,
                 env={
                     **os.environ,
-                    **environment,
+                    **(environment or {}),
                     "RAY_TMPDIR": str(self._folder),
                     "RAY_gcs_storage": "rocksdb",
                     "RAY_gcs_storage_path": str(tables),
@@ -87,7 +90,7 @@ class LiveRay:
                 return
 
     def end(self) -> None:
-        """End all of it, and remove its files."""
+        """End all of it, and remove its files; again is fine."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(120)

@@ -1,6 +1,6 @@
 """A Ray cluster on this machine, in a process of its own: it ends with its standard input.
 
-    python benchmarks/ray_cluster.py DASHBOARD_PORT GCS_PORT TABLES
+    python benchmarks/ray_cluster.py DASHBOARD_PORT GCS_PORT TABLES NUM_NODES
 
 The head keeps its tables in the folder TABLES, as RAY_gcs_storage_path says, too. Takes orders, a line each, and answers each with a line: how many nodes work, and whether it was done.
 
@@ -21,18 +21,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-NUM_NODES = 2
 CPUS_PER_NODE = 2
 
 
 class RayCluster:
     """A head without CPUs of its own, and nodes that work."""
 
-    def __init__(self, dashboard_port: int, gcs_port: int, tables: Path) -> None:
+    def __init__(self, dashboard_port: int, gcs_port: int, tables: Path, num_nodes: int) -> None:
         # Ray has no types, or is not installed
         self._cluster: Any = importlib.import_module("ray.cluster_utils").Cluster()
         self._psutil: Any = importlib.import_module("psutil")
         self._tables = tables
+        self._num_nodes = num_nodes
         self._known: list[Any] = []  # nodes of the head that is, or of one that remembers them
         self._head_arguments = {
             "num_cpus": 0,
@@ -73,7 +73,7 @@ class RayCluster:
         if cluster.head_node is None:
             cluster.add_node(**self._head_arguments)
         self._known = [node for node in self._known if node in cluster.worker_nodes]
-        while len(self._known) < NUM_NODES:
+        while len(self._known) < self._num_nodes:
             self._known.append(cluster.add_node(num_cpus=CPUS_PER_NODE))
 
     def _end_halves(self) -> None:
@@ -104,9 +104,9 @@ class RayCluster:
 
 def main() -> None:
     """Obey until the input ends."""
-    dashboard_port, gcs_port, tables = sys.argv[1:]
+    dashboard_port, gcs_port, tables, num_nodes = sys.argv[1:]
     answers, sys.stdout = sys.stdout, sys.stderr  # Ray writes there, too
-    cluster = RayCluster(int(dashboard_port), int(gcs_port), Path(tables))
+    cluster = RayCluster(int(dashboard_port), int(gcs_port), Path(tables), int(num_nodes))
     try:
         for order in sys.stdin:
             try:

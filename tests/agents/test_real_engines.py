@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -13,10 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from live_ray import MISSING, LiveRay, is_installed
 
 import lab_client
 from tests.servers import RealServer, start_server
@@ -158,53 +157,20 @@ def test_slurm_starts_agents_and_gets_its_nodes_back(
         run.stop()
 
 
-@dataclass
-class Ray:
-    """A Ray cluster of a head and a node that works."""
-
-    process: subprocess.Popen[str]
-    address: str = ""
-
-    def read(self, word: str) -> str:
-        """Return what follows a word that its process prints."""
-        assert self.process.stdout is not None
-        line = next(line for line in self.process.stdout if line.startswith(word))
-        return line.removeprefix(word).strip()
-
-    def replace_node(self) -> None:
-        """Kill the node that works, and wait for another one."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        self.read("replaced")
-
-    def end(self) -> None:
-        """End it."""
-        assert self.process.stdin is not None
-        if not self.process.stdin.closed:
-            self.process.stdin.close()
-            self.process.wait(60)
-
-
 @pytest.fixture
-def ray() -> Iterator[Ray]:
-    """A Ray cluster."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: pip install 'lab-train[ray]'")
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("ray_cluster.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    cluster = Ray(process)
-    cluster.address = f"http://{cluster.read('dashboard ')}"
-    yield cluster
-    cluster.end()
+def ray(tmp_path: Path) -> Iterator[LiveRay]:
+    """A Ray cluster of a head and a node that works."""
+    if not is_installed():
+        pytest.skip(f"it {MISSING}")
+    cluster = LiveRay(tmp_path / "ray.log", num_nodes=1)
+    try:
+        cluster.mend()
+        yield cluster
+    finally:
+        cluster.end()
 
 
-def test_ray_starts_agents_and_is_the_reason_when_it_is_away(ray: Ray, tmp_path: Path) -> None:
+def test_ray_starts_agents_and_is_the_reason_when_it_is_away(ray: LiveRay, tmp_path: Path) -> None:
     with (
         serving(tmp_path / "server", "ray", address=ray.address) as server,
         lab_client.Client(server.address, timeout_s=PATIENCE_S) as client,
@@ -220,7 +186,7 @@ def test_ray_starts_agents_and_is_the_reason_when_it_is_away(ray: Ray, tmp_path:
 
 @pytest.mark.exhaustive
 def test_a_run_on_a_ray_node_that_is_killed_goes_on_on_another(
-    ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: LiveRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_AGENT_LEASE_S", "10")
     gate = tmp_path / "gate"
@@ -233,7 +199,8 @@ def test_a_run_on_a_ray_node_that_is_killed_goes_on_on_another(
         options = lab_client.RunOptions(pool="nodes", max_retries=3)
         there = client.create("toy", overrides, options=options).start()
         wait_until(gate.with_name("gate.reached").exists, "step 34")
-        ray.replace_node()
+        ray.order("kill node")
+        ray.mend()
         gate.touch()
         assert there.wait(timeout_s=PATIENCE_S).state == "COMPLETED"
         assert tracked(here) == tracked(there)
