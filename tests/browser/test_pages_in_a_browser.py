@@ -154,7 +154,9 @@ def test_a_slider_goes_over_the_steps_of_images_and_texts(shown: Shown, windows:
     pictures = media.get_by_role("img", name="samples, step 3")
     assert pictures.count() == 4
     widths = "images => images.map(image => image.naturalWidth)"
-    page.wait_for_function("[...document.querySelectorAll('#media img')].every(i => i.complete)")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#media img')].every(i => i.complete)"
+    )
     assert pictures.evaluate_all(widths) == [28] * 4
     slider = media.get_by_role("slider")
     slider.press("ArrowLeft")
