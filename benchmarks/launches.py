@@ -9,18 +9,15 @@ from pathlib import Path
 
 GRANTS_IN_SQLITE = """
 CREATE TABLE grants (number INTEGER PRIMARY KEY, run TEXT, attempt INTEGER, slot TEXT);
-CREATE TRIGGER note_grant AFTER UPDATE OF details ON runs
-WHEN json_extract(OLD.details, '$.slot') <> json_extract(NEW.details, '$.slot') BEGIN
-  INSERT INTO grants (run, attempt, slot) VALUES (
-    NEW.id, json_extract(NEW.details, '$.attempt'), json_extract(NEW.details, '$.slot'));
+CREATE TRIGGER note_grant AFTER UPDATE OF slot ON runs WHEN OLD.slot <> NEW.slot BEGIN
+  INSERT INTO grants (run, attempt, slot) VALUES (NEW.id, NEW.attempt, NEW.slot);
 END;
 """
 GRANTS_IN_POSTGRESQL = """
 CREATE TABLE {schema}.grants (number serial PRIMARY KEY, run text, attempt int, slot text);
 CREATE FUNCTION {schema}.note_grant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  IF OLD.details::json->>'slot' <> NEW.details::json->>'slot' THEN
-    INSERT INTO {schema}.grants (run, attempt, slot) VALUES (
-      NEW.id, (NEW.details::json->>'attempt')::int, NEW.details::json->>'slot');
+  IF OLD.slot <> NEW.slot THEN
+    INSERT INTO {schema}.grants (run, attempt, slot) VALUES (NEW.id, NEW.attempt, NEW.slot);
   END IF;
   RETURN NULL;
 END $$;
