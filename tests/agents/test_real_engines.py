@@ -61,10 +61,11 @@ def serving(home: Path, engine: str, **settings: object) -> Iterator[RealServer]
 
 
 def tracked(run: lab_client.Run) -> list[tuple[int, float]]:
-    """Return what the toy tracks; no step may be there twice."""
-    found = [(point.step, p["loss"]) for point in run.metrics() if "loss" in (p := point.values)]
-    assert len(dict(found)) == len(found)
-    return sorted(found)
+    """Return what the toy tracks; no step may be there twice, but in an attempt that resumed before it."""
+    points = [point for point in run.metrics() if "loss" in point.values]
+    found = {(point.attempt, point.step): point.values["loss"] for point in points}
+    assert len(found) == len(points)
+    return sorted({step: loss for (_, step), loss in sorted(found.items())}.items())
 
 
 def the_promise(client: lab_client.Client) -> None:
