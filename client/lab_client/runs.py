@@ -292,6 +292,8 @@ class ServerInfo:
         queue_limit: the largest number of runs that may wait.
         principal: who the caller is to the server; empty on a server without tokens.
         role: "viewer", "operator" or "admin".
+        absent_leader: of several servers on a store, the one that leads, if it does not answer the one that was
+            asked; its slots are not known then. Empty otherwise.
     """
 
     version: str
@@ -300,3 +302,4 @@ class ServerInfo:
     queue_limit: int
     principal: str
     role: str
+    absent_leader: str = ""

@@ -555,6 +555,14 @@ def test_a_full_queue_exits_with_1_and_is_no_wrong_usage(lab: Lab, twin: Twin) -
     assert twin.runs[run_id].message.state == event_pb2.RUN_STATE_QUEUED
 
 
+def test_slots_and_doctor_say_that_the_leader_is_away(lab: Lab, twin: Twin) -> None:
+    twin.absent_leader = "a.example:50051"
+    assert "the server a.example:50051, which leads, does not answer" in " ".join(
+        lab("slots").stdout.split()
+    )
+    assert "a.example:50051, which leads, does not answer" in " ".join(lab("doctor").stdout.split())
+
+
 def test_no_connection_exits_with_3(lab: Lab, twin: Twin) -> None:
     twin.token = "secret"
     result = lab("runs")

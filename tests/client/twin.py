@@ -138,6 +138,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         self.token = ""
         self.uploads: dict[str, dict[str, bytes]] = {}
         self.queue_limit = 4
+        self.absent_leader = ""
         self.events_per_answer = 1
         self.skip_seq: int | None = None
         self.hang_streams = 0
@@ -270,8 +271,9 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         await self._enter("GetServerInfo", request, context)
         return pb.GetServerInfoResponse(
             version=self.version,
-            slots=[pb.Slot(name="cpu:0")],
+            slots=[] if self.absent_leader else [pb.Slot(name="cpu:0")],
             queue_limit=self.queue_limit,
+            absent_leader=self.absent_leader,
             principal="me" if self.token else "",
             role="admin",
         )

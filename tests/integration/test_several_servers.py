@@ -167,6 +167,9 @@ def test_another_server_takes_over_and_the_training_does_not_notice(
 
         leader = pair.leader.process
         leader.send_signal(signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+        with lab_client.Client(pair.follower.address, retry_timeout_s=0) as reader:
+            assert run.id in [read.id for read in reader.runs()]
+            assert reader.server_info().absent_leader in ("", pair.leader.address)
         wait_until(lambda: leads(pair.follower), "another leader")
         gate.touch()
         events = watchers[1].result()

@@ -117,6 +117,7 @@ class FakeSupervisor:
     """Keeps the rules of a run's states, and lets the test say what trainers do."""
 
     queue_limit = 3
+    leader = ""
 
     def __init__(self, store: Store, hub: Hub, executor: FakeExecutor) -> None:
         self._store, self._hub, self._executor = store, hub, executor

@@ -51,6 +51,11 @@ def slots(context: typer.Context, as_json: AsJson = False) -> None:
         table.add_row(slot.name, slot.run_id or Text("free", style="dim"))
     if info.slots:
         out.print(table)
+    elif info.absent_leader:
+        out.print(
+            f"The slots are not known: the server {info.absent_leader}, which leads, does not answer."
+            " Another one takes over within seconds."
+        )
     else:
         out.print("The server has no slots now: no agent is attached.")
     if info.queue_length:

@@ -181,6 +181,11 @@ def _ask(settings: Settings, target: Target) -> Iterator[Finding]:
     else:
         yield Finding("token", True, "the server requires none")
     yield Finding("version", True, f"server {info.version}, client {client_version() or 'unknown'}")
+    if info.absent_leader:
+        yield Finding(
+            "server", False, f"the server {info.absent_leader}, which leads, does not answer"
+        )
+        return
     free = sum(not slot.run_id for slot in info.slots)
     yield Finding(
         "server",

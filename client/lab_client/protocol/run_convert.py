@@ -125,6 +125,7 @@ def server_info(message: training_service_pb2.GetServerInfoResponse) -> runs.Ser
         queue_limit=message.queue_limit,
         principal=message.principal,
         role=message.role,
+        absent_leader=message.absent_leader,
     )
 
 

@@ -81,6 +81,7 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     QUEUE_LIMIT_FIELD_NUMBER: builtins.int
     PRINCIPAL_FIELD_NUMBER: builtins.int
     ROLE_FIELD_NUMBER: builtins.int
+    ABSENT_LEADER_FIELD_NUMBER: builtins.int
     version: builtins.str
     """The server's version, such as "0.1.0"."""
     queue_length: builtins.int
@@ -91,6 +92,10 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     """Who the caller is to the server; empty on a server without tokens."""
     role: builtins.str
     """What the caller may do: "viewer", "operator" or "admin"."""
+    absent_leader: builtins.str
+    """Of several servers on a store, the one that leads, if it does not answer this one now; its slots are not told
+    then. Empty otherwise.
+    """
     @property
     def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Slot]:
         """Every slot, such as "cpu:0" or "cuda:1"."""
@@ -104,8 +109,9 @@ class GetServerInfoResponse(google.protobuf.message.Message):
         queue_limit: builtins.int = ...,
         principal: builtins.str = ...,
         role: builtins.str = ...,
+        absent_leader: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["principal", b"principal", "queue_length", b"queue_length", "queue_limit", b"queue_limit", "role", b"role", "slots", b"slots", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["absent_leader", b"absent_leader", "principal", b"principal", "queue_length", b"queue_length", "queue_limit", b"queue_limit", "role", b"role", "slots", b"slots", "version", b"version"]) -> None: ...
 
 Global___GetServerInfoResponse: typing_extensions.TypeAlias = GetServerInfoResponse
 

@@ -102,6 +102,8 @@ class Service:
             queue_limit=self._supervisor.queue_limit,
             principal=principal.name,
             role=principal.role.name.lower(),
+            # else the leader is asked
+            absent_leader=self._supervisor.leader,
         )
 
     async def ListExperiments(  # noqa: N802

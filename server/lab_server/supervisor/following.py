@@ -54,6 +54,11 @@ class Following:
             self._position = events[-1].position
         self._unfinished = await self._store.unfinished()
 
+    @property
+    def leader(self) -> str:
+        """See RunControl."""
+        return self._store.leader
+
     def queue_length(self) -> int:
         """See RunControl."""
         return len(self._queued())

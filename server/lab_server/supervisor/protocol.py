@@ -14,6 +14,10 @@ class RunControl(Protocol):
     """What the RPC handlers and the exporter need from the supervisor."""
 
     @property
+    def leader(self) -> str:
+        """The address of the server that leads, where this one follows; empty on the leader itself."""
+
+    @property
     def queue_limit(self) -> int:
         """The largest number of runs that may wait."""
 

@@ -67,6 +67,11 @@ class Supervisor:
     # ---- state
 
     @property
+    def leader(self) -> str:
+        """See RunControl: it is this one."""
+        return ""
+
+    @property
     def queue_limit(self) -> int:
         """The largest number of runs that may wait."""
         return self._options.queue_limit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final
 
 import grpc
@@ -28,6 +28,12 @@ READ_HERE: Final = frozenset(
 )
 """The RPCs that any server can answer, from the store alone or about itself."""
 
+ANSWERED_WITHOUT_LEADER: Final = f"/{SERVICE_NAME}/GetServerInfo"
+"""Is answered here, without the slots, when the leader does not answer: clients ask it before they read."""
+
+PATIENCE_S: Final = 2.0
+"""How long the leader may take for such a call."""
+
 # health, reflection, and what is asked of this very server
 _LOCAL_SERVICES: Final = ("/grpc.", f"/{PEER_SERVICE_NAME}/")
 _OPTIONS: Final = (
@@ -35,6 +41,7 @@ _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+_NO_ANSWER: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _FORWARDED_HEADERS: Final = ("authorization",)
 
 
@@ -64,9 +71,13 @@ class Forwarding:
         leader = self.leader_for(method)
         if not leader:
             return await proceed(request, context)
+        timeout_s = context.time_remaining()
+        has_fallback = method == ANSWERED_WITHOUT_LEADER
+        messages: list[bytes] = [message async for message in request] if has_fallback else []
+        to_send: Any = messages if has_fallback else request
         call: Any = (await self._to(leader)).stream_stream(method)(
-            request,
-            timeout=context.time_remaining(),
+            to_send,
+            timeout=min(PATIENCE_S, timeout_s or PATIENCE_S) if has_fallback else timeout_s,
             metadata=[
                 (key, value)
                 for key, value in context.invocation_metadata() or ()
@@ -81,6 +92,8 @@ class Forwarding:
                 raise
             raise _no_leader(leader) from error  # the connection was closed: another server leads
         except grpc.aio.AioRpcError as error:
+            if has_fallback and error.code() in _NO_ANSWER and not error.trailing_metadata():
+                return await proceed(_one_by_one(messages), context)
             if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
                 raise _no_leader(leader) from error
             context.set_trailing_metadata(error.trailing_metadata() or ())
@@ -146,6 +159,11 @@ def _no_leader(leader: str) -> Unavailable:
         f"the server {leader}, which runs the trainings, does not answer; another one takes over within"
         " seconds, try again"
     )
+
+
+async def _one_by_one(messages: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
 
 
 async def _relay(call: AsyncIterator[bytes], context: Context, *, is_stream: bool) -> bytes | None:
