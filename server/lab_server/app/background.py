@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lab_server")
 
 _RETENTION_INTERVAL_S = 600.0
-_SERVERS_INTERVAL_S = 2.0
+_SERVERS_INTERVAL_S = 1.0
 _MEMORY_INTERVAL_S = 5.0
 _CROWD = 50
 
@@ -119,8 +119,13 @@ async def prune_uploads(uploads: UploadStore) -> None:
 
 async def tell_servers(store: SqlStore, agents: Agents) -> None:
     """Tell the agents where the servers of the store are, so that they find the next one to lead."""
+    with contextlib.suppress(StoreError):
+        members = await store.members()
+        agents.tell_servers([member.address for member in members if member.is_live])
+
+
+async def keep_telling_servers(store: SqlStore, agents: Agents) -> None:
+    """Tell the agents each second which servers came and went."""
     while True:
-        with contextlib.suppress(StoreError):
-            members = await store.members()
-            agents.tell_servers([member.address for member in members if member.is_live])
+        await tell_servers(store, agents)
         await asyncio.sleep(_SERVERS_INTERVAL_S)

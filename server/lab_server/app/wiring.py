@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from lab_server.app.background import (
     give_back_memory,
+    keep_telling_servers,
     load_catalogue,
     prune_uploads,
     retain,
@@ -190,7 +191,7 @@ async def open_server(
                 history_writer.run(),
                 pools.run(leading.waiting, leading.slots),
                 credentials.keep_fresh(),
-                tell_servers(store, agents),
+                keep_telling_servers(store, agents),
             )
             tasks.extend(asyncio.create_task(work) for work in works)
 
@@ -264,6 +265,7 @@ async def open_server(
 
         async def drain() -> None:
             service.drain()
+            await tell_servers(store, agents)  # one may have come just now
             agent_service.drain()
             health.end()
             hub.close()
