@@ -363,9 +363,9 @@ def test_an_ephemeral_agent_ends_with_the_process_that_started_it_and_its_run_wa
         (pid_file,) = Path(run.refresh().folder).glob("spool/1.pid")
         trainer_pid = json.loads(pid_file.read_text())["pid"]
         shell.kill()  # as Ray's supervisor of a job, which knows nothing of what is below the shell
-        gate.open()
         wait_until(lambda: is_gone(agent_pid), "the agent's end")
         assert is_gone(trainer_pid)
+        gate.open()
         wait_until(lambda: "waits for a slot" in run.refresh().reason, "its place in the queue")
         run.stop()
 

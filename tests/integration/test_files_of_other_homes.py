@@ -12,7 +12,7 @@ import pytest
 import lab_client
 from lab_client.errors import Unavailable
 from tests.agents.test_real_agents import Gate, recorded, told_by, wait_until, weights
-from tests.integration.test_own_slots import PATIENCE_S, Servers, kill, leads
+from tests.integration.test_own_slots import PATIENCE_S, Servers, kill, leads, until_told_of
 from tests.postgres import Postgres
 from tests.servers import RealServer
 
@@ -44,6 +44,7 @@ class Changed:
             self.completed, self.failed, self.fork, self.busy = (
                 run.id for run in (completed, failed, fork, busy)
             )
+        until_told_of(self.before, self.leader)
         kill(self.before)
         wait_until(lambda: leads(self.leader), "another leader")
 

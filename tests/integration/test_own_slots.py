@@ -97,6 +97,12 @@ def leads(server: RealServer) -> bool:
     return "leading" in server.log.read_text()
 
 
+def until_told_of(leader: RealServer, follower: RealServer) -> None:
+    """Wait until the agent of one server knows where the other one is."""
+    file = HostFolder(leader.home).path / "servers.json"
+    wait_until(lambda: file.exists() and follower.address in file.read_text(), "the address")
+
+
 def test_a_leader_with_a_home_of_its_own_dies_and_its_trainings_go_on(
     servers: Servers, tmp_path: Path
 ) -> None:
@@ -110,6 +116,7 @@ def test_a_leader_with_a_home_of_its_own_dies_and_its_trainings_go_on(
         wait_until(lambda: run.refresh().checkpoint_step is not None, "a checkpoint")
         assert run.info.slot == f"hosts/{host_name()}/cpu:0"
         before = agent_of(leader)
+        until_told_of(leader, follower)
         kill(leader)
         wait_until(lambda: leads(follower), "another leader")
         gate.open()
