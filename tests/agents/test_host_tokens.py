@@ -40,13 +40,13 @@ def store() -> MemoryAgents:
 def leader(store: MemoryAgents, tmp_path_factory: pytest.TempPathFactory) -> AgentCredentials:
     file = tmp_path_factory.mktemp("tokens") / "tokens.json"
     TokenFile(file).add("somebody", Role.ADMIN, A)
-    return AgentCredentials(store, file, b"secret")
+    return AgentCredentials(store, file, HostTokens(b"secret"))
 
 
 async def test_one_of_another_server_of_the_store_is_taken(
     leader: AgentCredentials, store: MemoryAgents
 ) -> None:
-    follower = AgentCredentials(store, None, b"secret")
+    follower = AgentCredentials(store, None, HostTokens(b"secret"))
     assert await joined(leader, follower.new_host_token())
 
 
@@ -62,7 +62,7 @@ async def test_one_of_another_store_or_changed_is_refused(
     leader: AgentCredentials, store: MemoryAgents
 ) -> None:
     token = leader.new_host_token()
-    foreign = AgentCredentials(store, None, b"another secret").new_host_token()
+    foreign = AgentCredentials(store, None, HostTokens(b"another secret")).new_host_token()
     head, _, signature = token.rpartition(".")
     later = f"{head[:-1]}{(int(head[-1]) + 1) % 10}.{signature}"
     for wrong in (foreign, later, f"{head}.", f"{token}0"):

@@ -16,6 +16,8 @@ import pytest
 
 import lab_client
 from lab_client.errors import LabError, NotFound
+from lab_server.model.roles import Role
+from lab_server.security.tokens import TokenFile
 from tests.integration.test_nothing_is_lost import (
     TOYS,
     Watcher,
@@ -25,7 +27,7 @@ from tests.integration.test_nothing_is_lost import (
     wait_until,
 )
 from tests.postgres import Postgres
-from tests.servers import RealServer, start_server
+from tests.servers import RealServer, end_agent, start_server
 
 pytestmark = pytest.mark.slow
 
@@ -215,21 +217,24 @@ def test_clocks_that_differ_by_hours_change_nothing(tmp_path: Path, postgres: Po
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         pytest.skip("needs libfaketime (Debian: apt-get install faketime)")
-    url = postgres.new_url()
+    url, tokens = postgres.new_url(), tmp_path / "tokens.json"
+    TokenFile(tokens).create("ada", Role.ADMIN)
 
-    def start(name: str, offset: str) -> RealServer:
+    def start(name: str, offset: str, slots: str = "none") -> RealServer:
         clock = {
             "LD_PRELOAD": str(library),
             "FAKETIME": offset,
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        return start_server(tmp_path / name, "--slots", "none", "--store", url, **clock)
+        flags = ["--slots", slots, "--store", url, "--tokens", str(tokens)]
+        return start_server(tmp_path / name, *flags, **clock)
 
     servers = [start("behind", "-2h")]
     try:
         # by its own clock the lease ended hours ago, and by that of the third it never will
-        for name, offset in (("ahead", "+2h"), ("behind again", "-2h")):
-            servers.append(start(name, offset))
+        for name, offset, slots in (("ahead", "+2h", "none"), ("behind again", "-2h", "cpu:1")):
+            # the agent of its own slots joins by a token that is good for an hour
+            servers.append(start(name, offset, slots))
             leader, follower = servers[-2:]
             wait_until(partial(follows, follower), "that it reads along")
             assert not leads(follower)
@@ -238,3 +243,4 @@ def test_clocks_that_differ_by_hours_change_nothing(tmp_path: Path, postgres: Po
     finally:
         for server in reversed(servers):
             server.stop()
+        end_agent(servers[-1].home)

@@ -137,7 +137,9 @@ async def open_server(
         following = Following(store, hub, queue_limit=settings.queue_limit)
         control = SwitchedControl(following)
         supervisor = cast(RunControl, control)
-        credentials = AgentCredentials(store.agents, settings.tokens, secret)
+        clock = await store.clock()
+        host_tokens = HostTokens(secret, now_s=clock)
+        credentials = AgentCredentials(store.agents, settings.tokens, host_tokens)
         agents = Agents(settings.agent_lease_s, home=Home(home).server_id())
         stack.callback(agents.close)
         pools = Pools(
@@ -151,7 +153,7 @@ async def open_server(
         stack.push_async_callback(pools.close)
         sent_code = Home(home).uploads if settings.allow_uploads else None
         executor = ClusterExecutor(here, agents, pools, own, takes_uploads=settings.allow_uploads)
-        peer_tokens = HostTokens(secret, "calls between servers")
+        peer_tokens = HostTokens(secret, "calls between servers", clock)
         elsewhere = Elsewhere(home, store.members, peer_tokens, peer_credentials(settings))
         files = FilesOfRuns(home, elsewhere)
         own_slots = OwnSlots(settings, own, credentials.new_host_token)

@@ -52,12 +52,14 @@ class AgentCredentials:
         store: of the agents.
         tokens: the file of the server's tokens, in which an operator's join tokens are; None where no tokens
             are needed.
-        secret: that of all servers of the store, by which each can make join tokens for its own slots.
+        host_tokens: by which each server of the store can have the agent of its own slots join.
     """
 
-    def __init__(self, store: AgentStore, tokens: Path | None, secret: bytes = b"") -> None:
+    def __init__(
+        self, store: AgentStore, tokens: Path | None, host_tokens: HostTokens | None = None
+    ) -> None:
         self._store = store
-        self._host_tokens = HostTokens(secret)
+        self._host_tokens = host_tokens or HostTokens(b"")
         self._known: dict[str, AgentCredential] = {}
         self._join_file = TokenFile(tokens) if tokens else None
         self._join_tokens = Tokens(tokens, sign_in=_JOIN_AGAIN) if tokens else None

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections.abc import Callable
 from typing import Final
 
 from lab_server.errors import Unauthenticated
@@ -26,15 +27,22 @@ class HostTokens:
     Args:
         secret: of the servers of a store.
         purpose: what they are for; one that is for something else is none.
+        now_s: a clock that the servers have in common.
     """
 
-    def __init__(self, secret: bytes, purpose: str = "join tokens of hosts") -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        purpose: str = "join tokens of hosts",
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._now_s = now_s
         self._key = hmac.digest(secret, purpose.encode(), "sha256") if secret else b""
 
     def new(self) -> str:
         """Return a token."""
         token_id = secrets.token_hex(4)
-        until = f"{int(time.time() + _VALID_S)}"
+        until = f"{int(self._now_s() + _VALID_S)}"
         return written(token_id, f"{_MARK}.{until}.{self._signature(token_id, until)}")
 
     def is_one(self, header: str) -> bool:
@@ -58,7 +66,7 @@ class HostTokens:
             signature.encode(), self._signature(token_id, until).encode()
         ):
             return None
-        if time.time() >= int(until):
+        if self._now_s() >= int(until):
             return None
         return JoinToken(token_id, HOSTS_POOL, hash_of(secret), int(until) * 10**9)
 

@@ -11,6 +11,7 @@ so an event that was sent must not come again with another seq. Group commit pay
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -170,6 +171,12 @@ class SqlStore:
     async def members(self) -> tuple[Member, ...]:
         """Return every server of the store that is known; none on SQLite, which only one can use."""
         return await self._read(self._database.members)
+
+    async def clock(self) -> Callable[[], float]:
+        """Return a clock, in seconds since 1970, that all servers of the store have in common."""
+        then_s = await self._read(self._database.time_s)
+        begin = time.monotonic()
+        return lambda: then_s + time.monotonic() - begin
 
     def observe_writes(self, observer: Callable[[float], None]) -> None:
         """Tell an observer the seconds of each transaction, in the thread that writes."""

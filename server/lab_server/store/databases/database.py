@@ -31,6 +31,9 @@ class Database(Protocol):
     def members(self, connection: Connection) -> tuple[Member, ...]:
         """Return every server of the database that is known; none where there can be only one."""
 
+    def time_s(self, connection: Connection) -> float:
+        """Return the time that all servers of the database have in common, in seconds since 1970."""
+
     @property
     def lease_age_s(self) -> float:
         """Seconds since the lease of this server was renewed; 0 without one."""

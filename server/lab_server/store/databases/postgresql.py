@@ -228,6 +228,10 @@ class PostgresDatabase:
         for engine in (self.read_engine, self.write_engine, self._other_engine):
             engine.dispose()
 
+    def time_s(self, connection: Connection) -> float:
+        """See Database."""
+        return int(connection.execute(select(_NOW_MS)).scalar_one()) / 1000
+
     def members(self, connection: Connection) -> tuple[Member, ...]:
         """See Database."""
         return self._membership.all(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -46,6 +47,10 @@ class SqliteDatabase:
             except DBAPIError:
                 if is_last_try or not make_room():
                     raise
+
+    def time_s(self, connection: Connection) -> float:  # noqa: ARG002
+        """See Database."""
+        return time.time()
 
     def members(self, connection: Connection) -> tuple[Member, ...]:  # noqa: ARG002
         """See Database; there is only this server."""
