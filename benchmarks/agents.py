@@ -18,13 +18,11 @@ from pathlib import Path
 
 from live_agent import LiveAgent
 from live_server import LiveServer
-from simulated_agents import EXPERIMENT, NAME, a_spool, digest_of, simulate
+from simulated_agents import EXPERIMENT, ship_all
 from table import Row, at_most, markdown
 
-from lab_client import Client, Run, RunOptions
+from lab_client import Client, RunOptions
 from lab_client.events import Metrics
-
-ON_AGENT = RunOptions(pool="agents")
 
 
 def to_first_metric(rounds: int) -> list[Row]:
@@ -56,35 +54,13 @@ def to_first_metric(rounds: int) -> list[Row]:
 
 def events_of_many(num_agents: int, num_events: int) -> Row:
     """Return the events a second that one server takes."""
-    digest = asyncio.run(digest_of(NAME))
-    records = a_spool(num_events)
     with (
         tempfile.TemporaryDirectory(prefix="lab-bench-") as name,
         LiveServer(Path(name), "--slots", "none", "--experiments", str(EXPERIMENT)) as server,
         Client(server.address, timeout_s=120) as client,
     ):
         client.wait_ready()
-
-        async def all_agents() -> tuple[list[Run], float]:
-            agents = [
-                asyncio.create_task(simulate(server.address, f"a{number}", digest, records))
-                for number in range(num_agents)
-            ]
-            while len((await asyncio.to_thread(client.server_info)).slots) < num_agents:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            runs = [
-                await asyncio.to_thread(client.create, NAME, {}, options=ON_AGENT) for _ in agents
-            ]
-            began = time.perf_counter()
-            await asyncio.gather(*(asyncio.to_thread(run.start) for run in runs))
-            await asyncio.gather(*(asyncio.to_thread(run.wait, check=True) for run in runs))
-            seconds = time.perf_counter() - began
-            for agent in agents:
-                agent.cancel()
-            await asyncio.gather(*agents, return_exceptions=True)
-            return runs, seconds
-
-        runs, seconds = asyncio.run(all_agents())
+        runs, seconds = asyncio.run(ship_all(server.address, client, num_agents, num_events))
         total = 0
         for run in runs:
             found = list(run.events())

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from live_server import LiveServer
 from local_postgres import MISSING, start_postgres
-from simulated_agents import EXPERIMENT, NAME, a_spool, digest_of, simulate
+from simulated_agents import EXPERIMENT, ship_all
 from tqdm import tqdm
 
-from lab_client import Client, RunOptions
+from lab_client import Client
 from lab_client.events import Metrics, MetricsUpdate, StateChange
 
 Place = tuple[str, int]
@@ -79,28 +79,6 @@ def two_servers() -> Iterator[tuple[LiveServer, LiveServer]]:
         yield leader, stack.enter_context(LiveServer(folder / "b", *flags))
 
 
-async def write(leader: LiveServer, client: Client, num_writers: int, num_events: int) -> float:
-    """Let each agent ship the events of its run; return the seconds from the first start to the last end."""
-    digest = await digest_of(NAME)
-    records = a_spool(num_events)
-    agents = [
-        asyncio.create_task(simulate(leader.address, f"a{number}", digest, records))
-        for number in range(num_writers)
-    ]
-    while len((await asyncio.to_thread(client.server_info)).slots) < num_writers:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
-    options = RunOptions(pool="agents")
-    runs = [await asyncio.to_thread(client.create, NAME, {}, options=options) for _ in agents]
-    began = time.perf_counter()
-    await asyncio.gather(*(asyncio.to_thread(run.start) for run in runs))
-    await asyncio.gather(*(asyncio.to_thread(run.wait, check=True) for run in runs))
-    seconds = time.perf_counter() - began
-    for agent in agents:
-        agent.cancel()
-    await asyncio.gather(*agents, return_exceptions=True)
-    return seconds
-
-
 def differences(followed: Reader, led: Reader, num_events: int) -> list[str]:
     """Return what is wrong with what the follower sent, in words."""
     found = []
@@ -143,7 +121,7 @@ def main() -> None:
         )
         reading = threading.Thread(target=followed.read, daemon=True)
         reading.start()
-        seconds = asyncio.run(write(leader, at_leader, arguments.writers, each))
+        _, seconds = asyncio.run(ship_all(leader.address, at_leader, arguments.writers, each))
         written_at = time.perf_counter()
         reading.join()
         led = Reader(at_leader.watch_metrics(from_start=True), arguments.writers, arguments.events)

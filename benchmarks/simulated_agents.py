@@ -11,10 +11,13 @@ from pathlib import Path
 
 from stores import Column
 
+from lab_client import Client, Run, RunOptions
+
 EXPERIMENT = Path(__file__).with_name("idle_experiment.py")
 NAME = EXPERIMENT.stem
 EVENTS_AT_ONCE = 50
 PING_S = 2.0
+ON_AGENT = RunOptions(pool="agents")
 
 
 def a_spool(num_events: int) -> list[bytes]:
@@ -85,3 +88,30 @@ async def simulate(address: str, name: str, digest: str, records: list[bytes]) -
                         )
                         offset = (await stub.AppendEvents(sent, metadata=me)).offset
                     outgoing.put_nowait(Ended(key, "", offset))
+
+
+async def ship_all(
+    address: str, client: Client, num_agents: int, num_events: int
+) -> tuple[list[Run], float]:
+    """Let each of some agents ship the events of a run of its own.
+
+    Returns:
+        the runs, and the seconds from the first start to the last end.
+    """
+    digest = await digest_of(NAME)
+    records = a_spool(num_events)
+    agents = [
+        asyncio.create_task(simulate(address, f"a{number}", digest, records))
+        for number in range(num_agents)
+    ]
+    while len((await asyncio.to_thread(client.server_info)).slots) < num_agents:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    runs = [await asyncio.to_thread(client.create, NAME, {}, options=ON_AGENT) for _ in agents]
+    began = time.perf_counter()
+    await asyncio.gather(*(asyncio.to_thread(run.start) for run in runs))
+    await asyncio.gather(*(asyncio.to_thread(run.wait, check=True) for run in runs))
+    seconds = time.perf_counter() - began
+    for agent in agents:
+        agent.cancel()
+    await asyncio.gather(*agents, return_exceptions=True)
+    return runs, seconds
