@@ -50,7 +50,7 @@ class Shown:
 
 def fill(server: RealServer, token: str) -> Shown:
     """Train some runs, and have others fail, wait and be searched for."""
-    with Client(server.address, token=token) as client:
+    with Client(server.address, token=token, timeout_s=120) as client:
         grid = [
             client.create(
                 "mnist",

@@ -1,4 +1,4 @@
-"""An experiment that tracks images, texts and histograms."""
+"""An experiment that tracks images, texts, histograms and indexed values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Painted(TrainingLoopConfigs):
         tracker.set_image("samples")
         tracker.set_text("note")
         tracker.set_histogram("weights")
+        tracker.set_indexed_scalar("sample_loss")
         side = torch.linspace(0, 1, 28)
         for _ in self.training_loop:
             loop.add_global_step()
@@ -27,6 +28,7 @@ class Painted(TrainingLoopConfigs):
             tracker.add("samples", images_NHW[:, None])
             tracker.add("note", f"note of step {step}")
             tracker.add("weights", torch.randn(1000) * step)
+            tracker.add("sample_loss", list(enumerate((torch.rand(200) / step).tolist())))
             tracker.save(loss=1 / step)
 
 

@@ -172,6 +172,8 @@ def test_another_server_takes_over_and_the_training_does_not_notice(
         with lab_client.Client(pair.follower.address, retry_timeout_s=0) as reader:
             assert run.id in [read.id for read in reader.runs()]
             assert reader.server_info().absent_leader in ("", pair.leader.address)
+        page = urllib.request.urlopen(f"{pair.follower.http_url}/server", timeout=30).read()
+        assert pair.leader.address.encode() in page or leads(pair.follower)
         wait_until(lambda: leads(pair.follower), "another leader")
         gate.touch()
         events = watchers[1].result()

@@ -36,6 +36,7 @@ from lab_server.rpc.calls.handlers import handlers, search_handlers
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.dashboard import DashboardDoor
+from lab_server.rpc.gpus import Gpus
 from lab_server.rpc.health import Health
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
@@ -78,6 +79,7 @@ class Surface:
     site: SiteParts
     searches: Searches
     search_stub: Any
+    agents: Agents
 
     async def run(self, state: RunState = RunState.CREATED, **request: Any) -> Run:
         """Return a new run that is in a state."""
@@ -115,7 +117,7 @@ async def open_surface(
         hub = Hub(store, heartbeat_s=heartbeat_s, min_pause_s=0)
         supervisor = FakeSupervisor(store, hub, executor)
         catalogue, health = Catalogue(executor), Health()
-        registry, devices = CollectorRegistry(), Devices()
+        registry, devices, agents = CollectorRegistry(), Devices(), Agents(lease_s=30)
         devices.open()
         limits = Limits(max_streams=3, max_runs=2)
         uploads = Uploads(UploadStore(tmp_path / "uploads") if allow_uploads else None, limits)
@@ -126,6 +128,7 @@ async def open_surface(
             paging=Paging.of_home(tmp_path),
             limits=limits,
             uploads=uploads,
+            gpus=Gpus(devices, agents),
             home=tmp_path,
         )
         streams = Streams(
@@ -195,14 +198,13 @@ async def open_surface(
                 logs=Logs(supervisor, tmp_path),
                 media=MediaIndex(store),
                 timeline=Timeline(store),
-                devices=devices,
-                agents=Agents(lease_s=30),
                 home=tmp_path,
                 tokens=tokens,
                 sessions=sessions,
             ),
             searches,
             search_service_pb2_grpc.SearchServiceStub(channel),
+            agents,
         )
 
 

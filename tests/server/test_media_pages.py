@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab_core.writers.base import Batch, HistogramPoint
+from lab_core.writers.base import Batch, HistogramPoint, IndexedPoint
+from lab_rpc.v1 import event_pb2
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.media import MediaLimits
 from lab_server.model.run import RunState
+from lab_server.pages.indexed import plot_of
 from lab_server.trainer.media import MediaFilter
 from tests.server.conftest import Surface
 from tests.server.test_media import media, picture, text
@@ -139,3 +141,61 @@ async def test_a_histogram_without_a_width_is_words(
     await surface.supervisor.say(run, *told)
     status, page = await _page(site, f"/runs/{run.id}/media")
     assert (status, "4 numbers" in page) == (200, True)
+
+
+def indexed(step: int, *pairs: tuple[int, float], name: str = "sample loss") -> list[EncodedEvent]:
+    indices, values = zip(*pairs, strict=True) if pairs else ((), ())
+    point = IndexedPoint(name, step, 0.0, tuple(indices), tuple(values))
+    return MediaFilter(MediaLimits()).events(1, 2, Batch(indexed=(point,)))
+
+
+async def test_indexed_values_are_a_plot_and_a_table_of_the_greatest(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    pairs = [(index, index / 100) for index in range(150)]
+    run = await surface.supervisor.say(run, *indexed(1, *pairs))
+    run = await surface.supervisor.say(run, *indexed(2, (4, 0.5), (-7, float("nan")), (9, 2.5)))
+    path = f"/runs/{run.id}/media"
+    status, page = await _page(site, path)
+    assert (status, _captions(page)) == (200, [("sample loss", 2)])
+    assert "3 values; mean 1.5, greatest 2.5 at 9; 1 NaN, 0 infinite" in page
+    rows = re.findall(r'<th scope="row" class="num">(-?\d+)</th><td class="num">([^<]*)', page)
+    assert rows == [("-7", "nan"), ("9", "2.5"), ("4", "0.5")], "what is wrong first"
+    assert 'd="M0 110.0V110.0M300 0.0V0.0"' in page
+    _, before = await _page(site, f"{path}?at=1")
+    rows = re.findall(r'<th scope="row" class="num">(\d+)</th>', before)
+    assert rows == [str(index) for index in range(149, 49, -1)]
+    assert "50 more" in before
+    (link,) = re.findall(r'href="(/api/[^"]*)"', before)
+    async with site.get(link.replace("&amp;", "&")) as response:
+        items = (await response.json())["items"]
+    assert [len(item["indexed"]["indices"]) for item in items] == [150]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ((), "0 values"),
+        (((3, float("nan")), (4, float("-inf"))), "2 values; 1 NaN, 1 infinite"),
+        (((3, 2.0),), "1 value; mean 2, greatest 2 at 3"),
+        (((-(2**63), 1.5e308), (2**63 - 1, -1.5e308)), "2 values; mean 0, greatest 1.5e+308"),
+    ],
+)
+def test_any_indexed_values_have_a_picture_or_words(
+    pairs: tuple[tuple[int, float], ...], words: str
+) -> None:
+    found = event_pb2.IndexedValues(indices=[i for i, _ in pairs], values=[v for _, v in pairs])
+    plot = plot_of(found)
+    assert plot.text.startswith(words)
+    assert "nan" not in plot.path
+    assert bool(plot.path) == any(abs(value) < float("inf") for _, value in pairs)
+
+
+def test_many_indexed_values_are_a_small_picture_that_hides_no_outlier() -> None:
+    values = [1.0] * 16_384
+    values[5000] = 9.0
+    plot = plot_of(event_pb2.IndexedValues(indices=range(len(values)), values=values))
+    assert len(plot.path) < 5000
+    assert "M92 0.0V110.0" in plot.path
+    assert plot.rows[0] == (5000, "9")

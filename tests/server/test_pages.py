@@ -142,8 +142,8 @@ async def test_slots_and_gpus_of_agents_are_shown_with_agent_and_pool(
     assert "this server" not in text, "no columns for what is not there"
     remote = Slot("a100s/node1/cuda:0#1", "cuda:0", "a100s")
     surface.executor.slots = (*surface.executor.slots, remote)
-    agent = surface.site.agents.attach("node1", "a100s", Hello("1", ()), lambda _: None)
-    surface.site.agents.receive(agent, Gpus((GpuReading("cuda:0", 0.25, 2e9, 8e9, None, 71.0),)))
+    agent = surface.agents.attach("node1", "a100s", Hello("1", ()), lambda _: None)
+    surface.agents.receive(agent, Gpus((GpuReading("cuda:0", 0.25, 2e9, 8e9, None, 71.0),)))
     _, text = await _page(site, "/server")
     assert re.search(r"cpu:0</th>\s*<td>this server</td><td></td>", text)
     assert re.search(r"cuda:0#1</th>\s*<td>node1</td><td>a100s</td>", text)

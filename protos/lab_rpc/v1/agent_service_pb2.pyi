@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import lab_rpc.v1.gpu_pb2
 import lab_rpc.v1.upload_pb2
 import sys
 import typing
@@ -414,66 +415,17 @@ class AgentGpus(google.protobuf.message.Message):
 
     GPUS_FIELD_NUMBER: builtins.int
     @property
-    def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GpuReading]:
+    def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[lab_rpc.v1.gpu_pb2.GpuReading]:
         """Each of them."""
 
     def __init__(
         self,
         *,
-        gpus: collections.abc.Iterable[Global___GpuReading] | None = ...,
+        gpus: collections.abc.Iterable[lab_rpc.v1.gpu_pb2.GpuReading] | None = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["gpus", b"gpus"]) -> None: ...
 
 Global___AgentGpus: typing_extensions.TypeAlias = AgentGpus
-
-@typing.final
-class GpuReading(google.protobuf.message.Message):
-    """A GPU at a moment; what is not set it does not report."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    DEVICE_FIELD_NUMBER: builtins.int
-    UTILIZATION_FIELD_NUMBER: builtins.int
-    MEMORY_USED_BYTES_FIELD_NUMBER: builtins.int
-    MEMORY_SIZE_BYTES_FIELD_NUMBER: builtins.int
-    TEMPERATURE_CELSIUS_FIELD_NUMBER: builtins.int
-    POWER_WATTS_FIELD_NUMBER: builtins.int
-    device: builtins.str
-    """The device, such as "cuda:0"."""
-    utilization: builtins.float
-    """The fraction of time in which it was busy."""
-    memory_used_bytes: builtins.float
-    """Memory in use, in bytes."""
-    memory_size_bytes: builtins.float
-    """All of its memory, in bytes."""
-    temperature_celsius: builtins.float
-    """Its temperature in degrees Celsius."""
-    power_watts: builtins.float
-    """What it draws, in watts."""
-    def __init__(
-        self,
-        *,
-        device: builtins.str = ...,
-        utilization: builtins.float | None = ...,
-        memory_used_bytes: builtins.float | None = ...,
-        memory_size_bytes: builtins.float | None = ...,
-        temperature_celsius: builtins.float | None = ...,
-        power_watts: builtins.float | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_memory_size_bytes", b"_memory_size_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilization", b"_utilization", "memory_size_bytes", b"memory_size_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "utilization", b"utilization"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_memory_size_bytes", b"_memory_size_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilization", b"_utilization", "device", b"device", "memory_size_bytes", b"memory_size_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "utilization", b"utilization"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_memory_size_bytes", b"_memory_size_bytes"]) -> typing.Literal["memory_size_bytes"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]) -> typing.Literal["memory_used_bytes"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_power_watts", b"_power_watts"]) -> typing.Literal["power_watts"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_temperature_celsius", b"_temperature_celsius"]) -> typing.Literal["temperature_celsius"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_utilization", b"_utilization"]) -> typing.Literal["utilization"] | None: ...
-
-Global___GpuReading: typing_extensions.TypeAlias = GpuReading
 
 @typing.final
 class AttachResponse(google.protobuf.message.Message):

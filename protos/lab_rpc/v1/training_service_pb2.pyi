@@ -13,6 +13,7 @@ import google.protobuf.message
 import lab_rpc.v1.config_pb2
 import lab_rpc.v1.event_pb2
 import lab_rpc.v1.experiment_pb2
+import lab_rpc.v1.gpu_pb2
 import lab_rpc.v1.run_pb2
 import lab_rpc.v1.upload_pb2
 import sys
@@ -63,9 +64,15 @@ class GetServerInfoRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    WITH_GPUS_FIELD_NUMBER: builtins.int
+    with_gpus: builtins.bool
+    """Tell what the GPUs do, too."""
     def __init__(
         self,
+        *,
+        with_gpus: builtins.bool = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["with_gpus", b"with_gpus"]) -> None: ...
 
 Global___GetServerInfoRequest: typing_extensions.TypeAlias = GetServerInfoRequest
 
@@ -82,6 +89,7 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     PRINCIPAL_FIELD_NUMBER: builtins.int
     ROLE_FIELD_NUMBER: builtins.int
     ABSENT_LEADER_FIELD_NUMBER: builtins.int
+    GPUS_FIELD_NUMBER: builtins.int
     version: builtins.str
     """The server's version, such as "0.1.0"."""
     queue_length: builtins.int
@@ -100,6 +108,10 @@ class GetServerInfoResponse(google.protobuf.message.Message):
     def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Slot]:
         """Every slot, such as "cpu:0" or "cuda:1"."""
 
+    @property
+    def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[lab_rpc.v1.gpu_pb2.Gpu]:
+        """If asked for: the GPUs of the server's machine and those of its agents that are in reach."""
+
     def __init__(
         self,
         *,
@@ -110,8 +122,9 @@ class GetServerInfoResponse(google.protobuf.message.Message):
         principal: builtins.str = ...,
         role: builtins.str = ...,
         absent_leader: builtins.str = ...,
+        gpus: collections.abc.Iterable[lab_rpc.v1.gpu_pb2.Gpu] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["absent_leader", b"absent_leader", "principal", b"principal", "queue_length", b"queue_length", "queue_limit", b"queue_limit", "role", b"role", "slots", b"slots", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["absent_leader", b"absent_leader", "gpus", b"gpus", "principal", b"principal", "queue_length", b"queue_length", "queue_limit", b"queue_limit", "role", b"role", "slots", b"slots", "version", b"version"]) -> None: ...
 
 Global___GetServerInfoResponse: typing_extensions.TypeAlias = GetServerInfoResponse
 

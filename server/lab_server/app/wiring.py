@@ -49,6 +49,7 @@ from lab_server.rpc.dashboard import DashboardDoor
 from lab_server.rpc.elsewhere import Elsewhere
 from lab_server.rpc.files_of_runs import FilesOfRuns
 from lab_server.rpc.forwarded import ForwardedHandlers
+from lab_server.rpc.gpus import Gpus
 from lab_server.rpc.health import Health
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.paging import Paging
@@ -215,6 +216,7 @@ async def open_server(
             paging=paging,
             limits=limits,
             uploads=uploads,
+            gpus=Gpus(devices, agents),
             home=home,
             files=files,
         )
@@ -292,8 +294,6 @@ async def open_server(
                 logs=Logs(supervisor, home, files),
                 media=MediaIndex(store),
                 timeline=Timeline(store),
-                devices=devices,
-                agents=agents,
                 home=home,
                 tokens=tokens,
                 sessions=sessions,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
 
 from lab_rpc.v1 import agent_service_pb2 as pb
+from lab_server.messages.gpus import gpu_from_proto, gpu_to_proto
 from lab_server.model import agent
 from lab_server.model.agent import AttemptKey, FromAgent, ToAgent
-from lab_server.model.gpu import GpuReading
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
@@ -66,7 +65,7 @@ def request_to_proto(said: FromAgent) -> pb.AttachRequest:
             told = pb.AgentExperiments(experiments=dict(experiments))
             return pb.AttachRequest(experiments=told)
         case agent.Gpus(gpus):
-            readings = [pb.GpuReading(**asdict(gpu)) for gpu in gpus]
+            readings = map(gpu_to_proto, gpus)
             return pb.AttachRequest(gpus=pb.AgentGpus(gpus=readings))
 
 
@@ -107,7 +106,7 @@ def request_from_proto(message: pb.AttachRequest) -> FromAgent | None:
         case "experiments":
             return agent.Experiments(dict(message.experiments.experiments))
         case "gpus":
-            return agent.Gpus(tuple(map(_gpu_from_proto, message.gpus.gpus)))
+            return agent.Gpus(tuple(map(gpu_from_proto, message.gpus.gpus)))
         case _:
             return None
 
@@ -175,9 +174,3 @@ def response_from_proto(message: pb.AttachResponse) -> ToAgent | None:
             return agent.Servers(tuple(message.servers.addresses))
         case _:
             return None
-
-
-def _gpu_from_proto(message: pb.GpuReading) -> GpuReading:
-    told = {field.name: value for field, value in message.ListFields()}
-    names = [field.name for field in fields(GpuReading) if field.name != "device"]
-    return GpuReading(message.device, **{name: told.get(name) for name in names})

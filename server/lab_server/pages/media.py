@@ -1,4 +1,4 @@
-"""What a run tracked beside metrics, at a step: its images, texts and histograms."""
+"""What a run tracked beside metrics, at a step: its images, texts, histograms and indexed values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from lab_server.api.errors import Refused
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
 from lab_server.pages.histogram import Bars, bars_of
+from lab_server.pages.indexed import Plot, plot_of
 from lab_server.pages.render import Pages
 from lab_server.rpc.site_parts import SiteParts
 from lab_server.watch.media_index import Tracked
 
 pb = training_service_pb2
 
-_KINDS: Final = ("image", "text", "histogram")
+_KINDS: Final = ("image", "text", "histogram", "indexed")
 _FIRST_NAMES: Final = 12
 _MAX_NAMES: Final = 500
 _MAX_IMAGES: Final = 16
@@ -40,6 +41,7 @@ class Card:
     images: list[tuple[str, int, int]]
     texts: list[str]
     histograms: list[Bars]
+    plots: list[Plot]
     is_cut: bool = False
     num_left_out: int = 0
 
@@ -104,8 +106,7 @@ class MediaPage:
         return (await self._parts.service.GetRun(wanted, None)).run
 
     async def _items(self, run: run_pb2.Run) -> Sequence[Tracked]:
-        found = await self._parts.media.of(run.id, run.last_seq)
-        return [item for item in found if item.kind in _KINDS]
+        return await self._parts.media.of(run.id, run.last_seq)
 
     async def _cards(self, run: run_pb2.Run, chosen: Sequence[Sequence[Tracked]]) -> list[Card]:
         """Return what is chosen of each name, with the content that a page itself has."""
@@ -122,7 +123,7 @@ def _card(
     items: Sequence[Tracked],
     content: Mapping[tuple[str, int, int], event_pb2.MediaItem],
 ) -> Card | None:
-    card = Card(items[0].name, items[0].step, [], [], [])
+    card = Card(items[0].name, items[0].step, [], [], [], [])
     card.num_left_out = max(0, len(items) - _MAX_IMAGES)
     for item in items[:_MAX_IMAGES]:
         found = content.get((item.name, item.step, item.index))
@@ -138,7 +139,9 @@ def _card(
                 card.texts.append(found.text)
             case "histogram":
                 card.histograms.append(bars_of(found.histogram))
-    return card if card.images or card.texts or card.histograms else None
+            case "indexed":
+                card.plots.append(plot_of(found.indexed))
+    return card if card.images or card.texts or card.histograms or card.plots else None
 
 
 def _newest(items: Iterable[Tracked], at: int) -> list[list[Tracked]]:

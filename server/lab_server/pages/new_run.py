@@ -153,7 +153,10 @@ class NewRunPage:
         of_field: dict[str, list[str]] = {}
         for violation in violations:
             of_field.setdefault(violation.key, []).append(violation.message)
-        fields = [_field(item, draft, of_field.pop(item.key, [])) for item in schema.items]
+        fields = [
+            {"id": f"c-{index}", **_field(item, draft, of_field.pop(item.key, []))}
+            for index, item in enumerate(schema.items)
+        ]
         others = [message for messages in of_field.values() for message in messages]
         if error is not None and not violations:
             others = [error_json(error)["error"]["message"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any, Final
 
 import jinja2
 from aiohttp import web
+from markupsafe import Markup
 
-import lab_server
 from lab_server.api.json_messages import plain_to_json
+from lab_server.api.routes import method_of
 from lab_server.messages.values import value_from_proto
 from lab_server.pages.static import url_of
 from lab_server.rpc.calls import auth
@@ -31,6 +33,7 @@ CSP: Final = "; ".join(
         "base-uri 'none'",
     ]
 )
+_RUN_ID: Final = re.compile(r"\b(\d{8}-\d{6}-[0-9a-f]{8})\b")
 _HEADERS: Final = {
     "Content-Security-Policy": CSP,
     "Cache-Control": "no-store",
@@ -53,6 +56,7 @@ class Pages:
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
             autoescape=True,
+            auto_reload=False,  # those of another version do not fit this one's code
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -62,11 +66,12 @@ class Pages:
             "clock": clock,
             "config": config_text,
             "duration": duration,
+            "linked": linked,
             "number": number,
             "size": size,
             "time": timestamp,
         }
-        self._templates.globals |= {"static": url_of, "version": lab_server.__version__}
+        self._templates.globals |= {"static": url_of, "may": _may}
 
     def page(self, template: str, values: Mapping[str, Any], *, status: int = 200) -> web.Response:
         """Return a page.
@@ -82,8 +87,23 @@ class Pages:
     def text(self, template: str, values: Mapping[str, Any]) -> str:
         """Return a template's text."""
         who = auth.current()
-        known = {"principal": who.name, "role": who.role, "has_login": self._has_login}
+        known = {
+            "principal": who.name,
+            "role": who.role.name.lower(),
+            "is_known": bool(who.name) or not self._has_login,
+        }
         return self._templates.get_template(template).render(known | dict(values))
+
+
+def _may(rpc: str, owner: str | None = None) -> bool:
+    return auth.may(method_of(rpc), owner)
+
+
+def linked(text: str) -> Markup:
+    """Return a sentence with a link at each id of a run."""
+    link = Markup('<a href="/runs/{0}">{0}</a>')
+    parts = enumerate(_RUN_ID.split(text))  # every second one is an id
+    return Markup("").join(link.format(part) if index % 2 else part for index, part in parts)
 
 
 def number(value: float | None) -> str:

@@ -51,15 +51,17 @@ class RunPage:
         state = STATES_FROM_PROTO[run.state]
         files, log, diff = await self._files(run)
         names = main_metrics([run], _MAX_METRICS)
+        history = await self._parts.timeline.read(run.id)
         values = {
             "run": run,
             "state": state,
             "percent": percent_of(run),
             "actions": _actions(state, run),
+            "traceback": history[-1].traceback if history else "",
             "names": names,
             "all_names": json.dumps(sorted(run.metrics)),
             "configs": await self._configs(run),
-            "history": await self._parts.timeline.read(run.id),
+            "history": history,
             "has_media": await self._parts.media.has_any(run.id),
             "log": log,
             "checkpoints": _checkpoints(files),
@@ -120,24 +122,25 @@ def _planned(item: config_pb2.PlanItem, run: run_pb2.Run) -> str:
     return item.option
 
 
-def _actions(state: RunState, run: run_pb2.Run) -> list[tuple[str, str]]:
-    """Return what can be done in a state: the action and its button."""
+def _actions(state: RunState, run: run_pb2.Run) -> list[tuple[str, str, str]]:
+    """Return what can be done in a state: the action, the RPC that it is, and its button."""
+    delete = ("delete", "DeleteRun", "Delete")
     match state:
         case RunState.CREATED:
-            return [("start", "Start"), ("delete", "Delete")]
+            return [("start", "StartRun", "Start"), delete]
         case RunState.QUEUED:
-            return [("stop", "Stop")]
+            return [("stop", "StopRun", "Stop")]
         case RunState.STARTING | RunState.RUNNING:
-            return [("save-and-stop", "Save and stop"), ("stop", "Stop")]
+            return [("save-and-stop", "StopRun", "Save and stop"), ("stop", "StopRun", "Stop")]
         case RunState.STOPPED | RunState.FAILED:
             label = (
                 f"Resume at step {run.checkpoint_step}"
                 if run.HasField("checkpoint_step")
                 else "Start again"
             )
-            return [("resume", label), ("delete", "Delete")]
+            return [("resume", "StartRun", label), delete]
         case RunState.COMPLETED:
-            return [("delete", "Delete")]
+            return [delete]
         case _:
             return []
 
@@ -145,8 +148,8 @@ def _actions(state: RunState, run: run_pb2.Run) -> list[tuple[str, str]]:
 def _is_shown(path: str) -> bool:
     """Whether a file is listed: checkpoints have a list of their own, and what is hidden is the server's."""
     name = path.rpartition("/")[2]
-    is_of_sqlite = name.endswith((".db-wal", ".db-shm"))
-    return not (path.startswith("checkpoints/") or name.startswith(".") or is_of_sqlite)
+    is_own = name.endswith((".db-wal", ".db-shm")) or path == "log.levels"
+    return not (path.startswith("checkpoints/") or name.startswith(".") or is_own)
 
 
 def _checkpoints(files: Sequence[Any]) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ class SearchPages:
         wanted = pb.ListSearchesRequest(page_token=request.query.get("page", ""))
         found = await self._service.ListSearches(wanted, None)
         values = {
-            "searches": [(search, _state(search)) for search in found.searches],
+            "searches": [(search, _state(search), _objective(search)) for search in found.searches],
             "counts": _counts,
             "next": found.next_page_token,
         }
@@ -64,7 +64,7 @@ class SearchPages:
             "has_more": answer.HasField("next_number"),
             "importances": sorted(found.importances.items(), key=lambda pair: -pair[1]),
             "counts": _counts(search),
-            "is_max": search.spec.objective.direction == search_pb2.DIRECTION_MAXIMIZE,
+            "objective": _objective(search),
             "space": [(key, _domain(search.spec.space[key])) for key in keys],
             "data": json.dumps(_results(search, trials, keys)),
         }
@@ -95,6 +95,12 @@ class SearchPages:
 
 def _state(search: search_pb2.Search) -> str:
     return search_pb2.SearchState.Name(search.state).removeprefix("SEARCH_STATE_")
+
+
+def _objective(search: search_pb2.Search) -> str:
+    wanted = search.spec.objective
+    is_max = wanted.direction == search_pb2.DIRECTION_MAXIMIZE
+    return f"{'greatest' if is_max else 'least'} {wanted.metric}"
 
 
 def _trial_state(trial: search_pb2.Trial) -> str:

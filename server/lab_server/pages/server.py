@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from lab_rpc.v1 import run_pb2, training_service_pb2
-from lab_server.agent.host import host_name
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
 from lab_server.messages.events import STATES
-from lab_server.model.agent import HOSTS_POOL
-from lab_server.model.gpu import GpuReading
 from lab_server.model.run import RunState
 from lab_server.pages.render import Pages
 from lab_server.pages.rows import percent_of
@@ -50,11 +46,11 @@ class ServerPage:
         """Show the server."""
         self._gate.admit(request, method_of("GetServerInfo"))
         service = self._parts.service
-        info = await service.GetServerInfo(pb.GetServerInfoRequest(), None)
+        info = await service.GetServerInfo(pb.GetServerInfoRequest(with_gpus=True), None)
         slots = [(Place.of(slot.name), await self._run(slot.run_id)) for slot in info.slots]
         wanted = pb.ListRunsRequest(states=[STATES[RunState.QUEUED]], page_size=1000)
         waiting = (await service.ListRuns(wanted, None)).runs
-        gpus = await self._gpus()
+        gpus = [(Place(gpu.pool, gpu.agent, gpu.reading.device), gpu.reading) for gpu in info.gpus]
         disk = shutil.disk_usage(self._parts.home)
         values = {
             "info": info,
@@ -66,17 +62,6 @@ class ServerPage:
             "percent_of": percent_of,
         }
         return self._pages.page("server.html", values)
-
-    async def _gpus(self) -> list[tuple[Place, GpuReading]]:
-        """Return the GPUs of this machine, and those of agents on others."""
-        own = await asyncio.to_thread(self._parts.devices.readings)
-        found = [(Place("", "", gpu.device), gpu) for gpu in own]
-        for agent in self._parts.agents:
-            # this machine's own agent has the same; one out of reach does not tell any more
-            is_here = agent.pool == HOSTS_POOL and agent.name.startswith(host_name())
-            if agent.send is not None and not is_here:
-                found += [(Place(agent.pool, agent.name, gpu.device), gpu) for gpu in agent.gpus]
-        return found
 
     async def _run(self, run_id: str) -> run_pb2.Run | None:
         if not run_id:

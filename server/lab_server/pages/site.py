@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -11,8 +12,10 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
+from lab_core.errors import LabError
 from lab_server.api.errors import Refused, error_json, http_status
 from lab_server.api.gate import Gate
+from lab_server.api.routes import method_of
 from lab_server.errors import Unauthenticated
 from lab_server.pages import static
 from lab_server.pages.actions import Actions
@@ -87,11 +90,11 @@ def _middleware(gate: Gate, pages: Pages) -> Any:
             if request.method == "GET" and not gate.has_credentials(request):
                 target = quote(request.path_qs, safe="")
                 raise web.HTTPSeeOther(f"/login?next={target}") from None
-            return _page(pages, error)
+            return _page(gate, pages, request, error)
         except web.HTTPException as error:
-            return _page(pages, _refused(request, error))
+            return _page(gate, pages, request, _refused(request, error))
         except Exception as error:
-            return _page(pages, error)
+            return _page(gate, pages, request, error)
 
     return errors_as_pages
 
@@ -105,7 +108,9 @@ def _refused(request: web.Request, error: web.HTTPException) -> Refused:
     return Refused(error.status, "REFUSED", error.reason)
 
 
-def _page(pages: Pages, error: Exception) -> web.StreamResponse:
+def _page(gate: Gate, pages: Pages, request: web.Request, error: Exception) -> web.StreamResponse:
+    with contextlib.suppress(LabError):  # the page is the caller's, with what it may do
+        gate.admit(request, method_of("GetServerInfo"))
     told = error_json(error)["error"]
     return pages.page(
         "error.html", {"status": http_status(error), "error": told}, status=http_status(error)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
 from google.protobuf import descriptor_pool, message_factory
 
+from lab_server.errors import Unavailable
 from lab_server.rpc.calls import auth
-from lab_server.rpc.calls.forwarding import Forwarding
+from lab_server.rpc.calls.forwarding import ANSWERED_WITHOUT_LEADER, PATIENCE_S, Forwarding
 
 
 class ForwardedHandlers:
@@ -48,8 +50,15 @@ class ForwardedHandlers:
         async def call(request: Any, context: Any) -> Any:
             if not self._forwarding.leader_for(method):
                 return await here(request, context)
-            async with aclosing(self._ask(method, request)) as answers:
-                return parse(await anext(answers))
+            has_fallback = method == ANSWERED_WITHOUT_LEADER
+            try:
+                async with asyncio.timeout(PATIENCE_S if has_fallback else None):
+                    async with aclosing(self._ask(method, request)) as answers:
+                        return parse(await anext(answers))
+            except (Unavailable, TimeoutError):
+                if not has_fallback:
+                    raise
+                return await here(request, context)
 
         return stream if known.server_streaming else call
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_server.executors.gpu_readings import Devices
-from lab_server.executors.remote.registry import Agents
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.logs import Logs
 from lab_server.rpc.searches import SearchHandlers
@@ -27,8 +25,6 @@ class SiteParts:
         searches: those of searches.
         streams: the streaming ones.
         curves, logs, media, timeline: what only the site shows.
-        devices: the GPUs of the server's machine.
-        agents: with the GPUs of theirs.
         home: the server's folder.
         tokens: who may call; None allows everybody everything.
         sessions: of browsers that have logged in.
@@ -41,8 +37,6 @@ class SiteParts:
     logs: Logs
     media: MediaIndex
     timeline: Timeline
-    devices: Devices
-    agents: Agents
     home: Path
     tokens: Tokens | None
     sessions: Sessions

@@ -37,6 +37,7 @@ from lab_server.rpc.calls import auth
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.files_of_runs import FilesOfRuns
+from lab_server.rpc.gpus import Gpus
 from lab_server.rpc.media_query import MediaQuery
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
@@ -69,6 +70,7 @@ class Service:
         paging: Paging,
         limits: Limits,
         uploads: Uploads,
+        gpus: Gpus,
         home: Path,
         files: FilesOfRuns | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class Service:
         self._paging = paging
         self._limits = limits
         self._uploads = uploads
+        self._gpus = gpus
         self._home = Home(home)
         self._files = files or FilesOfRuns(home)
         self._is_draining = False
@@ -90,9 +93,9 @@ class Service:
 
     # N802: the names are those of the RPCs
     async def GetServerInfo(  # noqa: N802
-        self, _request: pb.GetServerInfoRequest, _context: Context
+        self, request: pb.GetServerInfoRequest, _context: Context
     ) -> pb.GetServerInfoResponse:
-        """Get the server's version, slots, queue and the caller's role."""
+        """Get the server's version, slots, queue, GPUs and the caller's role."""
         slots = self._supervisor.slots()
         principal = auth.current()
         return pb.GetServerInfoResponse(
@@ -104,6 +107,7 @@ class Service:
             role=principal.role.name.lower(),
             # else the leader is asked
             absent_leader=self._supervisor.leader,
+            gpus=await self._gpus.read() if request.with_gpus else (),
         )
 
     async def ListExperiments(  # noqa: N802

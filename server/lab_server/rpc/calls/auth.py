@@ -79,6 +79,11 @@ def current() -> Principal:
     return _current.get()
 
 
+def may(method: str, owner: str | None = None) -> bool:
+    """Whether the caller of the current call may call a method, about something of an owner's if one is given."""
+    return current().role >= (ROLES.get(method) or Role.ADMIN) and (owner is None or _owns(owner))
+
+
 def credentials() -> str:
     """Return the authorization header with which the current call was admitted."""
     return _header.get()
@@ -109,12 +114,15 @@ def require_owner(what: str, id: str, owner: str) -> None:
     Raises:
         PermissionDenied: If it is neither.
     """
-    principal = current()
-    if principal.role < Role.ADMIN and owner != principal.name:
+    if not _owns(owner):
         whats = "searches" if what == "search" else f"{what}s"
         raise PermissionDenied(
-            f"{what} {id} belongs to {owner or 'nobody'}; {principal.name} may only change own {whats}"
+            f"{what} {id} belongs to {owner or 'nobody'}; {current().name} may only change own {whats}"
         )
+
+
+def _owns(owner: str) -> bool:
+    return current().role >= Role.ADMIN or owner == current().name
 
 
 def authorization(context: Context) -> str:

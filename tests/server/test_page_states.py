@@ -1,0 +1,215 @@
+"""Pages for those who may not do everything, and for what went wrong: what is offered, and what is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from lab_server.messages import events
+from lab_server.model.roles import Role
+from lab_server.model.run import RunRequest, RunState
+from lab_server.pages.render import linked
+from lab_server.security.tokens import TokenFile, Tokens
+from tests.server.conftest import Surface, open_site, open_surface
+from tests.server.test_api_streams import Column
+from tests.server.test_pages import _page, _send
+
+pytestmark = pytest.mark.slow
+
+CHANGES = (
+    "Start",
+    "Stop",
+    "Delete",
+    "Resume",
+    "Fork",
+    "Run again",
+    "Edit name",
+    "Add tag",
+    "Pause",
+)
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> TokenFile:
+    return TokenFile(tmp_path / "tokens.json")
+
+
+@dataclass
+class Guarded:
+    """A site with tokens, a run of olga's that stopped, and her search."""
+
+    site: aiohttp.ClientSession
+    run: str
+    search: str
+
+
+@asynccontextmanager
+async def logged_in(
+    folder: Path, tokens: TokenFile, name: str, role: Role
+) -> AsyncIterator[Guarded]:
+    """Serve, and log somebody in."""
+    olga, token = tokens.create("olga", Role.OPERATOR), tokens.create(name, role)
+    async with (
+        open_surface(folder, Tokens(folder / "tokens.json")) as surface,
+        open_site(surface) as site,
+    ):
+        run = await surface.supervisor.create(
+            RunRequest("mnist"), owner="olga", config_hash="", key=None, fingerprint=""
+        )
+        run = await surface.supervisor.move(run, RunState.STOPPED)
+        checkpoint = surface.home / "runs" / "mnist" / run.id / "checkpoints" / "7"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.pt").write_bytes(b"x")
+        space = {"epochs": {"choice": {"values": [1, 2]}}}
+        objective = {"metric": "loss", "direction": "MINIMIZE"}
+        spec = {"experiment": "mnist", "space": space, "objective": objective}
+        headers = {"Authorization": f"Bearer {olga}"}
+        async with site.post("/api/v1/searches", json={"spec": spec}, headers=headers) as response:
+            search = (await response.json())["search"]["id"]
+        assert (await _send(site, "/login", {"token": token}))[0] == 303
+        yield Guarded(site, run.id, search)
+
+
+def _offered(page: str) -> set[str]:
+    """Return what a page offers that changes something."""
+    labels = re.findall(r"<(?:button|summary|a)\b[^>]*>([^<]*)</", page)
+    return {word for word in CHANGES for label in labels if label.startswith(word)}
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "of_run", "of_search", "of_table"),
+    [
+        ("vera", Role.VIEWER, set(), set(), set()),
+        ("otto", Role.OPERATOR, {"Fork", "Run again"}, set(), {"Stop", "Delete", "Add tag"}),
+        (
+            *("adam", Role.ADMIN, {"Start", "Delete", "Fork", "Run again", "Edit name"}),
+            *({"Pause", "Stop"}, {"Stop", "Delete", "Add tag"}),
+        ),
+    ],
+)
+async def test_pages_offer_what_the_caller_may_do(
+    tmp_path: Path,
+    token_file: TokenFile,
+    name: str,
+    role: Role,
+    of_run: set[str],
+    of_search: set[str],
+    of_table: set[str],
+) -> None:
+    async with logged_in(tmp_path, token_file, name, role) as guarded:
+        site = guarded.site
+        assert _offered((await _page(site, f"/runs/{guarded.run}"))[1]) == of_run
+        assert _offered((await _page(site, f"/searches/{guarded.search}"))[1]) == of_search
+        _, table = await _page(site, "/")
+        assert _offered(table) == of_table
+        assert ">New run</a>" in table if of_run else ">New run</a>" not in table
+        assert f"{name}, {role.name.lower()}" in table
+        _, form = await _page(site, "/new?experiment=mnist")
+        assert ('value="start"' in form) == bool(of_run)
+        assert ("As viewer you may check configs" in form) != bool(of_run)
+
+
+async def test_an_error_page_is_the_callers_own(tmp_path: Path, token_file: TokenFile) -> None:
+    async with logged_in(tmp_path, token_file, "vera", Role.VIEWER) as guarded:
+        for path in ("/nothing", "/runs/nothing"):
+            status, page = await _page(guarded.site, path)
+            assert (status, "vera, viewer" in page, "Log out" in page) == (404, True, True)
+        status, page = await _send(guarded.site, f"/runs/{guarded.run}/start")
+        assert (status, "vera, viewer" in page) == (403, True)
+        guarded.site.cookie_jar.clear()
+        _, page = await _page(guarded.site, "/nothing")
+        assert (">Searches</a>" in page, ">Log in</a>" in page) == (False, True)
+        _, page = await _page(guarded.site, "/login")
+        assert ">Searches</a>" not in page, "no links to what needs a login"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "headers", "status", "title"),
+    [
+        ("PUT", "/server", {}, 405, "Not done here"),
+        ("POST", "/server", {"Content-Type": "text/plain"}, 405, "Not done here"),
+        ("POST", "/new", {"Content-Type": "text/plain"}, 415, "That is not a form"),
+        ("POST", "/new", {}, 413, "Too large"),
+        ("GET", "/nothing", {"Host": "evil.test"}, 421, "Another name"),
+    ],
+)
+async def test_an_error_says_in_its_title_what_it_is(
+    site: aiohttp.ClientSession,
+    verb: str,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+    title: str,
+) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = b"a=" + b"b" * 5_000_000 if status == 413 else b"a=b"
+    data = body if verb != "GET" else None
+    async with site.request(verb, path, data=data, headers=form | headers) as response:
+        page = await response.text()
+        assert (response.status, response.content_type) == (status, "text/html"), page
+        assert f"<h1>{title}</h1>" in page
+
+
+async def test_a_failed_run_shows_its_error_first(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    told = events.encode_state(1, 1, RunState.FAILED, "ValueError: no <b>", "at line 7 <b>")
+    run = await surface.supervisor.move(run, RunState.FAILED, reason="ValueError: no <b>")
+    await surface.supervisor.say(run, told)
+    _, page = await _page(site, f"/runs/{run.id}")
+    top = page[page.index('id="status"') : page.index('class="bar"')]
+    assert "ValueError: no &lt;b&gt;" in top
+    assert "at line 7 &lt;b&gt;" in top
+
+
+async def test_results_come_before_the_configs_that_differ(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    for epochs in (1, 2):
+        config = {"overrides": {"epochs": {"int_value": epochs}}}
+        run = await surface.run(RunState.RUNNING, config=config)
+        await surface.supervisor.say(
+            run, *events.encode_metrics(1, 1, [Column("loss", [1], [7.5])])
+        )
+    _, page = await _page(site, "/")
+    head = page[page.index("<thead>") : page.index("</thead>")]
+    assert head.index(">loss<") < head.index(">epochs<")
+    assert page.index('<td class="num">7.5</td>') < page.index('<td class="config"><bdi>2</bdi>')
+
+
+def test_ids_of_runs_in_a_sentence_are_links() -> None:
+    run_id = "20261126-101112-0123abcd"
+    link = f'<a href="/runs/{run_id}">{run_id}</a>'
+    assert linked(f"after {run_id}, which has <3 min>") == f"after {link}, which has &lt;3 min&gt;"
+    assert linked(f"x{run_id}") == f"x{run_id}"
+
+
+async def test_what_is_wrong_in_a_form_is_linked_and_described(site: aiohttp.ClientSession) -> None:
+    wrong = {"experiment": "mnist", "c.epochs": "0", "action": "start"}
+    status, page = await _send(site, "/new", wrong)
+    assert status == 400
+    (field,) = re.findall(r'<a href="#(c-\d+)">epochs</a>', page)
+    assert re.search(
+        rf'<input id="{field}" name="c.epochs" [^>]*="{field}-wrong {field}-doc"', page
+    )
+    assert f'class="error" id="{field}-wrong"' in page
+
+
+async def test_the_servers_own_files_of_a_run_are_not_listed(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.COMPLETED)
+    folder = surface.home / "runs" / "mnist" / run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("log.txt", "log.levels", "sqlite.db", "sqlite.db-wal"):
+        (folder / name).write_bytes(b"x")
+    _, page = await _page(site, f"/runs/{run.id}")
+    listed = re.findall(r"download>([^<]*)</a>", page)
+    assert listed == ["log.txt", "sqlite.db"]
