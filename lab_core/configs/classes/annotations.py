@@ -8,8 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from lab_core.configs.schema.constraints import read_metadata
 from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
@@ -18,8 +17,7 @@ MISSING: Any = object()
 """There is no annotation, or it cannot be evaluated."""
 
 
-@dataclass(frozen=True, slots=True)
-class TypeInfo:
+class TypeInfo(NamedTuple):
     """A parsed annotation.
 
     Attributes:
@@ -30,7 +28,7 @@ class TypeInfo:
     """
 
     text: str
-    constraints: Mapping[str, PlainValue] = field(default_factory=dict)
+    constraints: Mapping[str, PlainValue] = {}
     convert: Callable[[Any], Any] | None = None
     cls: type | None = None
 
@@ -97,6 +95,13 @@ def understand(annotation: Any) -> TypeInfo:
     return _class(origin if isinstance(origin, type) else annotation)
 
 
+def is_path_class(cls: type) -> bool:
+    """Return whether values of this class are paths."""
+    # where one is, pathlib is imported already; importing it takes a tenth of what this package does
+    pathlib = sys.modules.get("pathlib")
+    return pathlib is not None and issubclass(cls, pathlib.PurePath)
+
+
 def infer(value: object) -> TypeInfo:
     """Return the type of an item that has no annotation, from its value."""
     if isinstance(value, bool):
@@ -161,8 +166,6 @@ def _class(cls: Any) -> TypeInfo:
     if issubclass(cls, enum.Enum):
         names: list[PlainValue] = list(cls.__members__)
         return TypeInfo("str", {"choices": names}, cls.__getitem__, cls)
-    # if the annotation uses pathlib, it is imported already
-    pathlib = sys.modules.get("pathlib")
-    if pathlib is not None and issubclass(cls, pathlib.PurePath):
+    if is_path_class(cls):
         return TypeInfo("str", convert=cls, cls=cls)
     return TypeInfo("object", cls=cls)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab_core.configs.classes.annotations import TypeInfo
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Option:
     """A function that computes one item, or several at once.
 
@@ -23,13 +25,13 @@ class Option:
     targets: tuple[str, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Declarations:
     """One class's own items and registrations, in source order."""
 
     global_scope: Mapping[str, Any] = field(default_factory=dict)
     local_scope: dict[str, Any] = field(default_factory=dict)
-    evaluated: dict[str, Any] = field(default_factory=dict)
+    understood: dict[str, TypeInfo | None] = field(default_factory=dict)
     annotations: dict[str, object] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     shadows: frozenset[str] = frozenset()

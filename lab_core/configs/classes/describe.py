@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import enum
 import inspect
-import pathlib
 
-from lab_core.configs.classes.annotations import MISSING
+from lab_core.configs.classes.annotations import MISSING, is_path_class
 from lab_core.configs.classes.declarations import Option
 from lab_core.configs.classes.marker import ConfigsMarker
 from lab_core.configs.classes.merge import Merge
@@ -94,13 +93,15 @@ def _groups(merge: Merge) -> tuple[Group, ...]:
 def _plain_default(source: ItemRecipe, names: list[str]) -> PlainValue:
     """Return the class's value as plain data; None also if it has no plain form."""
     raw = source.raw
+    if raw is MISSING:
+        return None
     if isinstance(raw, str) and raw in names:
         return raw
     if isinstance(raw, enum.Enum):
         return raw.name
-    if isinstance(raw, pathlib.PurePath):
+    if is_path_class(type(raw)):
         return str(raw)
-    if raw is MISSING or not is_plain(raw):
+    if not is_plain(raw):
         return None
     try:
         return fit(parse_type(source.info.text), raw)

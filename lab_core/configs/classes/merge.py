@@ -17,7 +17,7 @@ from lab_core.errors import ConfigError, Violation
 _MAX_DEPTH = 8
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Merge:
     """Merges one class; nested ones are merged first and added under their prefix."""
 
@@ -54,11 +54,9 @@ class Merge:
         info = None
         for own in layers:
             if name in own.annotations:
-                found = _evaluated(own, own.annotations[name])
-                if found is MISSING:
-                    self.is_final = False
-                elif found is not typing.Final:
-                    info = understand(found)
+                info, is_evaluated = _understood(own, own.annotations[name])
+                self.is_final = self.is_final and is_evaluated
+                if info is not None:
                     break
         if info is None:
             info = TypeInfo("object") if raw is MISSING else infer(raw)
@@ -145,15 +143,21 @@ def _put_first(source: ItemRecipe, options: Mapping[str, Option]) -> None:
     source.options = {**bound, **rest}
 
 
-def _evaluated(own: Declarations, annotation: object) -> Any:
-    """Return the evaluated annotation; cached by its text, as many items share one."""
-    if not isinstance(annotation, str):
-        return evaluate(annotation, own.global_scope, own.local_scope)
-    found = own.evaluated.get(annotation, MISSING)
+def _understood(own: Declarations, annotation: object) -> tuple[TypeInfo | None, bool]:
+    """Return what an annotation says of a type, if anything, and whether it could be evaluated.
+
+    What its text says is kept: many items share one.
+    """
+    text = annotation if isinstance(annotation, str) else None
+    if text is not None and text in own.understood:
+        return own.understood[text], True
+    found = evaluate(annotation, own.global_scope, own.local_scope)
     if found is MISSING:
-        found = evaluate(annotation, own.global_scope, own.local_scope)
-        own.evaluated[annotation] = found
-    return found
+        return None, False
+    info = None if found is typing.Final else understand(found)
+    if text is not None:
+        own.understood[text] = info
+    return info, True
 
 
 def _layers(cls: type) -> Iterator[Declarations]:

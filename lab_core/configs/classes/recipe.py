@@ -11,7 +11,7 @@ from lab_core.configs.classes.declarations import Option
 from lab_core.configs.classes.marker import ConfigsMarker
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BoundOption:
     """An option, and the prefix of the nested configs it was registered on."""
 
@@ -22,10 +22,11 @@ class BoundOption:
     @classmethod
     def bind(cls, option: Option, prefix: str = "") -> BoundOption:
         """Return the option with the full keys of the items it computes."""
-        return cls(option, prefix, tuple(prefix + target for target in option.targets))
+        targets = option.targets
+        return cls(option, prefix, tuple(prefix + t for t in targets) if prefix else targets)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ItemRecipe:
     """How one item gets its value in a run."""
 

@@ -14,7 +14,7 @@ from lab_core.configs.classes.recipe import ItemRecipe
 from lab_core.configs.schema.schema import Schema
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Spec:
     """A merged config class."""
 

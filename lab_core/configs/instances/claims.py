@@ -8,7 +8,6 @@ an error, and a long wait is logged.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -21,18 +20,23 @@ LONG_WAIT_S = 60.0
 class Claim:
     """The items that one thread computes with one call."""
 
-    __slots__ = ("done", "generation", "keys", "thread", "thread_name")
+    __slots__ = ("done", "generation", "keys", "thread")
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = keys
         self.thread = threading.get_ident()
-        self.thread_name = threading.current_thread().name
         self.generation = _generation
         self.done: threading.Event | None = None  # created by the first thread that waits
 
     def is_live(self) -> bool:
         """Return whether its thread runs in this process: threads do not survive a fork."""
         return self.generation == _generation or self.thread == threading.get_ident()
+
+    @property
+    def thread_name(self) -> str:
+        """The name of its thread, which may have ended."""
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        return names.get(self.thread, str(self.thread))
 
 
 _lock = threading.RLock()  # guards `_waiting` and all claims; a signal handler may read an item too
@@ -103,6 +107,8 @@ class Claims:
 def _wait(done: threading.Event, key: str, held: Claim) -> None:
     if done.wait(LONG_WAIT_S):
         return
+    import logging  # takes as long to import as a tenth of this package, and is seldom needed
+
     logging.getLogger(__name__).warning(
         "%r has been computed in thread %r for more than %g s, and thread %r waits for it; "
         "if the computation itself waits for this thread, this is a deadlock",

@@ -6,11 +6,10 @@ held while a user's function runs.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any, Protocol, cast
 
@@ -43,7 +42,7 @@ class Observer(Protocol):
 
 
 class _Frame:
-    """One computation in progress, and the items it has read so far."""
+    """One computation in progress, while its context is open, and the items it has read so far."""
 
     __slots__ = ("key", "reads", "state")
 
@@ -51,6 +50,18 @@ class _Frame:
         self.state = state
         self.key = key
         self.reads: dict[str, None] = {}
+
+    def __enter__(self) -> _Frame:
+        frames = _stack.frames
+        frames.append(self)
+        if len(frames) > _DEPTH_WITHIN_LIMIT:
+            _raise_recursion_limit(len(frames))
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        _stack.frames.pop()
+        if error is not None and not isinstance(error, ConfigError):
+            error.add_note(f"while computing the config {self.key!r}")
 
 
 class _Stack(threading.local):
@@ -181,7 +192,11 @@ class State:
         return nested
 
     def _compute(self, key: str) -> Any:
-        keys = self._computed_together(key)
+        choice, source = self.choice(key), self.spec.sources[key]
+        if choice.has_value and source.nested is None and self.observer is None:
+            # it waits for nothing, so it needs no claim; of two threads the first one's counts
+            return self.values.setdefault(key, self._without_function(key, source, choice))
+        keys = self._computed_together(key, choice, source)
         claim = self._claims.take(keys, lambda: key in self.values)
         if claim is None:
             return self.values[key]
@@ -192,10 +207,9 @@ class State:
         finally:
             self._claims.release(claim)
 
-    def _computed_together(self, key: str) -> list[str]:
+    def _computed_together(self, key: str, choice: Choice, source: ItemRecipe) -> list[str]:
         """Return the item, followed by the others that its function computes."""
-        choice = self.choice(key)
-        bound = self.spec.sources[key].options.get(choice.option) if choice.option else None
+        bound = source.options.get(choice.option) if choice.option else None
         if bound is None or len(bound.keys) == 1 or choice.has_value:
             return [key]
         return [key, *(k for k in bound.keys if k != key and self._is_chosen(k, bound))]
@@ -208,7 +222,10 @@ class State:
         bound = source.options.get(choice.option) if choice.option is not None else None
         is_called = not choice.has_value and bound is not None
         is_observed = is_called or (choice.source == "built" and source.nested is None)
-        with self._observed(key) if is_observed else contextlib.nullcontext():
+        observer = self.observer if is_observed else None
+        if observer is not None:
+            observer.begin(key)
+        try:
             if choice.has_value or bound is None:
                 value = self._without_function(key, source, choice)
                 if source.nested is not None:
@@ -216,26 +233,16 @@ class State:
                 self.values[key] = value
             else:
                 self._call(key, bound, together)
-
-    @contextlib.contextmanager
-    def _observed(self, key: str) -> Iterator[None]:
-        observer = self.observer
-        if observer is None:
-            yield
-            return
-        observer.begin(key)
-        try:
-            yield
         finally:
-            observer.end(key, is_done=key in self.values)
+            if observer is not None:
+                observer.end(key, is_done=key in self.values)
 
     def _without_function(self, key: str, source: ItemRecipe, choice: Choice) -> Any:
         if choice.source == "built":
             if source.nested is not None:
                 return source.nested()
             assert source.build is not None
-            frame = _Frame(self, key)
-            with _Computing(frame):
+            with _Frame(self, key) as frame:
                 value = build(source.info.cls, source.build, self.view(source.prefix))
             self.reads[key] = tuple(frame.reads)
             return value
@@ -264,9 +271,8 @@ class State:
     def _call(self, key: str, bound: BoundOption, together: Sequence[str]) -> None:
         """Call an option's function, and store its results for the items it computes."""
         is_single = len(bound.keys) == 1
-        frame = _Frame(self, key)
         function = bound.option.function
-        with _Computing(frame):
+        with _Frame(self, key) as frame:
             view = self.view(bound.prefix)
             result = function(view) if _takes_configs(function) else function()
         reads = tuple(frame.reads)
@@ -335,26 +341,6 @@ class State:
         frames = [f.key for f in _stack.frames if f.state is self]
         needed = f", which {frames[-1]!r} needs," if frames else ""
         return f"{key!r}{needed} has no value: give it one, or register a function with calc()"
-
-
-class _Computing:
-    """Pushes a computation on the stack, and pops it when it ends or fails."""
-
-    __slots__ = ("_frame",)
-
-    def __init__(self, frame: _Frame) -> None:
-        self._frame = frame
-
-    def __enter__(self) -> None:
-        frames = _stack.frames
-        frames.append(self._frame)
-        if len(frames) > _DEPTH_WITHIN_LIMIT:
-            _raise_recursion_limit(len(frames))
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        _stack.frames.pop()
-        if error is not None and not isinstance(error, ConfigError):
-            error.add_note(f"while computing the config {self._frame.key!r}")
 
 
 _DEPTH_WITHIN_LIMIT = 20

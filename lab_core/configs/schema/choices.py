@@ -6,8 +6,7 @@ override > assignment on the instance > class value > aggregate > first option >
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lab_core.configs.schema.schema import Aggregate, Schema, SchemaItem
 from lab_core.errors import ConfigError, Violation
@@ -15,8 +14,7 @@ from lab_core.errors import ConfigError, Violation
 ValueSource = Literal["override", "assigned", "default", "aggregate", "option", "built", "missing"]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):  # each item of each class has some: a frozen dataclass takes longer
     """Where one item's value comes from.
 
     Attributes:

@@ -7,9 +7,8 @@ The grammar of a type: `bool`, `int`, `float`, `str`, `None`, `any` (every plain
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 PlainValue: TypeAlias = bool | int | float | str | list["PlainValue"] | None
 
@@ -35,8 +34,7 @@ class TooLarge(Misfit):
     """An int beyond 64 bits, which messages and databases cannot hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Atom:
+class Atom(NamedTuple):
     """One alternative of a type; `element` is the type inside a list."""
 
     name: str

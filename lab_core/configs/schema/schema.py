@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from lab_core.configs.schema.plain import PlainValue, accepts_none
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaItem:
+class SchemaItem(NamedTuple):  # classes have hundreds: a frozen dataclass takes four times as long
     """One item of a config class.
 
     Attributes:
@@ -36,7 +35,7 @@ class SchemaItem:
     options: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     doc: str = ""
-    constraints: Mapping[str, PlainValue] = field(default_factory=dict)
+    constraints: Mapping[str, PlainValue] = {}
     is_hyperparam: bool = False
     never_hyperparam: bool = False
     required: bool = False
@@ -48,16 +47,14 @@ class SchemaItem:
         return self.has_default and (self.default is not None or accepts_none(self.type))
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """The items that one option computes together."""
 
     option: str
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(NamedTuple):
     """An option of one item that selects values or options of other items."""
 
     key: str
@@ -118,12 +115,9 @@ class Schema:
             name=data["name"],
             doc=data["doc"],
             items=tuple(
-                SchemaItem(
-                    **{
-                        **item,
-                        "options": tuple(item.get("options", ())),
-                        "functions": tuple(item.get("functions", ())),
-                    }
+                SchemaItem(**item)._replace(
+                    options=tuple(item.get("options", ())),
+                    functions=tuple(item.get("functions", ())),
                 )
                 for item in data["items"]
             ),
@@ -138,21 +132,23 @@ class Schema:
 
     def with_docs(self, doc: str, docs: Mapping[str, str]) -> Schema:
         """Return a copy of the schema with docs."""
-        items = tuple(replace(i, doc=docs[i.key]) if i.key in docs else i for i in self.items)
+        items = tuple(i._replace(doc=docs[i.key]) if i.key in docs else i for i in self.items)
         return replace(self, doc=doc, items=items)
 
 
 _SPECIAL = ("key", "options", "functions", "constraints")
-_PLAIN_FIELDS = [f for f in fields(SchemaItem) if f.name not in _SPECIAL]
+_PLAIN_FIELDS = {
+    name: default for name, default in SchemaItem._field_defaults.items() if name not in _SPECIAL
+}
 
 
 def _item_to_json(item: SchemaItem) -> dict[str, Any]:
     """Return the item without fields that have their default value."""
     data: dict[str, Any] = {"key": item.key}
-    for spec in _PLAIN_FIELDS:
-        value = getattr(item, spec.name)
-        if value != spec.default or type(value) is not type(spec.default):
-            data[spec.name] = value
+    for name, default in _PLAIN_FIELDS.items():
+        value = getattr(item, name)
+        if value != default or type(value) is not type(default):
+            data[name] = value
     if item.options:
         data["options"] = list(item.options)
     if item.functions:

@@ -190,7 +190,7 @@ def missing_in_run_order(
 def aggregate_problems(schema: Schema, chooser: Chooser) -> list[Violation]:
     """Return the violations of aggregates: unknown options, and cycles."""
     problems: list[Violation] = []
-    for item in schema.items:
+    for item in schema.items if schema.aggregates else ():
         try:
             choice = chooser.choose(item.key)
         except ConfigError as error:
