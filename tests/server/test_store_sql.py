@@ -192,6 +192,19 @@ async def test_a_list_reads_the_rows_of_its_page_alone(
     ]
 
 
+@pytest.mark.parametrize("where", ["max(loss) > 0.5", "loss = 1"])
+def test_what_was_compiled_for_a_list_is_kept_for_each_of_its_names(where: str) -> None:
+    def cache_key(text: str, now_ns: int) -> object:
+        query = RunQuery(where=parse(text), order_by=parse_name("metrics.loss"), now_ns=now_ns)
+        key = page_query(query).page._generate_cache_key()
+        assert key is not None, "it is compiled for each page anew"
+        return key.key
+
+    # values that are parameters may differ, names may not
+    assert cache_key(where, 1) == cache_key(where, 2)
+    assert cache_key(where, 1) != cache_key(where.replace("loss", "cost"), 1)
+
+
 async def test_compacted_events_lie_in_blocks_and_take_a_fraction_of_the_space(
     tmp_path: Path,
 ) -> None:

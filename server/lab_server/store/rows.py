@@ -142,6 +142,8 @@ def _json(value: Any) -> str:
 
 def parse_json(text: str) -> Any:
     """Return what `strict_json` wrote."""
+    if '"float"' not in text:
+        return json.loads(text)  # in half the time
     return json.loads(text, object_hook=lambda found: math.nan if found == _NAN_OBJECT else found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -61,33 +62,42 @@ def keys_of(column: ColumnElement[Any]) -> sa.TableValuedAlias:
 
 
 class _InJson(FunctionElement[Any]):
-    """A value in JSON; not cached, since SQLite's text depends on the key."""
+    """A value in JSON.
 
-    inherit_cache = False
+    Its place is an argument that is no parameter: SQLite's text depends on it, and what has been compiled is
+    kept for each place.
+    """
+
+    inherit_cache = True
 
     def __init__(self, column: ColumnElement[Any], *, key: str, index: int | None) -> None:
-        super().__init__(column)
-        self.key_of_value, self.index_of_value = key, index
+        super().__init__(column, sa.literal_column(json.dumps([key, index])))
+
+    def parts(self) -> tuple[ColumnElement[Any], str, int | None]:
+        """Return the column, the key and the index."""
+        column, place = self.clauses
+        key, index = json.loads(place.name)
+        return column, key, index
 
 
 class _Type(_InJson):
     type = AnyText()
-    inherit_cache = False
+    inherit_cache = True
 
 
 class _Number(_InJson):
     type = sa.Double()
-    inherit_cache = False
+    inherit_cache = True
 
 
 class _Integer(_InJson):
     type = sa.BigInteger()
-    inherit_cache = False
+    inherit_cache = True
 
 
 class _Text(_InJson):
     type = AnyText()
-    inherit_cache = False
+    inherit_cache = True
 
 
 class _Each(FunctionElement[Any]):
@@ -99,8 +109,7 @@ _Found = tuple[ColumnElement[Any], ColumnElement[Any]]
 
 def _in_sqlite(element: _InJson) -> _Found:
     """Return type and value."""
-    (column,) = element.clauses
-    key, index = element.key_of_value, element.index_of_value
+    column, key, index = element.parts()
     below = "" if index is None else f"[{index}]"
     if _PLAIN_NAME.fullmatch(key):
         # looks for one name in half the time that json_each takes for all of them
@@ -122,10 +131,10 @@ def _in_sqlite(element: _InJson) -> _Found:
 
 def _in_postgresql(element: _InJson) -> _Found:
     """Return type and value; the value as text, with a number as it is written and not as jsonb has it."""
-    (column,) = element.clauses
-    found = sa.cast(column, sa.JSON).op("->")(literal(element.key_of_value, AnyText()))
-    if element.index_of_value is not None:
-        found = found.op("->")(sa.cast(element.index_of_value, Integer))
+    column, key, index = element.parts()
+    found = sa.cast(column, sa.JSON).op("->")(literal(key, AnyText()))
+    if index is not None:
+        found = found.op("->")(sa.cast(index, Integer))
     text = sa.type_coerce(found.op("#>>")(sa.literal_column("'{}'")), AnyText())
     return func.json_typeof(found), text
 
