@@ -165,6 +165,8 @@ async def open_surface(
             limits=limits,
             paging=Paging.of_home(tmp_path),
         )
+        curves = Curves(supervisor, store, catalogue)
+        hub.observe(curves.note)
         sessions = Sessions(server_secret(tmp_path), is_https=False)
         door = DashboardDoor("http://127.0.0.1:8080", sessions, has_tokens=tokens is not None)
         server.add_generic_rpc_handlers(
@@ -194,7 +196,7 @@ async def open_surface(
                 service=service,
                 searches=search_service,
                 streams=streams,
-                curves=Curves(supervisor, store, catalogue),
+                curves=curves,
                 logs=Logs(supervisor, tmp_path),
                 media=MediaIndex(store),
                 timeline=Timeline(store),

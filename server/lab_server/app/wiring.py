@@ -245,6 +245,8 @@ async def open_server(
             limits=limits,
             paging=paging,
         )
+        curves = Curves(supervisor, store, catalogue)
+        hub.observe(curves.note)
         is_https = certificates is not None and not settings.http_address.is_loopback
         http_address = settings.http_address.with_port(http_socket.getsockname()[1])
         url = f"{'https' if is_https else 'http'}://{http_address}" if settings.dashboard else ""
@@ -290,7 +292,7 @@ async def open_server(
                     ForwardedHandlers(search_service, SEARCH_SERVICE_NAME, forwarding),
                 ),
                 streams=cast(Streams, ForwardedHandlers(streams, SERVICE_NAME, forwarding)),
-                curves=Curves(supervisor, store, catalogue),
+                curves=curves,
                 logs=Logs(supervisor, home, files),
                 media=MediaIndex(store),
                 timeline=Timeline(store),

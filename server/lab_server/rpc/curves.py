@@ -12,7 +12,7 @@ from lab_server.executors.catalogue import Catalogue
 from lab_server.model.run import Run
 from lab_server.rpc import requests
 from lab_server.rpc.run_lookup import find_run
-from lab_server.store import Store
+from lab_server.store import Store, StoredEvent
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch.curves import COLUMNS, Axis, Chart, CurveQuery, query_curves
 from lab_server.watch.step_times import StepTimes
@@ -43,6 +43,10 @@ class Curves:
         self._times = StepTimes()
         self._tails = Tails()
 
+    def note(self, events: Sequence[StoredEvent]) -> None:
+        """Take note of events that were published."""
+        self._tails.note(events)
+
     async def query(self, wanted: ChartRequest) -> Chart:
         """Return the curves.
 
@@ -70,7 +74,10 @@ class Curves:
 
     async def _runs(self, run_ids: Sequence[str]) -> list[Run]:
         """Return the runs, each once; those that are named by a prefix, or that nobody knows, one by one."""
-        known = await self._store.briefs(run_ids)
+        known = {run.id: run for run in self._supervisor.live()}
+        others = [run_id for run_id in run_ids if run_id not in known]
+        if others:
+            known |= await self._store.briefs(others)
         found = [known.get(i) or await find_run(self._supervisor, i) for i in run_ids]
         return list({run.id: run for run in found}.values())
 

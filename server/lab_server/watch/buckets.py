@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lab_server.watch.chunks import Values
+
+Places = npt.NDArray[np.intp]
 
 _MAX_EXPONENT: Final = 500.0
 
@@ -78,23 +81,20 @@ def in_buckets(curve: Curve, x: Values, wanted: Collection[str]) -> Bucketed:
     is_finite = np.isfinite(curve.values)
     columns = {name: np.full(len(x), np.nan) for name in ("min", "max", "mean", "last")}
     if len(curve.x):
-        place = np.searchsorted(edges, curve.x, side="right")
-        starts = np.flatnonzero(np.append(True, place[1:] != place[:-1]))
-        at, ends = place[starts], np.append(starts[1:], len(place)) - 1
-        finite = np.where(is_finite, curve.values, np.nan)
+        at, starts, ends = _places(curve.x, edges)
+        finite = curve.values if is_finite.all() else np.where(is_finite, curve.values, np.nan)
         columns["min"][at] = np.fmin.reduceat(finite, starts)
         columns["max"][at] = np.fmax.reduceat(finite, starts)
-        columns["last"][at] = finite[ends]
+        columns["last"][at] = finite[ends - 1]
     if len(curve.mean_x):
-        place = np.searchsorted(edges, curve.mean_x, side="right")
-        starts = np.flatnonzero(np.append(True, place[1:] != place[:-1]))
-        at, ends = place[starts], np.append(starts[1:], len(place)) - 1
+        if curve.mean_x is not curve.x:
+            at, starts, ends = _places(curve.mean_x, edges)
         with np.errstate(over="ignore", invalid="ignore"):
             sums = np.add.reduceat(curve.means * curve.weights, starts)
             columns["mean"][at] = sums / np.add.reduceat(curve.weights, starts)
         if curve.smooth is not None:
             columns["smooth"] = np.full(len(x), np.nan)
-            columns["smooth"][at] = curve.smooth[ends]
+            columns["smooth"][at] = curve.smooth[ends - 1]
         # a bucket between two means of 256 points each has points, and so a value
         gaps = np.isnan(columns["mean"]) & ~np.isnan(columns["min"])
         columns["mean"][gaps] = (columns["min"][gaps] + columns["max"][gaps]) / 2
@@ -102,6 +102,13 @@ def in_buckets(curve: Curve, x: Values, wanted: Collection[str]) -> Bucketed:
         columns["smooth"] = np.full(len(x), np.nan)
     kept = {name: column for name, column in columns.items() if name in {*wanted, "smooth"}}
     return Bucketed(kept, int((~is_finite).sum()))
+
+
+def _places(x: Values, edges: Values) -> tuple[Places, Places, Places]:
+    """Return which buckets have points, and where in their order those of each begin and end."""
+    bounds = np.concatenate([[0], x.searchsorted(edges), [len(x)]])
+    at = np.flatnonzero(bounds[1:] > bounds[:-1])
+    return at, bounds[at], bounds[at + 1]
 
 
 def smoothed(steps: Values, means: Values, weights: Values, window: float) -> Values:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from lab_server.model.run import Run
 from lab_server.store.protocol import Store
-from lab_server.watch.history import Part, read_views
+from lab_server.watch.history import MANY_POINTS, Part, in_thread_if_long, read_views
 from lab_server.watch.step_times import StepTimes
 from lab_server.watch.tails import Tails
 
@@ -119,7 +118,8 @@ async def query_curves(
         store, parts, use, names=query.names, max_views=MAX_CURVES, known=tails
     )
     each = [curve for curves in found.of_runs.values() for curve in curves]
-    x, curves = await asyncio.to_thread(_in_buckets, each, query)
+    num_points = sum(len(curve.x) for *_, curve in each)
+    x, curves = await in_thread_if_long(num_points, MANY_POINTS, lambda: _in_buckets(each, query))
     missing = [run.id for run in runs if scales[run.id] is None]
     return Chart(x, curves, found.num_left_out, missing)
 
@@ -171,11 +171,15 @@ def _curve(
         steps = items.mean_steps.astype(np.float64)
         smooth = smoothed(steps, items.means, items.weights, query.smoothing)
     first = 0 if math.isnan(low) else int(items.steps.searchsorted(low))
-    first_mean = 0 if math.isnan(low) else int(items.mean_steps.searchsorted(low))
+    x = to_x(items.steps[first:].astype(np.float64))
+    first_mean, mean_x = first, x
+    if items.mean_steps is not items.steps:
+        first_mean = 0 if math.isnan(low) else int(items.mean_steps.searchsorted(low))
+        mean_x = to_x(items.mean_steps[first_mean:].astype(np.float64))
     return Curve(
-        to_x(items.steps[first:].astype(np.float64)),
+        x,
         items.values[first:],
-        to_x(items.mean_steps[first_mean:].astype(np.float64)),
+        mean_x,
         items.means[first_mean:],
         items.weights[first_mean:],
         None if smooth is None else smooth[first_mean:],

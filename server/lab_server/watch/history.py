@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
 
-from lab_rpc.metric_names import matcher
 from lab_server.errors import DamagedHistory
 from lab_server.logs import RUNS
 from lab_server.store.protocol import History, Store
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log = structlog.get_logger(RUNS)
+
+MANY_POINTS: Final = 20_000
+"""So many take about as long as a thread: a million take a tenth of a second."""
+
+_MANY_CHUNKS: Final = 500
+_SUMMARY_POINTS: Final = 80  # of the 4096 points of a chunk
 
 _CHUNKS_AT_ONCE: Final = 8192
 """Of so many chunks, unless one run alone has more, the data is in memory at a time: 12 MB of summaries."""
@@ -112,14 +119,14 @@ async def read_views(
         known: what has been read of the runs' logs beyond their histories, for who asks again.
     """
     known = known or Tails()
-    is_wanted = matcher(names)
+    last_seqs = {run_id: part.last_seq for run_id, part in parts.items()}
+    is_anew = False
     while True:
-        histories = await store.histories(tuple(parts), is_wanted)
-        tails = {
-            run_id: await known.of(store, run_id, names, histories[run_id].last_seq, part.last_seq)
-            for run_id, part in parts.items()
-        }
-        views, num_left_out = await asyncio.to_thread(_views, parts, histories, tails, max_views)
+        read = await known.read(store, last_seqs, names, is_anew=is_anew)
+        num_chunks = sum(len(history.chunks) for history, _ in read.values())
+        views, num_left_out = await in_thread_if_long(
+            num_chunks, _MANY_CHUNKS, partial(_views, parts, read, max_views)
+        )
         of_runs: dict[str, T] = {}
         for group in _groups(views):
             some = await _use_group(store, group, use)
@@ -128,13 +135,21 @@ async def read_views(
             of_runs |= some
         else:
             return Found(of_runs, num_left_out)
+        is_anew = True
+
+
+async def in_thread_if_long(num: int, many: int, work: Callable[[], T]) -> T:
+    """Return what some work comes to: done in a thread if it is about many things, else at once.
+
+    A thread costs more than little work, and much work at once would hold up everything else.
+    """
+    # numpy, which this may import, costs 0.1 s
+    is_long = num >= many or "numpy" not in sys.modules
+    return await asyncio.to_thread(work) if is_long else work()
 
 
 def _views(
-    parts: Mapping[str, Part],
-    histories: Mapping[str, History],
-    tails: Mapping[str, Tail],
-    max_views: int | None,
+    parts: Mapping[str, Part], read: Mapping[str, tuple[History, Tail]], max_views: int | None
 ) -> tuple[dict[str, list[View]], int]:
     """Return the views of each run, the first so many, and how many are left out."""
     # numpy costs 0.1 s of the server's start
@@ -143,9 +158,8 @@ def _views(
     found: dict[str, list[View]] = {}
     num_all = num_kept = 0
     for run_id, part in parts.items():
-        each = views(
-            histories[run_id].chunks, tails[run_id], part.max_points, part.min_step, part.max_step
-        )
+        history, tail = read[run_id]
+        each = views(history.chunks, tail, part.max_points, part.min_step, part.max_step)
         found[run_id] = each if max_views is None else each[: max_views - num_kept]
         num_all += len(each)
         num_kept += len(found[run_id])
@@ -189,8 +203,8 @@ async def _use_group(
                 damaged[run_id] = error
         return made
 
-    # not in the event loop: a million points take a tenth of a second
-    made = await asyncio.to_thread(use_all)
+    num_points = sum(view.num_points for view in views) + _SUMMARY_POINTS * len(summaries)
+    made = await in_thread_if_long(num_points, MANY_POINTS, use_all)
     for run_id, error in damaged.items():
         await drop_damaged(store, run_id, error)
     return None if damaged else made

@@ -52,6 +52,8 @@ class Plan:
         Raises:
             DamagedHistory: If they are damaged.
         """
+        if not self.merged:
+            return self.new
         old = [decode_points(data[chunk.id], chunk.num_points) for chunk in self.merged]
         steps = np.concatenate([steps for steps, _ in old] or [NO_POINTS[0]])
         values = np.concatenate([values for _, values in old] or [NO_POINTS[1]])
@@ -108,6 +110,12 @@ class View:
     max_step: int | None
 
     @property
+    def num_points(self) -> int:
+        """How many points are read one by one, about."""
+        of_chunks = sum(chunk.num_points for chunk in (*self.points, *self.plan.merged))
+        return of_chunks + len(self.plan.new[0])
+
+    @property
     def point_ids(self) -> list[int]:
         """The ids of the chunks all of whose points are read."""
         return [chunk.id for chunk in (*self.points, *self.plan.merged)]
@@ -150,12 +158,11 @@ class View:
 
     def _in_range(self, points: Points) -> Points:
         steps, values = points
-        keep = np.ones(len(steps), np.bool_)
-        if self.min_step is not None:
-            keep &= steps >= self.min_step
-        if self.max_step is not None:
-            keep &= steps <= self.max_step
-        return steps[keep], values[keep]
+        first = 0 if self.min_step is None else steps.searchsorted(self.min_step)
+        end = (
+            len(steps) if self.max_step is None else steps.searchsorted(self.max_step, side="right")
+        )
+        return steps[first:end], values[first:end]
 
 
 def views(

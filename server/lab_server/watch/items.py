@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,25 +38,37 @@ def items_of(points: Sequence[Points], summaries: Sequence[bytes]) -> Items:
     Raises:
         DamagedHistory: If a summary is damaged.
     """
-    exact_steps = np.concatenate([np.empty(0, np.int64), *(steps for steps, _ in points)])
-    exact_values = np.concatenate([np.empty(0), *(values for _, values in points)])
-    steps, values = exact_steps, exact_values
-    mean_steps, means, weights = exact_steps, exact_values, np.ones(len(exact_steps))
-    if summaries:
-        some_steps, some_values = points_of_summaries(summaries)
-        steps = np.concatenate([exact_steps, some_steps])
-        values = np.concatenate([exact_values, some_values])
-        of_summaries = means_of_summaries(summaries)
-        mean_steps = np.concatenate([exact_steps, of_summaries[0]])
-        means = np.concatenate([exact_values, of_summaries[1]])
-        weights = np.concatenate([weights, of_summaries[2]])
-    order = np.argsort(steps, kind="stable")
-    is_finite = np.isfinite(means)
-    mean_order = np.argsort(mean_steps[is_finite], kind="stable")
-    return Items(
-        steps[order],
-        values[order],
-        mean_steps[is_finite][mean_order],
-        means[is_finite][mean_order],
-        weights[is_finite][mean_order],
+    there = [part for part in points if len(part[0])]
+    if len(there) == 1:
+        exact_steps, exact_values = there[0]
+    else:
+        exact_steps = np.concatenate([np.empty(0, np.int64), *(steps for steps, _ in there)])
+        exact_values = np.concatenate([np.empty(0), *(values for _, values in there)])
+    if not summaries:
+        steps, values = _by_step(exact_steps, exact_values)
+        return Items(steps, values, *_finite(steps, values, np.broadcast_to(1.0, len(steps))))
+    some_steps, some_values = points_of_summaries(summaries)
+    mean_steps, means, weights = means_of_summaries(summaries)
+    steps, values = _by_step(
+        np.concatenate([exact_steps, some_steps]), np.concatenate([exact_values, some_values])
     )
+    mean_steps, means, weights = _by_step(
+        np.concatenate([exact_steps, mean_steps]),
+        np.concatenate([exact_values, means]),
+        np.concatenate([np.ones(len(exact_steps)), weights]),
+    )
+    return Items(steps, values, *_finite(mean_steps, means, weights))
+
+
+def _by_step(steps: Steps, *columns: Values) -> tuple[Any, ...]:
+    if (steps[1:] >= steps[:-1]).all():
+        return steps, *columns
+    order = np.argsort(steps, kind="stable")
+    return steps[order], *(column[order] for column in columns)
+
+
+def _finite(steps: Steps, means: Values, weights: Values) -> tuple[Steps, Values, Values]:
+    is_finite = np.isfinite(means)
+    if is_finite.all():
+        return steps, means, weights
+    return steps[is_finite], means[is_finite], weights[is_finite]

@@ -9,12 +9,15 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lab_rpc.v1 import event_pb2
 from lab_server.messages.events import decode
+
+T = TypeVar("T", bound=np.generic)
 
 Steps = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -95,8 +98,7 @@ class MetricFold:
     def __init__(self, is_wanted: Callable[[str], bool] = lambda _: True) -> None:
         self.cut: int | None = None
         self._is_wanted = is_wanted
-        # as they were measured; arrays, since numpy's cost more than they hold when events are small
-        self._points: dict[str, tuple[array[int], array[float]]] = {}
+        self._points: dict[str, _Points] = {}
 
     def add(self, payloads: Iterable[bytes]) -> None:
         """Fold encoded events; those of other kinds are passed over."""
@@ -110,16 +112,12 @@ class MetricFold:
 
     def points(self) -> dict[str, tuple[Steps, Values]]:
         """Return each metric's points by step, each step once."""
-        return {
-            # copies: an array that somebody looks into cannot grow
-            name: last_of_each_step(np.array(steps, np.int64), np.array(values, np.float64))
-            for name, (steps, values) in self._points.items()
-        }
+        return {name: points.all() for name, points in self._points.items()}
 
     @property
     def num_points(self) -> int:
         """How many points it holds, double steps included."""
-        return sum(len(steps) for steps, _ in self._points.values())
+        return sum(len(points) for points in self._points.values())
 
     def tail(self) -> Tail:
         """Return what it holds now; it may grow meanwhile."""
@@ -137,26 +135,73 @@ class MetricFold:
                 continue
             points = self._points.get(column.name)
             if points is None:
-                points = self._points[column.name] = array("q"), array("d")
-            points[0].extend([all_steps[row] for row in column.rows] if column.rows else all_steps)
-            points[1].extend(column.values)
+                points = self._points[column.name] = _Points()
+            points.new_steps.extend(
+                [all_steps[row] for row in column.rows] if column.rows else all_steps
+            )
+            points.new_values.extend(column.values)
 
     def _truncate(self, after_step: int) -> None:
         self.cut = after_step if self.cut is None else min(self.cut, after_step)
-        for name, (steps, values) in list(self._points.items()):
-            keep = np.frombuffer(steps, np.int64) <= after_step
-            if keep.all():
-                continue
-            del self._points[name]
-            if keep.any():
-                kept_steps, kept_values = (
-                    np.frombuffer(steps, np.int64)[keep],
-                    np.frombuffer(values)[keep],
-                )
-                self._points[name] = (
-                    array("q", kept_steps.tobytes()),
-                    array("d", kept_values.tobytes()),
-                )
+        for name, points in list(self._points.items()):
+            points.cut(after_step)
+            if not len(points):
+                del self._points[name]
+
+
+class _Points:
+    """A metric's points, which grow: what was given to a reader is not copied when more come."""
+
+    def __init__(self) -> None:
+        self._steps: Steps = np.empty(0, np.int64)
+        self._values: Values = np.empty(0)
+        self._num = 0
+        # as they were measured; arrays, since numpy's cost more than they hold when events are small
+        self.new_steps: array[int] = array("q")
+        self.new_values: array[float] = array("d")
+
+    def __len__(self) -> int:
+        return self._num + len(self.new_steps)
+
+    def all(self) -> tuple[Steps, Values]:
+        """Return all of them by step, each step once."""
+        if self.new_steps:
+            self._take_in()
+        return self._steps[: self._num], self._values[: self._num]
+
+    def cut(self, after_step: int) -> None:
+        """Forget the later ones."""
+        steps, values = self.all()
+        num = int(steps.searchsorted(after_step, side="right"))
+        if num < self._num:
+            # copies: readers have the others, and what comes next must not take their place
+            self._steps, self._values, self._num = steps[:num].copy(), values[:num].copy(), num
+
+    def _take_in(self) -> None:
+        steps, values = np.frombuffer(self.new_steps, np.int64), np.frombuffer(self.new_values)
+        self.new_steps, self.new_values = array("q"), array("d")
+        first = self._num
+        is_later = not first or steps[0] > self._steps[first - 1]
+        if not (is_later and (steps[1:] > steps[:-1]).all()):
+            steps, values = last_of_each_step(
+                np.concatenate([self._steps[:first], steps]),
+                np.concatenate([self._values[:first], values]),
+            )
+            self._steps, self._values, self._num = steps, values, len(steps)
+            return
+        self._num = first + len(steps)
+        if self._num > len(self._steps):
+            self._steps = _grown(self._steps[:first], self._num)
+            self._values = _grown(self._values[:first], self._num)
+        self._steps[first : self._num] = steps
+        self._values[first : self._num] = values
+
+
+def _grown(known: npt.NDArray[T], least: int) -> npt.NDArray[T]:
+    """Return an array that begins with what is known, and has room for at least so many."""
+    larger = np.empty(max(least, 3 * len(known) // 2), known.dtype)
+    larger[: len(known)] = known
+    return larger
 
 
 def thin(steps: Steps, values: Values, max_points: int) -> npt.NDArray[np.intp]:
