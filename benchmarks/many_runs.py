@@ -124,6 +124,7 @@ def rows(num_runs: int = 10_000, points_each: int = 10_000, is_each: bool = Fals
             Client(server.address) as client,
         ):
             client.wait_ready()
+            client.experiments()  # until it has them, it is starting, and imports on both cores
             pages = pages_ms(client)
             run = client.run(run_id)
             middle = run.info.last_seq // 2

@@ -89,7 +89,7 @@ def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_a_sentence_and_exit_code_2() -> None:
     result = run(app, ["serve", "--queue-limit", "many"])
     assert result.exit_code == 2
-    assert "--queue-limit: input should be a valid integer" in result.output
+    assert "--queue-limit: must be a whole number" in result.output
     assert "Traceback" not in result.output
 
 

@@ -15,6 +15,7 @@ HEAVY = (
     "numpy",
     "optuna",
     "psycopg",
+    "pydantic",
     "rich",
     "sqlalchemy.dialects.postgresql",
     "torch",

@@ -195,7 +195,9 @@ async def test_a_list_reads_the_rows_of_its_page_alone(
 @pytest.mark.parametrize("where", ["max(loss) > 0.5", "loss = 1"])
 def test_what_was_compiled_for_a_list_is_kept_for_each_of_its_names(where: str) -> None:
     def cache_key(text: str, now_ns: int) -> object:
-        query = RunQuery(where=parse(text), order_by=parse_name("metrics.loss"), now_ns=now_ns)
+        name = parse_name("metrics.loss")
+        assert name is not None
+        query = RunQuery(where=parse(text), order_by=name, now_ns=now_ns)
         key = page_query(query).page._generate_cache_key()
         assert key is not None, "it is compiled for each page anew"
         return key.key

@@ -8,7 +8,7 @@ import importlib.util
 import sys
 
 # One module of each package that [server] brings and the thin client has not.
-_NEEDED = ("aiohttp", "pydantic_settings", "sqlalchemy", "structlog", "torch", "typer")
+_NEEDED = ("aiohttp", "sqlalchemy", "structlog", "torch", "typer")
 
 
 def main() -> None:

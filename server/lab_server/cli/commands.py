@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import typer
 
 from lab_server.cli import agents, certs, reload, tokens
 from lab_server.cli.exit_codes import errors_as_exit_codes
+from lab_server.settings.fields import settings_of
 from lab_server.settings.settings import Loaded, Settings, load
 
 app = typer.Typer(
@@ -39,11 +41,11 @@ def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
         help="TOML file of settings, and of [[pools]] (env LAB_CONFIG)", show_default=False
     )
     parameters = [_keyword("config", Annotated[Path | None, file])]
-    for name, field in Settings.model_fields.items():
+    for name, setting in settings_of(Settings).items():
         if name in _FILE_ONLY:
             continue
         flag = f"--{name.replace('_', '-')}"
-        kind = field.annotation
+        kind = setting.kind
         if kind is bool:
             flag += f"/--no-{name.replace('_', '-')}"
         option = typer.Option(flag, help=_help(name), show_default=False, metavar=_metavar(kind))
@@ -78,15 +80,12 @@ def _plain(value: Any) -> Any:
 
 
 def _help(name: str) -> str:
-    field = Settings.model_fields[name]
-    default = field.get_default(call_default_factory=True)
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    told = (
-        "" if all(one in str(field.description) for one in choices) else f": {', '.join(choices)}"
-    )
+    kind, default, told, *_ = settings_of(Settings)[name]
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    listed = "" if all(one in told for one in choices) else f": {', '.join(choices)}"
     is_nothing = default is None or default is False or default in ("", ())
     tail = "" if is_nothing else f" [default: {default}]"
-    return f"{field.description}{told}{tail}"
+    return f"{told}{listed}{tail}"
 
 
 @app.command(name="serve")
@@ -108,7 +107,7 @@ def config(loaded: Loaded) -> None:
     from lab_server.executors.gpus import default_slots
     from lab_server.model.slot import parse_slots
 
-    values = loaded.settings.model_dump(mode="json") | {"store": loaded.settings.store_place}
+    values = dataclasses.asdict(loaded.settings) | {"store": loaded.settings.store_place}
     width = max(map(len, values))
     for name, value in values.items():
         if name in _FILE_ONLY:
@@ -116,7 +115,7 @@ def config(loaded: Loaded) -> None:
                 typer.echo(f"# [[{name}]] {json.dumps(each, ensure_ascii=False)}")
             continue
         # TOML has no null, and JSON's escapes of what is not ASCII are not TOML's
-        text = "" if value is None else json.dumps(value, ensure_ascii=False)
+        text = "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
         line = f"{name:<{width}} = {text}  # {loaded.origins[name]}"
         if name == "thread_wait":
             slots = parse_slots(loaded.settings.slots or default_slots())
