@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab_core import loop
+from lab_server.files import changes
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.messages import events
@@ -26,11 +27,11 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Give what is set when the loop is asked to stop; the watcher polls without a pause."""
+    """Give what is set when the loop is asked to stop; the watcher hardly pauses."""
     event = threading.Event()
     monkeypatch.setattr(loop, "request_stop", lambda *, checkpoint: event.set())
-    monkeypatch.setattr(module, "POLL_S", 0.001)
-    monkeypatch.setattr(module, "_PROGRESS_S", 0.0)
+    monkeypatch.setattr(module, "PAUSE_S", 0.001)
+    monkeypatch.setattr(module, "_PROGRESS_S", 0.001)
     return event
 
 
@@ -138,4 +139,80 @@ def test_a_trainer_dies_with_its_keeper_also_with_one_that_died_while_it_began(
         watcher, _ = watch(folder, keeper.pid)
         keeper.kill()
     assert killed.wait(20)
+    watcher.stop()
+
+
+@pytest.mark.parametrize("has_inotify", [True, False])
+def test_a_command_and_a_line_are_read_when_they_come_and_not_at_the_next_look(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, has_inotify: bool
+) -> None:
+    stopped = threading.Event()
+    monkeypatch.setattr(loop, "request_stop", lambda *, checkpoint: stopped.set())
+    monkeypatch.setattr(module, "_PROGRESS_S", 10_000.0)
+    monkeypatch.setattr(changes, "_POLL_S", 20_000.0 if has_inotify else 0.001)
+    if not has_inotify:
+        monkeypatch.setattr(changes, "_add", lambda *_: False)
+    watcher, _ = watch(folder)
+    folder.log.write_text("one\n")
+    while not (one := sent(folder, "log")):
+        pass
+    folder.log.write_text("one\ntwo\n")
+    while (two := sent(folder, "log")) == one:
+        pass
+    assert [list(events.decode(p).log.lines) for p in two] == [["one"], ["two"]]
+    folder.send(1, "stop", checkpoint=False)
+    assert stopped.wait(20)
+    watcher.stop()
+
+
+def test_a_silent_run_is_looked_at_once_in_an_interval(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    class NothingHappens:
+        def __init__(self, _: object) -> None:
+            self.is_over = threading.Event()
+
+        def wait(self, timeout_s: float) -> bool:
+            waits.append(timeout_s)
+            return self.is_over.wait(20) if len(waits) == 100 else False
+
+        def wake(self) -> None:
+            self.is_over.set()
+
+    now = [0.0]
+    monkeypatch.setattr(module, "Changes", NothingHappens)
+    monkeypatch.setattr(module, "_PROGRESS_S", 7.0)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+    monkeypatch.setattr("lab_server.trainer.watcher.time.monotonic", lambda: now[0])
+    outbox = Outbox(folder, 1)
+    watcher = Watcher(folder, outbox, log_offset=0)
+
+    def read_commands() -> None:
+        now[0] += waits[-1]
+
+    monkeypatch.setattr(watcher, "_read_commands", read_commands)
+    watcher.start()
+    while len(waits) < 100:
+        pass
+    watcher.stop()
+    assert waits[1:100] == [7.0] * 99
+
+
+def test_a_spool_that_takes_no_more_ends_the_run_at_once(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+    monkeypatch.setattr(loop, "request_stop", lambda *, checkpoint: stopped.set())
+    monkeypatch.setattr(module, "_PROGRESS_S", 10_000.0)
+    watcher, outbox = watch(folder)
+
+    def refuse(_: object) -> int:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(outbox._spool, "append", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        outbox.send([events.encode_progress(1, 0, 1)])
+    assert stopped.wait(20)
     watcher.stop()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lab_core.writers.base import Batch
 from lab_server.files.bell import Bell
@@ -27,12 +27,14 @@ class Outbox:
 
     Attributes:
         failure: why the spool could not be written, None while it can.
+        on_failure: called when that has become known, from whatever thread.
         tail: what was measured and may not be in the spool yet.
     """
 
     def __init__(self, folder: RunFolder, attempt: int) -> None:
         self.attempt = attempt
         self.failure: OSError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
         self._lock = threading.Lock()  # guards the spool and failure: three threads write
         self._reserve = folder.reserve(attempt)
         self._spool = SpoolWriter(folder.spool(attempt))
@@ -106,6 +108,7 @@ class Outbox:
             self._spool.append(payloads)
         except OSError as error:
             self.failure = error
+            self.on_failure()
             raise
         self._bell.ring()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lab_core import loop
 from lab_core._threads import show_thread_name
+from lab_server.files.changes import Changes
 from lab_server.files.lease import Lease, now_s
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
@@ -24,13 +25,15 @@ from lab_server.trainer.outbox import Outbox
 from lab_server.trainer.speed import Speed
 from lab_server.trainer.usage import Usage
 
-POLL_S = 0.025
+PAUSE_S = 0.025
+"""From one look at the files to the next, at least, while they change all the time."""
+
 _PROGRESS_S = 1.0
 _INT64_MAX = 2**63 - 1
 
 
 class Watcher:
-    """Polls `control` and `log.txt` until stopped.
+    """Reads `control` and `log.txt` whenever they have changed, and by itself once a second, until stopped.
 
     It owns what it read so far; the training thread only starts and stops it, and notes the start.
 
@@ -66,6 +69,9 @@ class Watcher:
         self._has_keeper = bool(keeper_pid)
         self._keeper = identify(keeper_pid) if keeper_pid else None
         self._is_done = threading.Event()
+        self._is_behind = False  # there is more in the log than was sent at once
+        self._changes = Changes([folder.control, folder.log])
+        outbox.on_failure = self._changes.wake
         self._thread = threading.Thread(target=self._run, name="lab-watcher", daemon=True)
 
     def start(self) -> None:
@@ -79,17 +85,19 @@ class Watcher:
     def stop(self) -> None:
         """Send the rest of the log and the last step, and end the thread."""
         self._is_done.set()
+        self._changes.wake()
         self._thread.join()
 
     def _run(self) -> None:
         show_thread_name()
         next_progress = 0.0
-        while not self._is_done.wait(POLL_S):
+        self._is_done.wait(PAUSE_S)
+        while not self._is_done.is_set():
+            has_changed = self._changes.wait(self._pause_s(next_progress))
             self._guard(self._read_commands)
             self._guard(self._heed_lease)
-            self._guard(self._log.send)
-            if self._outbox.failure is not None:
-                loop.request_stop(checkpoint=False)
+            self._guard(self._send_log)
+            self._heed_failure()
             now = time.monotonic()
             if now >= next_progress:
                 next_progress = now + _PROGRESS_S
@@ -97,8 +105,26 @@ class Watcher:
                 self._guard(self._heed_keeper)
                 self._guard(self._send_progress, now)
                 self._guard(self._send_usage, now)
+            if has_changed or self._is_behind:
+                self._is_done.wait(PAUSE_S)
         self._guard(self._log.send_rest)
         self._guard(self._send_progress, time.monotonic())
+        self._heed_failure()
+
+    def _pause_s(self, next_progress: float) -> float:
+        """Return how long there is nothing to do unless a file changes."""
+        if self._is_behind:
+            return 0.0
+        pause_s = next_progress - time.monotonic()
+        if self._lease_file is not None:
+            pause_s = min(pause_s, max(PAUSE_S, self._lease.stop_at_s - now_s()))
+        return pause_s
+
+    def _send_log(self) -> None:
+        self._is_behind = False
+        self._is_behind = self._log.send()
+
+    def _heed_failure(self) -> None:
         if self._outbox.failure is not None:
             loop.request_stop(checkpoint=False)
 
