@@ -1,4 +1,4 @@
-"""Convert batches to serialised TensorBoard `Event` messages. Imports tensorboard, not tensorflow."""
+"""Convert batches to TensorBoard's `Event` messages, as its files have them. Imports tensorboard, not tensorflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-from lab_core.writers.base import Batch, HistogramPoint, HparamValue, ImagePoint, ScalarGroup
+from lab_core.writers.base import Batch, HistogramPoint, HparamValue, ImagePoint
+from lab_core.writers.records import framed
+from lab_core.writers.scalar_events import framed_scalars
 from lab_core.writers.summaries import histogram
 
 _COLORSPACES = {1: 1, 3: 3, 4: 4}  # number of channels -> grey, RGB, RGBA
@@ -26,12 +28,14 @@ _STATUS = {
 }
 
 
-def of_batch(batch: Batch) -> list[bytes]:
-    """Return a batch as events; scalars of the same step share one event."""
-    out: list[bytes] = []
-    for group in batch.groups():
-        out += _scalars(group)
-    out += [_event(h.step, h.time, [_histogram(h)]) for h in batch.histograms]
+def of_batch(batch: Batch) -> bytes:
+    """Return a batch as events, framed; scalars of the same step share one event."""
+    scalars = [data for group in batch.groups() for data in framed_scalars(group)]
+    return b"".join([*scalars, *map(framed, _others(batch))])
+
+
+def _others(batch: Batch) -> list[bytes]:
+    out = [_event(h.step, h.time, [_histogram(h)]) for h in batch.histograms]
     for at in batch.indexed:
         spread = histogram(at.name, at.step, at.time, list(at.values))
         out.append(_event(at.step, at.time, [_histogram(spread)]))
@@ -41,16 +45,14 @@ def of_batch(batch: Batch) -> list[bytes]:
 
 
 def version(time_s: float) -> bytes:
-    """Return the first event of a file."""
-    out: bytes = Event(wall_time=time_s, file_version="brain.Event:2").SerializeToString()
-    return out
+    """Return the first event of a file, framed as all others here."""
+    return framed(Event(wall_time=time_s, file_version="brain.Event:2").SerializeToString())
 
 
 def restart(step: int) -> bytes:
     """Return the event that makes TensorBoard drop its points at `step` and later."""
     log = SessionLog(status=SessionLog.START)
-    out: bytes = Event(wall_time=time.time(), step=step, session_log=log).SerializeToString()
-    return out
+    return framed(Event(wall_time=time.time(), step=step, session_log=log).SerializeToString())
 
 
 def session_start(hparams: Mapping[str, HparamValue]) -> bytes:
@@ -83,17 +85,6 @@ def _event(step: int, time_s: float, values: list[Any]) -> bytes:
         wall_time=time_s, step=step, summary=Summary(value=values)
     ).SerializeToString()
     return out
-
-
-def _scalars(group: ScalarGroup) -> Iterator[bytes]:
-    event = Event()
-    values = [event.summary.value.add(tag=column.name) for column in group.columns]
-    rows = zip(*[column.values for column in group.columns], strict=True)
-    for step, time_s, row in zip(group.steps, group.times, rows, strict=True):
-        event.step, event.wall_time = step, time_s
-        for value, number in zip(values, row, strict=True):
-            value.simple_value = number
-        yield event.SerializeToString()
 
 
 def _histogram(point: HistogramPoint) -> Any:
@@ -150,4 +141,4 @@ def _hparams(tag: str, data: Any) -> bytes:
         metadata=metadata.create_summary_metadata(data),
         tensor=TensorProto(dtype=DT_FLOAT, float_val=[0], tensor_shape=TensorShapeProto()),
     )
-    return _event(0, time.time(), [value])
+    return framed(_event(0, time.time(), [value]))

@@ -7,7 +7,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ class TensorboardWriter:
     def write_hparams(self, hparams: Mapping[str, HparamValue]) -> None:
         """Write the hyper-parameters, as the start of a session of the HPARAMS tab."""
         if hparams:
-            self._append([_events().session_start(hparams)])
+            self._append(_events().session_start(hparams))
 
     def write_end(
         self,
@@ -53,7 +53,7 @@ class TensorboardWriter:
     ) -> None:
         """Write the end of the session; the tab takes every scalar's last value by itself."""
         if self._file is not None:
-            self._append([_events().session_end(status)])
+            self._append(_events().session_end(status))
 
     def truncate(self, after_step: int) -> None:
         """Let TensorBoard forget what this folder's earlier files have after a step."""
@@ -65,10 +65,10 @@ class TensorboardWriter:
             self._file.close()
             self._file = None
 
-    def _append(self, records: Sequence[bytes]) -> None:
+    def _append(self, data: bytes) -> None:
         if self._file is None:
             self._file = self._create()
-        self._file.append(records)
+        self._file.append(data)
 
     def _create(self) -> RecordFile:
         events = _events()
@@ -80,9 +80,9 @@ class TensorboardWriter:
         name = f"events.out.tfevents.{now:010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_counter)}"
         path = self._folder / name
         file = RecordFile(path)
-        begin = [events.version(now)]
+        begin = events.version(now)
         if self._purge_step is not None:
-            begin.append(events.restart(self._purge_step))
+            begin += events.restart(self._purge_step)
         try:
             file.append(begin)
         except OSError:

@@ -128,12 +128,35 @@ def test_what_a_stuck_writer_does_not_take_is_bounded_and_the_oldest_is_given_up
 
 
 def test_a_slow_writer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "MAX_KEPT_BYTES", 64 * 2)
-    writer = Moody(lambda _: None)
+    monkeypatch.setattr(lane, "MAX_WAITING_BYTES", 64 * 2)
+    num_put, num_ahead = [0], set[int]()
+
+    def note(_: Batch) -> None:
+        num_ahead.add(num_put[0] - len(writer.scalars.get("x", [])))
+
+    writer = Moody(note)
     made = started(writer)
-    put(made, *map(batch, range(500)))
+    for step in range(500):
+        put(made, batch(step))
+        num_put[0] += 1
     assert made.close(60)
     assert [step for step, _ in writer.scalars["x"]] == list(range(500))
+    assert max(num_ahead) <= 2
+
+
+def test_for_a_writer_that_fails_more_is_kept_than_a_slow_one_is_let_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "MAX_WAITING_BYTES", 64 * 2)
+    is_full = True
+    writer = Moody(lambda _: OSError("no space left") if is_full else None)
+    made = started(writer)
+    put(made, batch(0))
+    assert not made.flush(60)
+    put(made, *map(batch, range(1, 50)))
+    is_full = False
+    assert made.close(60)
+    assert [step for step, _ in writer.scalars["x"]] == list(range(50))
 
 
 def test_a_writer_that_hangs_starves_no_other() -> None:

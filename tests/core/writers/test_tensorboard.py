@@ -174,7 +174,8 @@ def test_records_are_those_of_tensorboards_own_writer(length: int) -> None:
     assert framed(record) == expected.getvalue()
 
 
-def test_scalars_measured_together_are_one_event_each_step() -> None:
+def test_scalars_measured_together_are_one_event_each_step(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
 
     from lab_core.writers import events
@@ -184,7 +185,9 @@ def test_scalars_measured_together_are_one_event_each_step() -> None:
     times = [1.8e9 + 0.1 * i for i in range(len(steps))]
     values = [[0.0, -1.5, math.inf, 1e-40, 1e300, 3.0, 0.1, -0.0, 2.0, -math.inf], [0.5] * 10]
     columns = [ScalarColumn(f"ünder/{i}", steps, v, times) for i, v in enumerate(values)]
-    found = [Event.FromString(event) for event in events.of_batch(Batch(tuple(columns)))]
+    file = tmp_path / "events"
+    file.write_bytes(events.of_batch(Batch(tuple(columns))))
+    found = [Event.FromString(event) for event in RawEventFileLoader(str(file)).Load()]
     assert [e.step for e in found] == steps
     assert [e.wall_time for e in found] == times
     assert [v.tag for v in found[0].summary.value] == ["ünder/0", "ünder/1"]
@@ -193,16 +196,35 @@ def test_scalars_measured_together_are_one_event_each_step() -> None:
     assert [[v.simple_value for v in e.summary.value] for e in found] == expected
 
 
+def test_scalars_are_encoded_as_protobuf_does() -> None:
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    from lab_core.writers import events
+    from lab_core.writers.base import Batch, ScalarColumn
+    from lab_core.writers.records import framed
+
+    name = "n" * 200  # lengths of two bytes
+    steps, times = [1, 127, 128, 2**28], [1.0, 2.0, 3.0, 4.0]
+    columns = tuple(ScalarColumn(f"{name}{i}", steps, [i + 0.5] * 4, times) for i in range(100))
+    expected = []
+    for step, time in zip(steps, times, strict=True):
+        event = Event(step=step, wall_time=time)
+        for i, column in enumerate(columns):
+            event.summary.value.add(tag=column.name, simple_value=i + 0.5)
+        expected.append(framed(event.SerializeToString()))
+    assert events.of_batch(Batch(columns)) == b"".join(expected)
+
+
 def test_a_write_that_fails_half_way_leaves_a_file_that_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
-    from lab_core.writers.records import RecordFile
+    from lab_core.writers.records import RecordFile, framed
 
     path = tmp_path / "records"
     file = RecordFile(path)
-    file.append([b"first"])
+    file.append(framed(b"first"))
     real = file._file
 
     class Full:
@@ -215,9 +237,9 @@ def test_a_write_that_fails_half_way_leaves_a_file_that_can_be_read(
 
     file._file = Full()
     with pytest.raises(OSError, match="No space"):
-        file.append([b"second"])
+        file.append(framed(b"second"))
     file._file = real
-    file.append([b"third"])
+    file.append(framed(b"third"))
     file.close()
     assert list(RawEventFileLoader(str(path)).Load()) == [b"first", b"third"]
 
