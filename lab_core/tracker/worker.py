@@ -76,11 +76,13 @@ class Worker:
         show_thread_name()
         is_last = False
         while not is_last:
+            # First the interval, then whether there is something: records that come meanwhile wake nobody.
+            self._urgent.wait(self._pace.wait_s(time.monotonic()))
+            self.is_idle = True  # before has_work is called: later records wake the thread
             if not self._has_work() and not self._urgent.is_set():
                 self._wake.wait()
             self._wake.clear()
             self.is_idle = False
-            self._urgent.wait(self._pace.wait_s(time.monotonic()))
             # Cleared before the counts are read: a later flush sets it again.
             self._urgent.clear()
             is_last = self._is_closing
@@ -91,5 +93,4 @@ class Worker:
             with self._done:
                 self._num_done = wanted
                 self._done.notify_all()
-            self.is_idle = True  # before has_work is called: later records wake the thread
         self._finish()

@@ -20,3 +20,29 @@ def test_who_waits_for_a_write_that_takes_too_long_is_told_so() -> None:
     let_go.set()
     assert worker.flush(60)
     assert worker.close(60)
+
+
+class OneWrite(Pace):
+    """The second write is due in a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(0.2)
+        self.is_waiting = threading.Event()
+        self._num_asked = 0
+
+    def wait_s(self, now: float) -> float:
+        self._num_asked += 1
+        if self._num_asked > 1:
+            self.is_waiting.set()
+        return 60.0 if self._num_asked > 1 else 0.0
+
+
+def test_records_that_come_before_the_next_write_is_due_wake_nobody() -> None:
+    pace = OneWrite()
+    worker = Worker(lambda: None, lambda: False, lambda: None, pace)
+    worker.start()
+    worker.notify()
+    assert pace.is_waiting.wait(20)
+    assert not worker.is_idle
+    assert worker.flush(60)
+    assert worker.close(60)
