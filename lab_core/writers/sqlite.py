@@ -34,9 +34,9 @@ CREATE TABLE IF NOT EXISTS texts (
 _TABLES = ("scalars", "indexed_scalars", "histograms", "texts")
 
 
-_BLOCKS = (4096, 512, 64, 8, 1)
-"""Rows in one statement. Of many rows one takes half the time of single ones; and each statement lets go of the
-interpreter, which it gets back, from a training that computes in Python, only 5 ms later."""
+_BLOCKS = tuple(1 << power for power in range(12, -1, -1))
+"""Rows in one statement, 4096 at most. Of many rows one takes half the time of single ones; and each statement lets go of
+the interpreter, which it gets back, from a training that computes in Python, up to 5 ms later."""
 
 
 class SqliteWriter:

@@ -138,3 +138,30 @@ def test_a_transaction_that_fails_leaves_nothing_half_written(tmp_path: Path) ->
     writer.write(scalars("other", range(2)))
     writer.close()
     assert read(path, "SELECT DISTINCT indicator FROM scalars") == [("other",)]
+
+
+def test_a_long_batch_is_few_statements_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "sqlite.db"
+    writer = SqliteWriter(path)
+    statements: list[str] = []
+    writer.write(scalars("loss", range(1)))
+    assert writer._connection is not None
+    writer._connection.set_trace_callback(statements.append)
+    writer.write(scalars("loss", range(1, 10_000)))
+    writer.close()
+    assert sum(statement.startswith("INSERT") for statement in statements) == 9
+    assert read(path, "SELECT count(*), sum(step), min(time), max(time) FROM scalars") == [
+        (10_000, 10_000 * 9_999 / 2, 1e9, 1e9 + 9_999)
+    ]
+
+
+def test_rows_are_as_many_as_sqlite_takes_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "sqlite.db"
+    writer = SqliteWriter(path)
+    writer.write(scalars("loss", range(1)))
+    assert writer._connection is not None
+    # as in an older SQLite
+    writer._connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    writer.write(scalars("loss", range(1, 2_000)))
+    writer.close()
+    assert read(path, "SELECT count(*) FROM scalars") == [(2_000,)]
