@@ -31,6 +31,9 @@ class SpoolBell:
         self._poll_s = poll_s
         self._listener: socket.socket | None = None
         self._waiting: asyncio.Future[None] | None = None
+        # one for many waits: most end before it is due, and making and cancelling one takes a while
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
         self._has_rung = False
         self._is_heard = False
 
@@ -45,13 +48,15 @@ class SpoolBell:
             if self._listener is not None:
                 return  # what was written before is to be seen now
         if not self._has_rung:
-            loop = asyncio.get_running_loop()
+            loop, longest_s = asyncio.get_running_loop(), self._longest_s()
             self._waiting = loop.create_future()
-            timer = loop.call_later(min(timeout_s, self._longest_s()), self.ring)
+            self._look_at(loop.time() + longest_s)
+            sooner = loop.call_later(timeout_s, self.ring) if timeout_s < longest_s else None
             try:
                 await self._waiting
             finally:
-                timer.cancel()
+                if sooner is not None:
+                    sooner.cancel()
                 self._waiting = None
         self._has_rung = False
 
@@ -63,10 +68,27 @@ class SpoolBell:
 
     def close(self) -> None:
         """Listen no more; closing twice is fine."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
+
+    def _look_at(self, due_at: float) -> None:
+        self._due_at = due_at
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(due_at, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiting is None:
+            return  # the next wait sets it
+        if asyncio.get_running_loop().time() < self._due_at:
+            self._look_at(self._due_at)
+        else:
+            self.ring()
 
     def _longest_s(self) -> float:
         if self._listener is None:
@@ -79,6 +101,6 @@ class SpoolBell:
             asyncio.get_running_loop().add_reader(self._listener, self._hear, self._listener)
 
     def _hear(self, listener: socket.socket) -> None:
-        bell.drain(listener)
+        bell.take(listener)
         self._is_heard = True
         self.ring()

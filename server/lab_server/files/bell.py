@@ -42,11 +42,10 @@ def listen(spool: Path) -> socket.socket | None:
     return listener
 
 
-def drain(listener: socket.socket) -> None:
-    """Take all rings that have come."""
+def take(listener: socket.socket) -> None:
+    """Take a ring that has come; of more the listener stays readable, which tells no more than one."""
     with contextlib.suppress(BlockingIOError):
-        while True:
-            listener.recv(1)
+        listener.recv(1)
 
 
 def _address(spool: Path) -> bytes:

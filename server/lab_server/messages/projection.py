@@ -25,7 +25,7 @@ def apply_events(run: Run, events: Iterable[EncodedEvent], **changes: Any) -> Ru
         else:
             for event in group:
                 run = apply_event(run, event)
-    return replace(run, **measured, **changes) if measured or changes else run
+    return run.changed(**measured, **changes) if measured or changes else run
 
 
 def apply_event(run: Run, event: EncodedEvent) -> Run:

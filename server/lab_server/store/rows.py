@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -22,6 +23,7 @@ from lab_server.model.upload import Upload
 
 _NAN_OBJECT = {"float": "nan"}
 _NAN = json.dumps(_NAN_OBJECT)
+_STRICT = json.JSONEncoder(allow_nan=False).encode  # made once: each event has some JSON
 # fields of a run that are columns of their own, by which lists filter and order
 _PROGRESS = (
     "reason",
@@ -51,14 +53,17 @@ _DETAILS = (
 )
 
 
+_progress_of, _details_of = attrgetter(*_PROGRESS), attrgetter(*_DETAILS)
+
+
 def progress_of(run: Run) -> dict[str, Any]:
     """Return the columns that change with each event; PostgreSQL has no index of them."""
-    details: dict[str, Any] = {name: getattr(run, name) for name in _DETAILS}
+    details = dict(zip(_DETAILS, _details_of(run), strict=True))
     if run.process is not None:
         details["process"] = [run.process.pid, run.process.start_ticks, run.process.agent]
     return {
         "metrics": _metrics_json(run.metrics),
-        **{name: getattr(run, name) for name in _PROGRESS},
+        **dict(zip(_PROGRESS, _progress_of(run), strict=True)),
         "details": json.dumps(details),
         "extremes": strict_json(run.extremes),
     }
@@ -124,7 +129,7 @@ def strict_json(value: Any) -> str:
     It has no NaN, which becomes an object, and reads 9e999 as infinite.
     """
     try:
-        return json.dumps(value, allow_nan=False)
+        return _STRICT(value)
     except ValueError:
         return _json(value)
 

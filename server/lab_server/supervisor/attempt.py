@@ -61,6 +61,7 @@ class Attempt:
         self._executor = executor
         self._options = options
         self._run_id = run.id
+        self._lock = live_runs.lock(run.id)  # kept, for it is taken for each event
         self._number = run.attempt
         self._folder = folder
         self._spec = spec
@@ -147,7 +148,7 @@ class Attempt:
         self._process = process
 
         async def record_process() -> None:
-            async with self._live_runs.lock(self._run_id):
+            async with self._lock:
                 run = self._live_runs.current(self._run_id)
                 await self._live_runs.commit(replace(run, process=process))
 
@@ -250,7 +251,7 @@ class Attempt:
         longest_s = max(_SILENCE_S, _SILENT_STEPS / run.steps_per_second)
         if time.monotonic() - self._progress_seen < longest_s:
             return
-        async with self._live_runs.lock(self._run_id):
+        async with self._lock:
             run = self._live_runs.current(self._run_id)
             event = events.encode_progress(self._number, time.time_ns(), run.step, run.total_steps)
             try:
@@ -282,7 +283,7 @@ class Attempt:
         lines, position = await asyncio.to_thread(unsent_log_lines, self._folder, self._number)
         if not lines:
             return
-        async with self._live_runs.lock(self._run_id):
+        async with self._lock:
             run = self._live_runs.current(self._run_id)
             await self._live_runs.commit(
                 run, events.encode_lines(self._number, time.time_ns(), lines)
@@ -297,7 +298,7 @@ class Attempt:
         if not self._spool.unread_bytes():
             self._caught_up = time.monotonic()
             return False
-        async with self._live_runs.lock(self._run_id):
+        async with self._lock:
             run = self._live_runs.current(self._run_id)
             # what was read and could not be committed is read again
             self._spool.offset = run.spool_offset

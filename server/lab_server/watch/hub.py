@@ -212,15 +212,9 @@ class Hub:
         self._schedule_heartbeat(key)
         self._wake(key, has_events=False)
 
-    @contextlib.contextmanager
-    def _handing_over(self) -> Iterator[None]:
+    def _handing_over(self) -> _HandingOver:
         """Note the time for which a subscriber has its batch: long when it has stalled."""
-        key = object()
-        self._handed_over[key] = self._now()
-        try:
-            yield
-        finally:
-            del self._handed_over[key]
+        return _HandingOver(self._handed_over, self._now())
 
     def _num_stalled(self) -> int:
         since = self._now() - STALL_S
@@ -290,6 +284,22 @@ class Hub:
     def _check_open(self) -> None:
         if self._is_closed:
             raise Unavailable("the server is shutting down; watch again when it is back")
+
+
+class _HandingOver:
+    """A context manager of few steps, as each batch has one."""
+
+    __slots__ = ("_handed_over", "_since")
+
+    def __init__(self, handed_over: dict[object, float], since: float) -> None:
+        self._handed_over = handed_over
+        self._since = since
+
+    def __enter__(self) -> None:
+        self._handed_over[self] = self._since
+
+    def __exit__(self, *_: object) -> None:
+        del self._handed_over[self]
 
 
 def _num_bytes(events: Sequence[StoredEvent]) -> int:
