@@ -55,6 +55,7 @@ class MemoryStore:
         run: Run,
         events: Sequence[EncodedEvent] = (),
         idempotency: IdempotencyRecord | None = None,
+        then: Callable[[tuple[StoredEvent, ...]], object] = lambda _: None,
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
         last_seq = (await self.get(run.id)).last_seq
@@ -74,6 +75,7 @@ class MemoryStore:
         )
         self._last_position += len(stored)
         self._events += stored
+        then(stored)
         return stored
 
     async def idempotency_record(self, key: str) -> tuple[IdempotencyRecord, str] | None:

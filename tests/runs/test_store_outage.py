@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from structlog.testing import capture_logs
 
 from lab_server.errors import InvalidState, StoreError
 from lab_server.executors.last_rows import take_over
+from lab_server.messages import events
 from lab_server.model.run import Run, RunOptions, RunState
 from lab_server.supervisor import attempt, live_runs
 from tests.runs.rig import Rig
@@ -197,3 +200,34 @@ async def test_a_commit_goes_through_when_its_caller_is_cancelled(
     await asyncio.wait((task,))
     assert task.cancelled()
     assert (await rig.ended(run)).state is RunState.COMPLETED
+
+
+async def test_a_run_is_as_its_log_says_when_the_caller_of_its_commit_is_cancelled(
+    rig: Rig,
+) -> None:
+    run = await rig.create()
+    live = rig.supervisor._live_runs
+    is_busy, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def block(_: object) -> None:
+        loop.call_soon_threadsafe(is_busy.set)
+        go_on.wait()
+
+    blocking = asyncio.create_task(rig.store._write(block))
+    await is_busy.wait()
+    queued = replace(run, state=RunState.QUEUED)
+    task = asyncio.create_task(live.commit(queued, events.encode_log(1, 1, ["queued"])))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()  # whoever holds the run's lock holds it until then
+    assert live.find(run.id) is None
+    go_on.set()
+    await asyncio.wait((task, blocking))
+
+    assert task.cancelled()
+    now = live.current(run.id)
+    assert now == await rig.store.get(run.id)
+    assert (now.state, now.last_seq) == (RunState.QUEUED, run.last_seq + 1)
+    await live.commit(replace(now, state=RunState.STOPPED))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import random
 import resource
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
 from sqlalchemy import Connection
-from sqlalchemy import event as sql_event
 
 from lab_server.errors import NotFound, StoreError
 from lab_server.files import lock
@@ -130,23 +133,95 @@ async def test_the_position_of_a_deleted_run_is_not_given_again_after_a_restart(
 async def test_waiting_commits_share_a_transaction(tmp_path: Path) -> None:
     store = SqlStore(url_of(tmp_path))
     runs = [await store.create(dataclasses.replace(RUN, id=f"r{i}"), None) for i in range(40)]
-    blocked, unblock = asyncio.Event(), asyncio.Event()
+    written: list[float] = []
+    async with writer_is_busy(store):
+        store.observe_writes(written.append)
+        commits = asyncio.gather(*(grow(store, run) for run in runs))
+        await asyncio.sleep(0)
+
+    await commits
+    assert len(written) == 2  # the one that blocked, and all that waited meanwhile
+    await store.close()
+
+
+@contextlib.asynccontextmanager
+async def writer_is_busy(store: SqlStore) -> AsyncIterator[None]:
+    """Have what is to be written wait."""
+    is_blocked, unblock = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def block(_: Connection) -> None:
-        loop.call_soon_threadsafe(blocked.set)
-        asyncio.run_coroutine_threadsafe(unblock.wait(), loop).result()
+        loop.call_soon_threadsafe(is_blocked.set)
+        unblock.wait()
 
-    store._writer.submit(block)
-    await blocked.wait()
-    begun: list[None] = []
-    sql_event.listen(store._database.write_engine, "begin", lambda _: begun.append(None))
-    commits = asyncio.gather(*(grow(store, run) for run in runs))
-    await asyncio.sleep(0)
-    unblock.set()
+    blocking = asyncio.create_task(store._write(block))
+    await is_blocked.wait()
+    try:
+        yield
+    finally:
+        unblock.set()
+        await blocking
 
-    await commits
-    assert len(begun) == 1
+
+@pytest.mark.parametrize("num_cancels", [0, 1, 2])
+async def test_a_commit_goes_on_when_its_caller_is_cancelled_and_its_end_is_told_before(
+    tmp_path: Path, num_cancels: int
+) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run = dataclasses.replace(await store.create(RUN, None), last_seq=1)
+    told: list[StoredEvent] = []
+    async with writer_is_busy(store):
+        new = events.encode_log(1, 1, ["x"])
+        task = asyncio.create_task(store.commit(run, new, None, told.extend))
+        await asyncio.sleep(0)
+        for _ in range(num_cancels):
+            task.cancel()
+            await asyncio.sleep(0)
+        assert not task.done()
+        assert not told
+        task.add_done_callback(lambda _: told.append(StoredEvent(0, "", 0, "done", b"")))
+
+    await asyncio.wait((task,))
+    assert task.cancelled() == bool(num_cancels)
+    assert [event.kind for event in told] == ["log", "done"]
+    assert tuple(told[:1]) == await store.events("r1", 0, 1000)
+    await store.close()
+
+
+async def test_a_commit_that_fails_tells_nothing_but_its_error(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run = await store.create(RUN, None)
+    told: list[object] = []
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    for is_cancelled in (False, True):
+        async with writer_is_busy(store):
+            task = asyncio.create_task(
+                store.commit(dataclasses.replace(run, last_seq=7), (), None, told.append)
+            )
+            await asyncio.sleep(0)
+            if is_cancelled:
+                task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled() == is_cancelled
+        assert is_cancelled or isinstance(task.exception(), StoreError)
+        del task
+        gc.collect()
+    assert not told
+    assert not problems
+    await store.close()
+
+
+async def test_an_error_of_who_is_told_of_a_commit_is_its_callers(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path))
+    run = await store.create(RUN, None)
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.commit(run, (), None, fail)
+    await grow(store, run)
     await store.close()
 
 
@@ -251,7 +326,7 @@ async def test_a_full_disk_fails_the_commit_and_not_the_store(tmp_path: Path) ->
     run, _ = await grow(store, await store.create(RUN, None))
     num_pages = sqlite3.connect(tmp_path / "lab.db").execute("PRAGMA page_count").fetchone()[0]
     set_pages = "PRAGMA max_page_count={}".format
-    store._writer.submit(lambda c: c.exec_driver_sql(set_pages(num_pages + 4)).close()).result()
+    await store._write(lambda c: c.exec_driver_sql(set_pages(num_pages + 4)).close())
 
     with pytest.raises(StoreError, match="disk of the server is full: free some space"):
         await grow(store, run, size=200_000)
@@ -259,7 +334,7 @@ async def test_a_full_disk_fails_the_commit_and_not_the_store(tmp_path: Path) ->
     small = dataclasses.replace(run, state=RunState.FAILED, reason="the disk is full")
     await store.commit(small)
 
-    store._writer.submit(lambda c: c.exec_driver_sql(set_pages(10**6)).close()).result()
+    await store._write(lambda c: c.exec_driver_sql(set_pages(10**6)).close())
     run, _ = await grow(store, small, size=200_000)
     assert [event.seq for event in await store.events("r1", 0, 10**6)] == [1, 2]
     await store.close()
@@ -270,7 +345,7 @@ async def test_only_the_commits_that_have_no_room_fail(tmp_path: Path) -> None:
     runs = [await store.create(dataclasses.replace(RUN, id=f"r{i}"), None) for i in range(6)]
     num_pages = sqlite3.connect(tmp_path / "lab.db").execute("PRAGMA page_count").fetchone()[0]
     limit = f"PRAGMA max_page_count={num_pages + 6}"
-    store._writer.submit(lambda c: c.exec_driver_sql(limit).close()).result()
+    await store._write(lambda c: c.exec_driver_sql(limit).close())
 
     sizes = [20, 200_000, 20, 20, 200_000, 20]
     results = await asyncio.gather(

@@ -51,9 +51,10 @@ def insert(connection: Connection, logs: Sequence[Sequence[StoredEvent]]) -> Non
     new_blocks = [blocks.pack(group) for events in many for group in blocks.groups(events)]
     if new_blocks:
         connection.execute(_INSERT_BLOCKS, [_block_row(block) for block in new_blocks])
-    few = [_event_row(event) for events in logs if len(events) < _MIN_NEW_BLOCK for event in events]
-    if few:
-        _INSERT_EVENT.execute(connection, few)
+    for events in logs:
+        if len(events) < _MIN_NEW_BLOCK:
+            for event in events:
+                _INSERT_EVENT.execute(connection, _event_row(event))
 
 
 def read_run(

@@ -152,10 +152,18 @@ class Store(Protocol):
         run: Run,
         events: Sequence[EncodedEvent] = (),
         idempotency: IdempotencyRecord | None = None,
+        then: Callable[[tuple[StoredEvent, ...]], object] = lambda _: None,
     ) -> tuple[StoredEvent, ...]:
         """Write the run's row, its next events and an idempotency record in one transaction.
 
-        The events get the last of the seqs up to `run.last_seq`.
+        A caller that is cancelled meanwhile is so when it is done.
+
+        Args:
+            run: as its row is going to be.
+            events: they get the last of the seqs up to `run.last_seq`.
+            idempotency: the record.
+            then: called with the stored events in the event loop once they are on the disk, in the order of
+                their positions, and before the caller goes on.
         """
 
     async def idempotency_record(self, key: str) -> tuple[IdempotencyRecord, str] | None:

@@ -45,7 +45,7 @@ from lab_server.store.protocol import (
 )
 from lab_server.store.rows import new_row_of, progress_of, row_of, run_of
 from lab_server.store.search_table import SearchTable
-from lab_server.store.writer import GroupWriter
+from lab_server.store.writer import Completion, GroupWriter
 
 T = TypeVar("T")
 
@@ -246,6 +246,7 @@ class SqlStore:
         run: Run,
         events: Sequence[EncodedEvent] = (),
         idempotency: IdempotencyRecord | None = None,
+        then: Callable[[tuple[StoredEvent, ...]], object] = lambda _: None,
     ) -> tuple[StoredEvent, ...]:
         """See Store."""
         is_progress = _is_progress(self._committed.pop(run.id, None), run)
@@ -262,7 +263,7 @@ class SqlStore:
 
         def work(connection: Connection) -> Any:
             value_index.update(connection, run, row)
-            if update.execute(connection, row).rowcount != 1:
+            if update.execute(connection, row) != 1:
                 last_seq = _get(connection, run.id).last_seq
                 raise StoreError(
                     f"run {run.id} has {last_seq} events, so its next cannot be {run.last_seq}"
@@ -271,10 +272,13 @@ class SqlStore:
             _add_idempotency_record(connection, idempotency, run.id)
             return new_events
 
-        stored: tuple[StoredEvent, ...] = await self._write(work)
-        if not run.state.is_terminal:
-            self._committed[run.id] = run
-        return stored
+        def committed(stored: tuple[StoredEvent, ...]) -> None:
+            if not run.state.is_terminal:
+                self._committed[run.id] = run
+            then(stored)
+
+        completion: Completion[tuple[StoredEvent, ...]] = Completion()
+        return await self._write(work, completion, committed)
 
     async def delete(self, run_id: str) -> None:
         """See Store."""
@@ -462,9 +466,16 @@ class SqlStore:
 
     # ---- the database
 
-    async def _write(self, work: Callable[[Connection], T]) -> T:
+    async def _write(
+        self,
+        work: Callable[[Connection], T],
+        future: asyncio.Future[T] | None = None,
+        then: Callable[[T], object] = lambda _: None,
+    ) -> T:
+        future = future or asyncio.get_running_loop().create_future()
         try:
-            return await asyncio.wrap_future(self._writer.submit(work))
+            self._writer.submit(work, future, then)
+            return await future
         except DBAPIError as error:
             raise self._database.error(error) from error
         except RuntimeError as error:
@@ -497,6 +508,8 @@ class _Transactions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.begin = database.begin
+        self.commit = database.commit
         self.is_outage = database.is_outage
         self.was_committed = database.was_committed
 
@@ -508,7 +521,7 @@ class _Transactions:
             return [() if isinstance(result, _NewEvents) else result for result in results]
         # others who commit wait for this row from here on
         taken = {"row_name": schema.LAST_POSITION, "num": num_events}
-        last = _TAKE_POSITIONS.execute(connection, taken).scalar_one()
+        last = _TAKE_POSITIONS.scalar(connection, taken)
         position = last - num_events + 1
         placed: list[Any] = []
         for result in results:

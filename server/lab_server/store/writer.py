@@ -6,12 +6,16 @@ all that waits and commits it at once. It alone owns the writing connection.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +29,12 @@ _SETTLE_PAUSE_S: Final = 0.2
 class Transactions(Protocol):
     """What a database wants around the pieces of a transaction."""
 
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction."""
+
+    def commit(self, connection: Connection) -> None:
+        """Commit it."""
+
     def finish(self, connection: Connection, results: Sequence[Any]) -> list[Any]:
         """Do what comes last in a transaction; return the pieces' results as they are handed out."""
 
@@ -37,6 +47,14 @@ class Transactions(Protocol):
         Raises:
             DBAPIError: If the database cannot say yet.
         """
+
+
+class Completion(asyncio.Future[T]):
+    """What a task waits for to its end, also when it is cancelled meanwhile: it then ends with that."""
+
+    def cancel(self, msg: Any = None) -> bool:  # noqa: ARG002
+        """Do nothing; the task is told of its cancellation when it goes on."""
+        return False
 
 
 class GroupWriter:
@@ -56,7 +74,7 @@ class GroupWriter:
         self._engine = engine
         self._transactions = transactions
         self.observer: Callable[[float], None] = lambda _: None
-        self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Piece[Any] | None] = queue.SimpleQueue()
         self._connection: Connection | None = None  # kept: its thread alone writes
         self._is_closed = False
         # guards _is_closed against a submit at the same time, which would wait for ever
@@ -64,17 +82,25 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Queue the work; the future is done when its transaction is on the disk."""
-        future: Future[T] = Future()
-        # a caller may be cancelled meanwhile; its work is done all the same
-        future.set_running_or_notify_cancel()
+    def submit(
+        self,
+        work: Callable[[Connection], T],
+        future: asyncio.Future[T],
+        then: Callable[[T], object] = lambda _: None,
+    ) -> None:
+        """Queue the work; a caller may be cancelled meanwhile, and it is done all the same.
+
+        Args:
+            work: what to do.
+            future: gets the result, in its event loop, when the transaction is on the disk.
+            then: called with the result before that, in that event loop, too.
+        """
+        piece = _Piece(work, future, then, contextvars.copy_context())
         with self._lock:
             if self._is_closed:
                 msg = "the store is closed"
                 raise RuntimeError(msg)
-            self._queue.put((work, future))
-        return future
+            self._queue.put(piece)
 
     def close(self) -> None:
         """Write what waits and end the thread; closing twice is fine."""
@@ -94,8 +120,8 @@ class GroupWriter:
                 self._disconnect()
                 return
 
-    def _next_group(self) -> tuple[list[_Piece], bool]:
-        group: list[_Piece] = []
+    def _next_group(self) -> tuple[list[_Piece[Any]], bool]:
+        group: list[_Piece[Any]] = []
         piece = self._queue.get()
         while piece is not None:
             group.append(piece)
@@ -107,28 +133,26 @@ class GroupWriter:
                 return group, False
         return group, True
 
-    def _write(self, group: Sequence[_Piece]) -> bool:
+    def _write(self, group: Sequence[_Piece[Any]]) -> bool:
         """Write a group; False when it failed and its pieces should be tried one by one."""
         is_committing = False
         begin = time.perf_counter()
         try:
             connection = self._connection = self._connection or self._engine.connect()
-            transaction = connection.begin()
-            results = [work(connection) for work, _ in group]
+            self._transactions.begin(connection)
+            results = [piece.work(connection) for piece in group]
             results = self._transactions.finish(connection, results)
             is_committing = True
-            transaction.commit()
+            self._transactions.commit(connection)
         except BaseException as error:
             self._disconnect()  # which rolls back
             if not (is_committing and self._was_committed(error)):
                 if len(group) > 1 and not self._transactions.is_outage(error):
                     return False
-                for _, future in group:
-                    future.set_exception(error)
+                _hand_over((piece, None, error) for piece in group)
                 return True
         self.observer(time.perf_counter() - begin)
-        for (_, future), result in zip(group, results, strict=True):
-            future.set_result(result)
+        _hand_over((piece, result, None) for piece, result in zip(group, results, strict=True))
         return True
 
     def _disconnect(self) -> None:
@@ -159,7 +183,41 @@ class GroupWriter:
             if piece is None:
                 self._queue.put(None)
                 return True
-            piece[1].set_exception(error)
+            _hand_over([(piece, None, error)])
 
 
-_Piece = tuple[Callable[[Connection], Any], Future[Any]]
+@dataclass(frozen=True, slots=True)
+class _Piece(Generic[T]):
+    work: Callable[[Connection], T]
+    future: asyncio.Future[T]
+    then: Callable[[T], object]
+    context: contextvars.Context
+
+    def end(self, result: T, error: BaseException | None) -> None:
+        """Tell of the end, in the event loop."""
+        if error is None:
+            try:
+                self.context.run(self.then, result)
+            except Exception as raised:
+                error = raised
+        if self.future.cancelled():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+_Ended = tuple[_Piece[Any], Any, BaseException | None]
+
+
+def _hand_over(ended: Iterable[_Ended]) -> None:
+    """Wake the event loop, once for all that was written together."""
+    for loop, of_loop in groupby(ended, key=lambda each: each[0].future.get_loop()):
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+            loop.call_soon_threadsafe(_end_all, list(of_loop))
+
+
+def _end_all(ended: Sequence[_Ended]) -> None:
+    for piece, result, error in ended:
+        piece.end(result, error)

@@ -16,7 +16,7 @@ from lab_server.logs import RUNS
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
-from lab_server.store.protocol import IdempotencyRecord, Store
+from lab_server.store.protocol import IdempotencyRecord, Store, StoredEvent
 from lab_server.watch.history import query_metrics
 from lab_server.watch.hub import Hub
 
@@ -83,7 +83,17 @@ class LiveRuns:
         Raises:
             StoreError: If nothing was written.
         """
-        return await run_to_completion(self._commit(run, new_events, idempotency))
+        run = run.changed(last_seq=run.last_seq + len(new_events))
+
+        def committed(stored: Sequence[StoredEvent]) -> None:
+            if run.state.has_process or run.state is RunState.QUEUED:
+                self._unfinished[run.id] = run
+            else:
+                self._unfinished.pop(run.id, None)
+            self._hub.publish(stored)
+
+        await self._store.commit(run, new_events, idempotency, committed)
+        return run
 
     async def change_state(
         self,
@@ -137,18 +147,6 @@ class LiveRuns:
         if now >= self._next_outage_line:
             self._next_outage_line = now + _OUTAGE_LINE_S
             _log.error("cannot write to the store; trying again", error=str(error))
-
-    async def _commit(
-        self, run: Run, new_events: Sequence[EncodedEvent], idempotency: IdempotencyRecord | None
-    ) -> Run:
-        run = replace(run, last_seq=run.last_seq + len(new_events))
-        stored = await self._store.commit(run, new_events, idempotency)
-        if run.state.has_process or run.state is RunState.QUEUED:
-            self._unfinished[run.id] = run
-        else:
-            self._unfinished.pop(run.id, None)
-        self._hub.publish(stored)
-        return run
 
 
 async def run_to_completion(work: Awaitable[T]) -> T:

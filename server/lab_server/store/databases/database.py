@@ -34,6 +34,12 @@ class Database(Protocol):
     def time_s(self, connection: Connection) -> float:
         """Return the time that all servers of the database have in common, in seconds since 1970."""
 
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction on the connection that writes."""
+
+    def commit(self, connection: Connection) -> None:
+        """Commit it."""
+
     @property
     def lease_age_s(self) -> float:
         """Seconds since the lease of this server was renewed; 0 without one."""

@@ -107,6 +107,14 @@ class PostgresDatabase:
             self.close()
             raise StoreRefused(str(self.error(error))) from error
 
+    def begin(self, connection: Connection) -> None:
+        """See Database."""
+        connection.begin()
+
+    def commit(self, connection: Connection) -> None:
+        """See Database."""
+        connection.commit()
+
     def exclude_others(self, connection: Connection) -> None:
         """See Database."""
         connection.execute(select(func.pg_advisory_xact_lock(_JOIN_LOCK)))

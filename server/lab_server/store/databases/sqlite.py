@@ -16,7 +16,9 @@ from lab_server.errors import StoreError
 from lab_server.files.lock import lock
 from lab_server.store.databases.database import NUM_READERS
 from lab_server.store.databases.members import Member
+from lab_server.store.portable.prepared import driver_of, execute_in_sqlite
 
+_BEGIN: Final = "BEGIN IMMEDIATE"
 _DISK_FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
 
@@ -55,6 +57,17 @@ class SqliteDatabase:
     def members(self, connection: Connection) -> tuple[Member, ...]:  # noqa: ARG002
         """See Database; there is only this server."""
         return ()
+
+    def begin(self, connection: Connection) -> None:
+        """See Database; SQLAlchemy only notices when it is to execute something itself."""
+        execute_in_sqlite(connection, _BEGIN)
+
+    def commit(self, connection: Connection) -> None:
+        """See Database."""
+        if connection.in_transaction():
+            connection.commit()
+        else:
+            execute_in_sqlite(connection, "COMMIT")
 
     @property
     def lease_age_s(self) -> float:
@@ -124,6 +137,9 @@ def _engine(url: sa.URL, *, is_writer: bool) -> sa.Engine:
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         # the driver's own transactions begin too late to be read-consistent
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+        if not is_writer:
+            execute_in_sqlite(connection, "BEGIN")
+        elif not driver_of(connection).in_transaction:
+            execute_in_sqlite(connection, _BEGIN)
 
     return engine
