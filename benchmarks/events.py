@@ -5,12 +5,13 @@
 A run that computes nothing makes so many events a second, and has one subscriber. The server's processor time over
 the events is a line: its slope is the cost of an event, from the spool to the subscriber, its start that of a live
 run whose trainer is silent. The medians of some rounds over all rates make the line. Beside it stands the least that
-an event costs: a commit of as many bytes by SQLite alone, synced to the disk.
+an event may cost: a commit of as many bytes by SQLite alone, and one by a bare event loop with a thread that commits.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import sqlite3
 import statistics
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from live_server import LiveServer
@@ -29,6 +31,8 @@ from lab_client import Client, Run
 EXPERIMENT = str(Path(__file__).with_name("paced_experiment.py"))
 RATES = (0.0, 5.0, 20.0, 60.0)
 _SETTLE_S = 1.5
+_PACE = 20.0  # bare commits a second
+_NUM_PACED = 40
 _EVENT_BYTES = 500
 _ROW_BYTES = 1200  # of the run's row, which is written with each event
 
@@ -68,26 +72,56 @@ def window(server: LiveServer, client: Client, rate: float, seconds: float) -> t
     return num / took, cpu / took
 
 
-def commit_alone_ms(num: int = 200) -> float:
-    """Return the processor time of a commit by SQLite alone, of an event and its run's row."""
-    with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
-        path = str(Path(folder) / "alone.db")
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-            for statement in (
-                "PRAGMA journal_mode=WAL",
-                "PRAGMA synchronous=FULL",
-                "CREATE TABLE runs (id TEXT PRIMARY KEY, details TEXT)",
-                "CREATE TABLE events (position INTEGER PRIMARY KEY, payload BLOB)",
-                "INSERT INTO runs VALUES ('r', '')",
-            ):
-                db.execute(statement)
+class BareCommits:
+    """The least that an event may cost: SQLite alone commits as many bytes as of an event, synced to the disk.
+
+    A program that does it now and then pays more for each than one that does nothing else: its processor has
+    slept, and others have had its caches.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = str(folder / "alone.db")
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for statement in (
+            "PRAGMA journal_mode=WAL",
+            "PRAGMA synchronous=FULL",
+            "CREATE TABLE runs (id TEXT PRIMARY KEY, details TEXT)",
+            "CREATE TABLE events (position INTEGER PRIMARY KEY, payload BLOB)",
+            "INSERT INTO runs VALUES ('r', '')",
+        ):
+            self._db.execute(statement)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def alone_ms(self, num: int, pause_s: float = 0.0) -> float:
+        """Return the processor time of a commit, with a pause behind each."""
+        began = time.process_time()
+        for _ in range(num):
+            self._commit()
+            time.sleep(pause_s)
+        return 1e3 * (time.process_time() - began) / num
+
+    def handed_over_ms(self, num: int, pause_s: float) -> float:
+        """Return that of one which an event loop awaits while another thread does it, as it blocks."""
+
+        async def commit() -> float:
+            loop = asyncio.get_running_loop()
             began = time.process_time()
             for _ in range(num):
-                db.execute("BEGIN IMMEDIATE")
-                db.execute("UPDATE runs SET details = ? WHERE id = 'r'", ("x" * _ROW_BYTES,))
-                db.execute("INSERT INTO events (payload) VALUES (?)", (b"x" * _EVENT_BYTES,))
-                db.execute("COMMIT")
+                await loop.run_in_executor(writer, self._commit)
+                await asyncio.sleep(pause_s)
             return 1e3 * (time.process_time() - began) / num
+
+        with ThreadPoolExecutor(1) as writer:
+            return asyncio.run(commit())
+
+    def _commit(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("UPDATE runs SET details = ? WHERE id = 'r'", ("x" * _ROW_BYTES,))
+        self._db.execute("INSERT INTO events (payload) VALUES (?)", (b"x" * _EVENT_BYTES,))
+        self._db.execute("COMMIT")
 
 
 @contextlib.contextmanager
@@ -104,13 +138,19 @@ def _serving() -> Iterator[tuple[LiveServer, Client]]:
 def rows(rounds: int = 2, seconds: float = 4.0) -> list[Row]:
     """Measure it."""
     found: dict[float, list[tuple[float, float]]] = {rate: [] for rate in RATES}
-    alone: list[float] = []
-    with _serving() as (server, client):
+    flat_out, paced, handed_over = list[float](), list[float](), list[float]()
+    with (
+        _serving() as (server, client),
+        tempfile.TemporaryDirectory(prefix="lab-bench-") as folder,
+        contextlib.closing(BareCommits(Path(folder))) as bare,
+    ):
         window(server, client, RATES[-1], 0.5)  # what is imported on first use is not of interest
         for _ in range(rounds):
             for rate in RATES:
                 found[rate].append(window(server, client, rate, seconds))
-            alone.append(commit_alone_ms())
+            flat_out.append(bare.alone_ms(200))
+            paced.append(bare.alone_ms(_NUM_PACED, 1 / _PACE))
+            handed_over.append(bare.handed_over_ms(_NUM_PACED, 1 / _PACE))
     events_per_s, cores = (
         [statistics.median(each[i] for each in found[rate]) for rate in RATES] for i in (0, 1)
     )
@@ -122,7 +162,13 @@ def rows(rounds: int = 2, seconds: float = 4.0) -> list[Row]:
             1e3 * line.slope,
             0.5,
             "ms",
-            f"SQLite's commit alone, {statistics.median(alone):.2f} ms; up to {fastest:.0f} events/s",
+            f"up to {fastest:.0f} events/s",
+        ),
+        Row(
+            "a bare event loop's commit by a thread",
+            f"{statistics.median(handed_over):.2f} ms",
+            f"{_PACE:g} a second; SQLite's commit alone, {statistics.median(paced):.2f} ms,"
+            f" flat out {statistics.median(flat_out):.2f} ms",
         ),
         Row(
             "server's processor time with a live run that is silent",
