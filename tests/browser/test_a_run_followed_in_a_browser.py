@@ -49,11 +49,11 @@ def test_a_run_is_followed_through_a_restart_a_resume_and_a_fork(
     _wait_for_step(page, 3)
 
     server.stop()
-    page.get_by_text("not live: connecting again").wait_for()
+    page.locator("#live.lost").get_by_text("not live: connecting again").wait_for()
     http = server.http_url.removeprefix("http://")
     again = start_server(tmp_path / "home", *arguments, "--http", http)
     try:
-        page.locator("#live").get_by_text("live", exact=True).wait_for()
+        page.locator("#live:not(.lost)").get_by_text("live", exact=True).wait_for()
         with lab_client.Client(again.address) as client:
             saved = client.run(run.id).save_checkpoint()
         _wait_for_step(page, saved + 3)

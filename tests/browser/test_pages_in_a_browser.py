@@ -29,6 +29,8 @@ class Shown:
     nasty: str
     failed: str
     painted: str
+    long: str
+    created: str
     search: str
 
     def address(self, path: str) -> str:
@@ -44,25 +46,32 @@ def shown(lab: RealServer, client: lab_client.Client) -> Shown:
         client.create("counting", {"steps": 60}, name=EVIL, tags=[EVIL]).start(),
         client.create("raises").start(),
         client.create("painted").start(),
+        client.create("counting", {"steps": 3}, name="a long name " * 16).start(),
     ]
+    created = client.create("counting", {"steps": 4}, tags=["never started"])
     search = client.search("counting", {"steps": choice(3, 4)}, minimize="loss", max_trials=2)
     for run in runs:
         with contextlib.suppress(lab_client.errors.RunFailed):
             run.wait()
     search.wait()
-    first, nasty, failed, painted = (run.id for run in runs)
-    return Shown(lab.http_url, first, nasty, failed, painted, search.id)
+    first, nasty, failed, painted, long = (run.id for run in runs)
+    return Shown(lab.http_url, first, nasty, failed, painted, long, created.id, search.id)
 
 
 PAGES = (
     "/",
     "/?group=steps",
+    "/?group=nothing",
     "/?q=loss+<",
+    "/?tag=nothing",
     "/runs/{first}",
+    "/runs/{created}",
     "/runs/{failed}",
     "/runs/{painted}",
     "/runs/{painted}/media",
     "/compare?runs={first}&runs={nasty}",
+    "/compare?runs={long}&runs={first}",
+    "/compare",
     "/new",
     "/new?experiment=counting",
     "/searches",
@@ -73,9 +82,11 @@ PAGES = (
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_axe_finds_nothing_in_either_theme(shown: Shown, windows: Windows, path: str) -> None:
+def test_axe_finds_nothing_in_either_theme_or_size(
+    shown: Shown, windows: Windows, path: str
+) -> None:
     page = windows.open(shown.address(path))
-    if "compare" in path:
+    if "compare?" in path:
         page.locator(".uplot canvas").first.wait_for()
     if path == "/runs/{painted}":
         page.locator("#media img").first.wait_for()
@@ -83,14 +94,35 @@ def test_axe_finds_nothing_in_either_theme(shown: Shown, windows: Windows, path:
     page.locator("#theme").click()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert violations(page, ["color-contrast"]) == []
+    page.set_viewport_size(PHONE)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "no scrolling to the side"
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/runs/{first}", "/runs/{painted}/media", "/new?experiment=counting", "/server"]
-)
-def test_a_phone_needs_no_scrolling_to_the_side(shown: Shown, windows: Windows, path: str) -> None:
-    page = windows.open(shown.address(path), viewport=PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+def test_a_phone_shows_how_far_runs_are_and_a_long_name_hides_no_other(
+    shown: Shown, windows: Windows
+) -> None:
+    page = windows.open(shown.address("/"), viewport=PHONE)
+    box = page.locator(f"#run-{shown.first} .progress").bounding_box()
+    assert box["x"] + box["width"] <= PHONE["width"]
+    page = windows.open(shown.address("/compare?runs={long}&runs={first}"))
+    page.locator(".uplot canvas").first.wait_for()
+    table = page.get_by_role("region", name="Table: what differs")
+    assert table.evaluate("region => region.scrollWidth - region.clientWidth") <= 0
+
+
+def test_what_is_not_there_is_said(shown: Shown, windows: Windows) -> None:
+    page = windows.open(shown.address("/?tag=nothing"))
+    page.get_by_text("No runs match").wait_for()
+    assert page.get_by_role("button", name="Delete").count() == 0, "there is nothing to select"
+    page = windows.open(shown.address("/?group=nothing"))
+    page.get_by_text("None of the runs has a config nothing.").wait_for()
+    page = windows.open(shown.address("/runs/{created}"))
+    log = page.locator("#log").evaluate("log => getComputedStyle(log, '::before').content")
+    assert log == '"Nothing yet."'
+    page = windows.open(shown.address("/new?experiment=counting"))
+    page.get_by_role("button", name="Check").click()
+    page.get_by_text("Every config has its default.").wait_for()
 
 
 def test_charts_are_drawn_zoomed_and_read_as_a_table(shown: Shown, windows: Windows) -> None:
@@ -237,6 +269,27 @@ def test_eight_tabs_share_one_stream_and_one_that_slept_sees_all_when_it_wakes(
     lines = [line for line in last_text.inner_text().splitlines() if line.startswith("line ")]
     assert lines == [f"line {step}" for step in range(1, 151)]
     assert len(streams) == 1
+
+
+def test_searches_are_live_to_their_end(
+    lab: RealServer, client: lab_client.Client, windows: Windows
+) -> None:
+    page = windows.open(f"{lab.http_url}/searches")
+    page.locator("#live").get_by_text("live", exact=True).wait_for()
+    search = client.search(
+        "counting", {"steps": choice(3, 4)}, minimize="loss", max_trials=2, name="appears"
+    )
+    link = page.get_by_role("link", name="appears")
+    link.wait_for()
+    other = windows.open(f"{lab.http_url}/searches/{search.id}")
+    search.wait()
+    page.locator("tr", has=link).locator(".state.completed").wait_for()
+    other.locator("#status .state.completed").wait_for()
+    with other.expect_event("dialog") as asked:  # a button that came later asks, too
+        other.once("dialog", lambda dialog: dialog.dismiss())
+        other.get_by_role("button", name="Delete").click()
+    assert asked.value.message == "Delete this search? Its runs stay."
+    other.get_by_role("heading", name="appears").wait_for()
 
 
 def test_tensorboard_opens_behind_the_page(shown: Shown, windows: Windows) -> None:

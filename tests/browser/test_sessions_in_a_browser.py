@@ -78,16 +78,28 @@ def test_the_link_of_lab_dashboard_logs_in_and_leaves_no_code_behind(
         door = client.dashboard()
     page = windows.open(f"{door.url}/login?next=%2Fserver#code={door.code}")
     page.get_by_role("heading", name="Server").wait_for()
-    page.get_by_text("olga, operator").wait_for()
+    page.get_by_role("banner").get_by_text("olga, operator").wait_for()
     page.go_back()
     assert "code" not in page.url
 
 
-def test_a_viewer_cannot_start_a_run(guarded: Guarded, windows: Windows) -> None:
+def test_a_viewer_is_offered_nothing_to_change_and_cannot_start_a_run(
+    guarded: Guarded, windows: Windows
+) -> None:
+    mine = guarded.log_in(windows, guarded.operator, f"/runs/{guarded.run_id}")
+    guarded_start = mine.get_by_role("button", name="Start")
     token = guarded.tokens.create("vera", Role.VIEWER)
     page = guarded.log_in(windows, token, f"/runs/{guarded.run_id}")
-    page.get_by_role("button", name="Start").click()
-    page.get_by_text("vera has the role viewer; StartRun needs operator").wait_for()
+    buttons = page.get_by_role("main").get_by_role("button").all_inner_texts()
+    assert buttons == ["TensorBoard"]
+    assert violations(page) == []
+    # a page that was opened before her role was lowered still has the button
+    cookies = page.context.cookies()
+    mine.context.clear_cookies()
+    mine.context.add_cookies(cookies)
+    guarded_start.click()
+    mine.get_by_text("vera has the role viewer; StartRun needs operator").wait_for()
+    assert violations(mine) == []
 
 
 def test_a_revoked_token_ends_the_open_stream_and_says_so(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lab_server.model.run import Run, RunOptions, RunRequest, RunState
 from lab_server.model.slot import Slot
+from lab_server.supervisor.following import Following
 from lab_server.supervisor.forecast import Forecast, duration, forecasts
 
 CPU = Slot("cpu:0", "cpu")
@@ -110,3 +112,25 @@ def test_a_slot_that_nobody_knows_about_leaves_the_turn_unknown() -> None:
 )
 def test_durations_are_written_in_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+async def test_a_server_that_follows_knows_the_same_of_runs_on_its_leaders_agents() -> None:
+    live = _trains(slot="hosts/vm/cpu:0")
+    waits = _waiting("b", 1)
+
+    async def nothing(*_: Any) -> Any:
+        return ()
+
+    async def unfinished() -> tuple[Run, ...]:
+        return live, waits
+
+    store: Any = SimpleNamespace(
+        last_position=nothing, events_across=nothing, unfinished=unfinished, leader="other:50051"
+    )
+    hub: Any = None
+    following = Following(store, hub, queue_limit=5)
+    await following.read_on()
+    found = following.forecasts()
+    assert found == forecasts([live, waits], [(Slot("hosts/vm/cpu:0", "cpu", "hosts"), "a")])
+    assert found["a"].ends_in_s == 150
+    assert found["b"].starts_in_s == 150

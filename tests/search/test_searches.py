@@ -189,6 +189,28 @@ async def test_a_paused_search_proposes_nothing_and_goes_on_where_it_was(rig: Se
         await rig.searches.pause(search_id)
 
 
+async def test_a_search_whose_end_is_being_written_has_ended_for_who_asks_to_stop_it(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_ending, go = asyncio.Event(), asyncio.Event()
+    write = rig.log_store.append
+
+    async def append(record: SearchRecord, payloads: Sequence[bytes]) -> None:
+        if record.state.is_terminal:
+            is_ending.set()
+            await go.wait()
+        await write(record, payloads)
+
+    monkeypatch.setattr(rig.log_store, "append", append)
+    search_id = await rig.create(spec(max_trials=1))
+    await is_ending.wait()
+    stopping = asyncio.create_task(rig.searches.stop(search_id, with_trials=True))
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(InvalidState, match="has ended: it is COMPLETED"):
+        await stopping
+
+
 async def test_a_search_that_has_ended_goes_on_with_more_trials(rig: SearchRig) -> None:
     search_id = await rig.create(spec(max_trials=2))
     await rig.ended(search_id)

@@ -30,6 +30,7 @@ from lab_server.model.run import (
 from lab_server.model.slot import Slot
 from lab_server.model.upload import Upload
 from lab_server.store import IdempotencyRecord, Store
+from lab_server.supervisor.forecast import Forecast, forecasts
 from lab_server.watch.hub import Hub
 
 MNIST = Schema(
@@ -146,6 +147,9 @@ class FakeSupervisor:
 
     def live(self) -> Sequence[Run]:
         return tuple(self._live.values())
+
+    def forecasts(self) -> Mapping[str, Forecast]:
+        return forecasts(self.live(), self.slots())
 
     def lag_s(self, run_id: str) -> float:
         return 0.25

@@ -9,10 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from lab_server.agent.host import host_name
 from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.gpus import default_slots, missing_gpus
+from lab_server.executors.remote.registry import Agents
 from lab_server.http.gpu_gauges import collect_gpus
+from lab_server.model.agent import HOSTS_POOL, Hello
+from lab_server.model.agent import Gpus as AgentGpus
 from lab_server.model.slot import parse_slots
+from lab_server.rpc.gpus import Gpus
 from tests.server.conftest import open_site, open_surface
 
 
@@ -142,3 +147,24 @@ def test_visible_devices_make_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_slots() == "cpu:1"
     assert missing_gpus(parse_slots("cpu:4")) == ""
     assert "this machine has no GPU" in missing_gpus(parse_slots("cuda:0"))
+
+
+async def test_the_agent_of_the_own_slots_tells_of_the_machines_gpus_in_its_name(
+    two_gpus: None,
+) -> None:
+    devices, agents = Devices(), Agents(lease_s=30)
+    devices.open()
+    gpus = Gpus(devices, agents)
+
+    async def told() -> list[tuple[str, str, str]]:
+        return [(gpu.pool, gpu.agent, gpu.reading.device) for gpu in await gpus.read()]
+
+    own = [("", "", "cuda:0"), ("", "", "cuda:1")]
+    assert await told() == own
+    agent = agents.attach(host_name(), HOSTS_POOL, Hello("1", ()), lambda _: None)
+    assert await told() == own, "it has said nothing yet"
+    agents.receive(agent, AgentGpus(tuple(devices.readings())))
+    hosts = [(HOSTS_POOL, host_name(), "cuda:0"), (HOSTS_POOL, host_name(), "cuda:1")]
+    assert await told() == hosts
+    agents.detach(agent)
+    assert await told() == own, "one out of reach does not tell any more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -213,3 +214,18 @@ async def test_the_servers_own_files_of_a_run_are_not_listed(
     _, page = await _page(site, f"/runs/{run.id}")
     listed = re.findall(r"download>([^<]*)</a>", page)
     assert listed == ["log.txt", "sqlite.db"]
+
+
+async def test_a_runs_page_does_not_wait_for_a_leader_that_says_nothing(
+    surface: Surface, site: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    run = await surface.run(RunState.RUNNING, config={"overrides": {"epochs": {"int_value": 3}}})
+    monkeypatch.setattr("lab_server.pages.run._PATIENCE_S", 0.05)
+    monkeypatch.setattr(surface.service, "PlanRun", never)
+    monkeypatch.setattr(surface.service, "ListArtifacts", never)
+    status, page = await _page(site, f"/runs/{run.id}")
+    assert (status, "the server that has its files does not answer" in page) == (200, True)
+    assert '<th scope="row">epochs</th>' in page

@@ -40,9 +40,14 @@ POSTS = {
     "/runs/RUN/tag": ("tag",),
     "/runs/RUN/update": ("name", "tags", "notes"),
     "/runs/RUN/delete": ("x",),
-    "/new": ("experiment", "action", "name", "tags", "notes", "parent", "step", "key", "c.epochs"),
+    "/new": (
+        *("experiment", "action", "name", "tags", "notes", "parent", "step", "key", "upload"),
+        *("c.epochs", "c.steps"),
+    ),
     "/searches/SEARCH/pause": ("x",),
+    "/searches/SEARCH/go-on": ("x",),
     "/searches/SEARCH/stop": ("x",),
+    "/searches/SEARCH/delete": ("x",),
     "/tensorboard": ("runs",),
     "/login": ("token", "code", "next"),
     "/logout": ("x",),
@@ -53,7 +58,22 @@ HEADERS = (
 )
 # halves of surrogate pairs, bytes that are no UTF-8, percent signs without numbers
 RAW = ("%ed%a0%80", "%ff%fe", "%", "%00", "%zz", "+", "%2e%2e%2f", "9" * 500, "[]", "{", "a" * 5000)
-KNOWN = ("RUN", "mnist", "loss", "-seed", "COMPLETED", "metrics.loss desc", "1", "plan", "start")
+# fields that name something; tests/server/test_site_fuzzing.py gives them what exists
+REFERENCES = ("runs", "parent", "like", "upload")
+KNOWN = (
+    "RUN",
+    "mnist",
+    "loss",
+    "-seed",
+    "COMPLETED",
+    "metrics.loss desc",
+    "1",
+    "plan",
+    "start",
+    "stop",
+    "tag",
+    "compare",
+)
 
 
 def _fill(path: str, run_id: str) -> str:

@@ -74,6 +74,11 @@ def agent_of(slot_name: str) -> str:
     return slot_name.split("/")[1] if slot_name.count("/") == 2 else ""
 
 
+def pool_of(slot_name: str) -> str:
+    """Return the pool of the agent that has a slot, "" for the server's own slots."""
+    return slot_name.split("/")[0] if slot_name.count("/") == 2 else ""
+
+
 def parse_slots(text: str) -> tuple[Slot, ...]:
     """Return the slots that a text such as "cpu:2", "cuda:0,cuda:1*2" or "none" stands for.
 

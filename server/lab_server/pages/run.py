@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ _LOG_BYTES: Final = 65536
 _DIFF_BYTES: Final = 200_000
 _MAX_METRICS: Final = 200
 _MAX_FILES: Final = 500
+_PATIENCE_S: Final = 5.0
+"""How long the leader, or the server that has a run's files, may take: without them there is less on the page."""
 
 
 class RunPage:
@@ -76,11 +79,13 @@ class RunPage:
         """Return a run's files, its log's end and its diff; without them the log says where they are."""
         service, logs = self._parts.service, self._parts.logs
         try:
-            found = await service.ListArtifacts(pb.ListArtifactsRequest(run_id=run.id), None)
-            log = await logs.read(run.id, -_LOG_BYTES, _LOG_BYTES)
-            diff = await logs.read_file(run.id, "source.diff", _DIFF_BYTES)
-        except (Unavailable, Forwarded) as error:
-            return [], LogPart(f"{error}\n", 0, 0, 0, (LogLevel.WARNING,)), ""
+            async with asyncio.timeout(_PATIENCE_S):
+                found = await service.ListArtifacts(pb.ListArtifactsRequest(run_id=run.id), None)
+                log = await logs.read(run.id, -_LOG_BYTES, _LOG_BYTES)
+                diff = await logs.read_file(run.id, "source.diff", _DIFF_BYTES)
+        except (Unavailable, Forwarded, TimeoutError) as error:
+            why = str(error) or "the server that has its files does not answer"
+            return [], LogPart(f"{why}\n", 0, 0, 0, (LogLevel.WARNING,)), ""
         return list(found.artifacts), log, diff
 
     async def _configs(self, run: run_pb2.Run) -> list[dict[str, Any]]:
@@ -90,13 +95,13 @@ class RunPage:
             wanted = pb.PlanRunRequest(
                 experiment=run.experiment, config=run.config, upload_id=run.upload_id
             )
-            items: Sequence[config_pb2.PlanItem] = (
-                await self._parts.service.PlanRun(wanted, None)
-            ).plan.items
-            asked = pb.GetExperimentRequest(name=run.experiment, upload_id=run.upload_id)
-            schema = (await self._parts.service.GetExperiment(asked, None)).schema
+            async with asyncio.timeout(_PATIENCE_S):
+                answer = await self._parts.service.PlanRun(wanted, None)
+                asked = pb.GetExperimentRequest(name=run.experiment, upload_id=run.upload_id)
+                schema = (await self._parts.service.GetExperiment(asked, None)).schema
+            items: Sequence[config_pb2.PlanItem] = answer.plan.items
             docs = {item.key: item.doc for item in schema.items}
-        except LabError:
+        except (LabError, TimeoutError):
             return [
                 {"key": key, "value": config_text(value), "origin": "override", "doc": ""}
                 for key, value in sorted(overrides_of(run).items())

@@ -51,7 +51,7 @@ class RunsPage:
             "view": view,
             "states": STATES,
             "experiments": experiments,
-            "warnings": list(found.warnings),
+            "warnings": [*found.warnings, *_unknown_groups(view, found)],
             "num_all": found.num_all,
             "error": error_json(error)["error"]["message"] if error else "",
             "next": view.link(page=found.next_page_token) if found.next_page_token else "",
@@ -88,6 +88,17 @@ class RunsPage:
         except (LabError, TimeoutError):  # still being loaded: the runs are shown without them
             return []
         return [experiment.name for experiment in found.experiments]
+
+
+def _unknown_groups(view: View, found: pb.ListRunsResponse) -> list[str]:
+    """Return a sentence for each config of the groups that no run has."""
+    names = {name for run in found.runs for name in (*run.config.overrides, *run.configs)}
+    asked = [name.strip().removeprefix("-") for name in view.group.split(",")]
+    return [
+        f"None of the runs has a config {name}."
+        for name in asked
+        if names and name not in names | {""}
+    ]
 
 
 def _table(view: View, found: pb.ListRunsResponse, metrics: Sequence[str]) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class Gpus:
             for gpu in agent.gpus
         ]
         # the agent of this machine's own slots tells of the same
-        if not any(a.pool == HOSTS_POOL and a.name.startswith(host_name()) for a in attached):
+        hosts = [agent.name for agent in attached if agent.pool == HOSTS_POOL and agent.gpus]
+        if not any(name.startswith(host_name()) for name in hosts):
             own = await asyncio.to_thread(self._devices.readings)
             found[:0] = [gpu_pb2.Gpu(reading=gpu_to_proto(gpu)) for gpu in own]
         return found

@@ -43,7 +43,7 @@ from lab_server.rpc.paging import Paging
 from lab_server.rpc.run_lookup import find_run
 from lab_server.rpc.uploads import Uploads
 from lab_server.store import RunQuery, Store
-from lab_server.supervisor.forecast import Forecast, forecasts
+from lab_server.supervisor.forecast import Forecast
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch import history, media
 from lab_server.where import unknown_names
@@ -372,8 +372,7 @@ class Service:
         """Return the forecasts of all live runs; computed once for the many runs of a list."""
         now = time.monotonic()
         if now - self._forecast_time > _FORECAST_S:
-            live, slots = self._supervisor.live(), self._supervisor.slots()
-            self._known_forecasts, self._forecast_time = forecasts(live, slots), now
+            self._known_forecasts, self._forecast_time = self._supervisor.forecasts(), now
         return self._known_forecasts
 
     def _folder(self, run: Run) -> Path:

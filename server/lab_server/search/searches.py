@@ -339,12 +339,19 @@ class Searches:
             controller = self._controllers.get(search_id) or Controller(
                 search, self._store, self._trial_runs, self._catalogue, self._on_entries
             )
-        if controller is None or (controller.search.state.is_terminal and not revive):
+        if controller is None:
             record = await self._store.get(search_id)
             if not record.state.is_terminal:
                 raise Unavailable("this server does not lead the searches yet; try again")
             raise InvalidState(f"search {search_id} has ended: it is {record.state.value}")
-        await controller.append(decide)
+
+        def decide_unless_ended(search: Search) -> Sequence[Entry]:
+            # asked when what is being written, which may be the end, is written
+            if search.state.is_terminal and not revive:
+                raise InvalidState(f"search {search_id} has ended: it is {search.state.value}")
+            return decide(search)
+
+        await controller.append(decide_unless_ended)
         if search_id not in self._controllers and not controller.search.state.is_terminal:
             self._control(controller.search)
         return await self._store.get(search_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import structlog
@@ -11,9 +11,10 @@ import structlog
 from lab_server.errors import StoreError, Unavailable
 from lab_server.logs import RUNS
 from lab_server.model.run import Run, RunState
-from lab_server.model.slot import Slot
+from lab_server.model.slot import Slot, device_of, pool_of
 from lab_server.store import SqlStore
 from lab_server.store.prefixes import full_id
+from lab_server.supervisor.forecast import Forecast, forecasts
 from lab_server.watch.hub import Hub
 
 _log = structlog.get_logger(RUNS)
@@ -80,6 +81,15 @@ class Following:
     def live(self) -> Sequence[Run]:
         """See RunControl; the leader shows the runs that train."""
         return ()
+
+    def forecasts(self) -> Mapping[str, Forecast]:
+        """See RunControl; of the slots those are known that runs have, and what waits, waits for these."""
+        taken = [
+            (Slot(run.slot, device_of(run.slot), pool_of(run.slot)), run.id)
+            for run in self._unfinished
+            if run.slot
+        ]
+        return forecasts(self._unfinished, taken)
 
     def lag_s(self, run_id: str) -> float:  # noqa: ARG002
         """See RunControl."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from lab_core.configs import PlainValue
 from lab_server.model.run import Run, RunOptions, RunRequest, TagChange
 from lab_server.model.slot import Slot
+from lab_server.supervisor.forecast import Forecast
 
 
 class RunControl(Protocol):
@@ -39,6 +40,9 @@ class RunControl(Protocol):
 
     def live(self) -> Sequence[Run]:
         """Return the runs that have a process and then those that wait, in the order of the queue."""
+
+    def forecasts(self) -> Mapping[str, Forecast]:
+        """Return when the runs that train or wait will end, by their ids."""
 
     def lag_s(self, run_id: str) -> float:
         """Return the age in seconds of the oldest event that is in the spool and not in the log."""

@@ -19,6 +19,7 @@ from lab_server.model.slot import Slot, Wants
 from lab_server.store.prefixes import full_id
 from lab_server.store.protocol import IdempotencyRecord, Store
 from lab_server.supervisor.deletions import Deletions
+from lab_server.supervisor.forecast import Forecast, forecasts
 from lab_server.supervisor.live_runs import LiveRuns, run_to_completion
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.run_files import NoOtherHomes, OtherHomes, RunFiles
@@ -97,6 +98,10 @@ class Supervisor:
     def slots(self) -> Sequence[tuple[Slot, str]]:
         """Return every slot with the id of the run that has it, "" when it is free."""
         return tuple(self._runner.slots)
+
+    def forecasts(self) -> Mapping[str, Forecast]:
+        """See RunControl."""
+        return forecasts(self.live(), self.slots())
 
     def live(self) -> Sequence[Run]:
         """Return the runs that have a process and then those that wait, in the order of the queue."""

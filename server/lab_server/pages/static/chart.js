@@ -73,7 +73,7 @@ function notesOf(chart) {
   const notFinite = chart.curves.reduce((sum, curve) => sum + curve.num_not_finite, 0);
   const missing = chart.withoutAxis.length;
   return [
-    notFinite ? `${notFinite} NaN or infinite` : "",
+    notFinite ? `${chart.x.length ? "" : "nothing to draw: "}${notFinite} NaN or infinite` : "",
     missing ? `${missing} of the runs cannot be shown over this x` : "",
     chart.numLeftOut ? `${chart.numLeftOut} curves left out` : "",
   ].filter(Boolean);

@@ -21,7 +21,9 @@ let isLeader = false;
 /** @param {string} text */
 function show(text) {
   const place = document.getElementById("live");
-  if (place && place.textContent !== text) place.textContent = text;
+  if (!place || place.textContent === text) return;
+  place.textContent = text;
+  place.classList.toggle("lost", text !== "live");
 }
 
 /** @param {Message} message */

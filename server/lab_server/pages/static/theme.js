@@ -19,10 +19,10 @@
       label();
       document.dispatchEvent(new Event("themechange"));
     });
-    for (const form of document.querySelectorAll("[data-confirm]")) {
-      form.addEventListener("click", (event) => {
-        if (!confirm(/** @type {HTMLElement} */ (form).dataset.confirm)) event.preventDefault();
-      });
-    }
+  });
+  // of buttons that come later, too: parts of live pages are replaced
+  document.addEventListener("click", (event) => {
+    const button = event.target instanceof Element ? event.target.closest("[data-confirm]") : null;
+    if (button && !confirm(/** @type {HTMLElement} */ (button).dataset.confirm)) event.preventDefault();
   });
 })();
