@@ -129,7 +129,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Real
 @pytest.fixture(scope="module")
 def client(lab: RealServer) -> Iterator[lab_client.Client]:
     """A client of it."""
-    with lab_client.Client(lab.address, timeout_s=WAIT_MS / 1000) as client:
+    with lab_client.Client(lab.address, timeout_s=300, retry_timeout_s=300) as client:
         yield client
 
 

@@ -47,6 +47,7 @@ def test_a_run_is_followed_through_a_restart_a_resume_and_a_fork(
     page.locator("#status .state.running").wait_for()
     page.locator("figure.chart[data-metric=loss] summary").press("Enter")
     _wait_for_step(page, 3)
+    page.get_by_text("Last values").wait_for()
 
     server.stop()
     page.locator("#live.lost").get_by_text("not live: connecting again").wait_for()

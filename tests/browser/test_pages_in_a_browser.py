@@ -235,6 +235,8 @@ def test_runs_are_chosen_sorted_and_compared_by_keyboard(shown: Shown, windows: 
     page.get_by_text("2 selected:").wait_for()
     page.get_by_role("button", name="Compare").press("Enter")
     page.get_by_role("heading", name="2 runs compared").wait_for()
+    page.go_back()
+    page.get_by_text("2 selected:").wait_for()
 
 
 ASLEEP = """

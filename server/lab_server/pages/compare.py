@@ -15,7 +15,7 @@ from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
 from lab_server.messages.runs import STATES_FROM_PROTO
 from lab_server.pages.render import Pages, config_text
-from lab_server.pages.rows import config_of, differing_keys, main_metrics, overrides_of
+from lab_server.pages.rows import config_of, differing_keys, main_metrics, overrides_of, short
 from lab_server.rpc.site_parts import SiteParts
 
 pb = training_service_pb2
@@ -66,7 +66,7 @@ def titles_of(runs: Sequence[run_pb2.Run], keys: Sequence[str]) -> dict[str, str
     """Return what tells runs apart in a legend: the configs that differ, else name and id."""
     titles = {}
     for run in runs:
-        parts = [f"{key}={config_of(run, key)}" for key in keys[:_TITLE_KEYS]]
+        parts = [f"{key}={short(config_of(run, key))}" for key in keys[:_TITLE_KEYS]]
         titles[run.id] = ", ".join(parts) or f"{run.name} {run.id}"
     if len(set(titles.values())) < len(titles):
         titles = {run.id: f"{titles[run.id]} ({run.name} {run.id[-8:]})" for run in runs}

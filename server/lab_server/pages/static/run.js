@@ -69,7 +69,10 @@ const refreshStatus = atMostEvery(async () => {
   }
   const values = page.querySelector("#last-values > table");
   const shown = document.querySelector("#last-values > table");
-  if (values && shown) shown.replaceWith(document.adoptNode(values));
+  if (values && shown) {
+    shown.replaceWith(document.adoptNode(values));
+    document.getElementById("last-values")?.toggleAttribute("hidden", page.querySelector("#last-values[hidden]") !== null);
+  }
   const names = page.getElementById("charts")?.dataset.names;
   if (names) board?.setNames(JSON.parse(names));
 }, 1500);

@@ -58,5 +58,5 @@ if (table) {
     if (place) place.textContent = num ? `${num} selected:` : "Selected runs:";
   };
   body.addEventListener("change", count);
-  count();
+  addEventListener("pageshow", count);  // going back restores what was selected
 }
