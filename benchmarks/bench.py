@@ -35,7 +35,7 @@ SECTIONS = {
     "scrape": 25,
     "history": 75,
     "many_runs": 60,
-    "subscribers": 120,
+    "subscribers": 170,
     "watchers": 50,
     "growth": 30,
     "grid": 50,

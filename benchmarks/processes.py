@@ -25,6 +25,14 @@ def thread_cpu_s(pid: int, prefix: str) -> float:
     )
 
 
+def core_wait_s(pid: int) -> float:
+    """Return for how long a process's living threads were able to run and had no core."""
+    return sum(
+        int((task / "schedstat").read_text().split()[1]) / 1e9
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    )
+
+
 def memory_bytes(pid: int) -> int:
     """Return a process's resident memory."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -43,7 +43,6 @@ class Followed:
         steps: the last step in it.
         delays_s: from each step to the client.
         num_events: of any kind, while measured.
-        last_seq: of the last one.
     """
 
     run: Run
@@ -51,14 +50,12 @@ class Followed:
     steps: list[int] = field(default_factory=list)
     delays_s: list[float] = field(default_factory=list)
     num_events: int = 0
-    last_seq: int = 0
 
     def follow(self, is_warm: threading.Event) -> None:
         """Read the run's events until it ends."""
         for event in self.run.events():
             now = time.time()
             self.num_events += 1
-            self.last_seq = event.seq
             if not isinstance(event.body, Metrics) or not event.body.steps:
                 continue
             self.times.append(event.time_unix_ns / 1e9)
