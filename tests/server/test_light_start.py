@@ -12,6 +12,8 @@ pytestmark = pytest.mark.slow
 HEAVY = (
     "aiohttp",
     "alembic",
+    "cryptography",
+    "lab_core.writers",
     "numpy",
     "optuna",
     "psycopg",

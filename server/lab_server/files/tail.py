@@ -25,8 +25,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lab_core.writers.base import ScalarColumn
+if TYPE_CHECKING:
+    from lab_core.writers.base import ScalarColumn
+
 
 SEGMENT_BYTES = 256 << 10
 
@@ -219,6 +222,9 @@ class TailReader:
 
 def columns_of(rows: Sequence[Row]) -> list[ScalarColumn]:
     """Return rows as columns, one a metric."""
+    # a server needs no writers until a trainer has died, and they are a fiftieth of its start
+    from lab_core.writers.base import ScalarColumn
+
     columns: dict[str, ScalarColumn] = {}
     for row in rows:
         for name, step, value in row.points:

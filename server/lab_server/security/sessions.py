@@ -12,9 +12,11 @@ import hmac
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
-from cryptography.fernet import Fernet, InvalidToken
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 MAX_AGE_S: Final = 7 * 86400
 CODE_S: Final = 60.0
@@ -30,11 +32,17 @@ class Sessions:
     """
 
     def __init__(self, secret: bytes, *, is_https: bool) -> None:
-        key = hmac.digest(secret, b"lab-train session", hashlib.sha256)
-        self._fernet = Fernet(base64.urlsafe_b64encode(key))
+        self._key = hmac.digest(secret, b"lab-train session", hashlib.sha256)
         self._codes: dict[str, tuple[float, str]] = {}
         self.is_https = is_https
         self.cookie_name = "__Host-lab" if is_https else "lab"
+
+    @cached_property
+    def _fernet(self) -> Fernet:
+        # until a browser has a session, nobody needs it, and it is a fiftieth of the server's start
+        from cryptography.fernet import Fernet
+
+        return Fernet(base64.urlsafe_b64encode(self._key))
 
     def seal(self, header: str) -> str:
         """Return the cookie's value for an authorization header."""
@@ -42,10 +50,14 @@ class Sessions:
 
     def header(self, cookies: Mapping[str, str]) -> str:
         """Return the authorization header of a request's session, "" without a good one."""
+        sealed = cookies.get(self.cookie_name, "")
+        if not sealed:
+            return ""
+        from cryptography.fernet import InvalidToken
+
         try:
-            sealed = cookies[self.cookie_name].encode("ascii")
-            return self._fernet.decrypt(sealed, ttl=MAX_AGE_S).decode()
-        except (KeyError, InvalidToken, UnicodeError):
+            return self._fernet.decrypt(sealed.encode("ascii"), ttl=MAX_AGE_S).decode()
+        except (InvalidToken, UnicodeError):
             return ""
 
     def new_code(self, header: str) -> str:
