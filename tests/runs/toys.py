@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import gc
 import io
 import logging
 import os
@@ -182,6 +183,7 @@ class Environment(BaseConfigs):
         print("device", repr(os.environ["CUDA_VISIBLE_DEVICES"]))
         print("threads", torch.get_num_threads())
         print("attempt", os.environ[ATTEMPT])
+        print("collects", gc.isenabled())
         sys.stderr.write("an error line\n")
         os.system("echo from a child")
         warnings.warn("a Python warning", stacklevel=1)
