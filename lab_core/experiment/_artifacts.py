@@ -1,17 +1,54 @@
-"""Files of one's own in a run's folder: below `artifacts/`, each written whole or not at all."""
+"""Files of one's own in a run's folder: below `artifacts/`, each written whole or not at all, and arrays."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lab_core.errors import LabError
 from lab_core.experiment._places import NAME
 
 FOLDER: Final = "artifacts"
 _MAX_PARTS: Final = 8
+
+
+class Artifacts:
+    """Saves files into a run's folder, and tells of each.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._on_saved: list[Callable[[Path], object]] = []
+
+    def on_saved(self, callback: Callable[[Path], object]) -> None:
+        """Call this with the path of each file from now on."""
+        self._on_saved.append(callback)
+
+    def save(self, name: str, content: bytes | str | os.PathLike[str]) -> Path:
+        """Save a file and return its path; see ``save``."""
+        return self._saved(save(self._folder, name, content))
+
+    def save_numpy(self, name: str, array: Any) -> Path:
+        """Save an array as ``numpy/<name>.npy`` and return the path."""
+        import numpy as np
+
+        if not NAME.fullmatch(name):
+            raise LabError(f"an array's name is letters, digits, '_', '.' and '-', got {name!r}")
+        path = self._folder / "numpy" / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array)
+        return self._saved(path)
+
+    def _saved(self, path: Path) -> Path:
+        for callback in self._on_saved:
+            callback(path)
+        return path
 
 
 def save(run_folder: Path, name: str, content: bytes | str | os.PathLike[str]) -> Path:

@@ -31,9 +31,9 @@ class Evaluation(Experiment):
     def _begin(self) -> None:
         if self._is_console:
             print_header(self.record, self.conf)
-        if self._restorer is not None:
-            self._restore_models(self._restorer)
-            self._restorer = None
+        if self._checkpointing.restorer is not None:
+            self._restore_models(self._checkpointing.restorer)
+            self._checkpointing.restorer = None
         self._limit_threads()
         self.tracker.start({})
 
@@ -43,14 +43,14 @@ class Evaluation(Experiment):
             for key in restorer.model_names:
                 if key in state.spec.sources:
                     state.read(key)
-        stateful = self._stateful()
+        stateful, built = self._checkpointing.stateful(), self._checkpointing.built
         if not any(name in stateful for name in restorer.names):
             raise CheckpointError(
                 f"nothing that the checkpoint of step {restorer.step} has was computed or added; it has "
                 f"{', '.join(restorer.names) or 'no model'}"
             )
-        self._built.note_all(stateful)
-        restorer.expect(self._built, self.conf)
+        built.note_all(stateful)
+        restorer.expect(built, self.conf)
         restorer.load(stateful)
         self.loop.step = restorer.step
 

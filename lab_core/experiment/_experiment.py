@@ -5,41 +5,26 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from lab_core import checkpoints, lab, logger, loop, tracker
+from lab_core import lab, logger, loop, tracker
 from lab_core._interrupts import end_loudly, end_quietly, release
 from lab_core._termination import catch_terminations, release_terminations
 from lab_core.checkpoints import Checkpoint, KeepBest, Retention
-from lab_core.configs import (
-    BaseConfigs,
-    calculate,
-    computed,
-    hyperparams,
-    to_yaml_data,
-)
+from lab_core.configs import BaseConfigs, calculate, hyperparams, to_yaml_data
 from lab_core.errors import CheckpointError, LabError, SettingsError
-from lab_core.experiment import _artifacts
+from lab_core.experiment._artifacts import Artifacts
+from lab_core.experiment._checkpointing import Checkpointing
+from lab_core.experiment._ending import note_end
 from lab_core.experiment._header import print_header
-from lab_core.experiment._history import Recorder
 from lab_core.experiment._places import NAME, find_run, main_script
 from lab_core.experiment._provenance import note_provenance
 from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
 from lab_core.experiment._reserve import Reserve
-from lab_core.experiment._state import (
-    Built,
-    Restorer,
-    Stateful,
-    all_options,
-    capture,
-    find_stateful,
-)
 from lab_core.logger import Text
-from lab_core.loop import nothing_to_train
 from lab_core.provenance import (
     Code,
     Environment,
@@ -58,7 +43,6 @@ C = TypeVar("C", bound=BaseConfigs)
 RunOrder = Sequence[str | Sequence[str]]
 
 _RUN = "_lab_run"  # on the interrupt that ended a run: the run's id
-_MAX_TRACEBACK_CHARS = 30_000
 _DEFAULT_WRITERS = ("sqlite", "tensorboard")
 
 
@@ -119,22 +103,11 @@ class Experiment:
             pid=os.getpid(),
         )
         self.folder = folder or lab.get_experiments_path() / name / self.record.id
-        self.conf: BaseConfigs | None = None
         self._is_console = console
-        self._retention = Retention(keep_last, keep_best)
         self._checkpoint_interval = checkpoint_interval
         self._is_code_recorded = is_code_recorded
         self._is_saved_at_end = is_saved_at_end
-        self._models: dict[str, object] = {}
-        self._built = Built()
-        self._recorder = Recorder(
-            before=lambda: all_options(self._stateful()),
-            after=lambda before: self._built.note_after(before, self._stateful()),
-        )
-        self._on_checkpoint: list[Callable[[int, Path], object]] = []
-        self._on_artifact: list[Callable[[Path], object]] = []
-        self._restorer: Restorer | None = None
-        self._is_continued = False
+        self._artifacts = Artifacts(self.folder)
         self._lost: CheckpointError | None = None
         self._is_started = False
         self._is_closed = False
@@ -148,6 +121,9 @@ class Experiment:
             interval_s=write_interval_s,
             get_step=lambda: self.loop.step,
         )
+        self._checkpointing = Checkpointing(
+            self.checkpoints_folder, self.loop, self.tracker, Retention(keep_last, keep_best)
+        )
         loop.set_current(self.loop)
         tracker.set_current(self.tracker)
         end_quietly(self._is_ended_by)
@@ -158,14 +134,21 @@ class Experiment:
         return self.record.id
 
     @property
+    def conf(self) -> BaseConfigs | None:
+        """The run's configs, once they are computed."""
+        return self._checkpointing.conf
+
+    @property
     def last_recorded_step(self) -> int:
         """The last step that a run about to resume goes on behind, in what it recorded; -1 for none."""
-        return -1 if self._restorer is None else self._restorer.saved_step
+        restorer = self._checkpointing.restorer
+        return -1 if restorer is None else restorer.saved_step
 
     @property
     def last_recorded_row(self) -> dict[str, float]:
         """The scalars that were recorded at that step before the checkpoint was taken."""
-        return {} if self._restorer is None else self._restorer.saved_row
+        restorer = self._checkpointing.restorer
+        return {} if restorer is None else restorer.saved_row
 
     @property
     def checkpoints_folder(self) -> Path:
@@ -183,12 +166,12 @@ class Experiment:
         coerce_strings: bool = False,
     ) -> Any:
         """Check and compute the configs of the run, and return them; see ``calculate``."""
-        self.conf = calculate(
+        self._checkpointing.conf = calculate(
             configs,
             configs_dict,
             run_order,
             coerce_strings=coerce_strings,
-            before_computing=self._recorder.watch,
+            before_computing=self._checkpointing.recorder.watch,
         )
         return self.conf
 
@@ -198,13 +181,7 @@ class Experiment:
         Raises:
             LabError: If one of them has no state dict.
         """
-        added: dict[str, Stateful] = {}
-        for name, model in models.items():
-            if not isinstance(model, Stateful) or isinstance(model, type):
-                raise LabError(f"{name!r} has no state_dict: {type(model).__name__}")
-            added[name] = model
-        self._models.update(added)
-        self._built.note_again(added)
+        self._checkpointing.add(models)
 
     def note_provenance(self, code: Code, git: GitState | None, environment: Environment) -> None:
         """Record which code the run is made of, and where it runs; any thread may, at any time.
@@ -217,18 +194,18 @@ class Experiment:
 
     def on_checkpoint(self, callback: Callable[[int, Path], object]) -> None:
         """Call `callback` with the step and the folder of each checkpoint, once it is durable."""
-        self._on_checkpoint.append(callback)
+        self._checkpointing.on_saved(callback)
 
     def on_artifact(self, callback: Callable[[Path], object]) -> None:
         """Call this with the path of each file that `save_artifact` and `save_numpy` have saved."""
-        self._on_artifact.append(callback)
+        self._artifacts.on_saved(callback)
 
     def load(self, run_id: str, checkpoint: int | None = None) -> None:
         """Let the run go on from a checkpoint of another one; see ``experiment.load``."""
         self._refuse_after_start()
         folder = find_run(run_id)
         self.record.parent_run = run_id
-        self._resume(folder / "checkpoints", checkpoint)
+        self._checkpointing.go_on_from(folder / "checkpoints", checkpoint)
 
     def load_from(self, folder: Path, step: int) -> None:
         """Let the run go on from a checkpoint of another one, whose checkpoints are in `folder`.
@@ -236,7 +213,7 @@ class Experiment:
         Raises:
             CheckpointError: If there is none of this step, or it is damaged.
         """
-        self._resume(folder, step)
+        self._checkpointing.go_on_from(folder, step)
 
     def resume(self, checkpoint: int | None = None) -> None:
         """Let this very run, whose folder exists, go on from one of its checkpoints.
@@ -250,26 +227,11 @@ class Experiment:
             CheckpointError: If there is none.
         """
         self._refuse_after_start()
-        self._resume(self.checkpoints_folder, checkpoint)
-        self._is_continued = True
+        self._checkpointing.go_on_from(self.checkpoints_folder, checkpoint, is_same_run=True)
 
     def _refuse_after_start(self) -> None:
         if self._is_started:
             raise LabError("load a checkpoint before the run is started")
-
-    def _resume(self, folder: Path, step: int | None) -> None:
-        if step is None:
-            found, damaged = checkpoints.latest_good(folder)
-            for checkpoint in damaged:
-                logger.log(
-                    f"the checkpoint {checkpoint.path} is damaged and left out", Text.warning
-                )
-            if found is None:
-                raise CheckpointError(f"there is no checkpoint to go on from in {folder}")
-        else:
-            found = checkpoints.find(folder, step)
-        self._restorer = Restorer(checkpoints.load(found.path), self.loop, self.tracker)
-        self._recorder.expect(self._restorer.history)
 
     # -- the run -------------------------------------------------------------------------------
 
@@ -298,8 +260,8 @@ class Experiment:
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._restorer is not None:
-            self.record.start_step = self._restorer.step
+        if self._checkpointing.restorer is not None:
+            self.record.start_step = self._checkpointing.restorer.step
         if self._is_code_recorded:
             self._record_code()
         self.record.save(self.folder)
@@ -308,13 +270,7 @@ class Experiment:
         self._save_configs()
         if self._is_console:
             print_header(self.record, self.conf)
-        if self._restorer is None:
-            self._built.note_all(self._stateful())
-            self._recorder.note_start()
-        else:
-            if self._is_continued:
-                self.tracker.truncate(self._restorer.saved_step)
-            self._restore(self._restorer)
+        self._checkpointing.begin()
         keep_freed_memory()
         self._limit_threads()
         self.loop.save = self.save_checkpoint
@@ -327,26 +283,6 @@ class Experiment:
         num = limit_threads()
         if num is not None and self._is_console:
             logger.log(f"torch's threads: {num}, as many as the CPUs that this process may use")
-
-    def _restore(self, restorer: Restorer) -> None:
-        self._recorder.compute_ahead(restorer.names)
-        # before anything is restored: what is built on something restored is built on the old options
-        self._built.note_all(self._stateful())
-        restorer.begin(self._stateful(), self._built, self._recorder, self.conf)
-        for name in restorer.drop(self._items(), self._stateful()):
-            logger.log(f"the checkpoint's state of {name!r} is left out: it has none any more")
-        if restorer.has_place:
-            self.loop.on_arrival = self._arrive
-        else:
-            self._arrive()
-
-    def _arrive(self) -> None:
-        restorer, total = self._restorer, self.loop.total_steps
-        assert restorer is not None
-        restorer.arrive(self._stateful(), self._recorder)
-        self._restorer = None
-        if not self._is_continued and total is not None and self.loop.step >= total:
-            raise CheckpointError(nothing_to_train(self.loop.step, total))
 
     def __enter__(self) -> Experiment:
         return self
@@ -386,13 +322,9 @@ class Experiment:
         if not self._is_started:
             self.tracker.close()
             return
-        if error is None and self._restorer is not None:
-            error = self._lost = self._not_arrived(self._restorer)
-        self.record.status = self._status(error)
-        if self.record.status is Status.FAILED and error is not None:
-            # the end of it, which says most, and fits into the reserve
-            text = "".join(traceback.format_exception(error))
-            self.record.traceback = text[-_MAX_TRACEBACK_CHARS:]
+        if error is None:
+            error = self._lost = self._checkpointing.not_arrived()
+        note_end(self.record, error, self.loop)
         indicators = self.tracker.indicators()
         if isinstance(error, loop.StopRun) and error.is_saved:
             # what was added and not saved is in the checkpoint, and would be there twice
@@ -402,13 +334,6 @@ class Experiment:
         self._save_end(indicators)
         if self._is_console and self.record.status is Status.STOPPED:
             logger.log(f"stopped at step {self.loop.step}: {self.folder}", Text.warning)
-
-    def _not_arrived(self, restorer: Restorer) -> CheckpointError:
-        place = self.loop.unreached or "a loop"
-        return CheckpointError(
-            f"the run has ended without coming to {place}, where its checkpoint of step {restorer.step} "
-            "was taken: nothing was trained from there; was a loader or a loop renamed or taken out?"
-        )
 
     def _save_end(self, indicators: Mapping[str, Any]) -> None:
         """Write the record, from its reserve if the disk is full, and then what is less important."""
@@ -423,15 +348,6 @@ class Experiment:
     def _is_ended_by(self, interrupt: BaseException) -> bool:
         self.close(interrupt)
         return vars(interrupt).get(_RUN) == self.run_id
-
-    def _status(self, error: BaseException | None) -> Status:
-        if isinstance(error, loop.StopRun | KeyboardInterrupt):
-            return Status.STOPPED
-        is_clean_exit = isinstance(error, SystemExit) and error.code in (None, 0)
-        if error is not None and not is_clean_exit:
-            return Status.FAILED
-        is_stopped = self.loop.is_interrupted or self.loop.exit_status is not None
-        return Status.STOPPED if is_stopped else Status.COMPLETED
 
     def last_error(self) -> BaseException | None:
         """Return what the interpreter reported since training began: a run without ``with`` ended by it."""
@@ -460,24 +376,7 @@ class Experiment:
             raise LabError("only a run in progress can be saved: call experiment.start() first")
         if os.getpid() != self.record.pid:
             raise LabError(f"the run is of process {self.record.pid}, which alone can save it")
-        # what was measured up to here is to be durable before the checkpoint is
-        self.tracker.flush()
-        states = capture(
-            self._stateful(),
-            self.loop,
-            self.tracker,
-            self._recorder.history,
-            self._built,
-            self.conf,
-        )
-        saved = checkpoints.save(
-            self.checkpoints_folder, self.loop.step, states, self.tracker.last_values()
-        )
-        self.loop.saved()
-        self._retention.apply(self.checkpoints_folder)
-        for callback in self._on_checkpoint:
-            callback(saved.step, saved.path)
-        return saved
+        return self._checkpointing.save()
 
     def save_final_checkpoint(self) -> Checkpoint | None:
         """Save the run at its end, unless it is saved at this step or has nothing to save.
@@ -485,7 +384,11 @@ class Experiment:
         Raises:
             CheckpointError: If it cannot be written.
         """
-        if self.loop.unreached or self.loop.saved_step == self.loop.step or not self._stateful():
+        if (
+            self.loop.unreached
+            or self.loop.saved_step == self.loop.step
+            or not self._checkpointing.stateful()
+        ):
             return None
         return self.save_checkpoint()
 
@@ -499,32 +402,11 @@ class Experiment:
         Raises:
             LabError: If the name is none, or the file cannot be read or written.
         """
-        path = _artifacts.save(self.folder, name, content)
-        self._tell_artifact(path)
-        return path
-
-    def _tell_artifact(self, path: Path) -> None:
-        for callback in self._on_artifact:
-            callback(path)
+        return self._artifacts.save(name, content)
 
     def save_numpy(self, name: str, array: Any) -> Path:
         """Save an array as ``numpy/<name>.npy`` in the run's folder and return the path."""
-        import numpy as np
-
-        if not NAME.fullmatch(name):
-            raise LabError(f"an array's name is letters, digits, '_', '.' and '-', got {name!r}")
-        path = self.folder / "numpy" / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, array)
-        self._tell_artifact(path)
-        return path
-
-    def _stateful(self) -> dict[str, Stateful]:
-        return find_stateful(self._items(), self._models)
-
-    def _items(self) -> dict[str, Any]:
-        items = computed(self.conf) if self.conf is not None else {}
-        return {**items, **self._recorder.ahead()}
+        return self._artifacts.save_numpy(name, array)
 
     def _record_code(self) -> None:
         configs = None if self.conf is None else type(self.conf)

@@ -285,8 +285,7 @@ def test_the_docs_example_is_exact_from_each_of_its_checkpoints(tmp_path: Path) 
     for step in (4, 8, 12, 16, 20):
         trainings.scramble()
         again, conf = trainings.make(tmp_path / f"again{step}", given, order)
-        again._resume(first.checkpoints_folder, step)
-        again._is_continued = True
+        again._checkpointing.go_on_from(first.checkpoints_folder, step, is_same_run=True)
         assert trainings.train(again, conf) == whole, step
 
 

@@ -132,7 +132,7 @@ def test_a_checkpoint_between_epochs_is_taken_after_the_validation(
 
     tiny.scramble()
     resumed, conf = tiny.make(tmp_path, "two", overrides)
-    resumed._resume(first.checkpoints_folder, 7)
+    resumed.load_from(first.checkpoints_folder, 7)
     with resumed.start():
         conf.main()
     assert tiny.state(conf) == undisturbed.state
@@ -179,7 +179,7 @@ def test_a_model_that_is_only_computed_on_the_way_is_restored_on_arrival(tmp_pat
     second, _ = tiny.make(tmp_path, "two")
     late = tiny.Configs()
     second.calculate_configs(late, {}, ["set_seed"])
-    second._resume(first.checkpoints_folder, 9)
+    second.load_from(first.checkpoints_folder, 9)
     states = []
 
     def look(step: int) -> None:
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     with first.start():
         conf.main()
     other, _ = tiny.make(tmp_path, "two", {"model": torch.nn.Linear(4, 1)})
-    other._resume(first.checkpoints_folder, None)
+    other._checkpointing.go_on_from(first.checkpoints_folder, None)
     with pytest.raises(CheckpointError, match="does not fit 'model'"):
         other.start()
     assert other.record.status == "failed"
