@@ -114,5 +114,21 @@ class DamagedHistory(StoreError):
     """A run's folded history cannot be read; its log, from which it is made again, can."""
 
 
+class DamagedFile(LabError):
+    """A file arrived as another than was announced, or is another than it was when it arrived.
+
+    Attributes:
+        name: the file's.
+        problem: what is wrong with it, behind its name.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        return f"{self.name!r} {self.problem}"
+
+
 class LaunchError(LabError):
     """A trainer process could not be started."""

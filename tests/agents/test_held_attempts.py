@@ -81,7 +81,9 @@ class Taking(Link):
     async def commit(self, key: AttemptKey, files: list[Any], removed: list[str]) -> None:
         self.committed += [file.path for file in files]
 
-    async def fetch(self, key: AttemptKey) -> AsyncIterator[Any]:
+    async def fetch(
+        self, key: AttemptKey, etag: str = "", after_path: str = "", offset: int = 0
+    ) -> AsyncIterator[Any]:
         self._check("fetch")
         for answer in list[Any]():
             yield answer

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 class Changed:
-    """A run that completed, one that failed, and a fork that waits, all of a leader that was killed.
+    """Two runs that completed, one that failed, and a fork that waits, all of a leader that was killed.
 
     Attributes:
         before: the server that led, in its home.
@@ -36,13 +36,15 @@ class Changed:
             self.told = told_by(completed)
             self.files = {a.path: a.size_bytes for a in completed.artifacts()}
             self.weights, self.recorded = weights(completed), recorded(completed)
+            unneeded = client.create("toy", {}).start()
+            assert unneeded.wait().state == "COMPLETED"
             failed = client.create("toy", {"raise_at": 34}).start()
             assert failed.wait().state == "FAILED"
             busy = client.create("toy", gate.overrides).start()
             gate.wait()
             fork = client.run(completed.id).fork(step=40)  # and starts, when its turn comes
-            self.completed, self.failed, self.fork, self.busy = (
-                run.id for run in (completed, failed, fork, busy)
+            self.completed, self.unneeded, self.failed, self.fork, self.busy = (
+                run.id for run in (completed, unneeded, failed, fork, busy)
             )
         until_told_of(self.before, self.leader)
         kill(self.before)
@@ -75,7 +77,9 @@ def test_while_the_server_that_has_them_is_away_errors_name_it(
     changed: Changed, tmp_path: Path
 ) -> None:
     away = f"on the server {changed.before.address}, which is away: start it again"
-    with lab_client.Client(changed.leader.address, timeout_s=5, reconnect_timeout_s=1) as client:
+    with lab_client.Client(
+        changed.leader.address, timeout_s=PATIENCE_S, retry_timeout_s=0
+    ) as client:
         run = client.run(changed.completed)
         for ask in (
             run.artifacts,
@@ -125,8 +129,12 @@ def test_with_it_any_server_serves_them_and_the_leader_goes_on_from_them(
         assert recorded(run) == changed.recorded
         shutil.rmtree(tmp_path, ignore_errors=True)
 
-        # deleted here, gone there
-        busy = client.run(changed.busy)
-        assert busy.wait().state == "COMPLETED"
         run.delete()
         assert not here.exists()
+        assert client.run(changed.busy).wait().state == "COMPLETED"
+
+        # deleted here, gone there
+        kept = before.home / "runs" / "toy" / changed.unneeded
+        assert kept.is_dir()
+        client.run(changed.unneeded).delete()
+        wait_until(lambda: not kept.exists(), "that the other server lets go of it")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab_client import Client, ConfigError, PermissionDenied, RunState, Unavailable
-from lab_client.errors import InvalidRequest
+from lab_client.errors import InvalidRequest, NotFound
 from tests.servers import RealServer, start_server
 
 pytestmark = pytest.mark.slow
@@ -156,6 +156,32 @@ def test_a_run_of_sent_code_is_resumed_and_forked_with_it(
     assert fork.info.upload_id == run.info.upload_id
     assert run.resume().wait(check=True).step == 6
     assert values(client, run.id) == values(client, fork.id) == {5.0}
+
+
+@pytest.mark.parametrize("how", ["changed", "removed"])
+def test_code_that_was_damaged_on_the_server_is_not_run_until_it_is_sent_again(
+    server: RealServer, client: Client, write: Callable[..., Path], how: str
+) -> None:
+    source = write("one", 5)
+    run = client.create(source).start(until_step=3)
+    assert run.wait().state is RunState.STOPPED
+    same = client.create(source)
+    files = server.home / "uploads" / run.info.upload_id / "files"
+    late = files / "late.py"  # which the trainer imports only when it is at it
+    if how == "changed":
+        late.write_text("VALUE = 1\n")
+    else:
+        late.unlink()
+
+    ended = same.start().wait()
+    assert ended.state is RunState.FAILED
+    assert "its files are not as they were sent; send the code again" in ended.reason
+    with pytest.raises(NotFound, match="not as they were sent; send the code again"):
+        run.fork(overrides={"loop_count": 8})
+
+    client.create(source).start().wait(check=True)
+    assert late.read_text() == "VALUE = 0\n"
+    assert run.fork(overrides={"loop_count": 8}).wait(check=True).step == 8
 
 
 def test_a_package_is_run_with_its_data(client: Client, tmp_path: Path) -> None:

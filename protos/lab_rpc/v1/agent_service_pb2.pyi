@@ -722,11 +722,20 @@ Global___AppendEventsResponse: typing_extensions.TypeAlias = AppendEventsRespons
 
 @typing.final
 class FetchFilesRequest(google.protobuf.message.Message):
-    """Asks for files."""
+    """Asks for files, by path; also for the rest of them when an earlier call was cut off."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     KEY_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
+    AFTER_PATH_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    etag: builtins.str
+    """Which state of the files the earlier call was about. If they have another one, all of them are sent."""
+    after_path: builtins.str
+    """The last file that came whole; those behind it are sent."""
+    offset: builtins.int
+    """Where to begin in the first of them; its hash is of the whole file all the same."""
     @property
     def key(self) -> Global___AttemptKey:
         """The attempt."""
@@ -735,9 +744,12 @@ class FetchFilesRequest(google.protobuf.message.Message):
         self,
         *,
         key: Global___AttemptKey | None = ...,
+        etag: builtins.str = ...,
+        after_path: builtins.str = ...,
+        offset: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_path", b"after_path", "etag", b"etag", "key", b"key", "offset", b"offset"]) -> None: ...
 
 Global___FetchFilesRequest: typing_extensions.TypeAlias = FetchFilesRequest
 
@@ -751,23 +763,31 @@ class FetchFilesResponse(google.protobuf.message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Begins a file; empty when the bytes go on with the last one."""
     size_bytes: builtins.int
     """Of the whole file, in the answer that begins it."""
     data: builtins.bytes
     """At most 1 MiB."""
-    sha256: builtins.bytes
-    """Of the whole file, SHA-256, in the answer that ends it."""
+    sha256: builtins.str
+    """Of the whole file, SHA-256 in hexadecimal, in the answer that ends it."""
+    offset: builtins.int
+    """Where the bytes begin, in the answer that begins a file."""
+    etag: builtins.str
+    """The state of all files, in the first answer."""
     def __init__(
         self,
         *,
         path: builtins.str = ...,
         size_bytes: builtins.int = ...,
         data: builtins.bytes = ...,
-        sha256: builtins.bytes = ...,
+        sha256: builtins.str = ...,
+        offset: builtins.int = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "etag", b"etag", "offset", b"offset", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
 
 Global___FetchFilesResponse: typing_extensions.TypeAlias = FetchFilesResponse
 

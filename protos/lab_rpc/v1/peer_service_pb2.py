@@ -22,29 +22,34 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from lab_rpc.v1 import upload_pb2 as lab__rpc_dot_v1_dot_upload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlab_rpc/v1/peer_service.proto\x12\nlab_rpc.v1\"9\n\x13ListRunFilesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\":\n\x14ListRunFilesResponse\x12\"\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.lab_rpc.v1.RunFile\"+\n\x07RunFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"Y\n\x14\x46\x65tchRunFilesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\r\n\x05paths\x18\x03 \x03(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"W\n\x15\x46\x65tchRunFilesResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"9\n\x13\x44ropRunFilesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\"\x16\n\x14\x44ropRunFilesResponse2\x8b\x02\n\x0bPeerService\x12Q\n\x0cListRunFiles\x12\x1f.lab_rpc.v1.ListRunFilesRequest\x1a .lab_rpc.v1.ListRunFilesResponse\x12V\n\rFetchRunFiles\x12 .lab_rpc.v1.FetchRunFilesRequest\x1a!.lab_rpc.v1.FetchRunFilesResponse0\x01\x12Q\n\x0c\x44ropRunFiles\x12\x1f.lab_rpc.v1.DropRunFilesRequest\x1a .lab_rpc.v1.DropRunFilesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlab_rpc/v1/peer_service.proto\x12\nlab_rpc.v1\x1a\x17lab_rpc/v1/upload.proto\"9\n\x13ListRunFilesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\":\n\x14ListRunFilesResponse\x12\"\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x13.lab_rpc.v1.RunFile\"+\n\x07RunFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"Y\n\x14\x46\x65tchRunFilesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\x12\r\n\x05paths\x18\x03 \x03(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"g\n\x15\x46\x65tchRunFilesResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x0e\n\x06offset\x18\x05 \x01(\x04\"9\n\x13\x44ropRunFilesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\t\"\x16\n\x14\x44ropRunFilesResponse\"%\n\x10\x46\x65tchCodeRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"k\n\x11\x46\x65tchCodeResponse\x12\x0e\n\x06owners\x18\x01 \x03(\t\x12.\n\x08manifest\x18\x02 \x01(\x0b\x32\x1a.lab_rpc.v1.UploadManifestH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part2\xd7\x02\n\x0bPeerService\x12Q\n\x0cListRunFiles\x12\x1f.lab_rpc.v1.ListRunFilesRequest\x1a .lab_rpc.v1.ListRunFilesResponse\x12V\n\rFetchRunFiles\x12 .lab_rpc.v1.FetchRunFilesRequest\x1a!.lab_rpc.v1.FetchRunFilesResponse0\x01\x12Q\n\x0c\x44ropRunFiles\x12\x1f.lab_rpc.v1.DropRunFilesRequest\x1a .lab_rpc.v1.DropRunFilesResponse\x12J\n\tFetchCode\x12\x1c.lab_rpc.v1.FetchCodeRequest\x1a\x1d.lab_rpc.v1.FetchCodeResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lab_rpc.v1.peer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTRUNFILESREQUEST']._serialized_start=45
-  _globals['_LISTRUNFILESREQUEST']._serialized_end=102
-  _globals['_LISTRUNFILESRESPONSE']._serialized_start=104
-  _globals['_LISTRUNFILESRESPONSE']._serialized_end=162
-  _globals['_RUNFILE']._serialized_start=164
-  _globals['_RUNFILE']._serialized_end=207
-  _globals['_FETCHRUNFILESREQUEST']._serialized_start=209
-  _globals['_FETCHRUNFILESREQUEST']._serialized_end=298
-  _globals['_FETCHRUNFILESRESPONSE']._serialized_start=300
-  _globals['_FETCHRUNFILESRESPONSE']._serialized_end=387
-  _globals['_DROPRUNFILESREQUEST']._serialized_start=389
-  _globals['_DROPRUNFILESREQUEST']._serialized_end=446
-  _globals['_DROPRUNFILESRESPONSE']._serialized_start=448
-  _globals['_DROPRUNFILESRESPONSE']._serialized_end=470
-  _globals['_PEERSERVICE']._serialized_start=473
-  _globals['_PEERSERVICE']._serialized_end=740
+  _globals['_LISTRUNFILESREQUEST']._serialized_start=70
+  _globals['_LISTRUNFILESREQUEST']._serialized_end=127
+  _globals['_LISTRUNFILESRESPONSE']._serialized_start=129
+  _globals['_LISTRUNFILESRESPONSE']._serialized_end=187
+  _globals['_RUNFILE']._serialized_start=189
+  _globals['_RUNFILE']._serialized_end=232
+  _globals['_FETCHRUNFILESREQUEST']._serialized_start=234
+  _globals['_FETCHRUNFILESREQUEST']._serialized_end=323
+  _globals['_FETCHRUNFILESRESPONSE']._serialized_start=325
+  _globals['_FETCHRUNFILESRESPONSE']._serialized_end=428
+  _globals['_DROPRUNFILESREQUEST']._serialized_start=430
+  _globals['_DROPRUNFILESREQUEST']._serialized_end=487
+  _globals['_DROPRUNFILESRESPONSE']._serialized_start=489
+  _globals['_DROPRUNFILESRESPONSE']._serialized_end=511
+  _globals['_FETCHCODEREQUEST']._serialized_start=513
+  _globals['_FETCHCODEREQUEST']._serialized_end=550
+  _globals['_FETCHCODERESPONSE']._serialized_start=552
+  _globals['_FETCHCODERESPONSE']._serialized_end=659
+  _globals['_PEERSERVICE']._serialized_start=662
+  _globals['_PEERSERVICE']._serialized_end=1005
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import lab_rpc.v1.upload_pb2
 import sys
 import typing
 
@@ -97,7 +98,7 @@ class FetchRunFilesRequest(google.protobuf.message.Message):
     experiment: builtins.str
     """Its experiment."""
     offset: builtins.int
-    """Where to begin in each file; its hash is of the whole file all the same."""
+    """Where to begin in the first of them; its hash is of the whole file all the same."""
     @property
     def paths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The files."""
@@ -124,6 +125,7 @@ class FetchRunFilesResponse(google.protobuf.message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Begins a file; empty when the bytes go on with the last one."""
     size_bytes: builtins.int
@@ -132,6 +134,8 @@ class FetchRunFilesResponse(google.protobuf.message.Message):
     """At most 1 MiB."""
     sha256: builtins.str
     """Of the whole file, SHA-256 in hexadecimal, in the answer that ends it."""
+    offset: builtins.int
+    """Where the bytes begin, in the answer that begins a file."""
     def __init__(
         self,
         *,
@@ -139,8 +143,9 @@ class FetchRunFilesResponse(google.protobuf.message.Message):
         size_bytes: builtins.int = ...,
         data: builtins.bytes = ...,
         sha256: builtins.str = ...,
+        offset: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
 
 Global___FetchRunFilesResponse: typing_extensions.TypeAlias = FetchRunFilesResponse
 
@@ -177,3 +182,53 @@ class DropRunFilesResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___DropRunFilesResponse: typing_extensions.TypeAlias = DropRunFilesResponse
+
+@typing.final
+class FetchCodeRequest(google.protobuf.message.Message):
+    """Asks for code."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """What UploadCode returned."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["upload_id", b"upload_id"]) -> None: ...
+
+Global___FetchCodeRequest: typing_extensions.TypeAlias = FetchCodeRequest
+
+@typing.final
+class FetchCodeResponse(google.protobuf.message.Message):
+    """A part of code that a client sent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OWNERS_FIELD_NUMBER: builtins.int
+    MANIFEST_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    data: builtins.bytes
+    """The next bytes, of one file after the other as in the manifest; at most 1 MiB."""
+    @property
+    def owners(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Who sent it, in the first part."""
+
+    @property
+    def manifest(self) -> lab_rpc.v1.upload_pb2.UploadManifest:
+        """What it consists of."""
+
+    def __init__(
+        self,
+        *,
+        owners: collections.abc.Iterable[builtins.str] | None = ...,
+        manifest: lab_rpc.v1.upload_pb2.UploadManifest | None = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["data", b"data", "manifest", b"manifest", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "manifest", b"manifest", "owners", b"owners", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["manifest", "data"] | None: ...
+
+Global___FetchCodeResponse: typing_extensions.TypeAlias = FetchCodeResponse

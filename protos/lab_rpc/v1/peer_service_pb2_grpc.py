@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class PeerServiceStub(object):
     """What the servers of a store ask each other for: the files of runs that ended under another leader, in another
-    home. Each server answers for its own home, whether it leads or follows.
+    home, and code that was sent to it. Each server answers for its own home, whether it leads or follows.
     """
 
     def __init__(self, channel):
@@ -51,11 +51,16 @@ class PeerServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_peer__service__pb2.DropRunFilesRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_peer__service__pb2.DropRunFilesResponse.FromString,
                 _registered_method=True)
+        self.FetchCode = channel.unary_stream(
+                '/lab_rpc.v1.PeerService/FetchCode',
+                request_serializer=lab__rpc_dot_v1_dot_peer__service__pb2.FetchCodeRequest.SerializeToString,
+                response_deserializer=lab__rpc_dot_v1_dot_peer__service__pb2.FetchCodeResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer(object):
     """What the servers of a store ask each other for: the files of runs that ended under another leader, in another
-    home. Each server answers for its own home, whether it leads or follows.
+    home, and code that was sent to it. Each server answers for its own home, whether it leads or follows.
     """
 
     def ListRunFiles(self, request, context):
@@ -79,6 +84,13 @@ class PeerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchCode(self, request, context):
+        """Get code that a client sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +109,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     request_deserializer=lab__rpc_dot_v1_dot_peer__service__pb2.DropRunFilesRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_peer__service__pb2.DropRunFilesResponse.SerializeToString,
             ),
+            'FetchCode': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchCode,
+                    request_deserializer=lab__rpc_dot_v1_dot_peer__service__pb2.FetchCodeRequest.FromString,
+                    response_serializer=lab__rpc_dot_v1_dot_peer__service__pb2.FetchCodeResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lab_rpc.v1.PeerService', rpc_method_handlers)
@@ -107,7 +124,7 @@ def add_PeerServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class PeerService(object):
     """What the servers of a store ask each other for: the files of runs that ended under another leader, in another
-    home. Each server answers for its own home, whether it leads or follows.
+    home, and code that was sent to it. Each server answers for its own home, whether it leads or follows.
     """
 
     @staticmethod
@@ -181,6 +198,33 @@ class PeerService(object):
             '/lab_rpc.v1.PeerService/DropRunFiles',
             lab__rpc_dot_v1_dot_peer__service__pb2.DropRunFilesRequest.SerializeToString,
             lab__rpc_dot_v1_dot_peer__service__pb2.DropRunFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lab_rpc.v1.PeerService/FetchCode',
+            lab__rpc_dot_v1_dot_peer__service__pb2.FetchCodeRequest.SerializeToString,
+            lab__rpc_dot_v1_dot_peer__service__pb2.FetchCodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,9 +73,25 @@ _PeerServiceDropRunFilesType = typing_extensions.TypeVar(
     ],
 )
 
-class PeerServiceStub(typing.Generic[_PeerServiceListRunFilesType, _PeerServiceFetchRunFilesType, _PeerServiceDropRunFilesType]):
+_PeerServiceFetchCodeType = typing_extensions.TypeVar(
+    '_PeerServiceFetchCodeType',
+    grpc.UnaryStreamMultiCallable[
+        lab_rpc.v1.peer_service_pb2.FetchCodeRequest,
+        lab_rpc.v1.peer_service_pb2.FetchCodeResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        lab_rpc.v1.peer_service_pb2.FetchCodeRequest,
+        lab_rpc.v1.peer_service_pb2.FetchCodeResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        lab_rpc.v1.peer_service_pb2.FetchCodeRequest,
+        lab_rpc.v1.peer_service_pb2.FetchCodeResponse,
+    ],
+)
+
+class PeerServiceStub(typing.Generic[_PeerServiceListRunFilesType, _PeerServiceFetchRunFilesType, _PeerServiceDropRunFilesType, _PeerServiceFetchCodeType]):
     """What the servers of a store ask each other for: the files of runs that ended under another leader, in another
-    home. Each server answers for its own home, whether it leads or follows.
+    home, and code that was sent to it. Each server answers for its own home, whether it leads or follows.
     """
 
     @typing.overload
@@ -91,6 +107,10 @@ class PeerServiceStub(typing.Generic[_PeerServiceListRunFilesType, _PeerServiceF
         grpc.UnaryUnaryMultiCallable[
             lab_rpc.v1.peer_service_pb2.DropRunFilesRequest,
             lab_rpc.v1.peer_service_pb2.DropRunFilesResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            lab_rpc.v1.peer_service_pb2.FetchCodeRequest,
+            lab_rpc.v1.peer_service_pb2.FetchCodeResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -108,6 +128,10 @@ class PeerServiceStub(typing.Generic[_PeerServiceListRunFilesType, _PeerServiceF
             lab_rpc.v1.peer_service_pb2.DropRunFilesRequest,
             lab_rpc.v1.peer_service_pb2.DropRunFilesResponse,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            lab_rpc.v1.peer_service_pb2.FetchCodeRequest,
+            lab_rpc.v1.peer_service_pb2.FetchCodeResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ListRunFiles: _PeerServiceListRunFilesType
@@ -118,6 +142,9 @@ class PeerServiceStub(typing.Generic[_PeerServiceListRunFilesType, _PeerServiceF
 
     DropRunFiles: _PeerServiceDropRunFilesType
     """Remove the files of a run that are in another home by now, or of one that was deleted."""
+
+    FetchCode: _PeerServiceFetchCodeType
+    """Get code that a client sent."""
 
 PeerServiceAsyncStub: typing_extensions.TypeAlias = PeerServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -132,11 +159,15 @@ PeerServiceAsyncStub: typing_extensions.TypeAlias = PeerServiceStub[
         lab_rpc.v1.peer_service_pb2.DropRunFilesRequest,
         lab_rpc.v1.peer_service_pb2.DropRunFilesResponse,
     ],
+    grpc.aio.UnaryStreamMultiCallable[
+        lab_rpc.v1.peer_service_pb2.FetchCodeRequest,
+        lab_rpc.v1.peer_service_pb2.FetchCodeResponse,
+    ],
 ]
 
 class PeerServiceServicer(metaclass=abc.ABCMeta):
     """What the servers of a store ask each other for: the files of runs that ended under another leader, in another
-    home. Each server answers for its own home, whether it leads or follows.
+    home, and code that was sent to it. Each server answers for its own home, whether it leads or follows.
     """
 
     @abc.abstractmethod
@@ -162,5 +193,13 @@ class PeerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lab_rpc.v1.peer_service_pb2.DropRunFilesResponse, collections.abc.Awaitable[lab_rpc.v1.peer_service_pb2.DropRunFilesResponse]]:
         """Remove the files of a run that are in another home by now, or of one that was deleted."""
+
+    @abc.abstractmethod
+    def FetchCode(
+        self,
+        request: lab_rpc.v1.peer_service_pb2.FetchCodeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lab_rpc.v1.peer_service_pb2.FetchCodeResponse], collections.abc.AsyncIterator[lab_rpc.v1.peer_service_pb2.FetchCodeResponse]]:
+        """Get code that a client sent."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

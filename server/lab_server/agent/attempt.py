@@ -16,7 +16,7 @@ from lab_server.agent.link import Link, Refused
 from lab_server.agent.spool import Shipper, complete
 from lab_server.agent.trainer import HeldTrainer
 from lab_server.agent.uploads import AgentUploads
-from lab_server.errors import LaunchError
+from lab_server.errors import DamagedFile, LaunchError
 from lab_server.executors.protocol import Executor
 from lab_server.model.agent import AttemptKey, Beat, Ended, FromAgent, Launched
 from lab_server.model.launch import LaunchSpec
@@ -159,7 +159,7 @@ class HeldAttempt:
             self._folder.make()
             try:
                 self._tell(Launched(self.key, await self._launch()))
-            except (LaunchError, OSError) as error:
+            except (DamagedFile, LaunchError, OSError) as error:
                 self._tell(Launched(self.key, None, str(error)))
                 return
         else:

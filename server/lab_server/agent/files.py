@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import structlog
 
-from lab_server.agent.link import Cut, Link, Refused
+from lab_server.agent.fetching import Fetching
+from lab_server.agent.link import Link, Refused
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, FileChunks, chunks_of
 from lab_server.files.run_folder import RunFolder
@@ -55,17 +54,11 @@ class RunFiles:
         """Get the run's files as the server has them.
 
         Raises:
-            Refused: If the attempt is over, for the server.
+            DamagedFile: If one arrives as another than was announced.
             OSError: If this disk takes no more.
+            Refused: If the attempt is over, for the server.
         """
-        while True:
-            try:
-                await self._fetch()
-            except Cut as error:
-                _log.warning("fetching files was cut; trying again", reason=str(error))
-                await asyncio.sleep(_RETRY_S)
-            else:
-                break
+        await Fetching(self._link, self._key, self._folder).run()
         for path, stamp in await asyncio.to_thread(self._loose):
             self._sent[path] = stamp
         self._checkpoints = await asyncio.to_thread(self._steps)
@@ -180,31 +173,6 @@ class RunFiles:
                 found.append((path, _stamp(self._folder.path / path)))
         return found
 
-    async def _fetch(self) -> None:
-        spool, control = self._folder.spool_folder, self._folder.control
-        for entry in list(self._folder.path.iterdir()):
-            if entry not in (spool, control):
-                await asyncio.to_thread(_remove, entry)
-        file: IO[bytes] | None = None
-        hasher = hashlib.sha256()
-        try:
-            async for answer in self._link.fetch(self._key):
-                if answer.path:
-                    if file is not None:
-                        file.close()
-                    path = self._folder.path.joinpath(*answer.path.split("/"))
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    file, hasher = path.open("wb"), hashlib.sha256()
-                if file is None:
-                    continue
-                await asyncio.to_thread(file.write, answer.data)
-                hasher.update(answer.data)
-                if answer.sha256 and hasher.digest() != answer.sha256:
-                    raise OSError(0, f"{file.name} arrived damaged")
-        finally:
-            if file is not None:
-                file.close()
-
 
 _SQLITE_SIDES = ("-wal", "-shm", "-journal")
 
@@ -244,10 +212,3 @@ def _read(source: Path, index: int, file: FileChunks) -> bytes:
     with source.open("rb") as opened:
         opened.seek(index * CHUNK_BYTES)
         return opened.read(min(CHUNK_BYTES, file.size_bytes - index * CHUNK_BYTES))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

@@ -177,14 +177,24 @@ class Link:
         )
         await self._call("CommitFiles", request, timeout_s=None)
 
-    async def fetch(self, key: AttemptKey) -> AsyncIterator[pb.FetchFilesResponse]:
-        """Yield the run's files.
+    async def fetch(
+        self, key: AttemptKey, etag: str = "", after_path: str = "", offset: int = 0
+    ) -> AsyncIterator[pb.FetchFilesResponse]:
+        """Yield the run's files, or the rest of them.
+
+        Args:
+            key: of the attempt.
+            etag: of an earlier answer; if the files have another state now, all are sent.
+            after_path: the last file that came whole.
+            offset: where to begin in the one behind it.
 
         Raises:
             Cut: If the connection ended meanwhile: fetch them again.
             Refused: If the attempt is over, for the server.
         """
-        request = pb.FetchFilesRequest(key=key_to_proto(key))
+        request = pb.FetchFilesRequest(
+            key=key_to_proto(key), etag=etag, after_path=after_path, offset=offset
+        )
         async for answer in self._stream("FetchFiles", request):
             yield answer
 

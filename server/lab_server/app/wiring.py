@@ -52,6 +52,7 @@ from lab_server.rpc.forwarded import ForwardedHandlers
 from lab_server.rpc.gpus import Gpus
 from lab_server.rpc.health import Health
 from lab_server.rpc.logs import Logs
+from lab_server.rpc.other_servers import OtherServers
 from lab_server.rpc.paging import Paging
 from lab_server.rpc.peers import PeerService
 from lab_server.rpc.searches import SearchHandlers
@@ -155,7 +156,8 @@ async def open_server(
         sent_code = Home(home).uploads if settings.allow_uploads else None
         executor = ClusterExecutor(here, agents, pools, own, takes_uploads=settings.allow_uploads)
         peer_tokens = HostTokens(secret, "calls between servers", clock)
-        elsewhere = Elsewhere(home, store.members, peer_tokens, peer_credentials(settings))
+        others = OtherServers(store.members, peer_tokens, peer_credentials(settings))
+        elsewhere = Elsewhere(home, others)
         files = FilesOfRuns(home, elsewhere)
         own_slots = OwnSlots(settings, own, credentials.new_host_token)
         catalogue, devices = Catalogue(executor), Devices()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -46,10 +47,11 @@ class UploadGenerations:
 
         Raises:
             LaunchError: If the server takes no code from clients.
-            NotFound: If the upload's files are gone.
+            NotFound: If the upload's files are gone, or not as they were sent.
         """
         if self._store is None:
             raise LaunchError(NO_UPLOADS)
+        await asyncio.to_thread(self._store.check, upload)
         generation = self._generations.pop(upload.id, None)
         if generation is None:
             folder = str(self._store.files_of(upload))

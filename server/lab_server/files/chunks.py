@@ -12,6 +12,7 @@ from typing import Final
 
 from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest, InvalidState
+from lab_server.files.arriving import is_below
 from lab_server.files.run_folder import RunFolder
 
 CHUNK_BYTES: Final = 1 << 20
@@ -156,7 +157,7 @@ class Arrivals:
     def _place(self, path: str) -> Path:
         """Return where a file of the run is; a path that an agent sent leads nowhere else."""
         parts = path.split("/")
-        is_inside = not any(part in ("", ".", "..") or "\0" in part for part in parts)
+        is_inside = is_below(path)
         target = self._folder.path.joinpath(*parts) if is_inside else self._folder.path
         if (
             not is_inside

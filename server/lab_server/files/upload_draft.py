@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from lab_core.errors import Violation
-from lab_server.errors import InvalidRequest
+from lab_server.errors import DamagedFile, InvalidRequest
+from lab_server.files.arriving import ArrivingFile
 from lab_server.files.uploads import UploadStore
 from lab_server.model.upload import Upload
-from lab_server.model.upload_manifest import Manifest
+from lab_server.model.upload_manifest import Manifest, ManifestFile
 
 
 class UploadDraft:
@@ -30,8 +28,7 @@ class UploadDraft:
         self._manifest = manifest
         self._files = manifest.files
         self._num_begun = 0
-        self._file: IO[bytes] | None = None
-        self._num_missing = 0
+        self._file: ArrivingFile | None = None
 
     def __enter__(self) -> UploadDraft:
         self._store.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,46 +55,45 @@ class UploadDraft:
         while data:
             if self._file is None:
                 raise _invalid("more bytes were sent than the manifest says")
-            part, data = data[: self._num_missing], data[self._num_missing :]
+            part, data = data[: self._file.num_missing], data[self._file.num_missing :]
             self._file.write(part)
-            self._hash.update(part)
-            self._num_missing -= len(part)
-            if not self._num_missing:
+            if not self._file.num_missing:
                 self._end_file(self._file)
                 self._begin()
 
-    def finish(self, owner: str) -> Upload:
+    def finish(self, *owners: str) -> Upload:
         """Return the upload, which is kept from now on.
+
+        Args:
+            owners: who sent it.
 
         Raises:
             InvalidRequest: If bytes are missing.
         """
         if self._file is not None:
-            path = self._files[self._num_begun - 1].path
-            raise _invalid(f"{path!r} is not whole: {self._num_missing} bytes are missing")
-        return self._store.keep(self._path, self._manifest, owner)
+            self._end_file(self._file)
+        return self._store.keep(self._path, self._manifest, *owners)
+
+    @property
+    def _current(self) -> ManifestFile:
+        return self._files[self._num_begun - 1]
 
     def _begin(self) -> None:
         """Open the next file; those without bytes are made on the way."""
         while self._file is None and self._num_begun < len(self._files):
-            file = self._files[self._num_begun]
             self._num_begun += 1
-            target = self._path / "files" / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = target.open("xb")
-            self._hash = hashlib.sha256()
-            self._num_missing = file.size_bytes
-            if not file.size_bytes:
+            place = self._path / "files" / self._current.path
+            # synced: a run that is retried after a power cut needs it
+            self._file = ArrivingFile(place, self._current.size_bytes)
+            if not self._file.num_missing:
                 self._end_file(self._file)
 
-    def _end_file(self, opened: IO[bytes]) -> None:
-        opened.flush()
-        os.fsync(opened.fileno())  # a run that is retried after a power cut needs it
-        opened.close()
+    def _end_file(self, file: ArrivingFile) -> None:
         self._file = None
-        file = self._files[self._num_begun - 1]
-        if self._hash.hexdigest() != file.sha256:
-            raise _invalid(f"{file.path!r} has another content than its SHA-256 says")
+        try:
+            file.finish(self._current.sha256)
+        except DamagedFile as error:
+            raise _invalid(f"{self._current.path!r} {error.problem}") from None
 
 
 def _invalid(sentence: str) -> InvalidRequest:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lab_rpc import uploads as rules
 from lab_server.errors import NotFound
+from lab_server.files.arriving import sync_folder
 from lab_server.model.upload import Upload
 from lab_server.model.upload_manifest import Manifest, ManifestFile
 
@@ -62,6 +66,10 @@ class UploadStore:
         os.utime(self._folder / upload_id / _RECORD)
         return Upload(upload_id, record["module"])
 
+    def owners_of(self, upload: Upload) -> list[str]:
+        """Return who sent an upload."""
+        return sorted(_owners(self._record(upload.id) or {"sent": []}))
+
     @property
     def folder(self) -> Path:
         """Where uploads are, and drafts of them."""
@@ -81,14 +89,18 @@ class UploadStore:
             raise _gone(upload) from None
         return Manifest(module, tuple(files))
 
-    def read(self, upload: Upload, file: ManifestFile) -> bytes:
-        """Return what a file of an upload has now.
+    async def read(self, upload: Upload, manifest: Manifest) -> AsyncIterator[bytes]:
+        """Yield what the files of an upload have now, one after the other, in pieces.
 
         Raises:
-            NotFound: If it cannot be read.
+            NotFound: If one cannot be read.
         """
+        folder = self.files_of(upload)
         try:
-            return (self.files_of(upload) / file.path).read_bytes()
+            for file in manifest.files:
+                with (folder / file.path).open("rb") as opened:
+                    while data := await asyncio.to_thread(opened.read, rules.CHUNK_BYTES):
+                        yield data
         except OSError:
             raise _gone(upload) from None
 
@@ -98,27 +110,42 @@ class UploadStore:
             manifest = self.manifest_of(upload)
             folder = self.files_of(upload)
             return manifest.upload_id == upload.id and all(
-                hashlib.sha256((folder / file.path).read_bytes()).hexdigest() == file.sha256
-                for file in manifest.files
+                _sha256(folder / file.path) == file.sha256 for file in manifest.files
             )
         except (OSError, NotFound):
             return False
 
-    def keep(self, draft: Path, manifest: Manifest, owner: str) -> Upload:
-        """Give a whole upload its name; one that is there already gets another owner, and is mended.
+    def check(self, upload: Upload) -> None:
+        """Check that an upload may be run.
+
+        Raises:
+            NotFound: If it is not there, or its files are not as they were sent.
+        """
+        self.files_of(upload)
+        if not self.is_whole(upload):
+            hint = "its files are not as they were sent; send the code again"
+            raise NotFound("upload", upload.id, hint)
+
+    def keep(self, draft: Path, manifest: Manifest, *owners: str) -> Upload:
+        """Give a whole upload its name; one that is there already gets other owners, and is mended.
 
         Args:
             draft: a folder beside the uploads, with the upload's `files`.
             manifest: what it is.
-            owner: who sent it.
+            owners: who sent it.
         """
         upload = Upload(manifest.upload_id, manifest.module)
         files = {file.path: (file.size_bytes, file.sha256) for file in manifest.files}
-        record = {"module": upload.module, "files": files, "sent": [_sent(owner)]}
+        record = {
+            "module": upload.module,
+            "files": files,
+            "sent": [_sent(owner) for owner in owners],
+        }
         self._write_record(draft, record)
         there = self._folder / upload.id
         try:
             draft.rename(there)
+            sync_folder(self._folder)
         except OSError:
             if not there.is_dir():
                 raise
@@ -127,8 +154,8 @@ class UploadStore:
                     (there / "files").rename(draft / "damaged")
                 (draft / "files").rename(there / "files")
             sent = (self._record(upload.id) or {"sent": []})["sent"]
-            if owner not in (each["owner"] for each in sent):
-                sent.append(_sent(owner))
+            known = {each["owner"] for each in sent}
+            sent += [_sent(owner) for owner in owners if owner not in known]
             self._write_record(there, {**record, "sent": sent})
         return upload
 
@@ -169,6 +196,11 @@ class UploadStore:
 
 def _gone(upload: Upload) -> NotFound:
     return NotFound("upload", upload.id, "its files are gone; send the code again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_id(text: str) -> bool:

@@ -88,7 +88,7 @@ ROLES: Mapping[str, Role | None] = {
     # servers prove to each other who they are by the secret of their store
     **{
         f"/lab_rpc.v1.PeerService/{name}": None
-        for name in ("ListRunFiles", "FetchRunFiles", "DropRunFiles")
+        for name in ("ListRunFiles", "FetchRunFiles", "DropRunFiles", "FetchCode")
     },
     # Load balancers and probes ask without a token.
     "/grpc.health.v1.Health/Check": None,

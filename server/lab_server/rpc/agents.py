@@ -30,6 +30,7 @@ from lab_server.executors.remote.registry import Agents
 from lab_server.executors.upload_generations import NO_UPLOADS
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks
+from lab_server.files.pieces import read_pieces
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.uploads import UploadStore
 from lab_server.messages.agents import key_from_proto, request_from_proto, response_to_proto
@@ -153,17 +154,20 @@ class AgentService:
         async with self._arriving_in(run_folder):
             pass  # files of the attempt before this one may still be put together
         folder = run_folder.path
-        for artifact in await artifacts.list_artifacts(folder):
-            path = artifact.path
-            async for chunk in artifacts.read_chunks(folder, path):
-                answer = pb.FetchFilesResponse(
-                    path=path,
-                    size_bytes=chunk.size_bytes,
-                    data=chunk.data,
-                    sha256=bytes.fromhex(chunk.sha256),
-                )
-                yield answer.SerializeToString()
-                path = ""
+        there = await artifacts.list_artifacts(folder)
+        paths, offset, etag = [artifact.path for artifact in there], 0, _etag(there)
+        if request.etag == etag:
+            paths, offset = [path for path in paths if path > request.after_path], request.offset
+        async for piece in read_pieces(folder, paths, offset):
+            yield pb.FetchFilesResponse(
+                path=piece.path,
+                size_bytes=piece.size_bytes,
+                offset=piece.offset,
+                data=piece.data,
+                sha256=piece.sha256,
+                etag=etag,
+            ).SerializeToString()
+            etag = ""
 
     async def FetchUpload(  # noqa: N802
         self, request: pb.FetchUploadRequest, context: Context
@@ -178,11 +182,8 @@ class AgentService:
         manifest = await asyncio.to_thread(self._uploads.manifest_of, upload)
         first = pb.FetchUploadResponse(manifest=manifest_to_proto(manifest))
         yield first.SerializeToString()
-        for file in manifest.files:
-            data = await asyncio.to_thread(self._uploads.read, upload, file)
-            for start in range(0, len(data), CHUNK_BYTES):
-                part = pb.FetchUploadResponse(data=data[start : start + CHUNK_BYTES])
-                yield part.SerializeToString()
+        async for data in self._uploads.read(upload, manifest):
+            yield pb.FetchUploadResponse(data=data).SerializeToString()
 
     async def CompareFiles(  # noqa: N802
         self, request: pb.CompareFilesRequest, context: Context
@@ -265,6 +266,12 @@ def _disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"the server cannot write the run's files: {error.strerror}") from error
+
+
+def _etag(files: Iterable[artifacts.Artifact]) -> str:
+    """Return what is another for other files; those of a run do not change while an attempt begins."""
+    listing = "".join(f"{file.size_bytes} {file.path}\0" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _files(messages: Iterable[pb.FileChunks]) -> list[FileChunks]:

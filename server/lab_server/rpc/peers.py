@@ -1,4 +1,4 @@
-"""PeerService: what a server tells the others of its store about the files in its home."""
+"""PeerService: what a server tells the others of its store about the files and the code in its home."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from lab_rpc.v1 import peer_service_pb2 as pb
 from lab_server.errors import InvalidState, NotFound, Unauthenticated
 from lab_server.files import artifacts
 from lab_server.files.home import Home, remove
+from lab_server.files.pieces import read_pieces
 from lab_server.files.run_folder import RunFolder
+from lab_server.messages.uploads import manifest_to_proto
 from lab_server.rpc.calls.auth import authorization
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.security.host_tokens import HostTokens
@@ -52,13 +54,14 @@ class PeerService:
     ) -> AsyncIterator[bytes]:
         """Yield files."""
         folder = self._folder(request, context).path
-        for wanted in request.paths:
-            path = wanted
-            async for chunk in artifacts.read_chunks(folder, wanted, request.offset):
-                yield pb.FetchRunFilesResponse(
-                    path=path, size_bytes=chunk.size_bytes, data=chunk.data, sha256=chunk.sha256
-                ).SerializeToString()
-                path = ""
+        async for piece in read_pieces(folder, request.paths, request.offset):
+            yield pb.FetchRunFilesResponse(
+                path=piece.path,
+                size_bytes=piece.size_bytes,
+                offset=piece.offset,
+                data=piece.data,
+                sha256=piece.sha256,
+            ).SerializeToString()
 
     async def DropRunFiles(  # noqa: N802
         self, request: pb.DropRunFilesRequest, context: Context
@@ -81,13 +84,31 @@ class PeerService:
             )
         return pb.DropRunFilesResponse()
 
+    async def FetchCode(  # noqa: N802
+        self, request: pb.FetchCodeRequest, context: Context
+    ) -> AsyncIterator[bytes]:
+        """Yield code that a client sent to this server."""
+        self._check_server(context)
+        store = self._home.uploads
+        upload = await asyncio.to_thread(store.find, request.upload_id, None)
+        manifest = store.manifest_of(upload)
+        first = pb.FetchCodeResponse(
+            owners=store.owners_of(upload), manifest=manifest_to_proto(manifest)
+        )
+        yield first.SerializeToString()
+        async for data in store.read(upload, manifest):
+            yield pb.FetchCodeResponse(data=data).SerializeToString()
+
     def _folder(
         self,
         request: pb.ListRunFilesRequest | pb.FetchRunFilesRequest | pb.DropRunFilesRequest,
         context: Context,
     ) -> RunFolder:
-        if not self._tokens.is_one(authorization(context)):
-            raise Unauthenticated("only servers of this store may ask for this")
+        self._check_server(context)
         if not request.run_id or "/" in request.run_id or request.run_id.startswith("."):
             raise NotFound("run", request.run_id[:200])
         return self._home.run_folder(request.experiment, request.run_id)
+
+    def _check_server(self, context: Context) -> None:
+        if not self._tokens.is_one(authorization(context)):
+            raise Unauthenticated("only servers of this store may ask for this")

@@ -25,6 +25,14 @@ class OtherHomes(Protocol):
             Unavailable: If the server that has them is away.
         """
 
+    async def bring_code(self, run: Run) -> None:
+        """Have the code here that a client sent for a run, if one of them has it.
+
+        Raises:
+            StoreError: If it cannot be written.
+            Unavailable: If a server that may have it is away.
+        """
+
     async def drop(self, run: Run) -> None:
         """Have a run's files removed there, if its server is not away."""
 
@@ -38,6 +46,9 @@ class NoOtherHomes:
         return False
 
     async def bring(self, run: Run) -> None:
+        """See OtherHomes."""
+
+    async def bring_code(self, run: Run) -> None:
         """See OtherHomes."""
 
     async def drop(self, run: Run) -> None:
@@ -60,12 +71,15 @@ class RunFiles:
         self._dropping: set[asyncio.Task[None]] = set()
 
     async def bring(self, run: Run) -> Run:
-        """Return a run whose files are here; copied from the other home first, and removed there.
+        """Return a run whose files and code are here.
+
+        Files are copied from the other home first, and removed there.
 
         Raises:
             StoreError: If they cannot be written.
             Unavailable: If the server that has them is away.
         """
+        await self._elsewhere.bring_code(run)
         if not self._elsewhere.has(run):
             return run
         lock = self._bringing.setdefault(run.id, asyncio.Lock())

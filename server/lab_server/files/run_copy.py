@@ -1,0 +1,82 @@
+"""A copy of a run's files, which arrive from another home: what was cut off goes on, and a checkpoint appears whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Sequence
+
+from lab_server.files.arriving import num_arrived, place_in, receive, sync_folder
+from lab_server.files.artifacts import Artifact
+from lab_server.files.pieces import Piece
+from lab_server.files.run_folder import RunFolder
+
+
+class RunCopy:
+    """Takes what is not in a run's folder yet. Files are kept aside until `settle` moves all of them.
+
+    Args:
+        folder: the run's, here.
+        attempt: the run's last one: what another has left aside is not gone on with.
+        is_synced: whether the copy must outlive a power cut once it is settled.
+    """
+
+    def __init__(self, folder: RunFolder, attempt: int, *, is_synced: bool) -> None:
+        self._folder = folder.path
+        self._aside = folder.spool_folder / f"{attempt}.copy"
+        self._is_synced = is_synced
+
+    def missing(self, files: Sequence[Artifact]) -> list[str]:
+        """Return which files are neither here nor aside.
+
+        Raises:
+            DamagedFile: If a path leads out of the folder.
+        """
+        return [file.path for file in self._new(files) if not self._is_aside(file)]
+
+    def num_arrived(self, path: str) -> int:
+        """Return how many bytes are aside of a file that was cut off."""
+        return num_arrived(place_in(self._aside, path))
+
+    async def receive(self, pieces: AsyncIterator[Piece]) -> None:
+        """Take files.
+
+        Raises:
+            DamagedFile: If one is not what was announced.
+            OSError: If the disk takes no more.
+        """
+        await receive(pieces, self._aside, is_synced=self._is_synced)
+
+    def settle(self, files: Sequence[Artifact]) -> None:
+        """Move what is aside to its place, checkpoints whole.
+
+        Args:
+            files: those that `missing` was asked about.
+
+        Raises:
+            OSError: If the disk does not let it.
+        """
+        folders = {self._folder.parent}
+        for parts in dict.fromkeys(tuple(_unit(file.path)) for file in self._new(files)):
+            target = self._folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._aside.joinpath(*parts).replace(target)
+            folders |= {self._folder.joinpath(*parts[:depth]) for depth in range(len(parts))}
+        if self._is_synced:
+            for folder in folders:
+                sync_folder(folder)
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _new(self, files: Sequence[Artifact]) -> list[Artifact]:
+        return [f for f in files if not place_in(self._folder, "/".join(_unit(f.path))).exists()]
+
+    def _is_aside(self, file: Artifact) -> bool:
+        place = place_in(self._aside, file.path)
+        return place.is_file() and place.stat().st_size == file.size_bytes
+
+
+def _unit(path: str) -> Sequence[str]:
+    """Return the parts of what appears at once: a checkpoint's folder, or a file."""
+    parts = path.split("/")
+    num_parts = 3 if parts[0] == "parent" else 2
+    is_checkpoint = "checkpoints" in parts[: num_parts - 1] and len(parts) > num_parts
+    return parts[:num_parts] if is_checkpoint else parts
