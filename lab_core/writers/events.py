@@ -15,12 +15,13 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-from lab_core.writers.base import Batch, HistogramPoint, HparamValue, ImagePoint
+from lab_core.writers.base import Batch, HistogramPoint, HparamValue, ImagePoint, ScalarGroup
 from lab_core.writers.records import framed
 from lab_core.writers.scalar_events import framed_scalars
 from lab_core.writers.summaries import histogram
 
 _COLORSPACES = {1: 1, 3: 3, 4: 4}  # number of channels -> grey, RGB, RGBA
+_MANY_ROWS = 128  # of a table that numpy makes sooner, when what it needs is in no cache
 _STATUS = {
     "completed": api_pb2.STATUS_SUCCESS,
     "stopped": api_pb2.STATUS_SUCCESS,
@@ -30,8 +31,11 @@ _STATUS = {
 
 def of_batch(batch: Batch) -> bytes:
     """Return a batch as events, framed; scalars of the same step share one event."""
-    scalars = [data for group in batch.groups() for data in framed_scalars(group)]
-    return b"".join([*scalars, *map(framed, _others(batch))])
+    out: list[bytes] = []
+    for group in batch.groups():
+        is_long = len(group.steps) >= _MANY_ROWS
+        out += framed_scalars(group) if is_long else map(framed, _scalars(group))
+    return b"".join([*out, *map(framed, _others(batch))])
 
 
 def _others(batch: Batch) -> list[bytes]:
@@ -85,6 +89,17 @@ def _event(step: int, time_s: float, values: list[Any]) -> bytes:
         wall_time=time_s, step=step, summary=Summary(value=values)
     ).SerializeToString()
     return out
+
+
+def _scalars(group: ScalarGroup) -> Iterator[bytes]:
+    event = Event()
+    values = [event.summary.value.add(tag=column.name) for column in group.columns]
+    rows = zip(*[column.values for column in group.columns], strict=True)
+    for step, time_s, row in zip(group.steps, group.times, rows, strict=True):
+        event.step, event.wall_time = step, time_s
+        for value, number in zip(values, row, strict=True):
+            value.simple_value = number
+        yield event.SerializeToString()
 
 
 def _histogram(point: HistogramPoint) -> Any:
