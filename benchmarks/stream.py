@@ -1,165 +1,157 @@
 """How fast metrics come through the service.
 
-    python benchmarks/stream.py [--points N]
+    python benchmarks/stream.py [--points N] [--rounds N]
 
-Gives a server the spool of a trainer that died, complete, and measures from the server's start of reading it
-to the last point in the client: decoded, through the SDK.
+A server has started and its forkserver has imported torch. Then a trainer dies whose spool is full, and the clock
+runs to the last point in the client, decoded, through the SDK; or to the end of the run in the store.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import dataclasses
-import shutil
+import contextlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from full_spool import RUN_ID, FullSpool
 from live_server import LiveServer
-from stores import Column
-from table import Row
+from processes import cpu_s
+from table import Row, markdown
 
-from lab_client import Client
-
-
-async def make_home(home: Path, num_points: int, num_metrics: int, batch: int) -> float:
-    """Make a home with a run whose trainer is gone, its spool full; return the seconds of encoding."""
-    from lab_server.files.run_folder import RunFolder
-    from lab_server.files.spool import SpoolWriter
-    from lab_server.messages import events
-    from lab_server.model.run import Run, RunRequest, RunState
-    from lab_server.store import SqlStore
-
-    folder = RunFolder(home / "runs" / "mnist" / "r1")
-    folder.make()
-    folder.pid_file(1).write_text('{"pid": 1, "start_ticks": 0}')
-    num_steps = num_points // num_metrics
-    encode_s = 0.0
-    with SpoolWriter(folder.spool(1)) as spool:
-        spool.append([events.encode_state(1, 1, RunState.RUNNING).payload])
-        for first in range(0, num_steps, batch):
-            steps = list(range(first, min(first + batch, num_steps)))
-            values = [step * 0.001 for step in steps]
-            columns = [Column(f"metric_{i}", steps, values) for i in range(num_metrics)]
-            start = time.perf_counter()
-            measured = events.encode_metrics(1, time.time_ns(), columns)
-            spool.append(event.payload for event in measured)
-            encode_s += time.perf_counter() - start
-        spool.append([events.encode_state(1, 1, RunState.COMPLETED).payload])
-    store = SqlStore(f"sqlite:///{home / 'lab.db'}")
-    run = Run("r1", RunRequest("mnist"), state=RunState.STARTING, attempt=1, slot="cpu:0")
-    await store.create(run, None)
-    await store.close()
-    return encode_s
+from lab_client import Client, Run
 
 
-@dataclasses.dataclass
+@dataclass(frozen=True)
+class Case:
+    """Events of one kind, and who takes them.
+
+    Attributes:
+        taker: takes all of a run, which has `num_points`.
+        wanted: points a second; 0 for no bound.
+    """
+
+    what: str
+    num_metrics: int
+    batch: int
+    num_points: int
+    taker: Callable[[Run], int]
+    wanted: float = 0.0
+
+
+@dataclass(frozen=True)
 class Rate:
-    """Metric points a second: from the spool to one client, and what the trainer's side can encode."""
+    """What a case came to: metric points a second, and processor time of a million of them."""
 
-    to_client: float
-    encoded: float
-
-
-def points(num_points: int, num_metrics: int, batch: int, by_point: bool) -> Rate:
-    """Return the points a second that one client gets."""
-    folder = Path(tempfile.mkdtemp(prefix="lab-stream-"))
-    try:
-        encode_s = asyncio.run(make_home(folder, num_points, num_metrics, batch))
-        server = LiveServer(folder, "--slots", "cpu:1")
-        server.launch()
-        received = 0
-        first = 0.0
-        with Client(server.address) as client:
-            client.wait_ready()
-            run = client.run("r1")
-            start = time.perf_counter()
-            if by_point:
-                for point in run.metrics():
-                    first = first or time.perf_counter()
-                    received += len(point.values)
-            else:
-                for update in run.batches():
-                    first = first or time.perf_counter()
-                    if update.metrics is not None:
-                        received += sum(len(c.values) for c in update.metrics.columns.values())
-            seconds = time.perf_counter() - start
-        server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    assert received == num_points, f"{received} of {num_points} points came"
-    return Rate(received / seconds, num_points / encode_s)
+    points_per_s: float
+    server_s: float
+    client_s: float
+    encoded_per_s: float
 
 
-def rows(num_points: int = 4_000_000) -> list[Row]:
-    """Measure the rates that have a bound, three times each."""
-    cases = {"in batches": (20, 100, False, 5.0), "point by point": (2, 10_000, True, 1.5)}
-    rates: dict[str, list[float]] = {how: [] for how in cases}
-    for _ in range(3):
-        for how, (num_metrics, batch, by_point, _) in cases.items():
-            rates[how].append(points(num_points, num_metrics, batch, by_point).to_client / 1e6)
-    found = []
-    for how, (num_metrics, batch, _, bound) in cases.items():
-        rate = statistics.median(rates[how])
-        found.append(
-            Row(
-                f"spool to one client, {how}",
-                f"{rate:.2f} M points/s",
-                f"{num_metrics} metrics, {batch} steps an event",
-                None,
-                f"≥ {bound:g} M points/s",
-                rate >= bound,
-            )
-        )
-    stored = statistics.median(ingest(num_points // 2) for _ in range(3))
-    found.append(
-        Row(
-            "spool to store",
-            f"{stored:,.0f} points/s",
-            "2 metrics, 2 steps an event",
-            None,
-            "≥ 250,000 points/s",
-            stored >= 250_000,
-        )
+def in_batches(run: Run) -> int:
+    """Return the number of points of a run, read batch by batch."""
+    return sum(
+        len(column.values)
+        for batch in run.batches()
+        if batch.metrics is not None
+        for column in batch.metrics.columns.values()
     )
-    return found
 
 
-def ingest(num_points: int) -> float:
-    """Return the points a second of 2-step events, from the spool to the store; the server's start counts."""
+def by_point(run: Run) -> int:
+    """Return the number of points of a run, read point by point."""
+    return sum(len(point.values) for point in run.metrics())
+
+
+def stored(run: Run) -> int:
+    """Return when the run's end is in the store: asked for, as a watcher would get all of it."""
+    while not run.refresh().state.is_terminal:
+        time.sleep(0.05)
+    return -1
+
+
+def cases(num_points: int) -> list[Case]:
+    """Return what has a bound."""
+    return [
+        Case("spool to one client, in batches", 20, 100, num_points, in_batches, 5e6),
+        Case("spool to one client, point by point", 2, 10_000, num_points, by_point, 1.5e6),
+        Case("spool to store", 2, 2, num_points // 2, stored, 250e3),
+    ]
+
+
+@contextlib.contextmanager
+def full_spool(case: Case) -> Iterator[tuple[FullSpool, LiveServer]]:
+    """Give a full spool, and the server that waits for it."""
     with tempfile.TemporaryDirectory(prefix="lab-stream-") as name:
-        home = Path(name)
-        asyncio.run(make_home(home, num_points, 2, 2))
-        with LiveServer(home, "--slots", "cpu:1") as server, Client(server.address) as client:
-            # asked for, not watched: a watcher would get all of it, and is measured above
-            while not client.run("r1").refresh().state.is_terminal:
-                time.sleep(0.05)
-            return num_points / (time.perf_counter() - server.launched_at)
+        spool = FullSpool(Path(name), case.num_points, case.num_metrics, case.batch)
+        with contextlib.closing(spool), LiveServer(Path(name), "--slots", "cpu:1") as server:
+            yield spool, server
 
 
-def main() -> None:
-    """Print the rates of events of all kinds."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+def measure(case: Case) -> Rate:
+    """Measure a case once."""
+    with full_spool(case) as (spool, server), Client(server.address) as client:
+        assert server.process is not None
+        client.experiments()  # answered when torch has been imported
+        run = client.run(RUN_ID)
+        server_s, client_s = cpu_s(server.process.pid), time.process_time()
+        start = time.perf_counter()
+        spool.reveal()
+        num_points = case.taker(run)
+        seconds = time.perf_counter() - start
+        server_s = cpu_s(server.process.pid) - server_s
+        client_s = time.process_time() - client_s
+    if num_points not in (case.num_points, -1):
+        raise SystemExit(f"{num_points} of {case.num_points} points came")
+    millions = case.num_points / 1e6
+    return Rate(
+        case.num_points / seconds,
+        server_s / millions,
+        client_s / millions,
+        case.num_points / spool.encode_s,
     )
-    parser.add_argument("--points", type=int, default=8_000_000)
-    arguments = parser.parse_args()
-    for num_metrics, batch, by_point in (
-        (2, 10_000, False),
-        (20, 100, False),
-        (2, 100, False),
-        (2, 10_000, True),
-    ):
-        rate = points(arguments.points, num_metrics, batch, by_point)
-        how = "point by point" if by_point else "in batches"
-        print(
-            f"{num_metrics} metrics, {batch} steps an event, {how}: {rate.to_client / 1e6:6.2f} M points/s"
-            f" to the client; the trainer's side: {rate.encoded / 1e6:6.2f} M points/s"
-        )
-    print(f"spool to store, 2 steps an event: {ingest(arguments.points // 4):,.0f} points/s")
+
+
+def row_of(case: Case, rates: list[Rate]) -> Row:
+    """Return the medians of a case as a row."""
+
+    def median(name: str) -> float:
+        return float(statistics.median(getattr(rate, name) for rate in rates))
+
+    rate = median("points_per_s")
+    details = (
+        f"{case.num_metrics} metrics, {case.batch} steps an event; processor time of a million:"
+        f" server {median('server_s'):.2f}, client {median('client_s'):.2f} s;"
+        f" encoded at {median('encoded_per_s') / 1e6:.1f} M points/s"
+    )
+    wanted = f"≥ {_text(case.wanted)}" if case.wanted else ""
+    return Row(
+        case.what, _text(rate), details, None, wanted, rate >= case.wanted if wanted else None
+    )
+
+
+def _text(points_per_s: float) -> str:
+    if points_per_s < 1e6:
+        return f"{points_per_s:,.0f} points/s"
+    return f"{points_per_s / 1e6:.3g} M points/s"
+
+
+def rows(num_points: int = 4_000_000, rounds: int = 3) -> list[Row]:
+    """Measure all cases in turns."""
+    rates: dict[Case, list[Rate]] = {case: [] for case in cases(num_points)}
+    for _ in range(rounds):
+        for case, found in rates.items():
+            found.append(measure(case))
+    return [row_of(case, found) for case, found in rates.items()]
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=4_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    print(markdown(rows(arguments.points, arguments.rounds)))
