@@ -12,10 +12,12 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy
 from sqlalchemy import Connection
@@ -28,6 +30,7 @@ from lab_server.store import RunQuery, SqlStore, StoredEvent, blocks
 from lab_server.store import sql as sql_store
 from lab_server.store.listing import page_query
 from lab_server.where import parse, parse_name
+from tests.server.test_alike import Column
 
 RUN = Run("r1", RunRequest("mnist"))
 
@@ -302,6 +305,22 @@ async def test_compacted_events_lie_in_blocks_and_take_a_fraction_of_the_space(
     await store.purge("r1")
     assert (num_rows(tmp_path, "events"), num_rows(tmp_path, "event_blocks")) == (0, 0)
     await store.close()
+
+
+def test_few_large_events_are_stored_as_columns_of_doubles() -> None:
+    random.seed(3)
+    few = []
+    for seq in (1, 2):
+        # values of float32, as torch's are: half of each double is alike
+        values = [float(np.float32(random.random())) for _ in range(2000)]
+        (event,) = events.encode_metrics(1, 1, [Column("loss", range(2000), values)])
+        few.append(StoredEvent(seq, "r1", seq, "metrics", event.payload))
+
+    block = blocks.pack(few)
+
+    assert tuple(blocks.unpack(block)) == tuple(few)
+    as_they_are = zlib.compress(few[0].payload + few[1].payload, 6)
+    assert len(block.data) < 0.9 * len(as_they_are)
 
 
 async def test_a_block_that_is_damaged_is_an_error_with_the_run_and_its_events(

@@ -6,10 +6,11 @@ and the frame that makes a stored event an element of `WatchRunResponse.events`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from lab_rpc.v1 import event_pb2, provenance_pb2
 from lab_server.messages import wire
@@ -51,10 +52,18 @@ _TAG_TIME: Final = wire.tag(_FIELDS["time_unix_ns"].number, wire.VARINT)
 _TAGS_OF_KINDS: Final = {name: wire.tag(number, wire.BYTES) for number, name in _KINDS.items()}
 _TAG_EVENTS: Final = wire.tag(1, wire.BYTES)  # of WatchRunResponse; a test holds it to the proto
 
+# what `_event` writes before the kind's own bytes; its last group is the kind's tag
+_VARINT: Final = rb"[\x80-\xff]*[\x00-\x7f]"
+_HEAD: Final = re.compile(
+    b"%b%b%b%b(%b)" % (re.escape(_TAG_ATTEMPT), _VARINT, re.escape(_TAG_TIME), _VARINT, _VARINT)
+)
+_KINDS_OF_TAGS: Final = {tag: name for name, tag in _TAGS_OF_KINDS.items()}
 
-@dataclass(frozen=True, slots=True)
-class EncodedEvent:
+
+class EncodedEvent(NamedTuple):
     """An event as bytes. Its kind travels with it, so that nobody looks for it in the bytes again.
+
+    A tuple, as a spool that is behind has a hundred thousand of them.
 
     Attributes:
         kind: the set field of RunEvent.kind: "state", "metrics", ...; "" for one we do not know.
@@ -192,7 +201,11 @@ def frame(payload: bytes) -> bytes:
 
 def recognise(payload: bytes) -> EncodedEvent:
     """Return an event that was encoded elsewhere, with its kind."""
-    return EncodedEvent(decode(payload).WhichOneof("kind") or "", payload)
+    head = _HEAD.match(payload)
+    kind = _KINDS_OF_TAGS.get(head[1]) if head else None
+    if kind is None:  # not encoded here, or of a later version
+        kind = decode(payload).WhichOneof("kind") or ""
+    return EncodedEvent(kind, payload)
 
 
 def decode(payload: bytes) -> event_pb2.RunEvent:

@@ -16,6 +16,15 @@ _NONE: Final = (math.inf, -math.inf)
 _VALUES: Final = event_pb2.MetricColumn.DESCRIPTOR.fields_by_name["values"].number
 
 
+def merged(known: Extremes, more: Extremes) -> Extremes:
+    """Return the extremes of both."""
+    found = dict(known)
+    for name, (low, high) in more.items():
+        old = found.get(name, _NONE)
+        found[name] = min(low, old[0]), max(high, old[1])
+    return found
+
+
 def with_columns(known: Extremes, columns: Iterable[event_pb2.MetricColumn]) -> Extremes:
     """Return what the extremes are after some more values."""
     found = dict(known)

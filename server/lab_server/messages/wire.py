@@ -15,6 +15,10 @@ def varint(number: int) -> bytes:
     """Encode a number that is not negative."""
     if number < 0x80:
         return number.to_bytes(1, "little")
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    if number < 0x200000:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from lab_server.errors import AlreadyExists
 from lab_server.messages.events import EncodedEvent
@@ -12,9 +12,8 @@ from lab_server.model.run import Run, RunState
 from lab_server.where import CREATE_TIME, Condition, Name
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event of a run's log.
+class StoredEvent(NamedTuple):
+    """An event of a run's log. A tuple, as logs have millions of them.
 
     Attributes:
         position: grows with every event of every run; unique, with gaps.
