@@ -17,14 +17,14 @@ from lab_server.processes import proc
 from lab_server.processes.pid_file import write_pid_file
 from lab_server.store import SqlStore
 
-RUN_ID = "r1"
-
 
 class FullSpool:
-    """The run "r1" in a home that no server has opened yet.
+    """A run in a home that no server has opened yet.
 
     Args:
         home: LAB_HOME of the server that will find it.
+        run_id: the run's id.
+        slot: the slot that it has.
         num_points: of all metrics together.
         num_metrics: measured at each step.
         batch: steps of an event.
@@ -33,14 +33,16 @@ class FullSpool:
         encode_s: what the trainer's side took to encode it.
     """
 
-    def __init__(self, home: Path, num_points: int, num_metrics: int, batch: int) -> None:
-        folder = RunFolder(home / "runs" / "mnist" / RUN_ID)
+    def __init__(
+        self, home: Path, run_id: str, slot: str, num_points: int, num_metrics: int, batch: int
+    ) -> None:
+        folder = RunFolder(home / "runs" / "mnist" / run_id)
         folder.make()
         self._spool = folder.spool(1)
         self._hidden = self._spool.with_name("hidden")
         self.encode_s = _fill(self._hidden, num_points // num_metrics, num_metrics, batch)
         self._trainer = subprocess.Popen(["sleep", "3600"], start_new_session=True)
-        asyncio.run(_add_run(home, folder, self._trainer.pid))
+        asyncio.run(_add_run(home, folder, slot, self._trainer.pid))
 
     def reveal(self) -> None:
         """Put the spool where the server looks, and end the trainer, for which the server waits."""
@@ -69,18 +71,18 @@ def _fill(path: Path, num_steps: int, num_metrics: int, batch: int) -> float:
     return encode_s
 
 
-async def _add_run(home: Path, folder: RunFolder, pid: int) -> None:
+async def _add_run(home: Path, folder: RunFolder, slot: str, pid: int) -> None:
     stat = proc.stat(pid)
     assert stat is not None
     process = TrainerProcess(pid, stat.start_ticks)
     write_pid_file(folder.pid_file(1), process)
     store = SqlStore(f"sqlite:///{home / 'lab.db'}")
     run = Run(
-        RUN_ID,
+        folder.path.name,
         RunRequest("mnist"),
         state=RunState.STARTING,
         attempt=1,
-        slot="cpu:0",
+        slot=slot,
         process=process,
     )
     await store.create(run, None)

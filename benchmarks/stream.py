@@ -2,8 +2,9 @@
 
     python benchmarks/stream.py [--points N] [--rounds N]
 
-A server has started and its forkserver has imported torch. Then a trainer dies whose spool is full, and the clock
-runs to the last point in the client, decoded, through the SDK; or to the end of the run in the store.
+A server has started, its forkserver has imported torch, and it has read a short run, so that all is there that it imports
+on first use. Then a trainer dies whose spool is full, and the clock runs to the last point in the client, decoded,
+through the SDK; or to the end of the run in the store.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from full_spool import RUN_ID, FullSpool
+from full_spool import FullSpool
 from live_server import LiveServer
 from processes import cpu_s
 from table import Row, markdown
@@ -84,20 +85,29 @@ def cases(num_points: int) -> list[Case]:
 
 
 @contextlib.contextmanager
-def full_spool(case: Case) -> Iterator[tuple[FullSpool, LiveServer]]:
-    """Give a full spool, and the server that waits for it."""
-    with tempfile.TemporaryDirectory(prefix="lab-stream-") as name:
-        spool = FullSpool(Path(name), case.num_points, case.num_metrics, case.batch)
-        with contextlib.closing(spool), LiveServer(Path(name), "--slots", "cpu:1") as server:
-            yield spool, server
+def full_spools(case: Case) -> Iterator[tuple[FullSpool, FullSpool, LiveServer]]:
+    """Give a short run and that of the case, and the server that waits for both."""
+    with tempfile.TemporaryDirectory(prefix="lab-stream-") as name, contextlib.ExitStack() as stack:
+        spools = []
+        for run_id, slot, num_points in (
+            ("short", "cpu:0", case.num_points // 20),
+            ("run", "cpu:1", case.num_points),
+        ):
+            spool = FullSpool(Path(name), run_id, slot, num_points, case.num_metrics, case.batch)
+            spools.append(stack.enter_context(contextlib.closing(spool)))
+        server = stack.enter_context(LiveServer(Path(name), "--slots", "cpu:2"))
+        yield spools[0], spools[1], server
 
 
 def measure(case: Case) -> Rate:
     """Measure a case once."""
-    with full_spool(case) as (spool, server), Client(server.address) as client:
+    with full_spools(case) as (short, spool, server), Client(server.address) as client:
         assert server.process is not None
         client.experiments()  # answered when torch has been imported
-        run = client.run(RUN_ID)
+        short.reveal()
+        case.taker(client.run("short"))
+        client.run("short").history(max_points=1)  # imports what histories need
+        run = client.run("run")
         server_s, client_s = cpu_s(server.process.pid), time.process_time()
         start = time.perf_counter()
         spool.reveal()
