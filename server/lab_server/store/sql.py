@@ -1,6 +1,6 @@
 """The store in a SQL database: SQLite in WAL mode, or PostgreSQL.
 
-Owners: the thread of `GroupWriter` has the only connection that writes; reads have connections of
+Owners: the thread of `GroupWriter` has the only connection that writes; reads (`sql_reads`) have connections of
 their own, in a few threads, and see what is committed. The last position is a row that each
 transaction updates last, so positions are in the order of the commits, whoever commits.
 
@@ -13,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
@@ -25,26 +23,22 @@ from sqlalchemy.exc import DBAPIError
 from lab_server.errors import NotFound, StoreError
 from lab_server.messages import events as codec
 from lab_server.messages.events import EncodedEvent
-from lab_server.model.run import Run, RunRequest, RunState
+from lab_server.model.run import Run, RunRequest
 from lab_server.store import blocks, event_log, history_table, migrations, schema, value_index
+from lab_server.store import idempotency as idempotency_keys
 from lab_server.store.agent_table import AgentTable
-from lab_server.store.databases.database import NUM_READERS, Database
 from lab_server.store.databases.members import Member
 from lab_server.store.databases.urls import open_database
-from lab_server.store.listing import BRIEFS, page_query, token_of
-from lab_server.store.portable.dialects import begins_with
-from lab_server.store.portable.json_values import keys_of
 from lab_server.store.portable.prepared import Prepared
 from lab_server.store.protocol import (
-    History,
     IdempotencyRecord,
     NewSeriesChunk,
-    RunPage,
-    RunQuery,
     StoredEvent,
 )
-from lab_server.store.rows import new_row_of, progress_of, row_of, run_of
+from lab_server.store.rows import new_row_of, progress_of, row_of
 from lab_server.store.search_table import SearchTable
+from lab_server.store.sql_reads import SqlReads, run_in
+from lab_server.store.transactions import LogTransactions, NewEvents
 from lab_server.store.writer import Completion, GroupWriter
 
 T = TypeVar("T")
@@ -52,17 +46,8 @@ T = TypeVar("T")
 _DELETED_AT_ONCE: Final = 50
 _SECRET_TRIES: Final = 50
 _SECRET_PAUSE_S: Final = 0.1
-_LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
 _runs, _idempotency_records, _secrets = schema.runs, schema.idempotency_records, schema.secrets
-_IS_LAST_POSITION: Final = schema.meta.c.name == schema.LAST_POSITION
-_LAST_POSITION: Final = select(schema.meta.c.value).where(_IS_LAST_POSITION)
-_TAKE_POSITIONS: Final = Prepared(
-    schema.meta.update()
-    .where(schema.meta.c.name == sa.bindparam("row_name"))
-    .values(value=schema.meta.c.value + sa.bindparam("num"))
-    .returning(schema.meta.c.value)
-)
 
 
 def _update_of_run(columns: Iterable[str]) -> Prepared:
@@ -79,26 +64,7 @@ _UPDATE_RUN: Final = _update_of_run(row_of(Run("", RunRequest(""))))
 _UPDATE_PROGRESS: Final = _update_of_run(progress_of(Run("", RunRequest(""))))
 
 
-@dataclass(frozen=True, slots=True)
-class _NewEvents:
-    """Events on their way into the log; they get their positions when the transaction ends.
-
-    Attributes:
-        events: kinds and encoded events, with their seq, in order.
-    """
-
-    run_id: str
-    events: tuple[tuple[int, str, bytes], ...]
-
-    def placed(self, first: int) -> tuple[StoredEvent, ...]:
-        """Return the events at positions from this one on."""
-        return tuple(
-            StoredEvent(position, self.run_id, *event)
-            for position, event in enumerate(self.events, first)
-        )
-
-
-class SqlStore:
+class SqlStore(SqlReads):
     """Runs and events in a SQL database. One server writes; on PostgreSQL others may read.
 
     Args:
@@ -132,7 +98,7 @@ class SqlStore:
         may_follow: bool = False,
         when_replaced: Callable[[], None] = lambda: None,
     ) -> None:
-        self._database = open_database(url, make_room, address, home)
+        super().__init__(open_database(url, make_room, address, home))
         self._when_replaced = when_replaced
         try:
             migrations.prepare(self._database)
@@ -144,8 +110,7 @@ class SqlStore:
         except StoreError:
             self._database.close()
             raise
-        self._writer = GroupWriter(self._database.write_engine, _Transactions(self._database))
-        self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="store-reader")
+        self._writer = GroupWriter(self._database.write_engine, LogTransactions(self._database))
         # runs that have not ended, as their rows are
         self._committed: dict[str, Run] = {}
         self.searches = SearchTable(self._write, self._read)
@@ -230,13 +195,13 @@ class SqlStore:
 
         def work(connection: Connection) -> Run:
             if idempotency is not None:
-                known = _idempotency_record(connection, idempotency.key)
+                known = idempotency_keys.find(connection, idempotency.key)
                 if known is not None:
                     idempotency.check(known[0].fingerprint)
-                    return _get(connection, known[1])
+                    return run_in(connection, known[1])
             connection.execute(_runs.insert(), new_row_of(run))
             value_index.add(connection, run)
-            _add_idempotency_record(connection, idempotency, run.id)
+            idempotency_keys.add(connection, idempotency, run.id)
             return run
 
         return await self._write(work)
@@ -253,7 +218,7 @@ class SqlStore:
         row = progress_of(run) if is_progress else row_of(run)
         row |= {"row_id": run.id, "row_last_seq": run.last_seq - len(events)}
         update = _UPDATE_PROGRESS if is_progress else _UPDATE_RUN
-        new_events = _NewEvents(
+        new_events = NewEvents(
             run.id,
             tuple(
                 (seq, new.kind, codec.with_seq(new.payload, seq))
@@ -264,12 +229,12 @@ class SqlStore:
         def work(connection: Connection) -> Any:
             value_index.update(connection, run, row)
             if update.execute(connection, row) != 1:
-                last_seq = _get(connection, run.id).last_seq
+                last_seq = run_in(connection, run.id).last_seq
                 raise StoreError(
                     f"run {run.id} has {last_seq} events, so its next cannot be {run.last_seq}"
                     " and the ones before; another process wrote to it"
                 )
-            _add_idempotency_record(connection, idempotency, run.id)
+            idempotency_keys.add(connection, idempotency, run.id)
             return new_events
 
         def committed(stored: tuple[StoredEvent, ...]) -> None:
@@ -341,119 +306,6 @@ class SqlStore:
         """See Store."""
         await self._write(lambda connection: history_table.drop(connection, run_id))
 
-    # ---- reading
-
-    async def history(
-        self, run_id: str, is_wanted: Callable[[str], bool] = lambda _: True
-    ) -> History:
-        """See Store."""
-        return (await self.histories([run_id], is_wanted))[run_id]
-
-    async def histories(
-        self, run_ids: Sequence[str], is_wanted: Callable[[str], bool] = lambda _: True
-    ) -> dict[str, History]:
-        """See Store."""
-        return await self._read(
-            lambda connection: history_table.read(connection, run_ids, is_wanted)
-        )
-
-    async def chunk_data(
-        self, ids: Sequence[int], what: Literal["summary", "points"]
-    ) -> dict[int, bytes]:
-        """See Store."""
-        return await self._read(lambda connection: history_table.read_data(connection, ids, what))
-
-    async def runs_with_history_behind(self) -> tuple[str, ...]:
-        """See Store."""
-        return await self._read(history_table.behind)
-
-    async def idempotency_record(self, key: str) -> tuple[IdempotencyRecord, str] | None:
-        """See Store."""
-        return await self._read(lambda connection: _idempotency_record(connection, key))
-
-    async def get(self, run_id: str) -> Run:
-        """See Store."""
-        return await self._read(lambda connection: _get(connection, run_id))
-
-    async def briefs(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """See Store."""
-
-        def work(connection: Connection) -> dict[str, Run]:
-            found = connection.execute(BRIEFS, {"ids": list(run_ids)}).mappings()
-            return {row["id"]: run_of(row) for row in found}
-
-        return await self._read(work)
-
-    async def ids_with_prefix(self, prefix: str, limit: int = 2) -> tuple[str, ...]:
-        """See Store."""
-        is_match = begins_with(_runs.c.id, prefix)
-        query = select(_runs.c.id).where(is_match).order_by(_runs.c.id).limit(limit)
-        return await self._read(lambda connection: tuple(connection.execute(query).scalars()))
-
-    async def list(self, query: RunQuery) -> RunPage:
-        """See Store; raises InvalidRequest for an unknown order or an invalid token."""
-        statement = page_query(query)
-
-        def work(connection: Connection) -> RunPage:
-            rows = connection.execute(statement.page).all()
-            page = rows[: query.limit]
-            has_more = len(rows) > len(page)
-            return RunPage(
-                tuple(run_of(row._mapping, query.metrics) for row in page),
-                token_of(page[-1]) if has_more and page else "",
-                statement.num_all(connection, rows),
-            )
-
-        return await self._read(work)
-
-    async def names(self, num_runs: int) -> frozenset[str]:
-        """See Store."""
-        newest = select(_runs).order_by(_runs.c.create_time_ns.desc()).limit(num_runs).subquery()
-        keys = [keys_of(newest.c[column]) for column in ("configs", "metrics")]
-        queries = [select(each.c.key).select_from(newest.join(each, sa.true())) for each in keys]
-        return await self._read(
-            lambda connection: frozenset(
-                key for query in queries for key in connection.execute(query.distinct()).scalars()
-            )
-        )
-
-    async def unfinished(self) -> tuple[Run, ...]:
-        """See Store."""
-        query = (
-            select(_runs)
-            .where(_runs.c.state.in_(_LIVE_STATES))
-            .order_by(_runs.c.priority.desc(), _runs.c.queue_key, _runs.c.id)
-        )
-        return await self._read(
-            lambda connection: tuple(run_of(row) for row in connection.execute(query).mappings())
-        )
-
-    async def counts(self) -> dict[RunState, int]:
-        """See Store."""
-        query = select(_runs.c.state, sa.func.count()).group_by(_runs.c.state)
-        rows = await self._read(lambda connection: connection.execute(query).all())
-        return dict.fromkeys(RunState, 0) | {RunState(state): number for state, number in rows}
-
-    async def events(
-        self, run_id: str, after_seq: int, max_bytes: int, kinds: frozenset[str] = frozenset()
-    ) -> tuple[StoredEvent, ...]:
-        """See Store."""
-        return await self._read(
-            lambda connection: event_log.read_run(connection, run_id, after_seq, max_bytes, kinds)
-        )
-
-    async def events_across(
-        self, after_position: int, max_bytes: int, kinds: frozenset[str] = frozenset()
-    ) -> tuple[StoredEvent, ...]:
-        """See Store."""
-        return await self._read(
-            lambda connection: event_log.read_across(connection, after_position, max_bytes, kinds)
-        )
-
-    async def last_position(self) -> int:
-        """See Store."""
-        return await self._read(_last_position)
-
     async def close(self) -> None:
         """See Store; closing twice is fine."""
         await asyncio.to_thread(self.close_now)
@@ -481,64 +333,6 @@ class SqlStore:
         except RuntimeError as error:
             raise StoreError(str(error)) from error
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        def read() -> T:
-            with self._database.read_engine.connect() as connection:
-                return work(connection)
-
-        def read_again_on_a_new_connection() -> T:
-            try:
-                return read()
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                return read()  # the connection was an old one: the database was restarted since
-
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._readers, read_again_on_a_new_connection)
-        except DBAPIError as error:
-            raise self._database.error(error) from error
-        except RuntimeError as error:
-            raise StoreError("the store is closed") from error
-
-
-class _Transactions:
-    """Ends transactions: the server checks in, and the new events get their positions."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.begin = database.begin
-        self.commit = database.commit
-        self.is_outage = database.is_outage
-        self.was_committed = database.was_committed
-
-    def finish(self, connection: Connection, results: Sequence[Any]) -> list[Any]:
-        """See Transactions."""
-        self._database.check_in(connection)
-        num_events = sum(len(r.events) for r in results if isinstance(r, _NewEvents))
-        if not num_events:
-            return [() if isinstance(result, _NewEvents) else result for result in results]
-        # others who commit wait for this row from here on
-        taken = {"row_name": schema.LAST_POSITION, "num": num_events}
-        last = _TAKE_POSITIONS.scalar(connection, taken)
-        position = last - num_events + 1
-        placed: list[Any] = []
-        for result in results:
-            if isinstance(result, _NewEvents):
-                placed.append(result.placed(position))
-                position += len(result.events)
-            else:
-                placed.append(result)
-        logs = [
-            log
-            for result, log in zip(results, placed, strict=True)
-            if isinstance(result, _NewEvents)
-        ]
-        event_log.insert(connection, logs)
-        self._database.announce(connection)
-        return placed
-
 
 def _is_progress(before: Run | None, run: Run) -> bool:
     """Whether nothing else of a row changes; most commits are so, and write to no index of `runs`."""
@@ -547,36 +341,3 @@ def _is_progress(before: Run | None, run: Run) -> bool:
         and before.request is run.request
         and (before.state, before.queue_key) == (run.state, run.queue_key)
     )
-
-
-def _get(connection: Connection, run_id: str) -> Run:
-    row = connection.execute(select(_runs).where(_runs.c.id == run_id)).mappings().first()
-    if row is None:
-        raise NotFound("run", run_id)
-    return run_of(row)
-
-
-def _idempotency_record(connection: Connection, key: str) -> tuple[IdempotencyRecord, str] | None:
-    row = connection.execute(
-        select(_idempotency_records).where(_idempotency_records.c.key == key)
-    ).first()
-    return (IdempotencyRecord(row.key, row.fingerprint), row.run_id) if row else None
-
-
-def _add_idempotency_record(
-    connection: Connection, idempotency: IdempotencyRecord | None, run_id: str
-) -> None:
-    if idempotency is None:
-        return
-    known = _idempotency_record(connection, idempotency.key)
-    if known is not None:
-        idempotency.check(known[0].fingerprint)
-        return
-    connection.execute(
-        _idempotency_records.insert(),
-        {"key": idempotency.key, "fingerprint": idempotency.fingerprint, "run_id": run_id},
-    )
-
-
-def _last_position(connection: Connection) -> int:
-    return int(connection.execute(_LAST_POSITION).scalar_one())
