@@ -14,6 +14,7 @@ import typer
 
 from lab_server.cli import agents, certs, reload, tokens
 from lab_server.cli.exit_codes import errors_as_exit_codes
+from lab_server.cli.flags import FILE_ONLY
 from lab_server.settings.fields import settings_of
 from lab_server.settings.settings import Loaded, Settings, load
 
@@ -25,9 +26,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-_FILE_ONLY = ("pools",)
 
 
 def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
@@ -42,7 +40,7 @@ def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
     )
     parameters = [_keyword("config", Annotated[Path | None, file])]
     for name, setting in settings_of(Settings).items():
-        if name in _FILE_ONLY:
+        if name in FILE_ONLY:
             continue
         flag = f"--{name.replace('_', '-')}"
         kind = setting.kind
@@ -110,7 +108,7 @@ def config(loaded: Loaded) -> None:
     values = dataclasses.asdict(loaded.settings) | {"store": loaded.settings.store_place}
     width = max(map(len, values))
     for name, value in values.items():
-        if name in _FILE_ONLY:
+        if name in FILE_ONLY:
             for each in value:
                 typer.echo(f"# [[{name}]] {json.dumps(each, ensure_ascii=False)}")
             continue
