@@ -24,8 +24,11 @@ ROUTE: Final = Route(
     left_out=frozenset({"names"}),
 )
 
-PAUSE_S: Final = 0.5
+PAUSE_S: Final = 1.0
 """The least time between two events to one reader; what happens meanwhile is one event."""
+
+_MUCH_BYTES: Final = 64 << 10
+"""Who gets news of so much is behind: there is no pause before the next."""
 
 
 class EventStreams:
@@ -77,7 +80,8 @@ class EventStreams:
             async for one in news:
                 if one.events:
                     await response.write(_event("runs", {"runs": _changes(one)}, one.position))
-                    await asyncio.sleep(self._pause_s)
+                    num_bytes = sum(len(event.payload) for event in one.events)
+                    await asyncio.sleep(self._pause_s if num_bytes < _MUCH_BYTES else 0)
                 else:
                     await response.write(b": \n\n")
         except LabError as error:  # the token was revoked, the server stops

@@ -36,7 +36,7 @@ _PATIENCE_S: Final = 5.0
 
 
 class RunPage:
-    """Serves `/runs/{run_id}`."""
+    """Serves `/runs/{run_id}`, and `/runs/{run_id}/now`: what of it changes while the run trains."""
 
     def __init__(self, gate: Gate, pages: Pages, parts: SiteParts) -> None:
         self._gate = gate
@@ -51,18 +51,11 @@ class RunPage:
         run = (await service.GetRun(pb.GetRunRequest(run_id=run_id), None)).run
         if run.id != run_id:
             raise web.HTTPSeeOther(f"/runs/{run.id}")
-        state = STATES_FROM_PROTO[run.state]
         files, log, diff = await self._files(run)
-        names = main_metrics([run], _MAX_METRICS)
         history = await self._parts.timeline.read(run.id)
-        values = {
-            "run": run,
-            "state": state,
-            "percent": percent_of(run),
-            "actions": _actions(state, run),
+        values = _what_changes(run) | {
+            "actions": _actions(STATES_FROM_PROTO[run.state], run),
             "traceback": history[-1].traceback if history else "",
-            "names": names,
-            "all_names": json.dumps(sorted(run.metrics)),
             "configs": await self._configs(run),
             "history": history,
             "has_media": await self._parts.media.has_any(run.id),
@@ -74,6 +67,18 @@ class RunPage:
             "sdk": sdk_of(run),
         }
         return self._pages.page("run.html", values)
+
+    async def show_now(self, request: web.Request) -> web.StreamResponse:
+        """Show what changes while the run trains, for its page: all of it takes the server five times as long.
+
+        Without last values, unless `values` is 1 in the query.
+        """
+        self._gate.admit(request, method_of("GetRun"))
+        wanted = pb.GetRunRequest(run_id=request.match_info["run_id"])
+        run = (await self._parts.service.GetRun(wanted, None)).run
+        has_values = request.query.get("values") == "1"
+        values = _what_changes(run) | {"traceback": "", "has_values": has_values}
+        return self._pages.page("run_now.html", values)
 
     async def _files(self, run: run_pb2.Run) -> tuple[list[event_pb2.Artifact], LogPart, str]:
         """Return a run's files, its log's end and its diff; without them the log says where they are."""
@@ -117,6 +122,17 @@ class RunPage:
             }
             for item in items
         ]
+
+
+def _what_changes(run: run_pb2.Run) -> dict[str, Any]:
+    """Return what the page shows of a run, and changes while it trains."""
+    return {
+        "run": run,
+        "state": STATES_FROM_PROTO[run.state],
+        "percent": percent_of(run),
+        "names": main_metrics([run], _MAX_METRICS),
+        "all_names": json.dumps(sorted(run.metrics)),
+    }
 
 
 def _planned(item: config_pb2.PlanItem, run: run_pb2.Run) -> str:

@@ -89,6 +89,8 @@ export class Figure {
     this.board = board;
     this.metric = metric;
     this.isVisible = false;
+    // whether even what it shows of the past is not right any more
+    this.isOld = false;
     /** @type {any} */ this.plot = null;
     this.asked = 0;
     /** @type {Chart | null} */ this.chart = null;
@@ -119,6 +121,7 @@ export class Figure {
   /** @param {Chart} whole */
   show(whole) {
     this.node.removeAttribute("aria-busy");
+    this.isOld = false;
     const main = this.board.smoothing ? "smooth" : "mean";
     const chart = this.chart = partOf(whole, this.metric, main);
     this.zoom.note(chart.x);

@@ -6,8 +6,13 @@ import { fetchCurves } from "./curves.js";
 import { element } from "./elements.js";
 import { atMostEvery } from "./live.js";
 
+/** @typedef {import("./live.js").Change} Change */
+
 const FIRST = 12;
 const MAX_BANDS = 6;
+const BUCKETS = 500;
+// so long at most a chart does not show what is too little to be seen
+const LONGEST_MS = 10_000;
 
 /** Charts of some runs, one a metric. */
 export class Board {
@@ -23,6 +28,10 @@ export class Board {
     this.smoothing = Number(query.get("smooth") ?? 0) || 0;
     this.isLog = query.get("log") === "1";
     this.filter = query.get("metric") ?? "";
+    // what charts do not show yet: more points, or that some are taken back
+    this.isBehind = this.isCut = false;
+    this.askedAt = -Infinity;
+    /** @type {Map<string, number>} by run, the step when they were asked for last */ this.steps = new Map();
     place.hidden = false;
     this.refresh = atMostEvery(() => this.fetch(), 1000);
     this.watcher = new IntersectionObserver((entries) => {
@@ -38,11 +47,11 @@ export class Board {
     new ResizeObserver(() => {
       if (place.clientWidth === width) return;
       width = place.clientWidth;
-      this.refresh();
+      this.refreshAll();
     }).observe(place);
     document.addEventListener("themechange", () => {
       for (const figure of this.figures.values()) figure.shape = "";
-      this.refresh();
+      this.refreshAll();
     });
   }
 
@@ -114,18 +123,52 @@ export class Board {
     if (none) none.hidden = names.length > 0;
   }
 
+  /**
+   * Takes note of changes: asks again once they can be seen.
+   * @param {Change[]} changes
+   */
+  note(changes) {
+    const ours = changes.filter((change) => this.runs.includes(change.id));
+    const tells = (/** @type {string} */ kind) => ours.some((change) => change.kinds.includes(kind));
+    this.isBehind ||= tells("metrics");
+    this.isCut ||= tells("truncate");
+    const leastSteps = this.numSteps() / BUCKETS;
+    const isSeen = tells("state") || performance.now() - this.askedAt > LONGEST_MS
+      || ours.some((change) => change.step - (this.steps.get(change.id) ?? -Infinity) >= leastSteps);
+    if (!this.isCut && !(this.isBehind && isSeen)) return;
+    for (const change of ours) this.steps.set(change.id, change.step);
+    this.refresh();
+  }
+
+  /** How many steps the charts show: less than a bucket of them more moves nothing by a pixel. */
+  numSteps() {
+    if (this.x !== "step") return 0;
+    const all = [...this.figures.values()].flatMap((figure) => figure.zoom.all ?? []);
+    return Math.max(0, ...all.map(({ min, max }) => max - min));
+  }
+
+  /** Asks for all charts again, whatever has changed. */
+  refreshAll() {
+    for (const figure of this.figures.values()) figure.isOld = true;
+    this.refresh();
+  }
+
   /** What all charts ask for. */
   wanted() {
     const asked = { runs: this.runs, x: this.x, smoothing: this.smoothing };
-    if (this.runs.length <= MAX_BANDS) return { ...asked, buckets: 500, columns: ["mean", "min", "max"] };
+    if (this.runs.length <= MAX_BANDS) return { ...asked, buckets: BUCKETS, columns: ["mean", "min", "max"] };
     // of more curves, bands would hide each other, and drawing takes as long as a curve has points
     const [first] = this.figures.values();
-    return { ...asked, buckets: Math.max(100, Math.min(500, Math.round(first.place.clientWidth / 1.5))), columns: ["mean"] };
+    return { ...asked, buckets: Math.max(100, Math.min(BUCKETS, Math.round(first.place.clientWidth / 1.5))), columns: ["mean"] };
   }
 
   async fetch() {
+    for (const figure of this.figures.values()) figure.isOld ||= this.isCut;
+    this.isCut = this.isBehind = false;
+    this.askedAt = performance.now();
     const shown = [...this.figures.values()].filter((figure) => figure.isVisible);
-    const jobs = shown.filter((figure) => figure.zoom.range).map((figure) => this.fetchOne(figure));
+    const zoomed = shown.filter(({ zoom, isOld }) => zoom.range && (isOld || !zoom.isOfThePast()));
+    const jobs = zoomed.map((figure) => this.fetchOne(figure));
     const together = shown.filter((figure) => !figure.zoom.range);
     if (together.length) jobs.push(this.fetchAll(together));
     await Promise.all(jobs);

@@ -26,7 +26,4 @@ function legend() {
 legend();
 document.addEventListener("themechange", legend);
 fill(document.getElementById("figures"));
-onChanges((changes) => {
-  if (changes.some((change) => board?.runs.includes(change.id)
-    && (change.kinds.includes("metrics") || change.kinds.includes("truncate")))) board?.refresh();
-}, () => board?.refresh());
+onChanges((changes) => board?.note(changes), () => board?.refreshAll());

@@ -45,50 +45,67 @@ const refreshLog = atMostEvery(async () => {
   if (part.next_offset < part.size_bytes && part.text) refreshLog();
 }, 1000);
 
-const refreshStatus = atMostEvery(async () => {
-  const answer = await fetch(`/runs/${runId}`);
-  if (!answer.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const fresh = page.getElementById("status");
-  if (!fresh || !status) return;
-  if (fresh.dataset.state !== status.dataset.state) {
-    // other buttons, other history: everything but the charts and the log is the server's page
-    for (const name of [".bar", "section[aria-labelledby=history-title]", "section[aria-labelledby=about-title]",
-      "section[aria-labelledby=files-title]"]) {
-      const old = document.querySelector(`main > ${name}`);
-      const next = page.querySelector(`main > ${name}`);
-      if (old && next && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(next));
-    }
-    status.dataset.state = fresh.dataset.state;
+/** @param {string} path */
+async function fetchPage(path) {
+  const answer = await fetch(path);
+  return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+}
+
+/** @param {Document} page */
+function showWhole(page) {
+  // other buttons, other history: everything but the charts and the log is the server's page
+  for (const name of [".bar", "section[aria-labelledby=history-title]", "section[aria-labelledby=about-title]",
+    "section[aria-labelledby=files-title]"]) {
+    const old = document.querySelector(`main > ${name}`);
+    const next = page.querySelector(`main > ${name}`);
+    if (old && next && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(next));
   }
-  status.replaceChildren(...fresh.childNodes);
   const media = page.getElementById("media");
   if (media && !refreshMedia) {
     document.querySelector("section[aria-labelledby=log-title]")?.before(document.adoptNode(media));
     showMedia();
   }
-  const values = page.querySelector("#last-values > table");
-  const shown = document.querySelector("#last-values > table");
-  if (values && shown) {
-    shown.replaceWith(document.adoptNode(values));
-    document.getElementById("last-values")?.toggleAttribute("hidden", page.querySelector("#last-values[hidden]") !== null);
+}
+
+/** whether more than what changes all the time may have changed */
+let isWholeWanted = false;
+
+const refreshStatus = atMostEvery(async () => {
+  if (!status) return;
+  const shown = /** @type {HTMLDetailsElement | null} */ (document.getElementById("last-values"));
+  let page = await fetchPage(`/runs/${runId}/now${shown?.open ? "?values=1" : ""}`);
+  if (page && (isWholeWanted || page.getElementById("status")?.dataset.state !== status.dataset.state)) {
+    page = await fetchPage(`/runs/${runId}`);
+    if (page) showWhole(page);
+    isWholeWanted = false;
   }
+  const fresh = page?.getElementById("status");
+  if (!page || !fresh) return;
+  status.dataset.state = fresh.dataset.state;
+  status.replaceChildren(...fresh.childNodes);
+  const values = page.querySelector("#last-values > table");
+  if (values) document.querySelector("#last-values > table")?.replaceWith(document.adoptNode(values));
   const names = page.getElementById("charts")?.dataset.names;
-  if (names) board?.setNames(JSON.parse(names));
+  if (!names) return;
+  shown?.toggleAttribute("hidden", names === "[]");
+  board?.setNames(JSON.parse(names));
 }, 1500);
 
 showMedia();
+document.getElementById("last-values")?.addEventListener("toggle", refreshStatus);
 if (log) log.scrollTop = log.scrollHeight;
 onChanges((changes) => {
   for (const change of changes) {
     if (change.id !== runId) continue;
+    if (change.kinds.includes("media") && !refreshMedia) isWholeWanted = true;
     refreshStatus();
     if (change.kinds.includes("log")) refreshLog();
     if (change.kinds.includes("media") || change.kinds.includes("truncate")) refreshMedia?.();
-    if (change.kinds.includes("metrics") || change.kinds.includes("truncate")) board?.refresh();
   }
+  board?.note(changes);
 }, () => {
+  isWholeWanted = true;
   refreshStatus();
   refreshLog();
-  board?.refresh();
+  board?.refreshAll();
 });

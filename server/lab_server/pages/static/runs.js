@@ -32,7 +32,7 @@ if (table) {
       if (box && freshBox) freshBox.checked = box.checked;
       line.replaceWith(document.adoptNode(fresh));
     }
-  }, 1500);
+  }, 2000);
 
   onChanges((changes) => {
     for (const change of changes) {

@@ -95,6 +95,11 @@ export class Zoom {
     if (!this.range && x.length) this.all = { min: x[0], max: x[x.length - 1] };
   }
 
+  /** Whether what comes at the end of x is no part of what is shown. */
+  isOfThePast() {
+    return Boolean(this.range && this.all && this.range.max < this.all.max);
+  }
+
   refresh() {
     const whole = this.buttons[this.buttons.length - 1];
     const hadFocus = document.activeElement === whole;
