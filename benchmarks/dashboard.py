@@ -1,8 +1,9 @@
 """What the dashboard costs in a real browser: first paint, comparing and zooming, and pages that watch.
 
-    python benchmarks/dashboard.py [--runs 2000] [--metrics 2000] [--points 1000000]
+    python benchmarks/dashboard.py [--runs 2000] [--metrics 2000] [--points 1000000] [--only PART]
 
-Needs Debian's chromium, and playwright. The browser shares the machine's cores with the server.
+Needs Debian's chromium, and playwright. The browser shares the machine's cores with the server; from when pages
+watch on it has the lowest priority (SCHED_IDLE), and a row of its own.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from live_server import LiveServer
+from processes import cpu_s
 from stores import append, copy_to_all, make_events
 from table import Row, at_most, markdown
-from watched_training import cost_to_training
+from watched_training import browser_cpu_s, cost_to_training, idle_browser
 
 from lab_client import Client
 from lab_server.model.run import Run, RunRequest, RunState
@@ -33,8 +34,10 @@ from lab_server.watch.history_writer import HistoryWriter
 ROUNDS = 5
 NUM_COMPARED = 50
 WATCHED = 4
-WATCH_S = 20.0
+WATCH_S = 10.0
+WATCH_ROUNDS = 3
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+PARTS = ("paint", "compare", "watch", "training")
 EXPERIMENT = Path(__file__).with_name("watched_experiment.py")
 
 # notes the milliseconds from the end of a drag until a chart is drawn anew, with the points of its zoom
@@ -168,8 +171,7 @@ def _drag(page: Any, box: dict[str, float]) -> None:
 
 
 def watching(browser: Any, folder: Path) -> list[Row]:
-    """Measure the server's processor time while a page watches live runs, and while none does."""
-    used = {}
+    """Measure the processor time of server and browser while a page watches live runs, and while none does."""
     # its trainers end with it
     arguments = (
         "--slots",
@@ -179,6 +181,9 @@ def watching(browser: Any, folder: Path) -> list[Row]:
         "--on-shutdown",
         "stop",
     )
+    names = ("nobody", "the runs page", "a comparison", "a run's page")
+    server_s: dict[str, list[float]] = {name: [] for name in names}
+    browser_s: dict[str, list[float]] = {name: [] for name in names}
     with (
         LiveServer(folder / "live", *arguments) as server,
         Client(server.address) as client,
@@ -188,33 +193,48 @@ def watching(browser: Any, folder: Path) -> list[Row]:
         for run in runs:
             next(event for event in run.events() if event.kind == "metrics")
         assert server.process is not None
-        process = psutil.Process(server.process.pid)
+        pid = server.process.pid
         page = browser.new_context().new_page()
+        idle_browser()
         query = "&".join(f"runs={run.id}" for run in runs)
-        for name in ("nobody", "the runs page", "a comparison"):
-            if name != "nobody":
-                path = "" if name == "the runs page" else f"compare?{query}"
-                page.goto(f"http://{server.http_address}/{path}")
+        paths = dict(zip(names[1:], ("", f"compare?{query}", f"runs/{runs[0].id}"), strict=True))
+        for name in names * WATCH_ROUNDS:
+            if name == "nobody":
+                page.goto("about:blank")
+            else:
+                page.goto(f"http://{server.http_address}/{paths[name]}")
                 page.get_by_text("live", exact=True).wait_for()
             time.sleep(2)
-            before = process.cpu_times()
+            of_server, of_browser = cpu_s(pid), browser_cpu_s()
             time.sleep(WATCH_S)
-            after = process.cpu_times()
-            spent = after.user + after.system - before.user - before.system
-            used[name] = 100 * spent / WATCH_S
+            server_s[name].append(cpu_s(pid) - of_server)
+            browser_s[name].append(browser_cpu_s() - of_browser)
         page.close()
         for run in runs:
             run.stop()
-    return [
-        at_most(
-            f"server's processor time for {name} that watches {WATCHED} live runs",
-            used[name] - used["nobody"],
-            2,
-            "% of a core",
-            f"without a page {used['nobody']:.1f} %",
-        )
-        for name in ("the runs page", "a comparison")
-    ]
+    idle = 100 * statistics.median(server_s["nobody"]) / WATCH_S
+    rows = []
+    for name in names[1:]:
+        what = f"{name} beside {WATCHED} live runs"
+        rows += [
+            at_most(
+                f"server's processor time for {what}",
+                _more(server_s, name),
+                2,
+                "% of a core",
+                f"without a page {idle:.1f} %",
+            ),
+            Row(
+                f"browser's processor time for {name}", f"{_more(browser_s, name):.2f} % of a core"
+            ),
+        ]
+    return rows
+
+
+def _more(used_s: dict[str, list[float]], name: str) -> float:
+    """Return how much of a core, in per cent, a page takes more than none."""
+    pairs = zip(used_s[name], used_s["nobody"], strict=True)
+    return 100 * statistics.median(some - none for some, none in pairs) / WATCH_S
 
 
 if __name__ == "__main__":
@@ -222,16 +242,28 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--metrics", type=int, default=2000, help="of each run")
     parser.add_argument("--points", type=int, default=1_000_000, help="of each run compared")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help="these parts; all unless given"
+    )
     given = parser.parse_args()
+    parts = given.only or PARTS
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as name:
         folder = Path(name)
         for home in ("many", "long"):
             (folder / home).mkdir()
         # before the browser, whose driver has an event loop of its own here
-        asyncio.run(fill_with_metrics(folder / "many", given.runs, given.metrics))
-        ids = asyncio.run(fill_with_points(folder / "long", NUM_COMPARED, given.points))
+        ids = []
+        if "paint" in parts:
+            asyncio.run(fill_with_metrics(folder / "many", given.runs, given.metrics))
+        if "compare" in parts:
+            ids = asyncio.run(fill_with_points(folder / "long", NUM_COMPARED, given.points))
         with open_browser() as chromium:
-            print(markdown(first_paint(chromium, folder, given.runs, given.metrics)), flush=True)
-            print(markdown(comparison(chromium, folder, ids, given.points)), flush=True)
-            print(markdown(watching(chromium, folder)), flush=True)
-            print(markdown(cost_to_training(chromium, folder, EXPERIMENT)), flush=True)
+            measures: dict[str, Callable[[], list[Row]]] = {
+                "paint": lambda: first_paint(chromium, folder, given.runs, given.metrics),
+                "compare": lambda: comparison(chromium, folder, ids, given.points),
+                "watch": lambda: watching(chromium, folder),
+                "training": lambda: cost_to_training(chromium, folder, EXPERIMENT),
+            }
+            for part, measure in measures.items():
+                if part in parts:
+                    print(markdown(measure()), flush=True)

@@ -253,7 +253,7 @@ def test_eight_tabs_share_one_stream_and_one_that_slept_sees_all_when_it_wakes(
     window.add_init_script(ASLEEP)
     streams: list[str] = []
     window.on("request", lambda sent: streams.append(sent.url) if "/events" in sent.url else None)
-    run = client.create("steered", {"file": steer(1, 0.1), "loop_count": 150}).start()
+    run = client.create("steered", {"file": steer(1, 1), "loop_count": 150}).start()
     tabs = [windows.open(f"{lab.http_url}/runs/{run.id}", window=window) for _ in range(8)]
     for tab in tabs:
         tab.locator("#status .state.running").wait_for()
@@ -292,6 +292,41 @@ def test_searches_are_live_to_their_end(
         other.get_by_role("button", name="Delete").click()
     assert asked.value.message == "Delete this search? Its runs stay."
     other.get_by_role("heading", name="appears").wait_for()
+
+
+def test_a_watched_run_is_asked_for_what_changes_and_a_zoomed_chart_when_its_part_does(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    run = client.create("steered", {"file": steer(1, 0.05), "loop_count": 100_000}).start()
+    page = windows.open(f"{lab.http_url}/runs/{run.id}")
+    chart = page.locator("figure.chart[data-metric=loss]")
+    chart.locator("canvas").wait_for()
+    chart.locator("summary").press("Enter")
+    steps = chart.locator("tbody th")
+    steps.nth(7).wait_for()
+    chart.get_by_role("button", name="Zoom in").press("Enter")
+    chart.locator(":scope:not([aria-busy])").wait_for()
+    shown = steps.all_inner_texts()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    for path in (f"{run.id}/now", "/curves?", "/curves?"):
+        with page.expect_request(lambda asked, path=path: path in asked.url):
+            pass
+    assert not [url for url in sent if "min=" in url], "its part is as it was"
+    assert not [url for url in sent if url.endswith(run.id)], "nor is the whole page asked for"
+
+    # anew from the first step: the part that is shown is taken back, and measured again on another level
+    run.stop().wait(check=False)
+    steer(2, 0.05)
+    run.resume()
+    values = chart.locator("tbody td")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('figure.chart[data-metric=loss] tbody td')]"
+        ".every(cell => cell.textContent === '2')"
+    )
+    values.nth(len(shown) - 1).wait_for()
+    assert steps.all_inner_texts() == shown
+    run.stop()
 
 
 def test_tensorboard_opens_behind_the_page(shown: Shown, windows: Windows) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from lab_server.api.events import PAUSE_S
 from lab_server.files.log_levels import RECORD
 from lab_server.messages import events
 from lab_server.model.log_level import LogLevel
@@ -291,6 +292,32 @@ async def test_events_tell_which_runs_changed_and_go_on_after_the_last_one(
             while seen != expected:
                 seen |= {run["id"] for run in (await reader.next())[2]["runs"]}
                 assert seen <= expected
+
+
+async def test_who_is_behind_a_busy_log_gets_the_rest_without_a_pause(
+    surface: Surface, site: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio, "sleep", _no_pause(asyncio.sleep))
+    run = await surface.run(RunState.RUNNING)
+    async with site.get(f"{API}/events") as response:
+        start, *_ = await Reader(response).next()
+    for step in range(0, 100_000, 1000):
+        column = Column("loss", range(step, step + 1000), [0.1] * 1000)
+        run = await surface.supervisor.say(run, *events.encode_metrics(1, 1, [column]))
+    async with site.get(f"{API}/events", headers={"Last-Event-ID": start}) as response:
+        reader = Reader(response)
+        last = ""
+        while last != str(await surface.store.last_position()):
+            last, *_ = await reader.next()
+
+
+def _no_pause(sleep: Any) -> Any:
+    """Return a sleep that never ends if it is as long as the pause between two events."""
+
+    async def sleep_or_hang(delay_s: float, result: Any = None) -> Any:
+        return await sleep(math.inf if delay_s >= PAUSE_S else delay_s, result)
+
+    return sleep_or_hang
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "1" * 30])

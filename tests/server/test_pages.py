@@ -125,6 +125,27 @@ async def test_a_runs_page_has_its_log_configs_history_and_files(
     assert "first" in text, "a prefix leads to the run"
 
 
+async def test_what_changes_of_a_run_is_asked_for_without_the_rest(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.RUNNING, notes="only on the whole page")
+    column = Column("loss", [1], [0.25])
+    told = [*events.encode_metrics(1, 1, [column]), events.encode_progress(1, 1, 30, 120, 4.5)]
+    run = await surface.supervisor.say(run, *told)
+    _, whole = await _page(site, f"/runs/{run.id}")
+    status, now = await _page(site, f"/runs/{run.id}/now")
+    assert status == 200
+    shown = re.compile(r'<div id="status".*?</div>', re.DOTALL)
+    assert shown.findall(now) == shown.findall(whole)
+    assert "30 of 120" in now
+    assert "[&#34;loss&#34;]" in now
+    assert "only on the whole page" not in now
+    assert "0.25" not in now
+    _, with_values = await _page(site, f"/runs/{run.id}/now?values=1")
+    assert "0.25" in with_values
+    assert (await _page(site, "/runs/nothing/now"))[0] == 404
+
+
 async def test_the_server_tells_its_slots_and_queue(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:

@@ -77,7 +77,11 @@ class RunPage:
         wanted = pb.GetRunRequest(run_id=request.match_info["run_id"])
         run = (await self._parts.service.GetRun(wanted, None)).run
         has_values = request.query.get("values") == "1"
-        values = _what_changes(run) | {"traceback": "", "has_values": has_values}
+        traceback = ""
+        if STATES_FROM_PROTO[run.state] is RunState.FAILED:
+            history = await self._parts.timeline.read(run.id)
+            traceback = history[-1].traceback if history else ""
+        values = _what_changes(run) | {"traceback": traceback, "has_values": has_values}
         return self._pages.page("run_now.html", values)
 
     async def _files(self, run: run_pb2.Run) -> tuple[list[event_pb2.Artifact], LogPart, str]:

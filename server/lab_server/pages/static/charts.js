@@ -134,7 +134,7 @@ export class Board {
     this.isCut ||= tells("truncate");
     const leastSteps = this.numSteps() / BUCKETS;
     const isSeen = tells("state") || performance.now() - this.askedAt > LONGEST_MS
-      || ours.some((change) => change.step - (this.steps.get(change.id) ?? -Infinity) >= leastSteps);
+      || ours.some((change) => Math.abs(change.step - (this.steps.get(change.id) ?? Infinity)) >= leastSteps);
     if (!this.isCut && !(this.isBehind && isSeen)) return;
     for (const change of ours) this.steps.set(change.id, change.step);
     this.refresh();
@@ -163,7 +163,7 @@ export class Board {
   }
 
   async fetch() {
-    for (const figure of this.figures.values()) figure.isOld ||= this.isCut;
+    if (this.isCut) for (const figure of this.figures.values()) figure.zoom.hasEnd = false;
     this.isCut = this.isBehind = false;
     this.askedAt = performance.now();
     const shown = [...this.figures.values()].filter((figure) => figure.isVisible);

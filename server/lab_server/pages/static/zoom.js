@@ -42,6 +42,8 @@ export class Zoom {
     this.textOf = textOf;
     /** @type {Range | null} */ this.range = null;
     /** @type {Range | null} */ this.all = null;
+    // whether x goes on at the end of all: not after a cut, behind which it grows again
+    this.hasEnd = false;
     this.numX = 0;
     this.buttons = MOVES.map(([move, sign]) => {
       const button = element("button", { class: "plain", type: "button" }, sign);
@@ -92,12 +94,14 @@ export class Zoom {
    */
   note(x) {
     this.numX = x.length;
-    if (!this.range && x.length) this.all = { min: x[0], max: x[x.length - 1] };
+    if (this.range || !x.length) return;
+    this.all = { min: x[0], max: x[x.length - 1] };
+    this.hasEnd = true;
   }
 
   /** Whether what comes at the end of x is no part of what is shown. */
   isOfThePast() {
-    return Boolean(this.range && this.all && this.range.max < this.all.max);
+    return Boolean(this.hasEnd && this.range && this.all && this.range.max < this.all.max);
   }
 
   refresh() {
