@@ -42,7 +42,7 @@ def test_a_run_is_followed_through_a_restart_a_resume_and_a_fork(
     arguments = ("--experiments", experiments, "--on-shutdown", "leave")
     server = start_server(tmp_path / "home", *arguments)
     with lab_client.Client(server.address) as client:
-        run = client.create("steered", {"file": steer(1, 0.1), "loop_count": COUNT}).start()
+        run = client.create("steered", {"file": steer(1, 0.4), "loop_count": COUNT}).start()
     page = windows.open(f"{server.http_url}/runs/{run.id}")
     page.locator("#status .state.running").wait_for()
     page.locator("figure.chart[data-metric=loss] summary").press("Enter")
