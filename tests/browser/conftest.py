@@ -29,6 +29,7 @@ FLAGS = (
     "--host-resolver-rules=MAP evil.test 127.0.0.1",
 )
 WAIT_MS = 60_000
+WAIT_S = 300
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 800}
 
@@ -129,7 +130,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Real
 @pytest.fixture(scope="module")
 def client(lab: RealServer) -> Iterator[lab_client.Client]:
     """A client of it."""
-    with lab_client.Client(lab.address, timeout_s=300, retry_timeout_s=300) as client:
+    with lab_client.Client(lab.address, timeout_s=WAIT_S, retry_timeout_s=WAIT_S) as client:
         yield client
 
 

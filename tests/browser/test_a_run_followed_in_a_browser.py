@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import lab_client
-from tests.browser.conftest import Windows
+from tests.browser.conftest import WAIT_S, Windows
 from tests.servers import start_server
 
 pytestmark = pytest.mark.slow
@@ -41,21 +41,23 @@ def test_a_run_is_followed_through_a_restart_a_resume_and_a_fork(
     experiments = str(Path(__file__).with_name("steered.py"))
     arguments = ("--experiments", experiments, "--on-shutdown", "leave")
     server = start_server(tmp_path / "home", *arguments)
-    with lab_client.Client(server.address) as client:
-        run = client.create("steered", {"file": steer(1, 0.4), "loop_count": COUNT}).start()
+    with lab_client.Client(server.address, timeout_s=WAIT_S) as client:
+        run = client.create("steered", {"file": steer(1, 0.1), "loop_count": COUNT}).start()
     page = windows.open(f"{server.http_url}/runs/{run.id}")
     page.locator("#status .state.running").wait_for()
     page.locator("figure.chart[data-metric=loss] summary").press("Enter")
     _wait_for_step(page, 3)
-    page.get_by_text("Last values").wait_for()
+    page.locator("#last-values summary").wait_for()
 
+    steer(1, 2)  # it trains while there is no server, however long that is
     server.stop()
     page.locator("#live.lost").get_by_text("not live: connecting again").wait_for()
     http = server.http_url.removeprefix("http://")
     again = start_server(tmp_path / "home", *arguments, "--http", http)
     try:
         page.locator("#live:not(.lost)").get_by_text("live", exact=True).wait_for()
-        with lab_client.Client(again.address) as client:
+        steer(1, 0.1)
+        with lab_client.Client(again.address, timeout_s=WAIT_S) as client:
             saved = client.run(run.id).save_checkpoint()
         _wait_for_step(page, saved + 3)
 

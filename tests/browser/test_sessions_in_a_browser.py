@@ -15,7 +15,7 @@ import lab_client
 from lab_server.model.roles import Role
 from lab_server.security.tokens import TokenFile
 from tests.browser.axe import violations
-from tests.browser.conftest import Windows
+from tests.browser.conftest import WAIT_S, Windows
 from tests.servers import RealServer, start_server
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[
     server = start_server(
         home / "home", "--experiments", experiments, "--tokens", str(home / "tokens.json")
     )
-    with lab_client.Client(server.address, token=operator) as client:
+    with lab_client.Client(server.address, token=operator, timeout_s=WAIT_S) as client:
         run = client.create("counting")
     yield Guarded(server, tokens, operator, run.id)
     server.stop()
@@ -74,7 +74,9 @@ def test_a_token_logs_in_and_leads_to_the_page_that_was_asked_for(
 def test_the_link_of_lab_dashboard_logs_in_and_leaves_no_code_behind(
     guarded: Guarded, windows: Windows
 ) -> None:
-    with lab_client.Client(guarded.server.address, token=guarded.operator) as client:
+    with lab_client.Client(
+        guarded.server.address, token=guarded.operator, timeout_s=WAIT_S
+    ) as client:
         door = client.dashboard()
     page = windows.open(f"{door.url}/login?next=%2Fserver#code={door.code}")
     page.get_by_role("heading", name="Server").wait_for()
