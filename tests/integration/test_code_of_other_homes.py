@@ -69,6 +69,8 @@ def test_runs_of_sent_code_go_on_when_a_server_with_another_home_leads(
     kill(before)
     wait_until(lambda: leads(leader), "another leader")
     gate.open()
+    with lab_client.Client(addresses, timeout_s=PATIENCE_S) as client:
+        client.run(created.id).update(notes="of the leader before")  # once the next one takes it
 
     away = f"code of run .* on the server {before.address}, which is away: start it again"
     with lab_client.Client(leader.address, timeout_s=PATIENCE_S, retry_timeout_s=0) as client:

@@ -49,6 +49,10 @@ class Changed:
         until_told_of(self.before, self.leader)
         kill(self.before)
         wait_until(lambda: leads(self.leader), "another leader")
+        with self.client() as client:
+            client.run(self.completed).update(
+                notes="of the leader before"
+            )  # once the next one takes it
 
     def client(self) -> lab_client.Client:
         addresses = f"{self.leader.address},{self.before.address}"
