@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from lab_core.errors import SettingsError
 from lab_server.executors.pools.engine import EngineError, Job, JobState
@@ -16,7 +17,6 @@ from lab_server.executors.pools.sizing import Changes, Standing, changes
 from lab_server.executors.remote.registry import Agents
 from lab_server.model.agent import NAME, Hello, Stop
 from lab_server.model.slot import Slot, Wants
-from lab_server.settings.fields import Misfit, read
 from lab_server.settings.pools import PoolSettings
 from lab_server.settings.settings import load
 
@@ -67,8 +67,8 @@ def test_a_pool_has_the_size_that_its_runs_need(standing: Standing, expected: Ch
     ],
 )
 def test_a_pool_that_cannot_be_is_refused(changed: dict[str, Any], problem: str) -> None:
-    with pytest.raises(Misfit, match=problem):
-        read(PoolSettings, {"name": "gpus", **changed})
+    with pytest.raises(ValidationError, match=problem):
+        PoolSettings(**{"name": "gpus", **changed})
 
 
 def test_pools_come_from_the_settings_file(tmp_path: Any) -> None:

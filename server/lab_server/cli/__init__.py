@@ -6,37 +6,17 @@ import gc
 import importlib
 import importlib.util
 import sys
-from pathlib import Path
 
 # One module of each package that [server] brings and the thin client has not.
-_NEEDED = ("aiohttp", "sqlalchemy", "structlog", "torch", "typer")
+_NEEDED = ("aiohttp", "pydantic_settings", "sqlalchemy", "structlog", "torch", "typer")
 
 
 def main() -> None:
     """Run lab-server; without the [server] extra, say so in one line."""
     prepare("lab-server")
-    if sys.argv[1:2] == ["serve"] and _serve(sys.argv[2:]):
-        return
     from lab_server.cli.commands import app
 
     app(prog_name="lab-server")
-
-
-def _serve(arguments: list[str]) -> bool:
-    """Serve; return False at once if typer is to read the arguments."""
-    from lab_server.cli.flags import read_flags
-
-    flags = read_flags(arguments)
-    if flags is None:
-        return False
-    from lab_server.app.serve import run
-    from lab_server.cli.exit_codes import errors_as_exit_codes
-    from lab_server.settings.settings import load
-
-    with errors_as_exit_codes():
-        config = flags.pop("config", None)
-        run(load(flags, Path(config) if config else None))
-    return True
 
 
 def agent_main() -> None:

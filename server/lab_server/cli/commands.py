@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import sys
 from collections.abc import Callable
@@ -14,8 +13,6 @@ import typer
 
 from lab_server.cli import agents, certs, reload, tokens
 from lab_server.cli.exit_codes import errors_as_exit_codes
-from lab_server.cli.flags import FILE_ONLY
-from lab_server.settings.fields import settings_of
 from lab_server.settings.settings import Loaded, Settings, load
 
 app = typer.Typer(
@@ -26,6 +23,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+_FILE_ONLY = ("pools",)
 
 
 def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
@@ -39,11 +39,11 @@ def _with_settings(command: Callable[[Loaded], None]) -> Callable[..., None]:
         help="TOML file of settings, and of [[pools]] (env LAB_CONFIG)", show_default=False
     )
     parameters = [_keyword("config", Annotated[Path | None, file])]
-    for name, setting in settings_of(Settings).items():
-        if name in FILE_ONLY:
+    for name, field in Settings.model_fields.items():
+        if name in _FILE_ONLY:
             continue
         flag = f"--{name.replace('_', '-')}"
-        kind = setting.kind
+        kind = field.annotation
         if kind is bool:
             flag += f"/--no-{name.replace('_', '-')}"
         option = typer.Option(flag, help=_help(name), show_default=False, metavar=_metavar(kind))
@@ -78,12 +78,15 @@ def _plain(value: Any) -> Any:
 
 
 def _help(name: str) -> str:
-    kind, default, told, *_ = settings_of(Settings)[name]
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    listed = "" if all(one in told for one in choices) else f": {', '.join(choices)}"
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=True)
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    told = (
+        "" if all(one in str(field.description) for one in choices) else f": {', '.join(choices)}"
+    )
     is_nothing = default is None or default is False or default in ("", ())
     tail = "" if is_nothing else f" [default: {default}]"
-    return f"{told}{listed}{tail}"
+    return f"{field.description}{told}{tail}"
 
 
 @app.command(name="serve")
@@ -105,15 +108,15 @@ def config(loaded: Loaded) -> None:
     from lab_server.executors.gpus import default_slots
     from lab_server.model.slot import parse_slots
 
-    values = dataclasses.asdict(loaded.settings) | {"store": loaded.settings.store_place}
+    values = loaded.settings.model_dump(mode="json") | {"store": loaded.settings.store_place}
     width = max(map(len, values))
     for name, value in values.items():
-        if name in FILE_ONLY:
+        if name in _FILE_ONLY:
             for each in value:
                 typer.echo(f"# [[{name}]] {json.dumps(each, ensure_ascii=False)}")
             continue
         # TOML has no null, and JSON's escapes of what is not ASCII are not TOML's
-        text = "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+        text = "" if value is None else json.dumps(value, ensure_ascii=False)
         line = f"{name:<{width}} = {text}  # {loaded.origins[name]}"
         if name == "thread_wait":
             slots = parse_slots(loaded.settings.slots or default_slots())

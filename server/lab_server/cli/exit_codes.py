@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
+
+import typer
 
 from lab_core.errors import LabError, SettingsError
 
@@ -18,5 +19,5 @@ def errors_as_exit_codes(command: str = "lab-server") -> Iterator[None]:
     try:
         yield
     except LabError as error:
-        print(f"{command}: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
-        sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED)
+        typer.echo(f"{command}: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED) from None

@@ -1,42 +1,17 @@
 """`[[pools]]` of the settings file: groups of agents, and who starts them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lab_core.errors import SettingsError
 from lab_server.model.agent import NAME
-from lab_server.model.slot import Slot, parse_slots
-from lab_server.settings.fields import setting
+from lab_server.model.slot import parse_slots
 
 
-def _name(name: str) -> str:
-    # an agent's name is the pool's, its server's and a number
-    if not NAME.fullmatch(name) or len(name) > 40:
-        raise ValueError(f"{name!r} is no name: use up to 40 letters, digits, '-', '_' and '.'")
-    return name
-
-
-def checked_slots(text: str) -> tuple[Slot, ...]:
-    """Return the slots in a setting.
-
-    Raises:
-        ValueError: If they are none.
-    """
-    try:
-        return tuple(parse_slots(text))
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
-
-
-def _slots(text: str) -> str:
-    if not checked_slots(text):
-        raise ValueError("an agent without slots has nothing to do")
-    return text
-
-
-@dataclass(frozen=True)
-class PoolSettings:
+class PoolSettings(BaseModel):
     """One pool.
 
     Attributes:
@@ -57,28 +32,50 @@ class PoolSettings:
         allow_uploads: whether its agents run code that clients send, where the server allows that.
     """
 
-    name: str = setting(check=_name)
-    engine: Literal["static", "ray", "slurm"] = setting("static")
-    slots: str = setting("cpu:1", check=_slots)
-    cpus: float = setting(1.0, above=0, at_most=10_000)
-    gpus: int = setting(0, at_least=0, at_most=1000)
-    memory_mb: int = setting(0, at_least=0)
-    min: int = setting(0, at_least=0, at_most=10_000)
-    max: int = setting(1, at_least=0, at_most=10_000)
-    idle_s: float = setting(300.0, at_least=0, at_most=7 * 86400)
-    address: str = setting("")
-    server: str = setting("")
-    command: str = setting("lab-agent")
-    arguments: tuple[str, ...] = setting(())
-    options: tuple[str, ...] = setting(())
-    allow_uploads: bool = setting(True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def contradictions(self) -> Iterator[str]:
-        """See `fields.Declared`."""
+    name: str
+    engine: Literal["static", "ray", "slurm"] = "static"
+    slots: str = "cpu:1"
+    cpus: Annotated[float, Field(gt=0, le=10_000)] = 1
+    gpus: Annotated[int, Field(ge=0, le=1000)] = 0
+    memory_mb: Annotated[int, Field(ge=0)] = 0
+    min: Annotated[int, Field(ge=0, le=10_000)] = 0
+    max: Annotated[int, Field(ge=0, le=10_000)] = 1
+    idle_s: Annotated[float, Field(ge=0, le=7 * 86400)] = 300.0
+    address: str = ""
+    server: str = ""
+    command: str = "lab-agent"
+    arguments: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    allow_uploads: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        # an agent's name is the pool's, its server's and a number
+        if not NAME.fullmatch(name) or len(name) > 40:
+            raise ValueError(f"{name!r} is no name: use up to 40 letters, digits, '-', '_' and '.'")
+        return name
+
+    @field_validator("slots")
+    @classmethod
+    def _are_slots(cls, text: str) -> str:
+        try:
+            slots = parse_slots(text)
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
+        if not slots:
+            raise ValueError("an agent without slots has nothing to do")
+        return text
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> PoolSettings:
         if self.min > self.max:
-            yield f"min is {self.min}, more than max, which is {self.max}"
+            raise ValueError(f"min is {self.min}, more than max, which is {self.max}")
         if self.engine == "ray" and not self.address.startswith(("http://", "https://")):
-            yield "address must be that of Ray's dashboard, such as http://head:8265"
+            raise ValueError("address must be that of Ray's dashboard, such as http://head:8265")
+        return self
 
     @property
     def num_slots(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -45,7 +44,8 @@ class Pools:
         takes_uploads: bool = False,
     ) -> None:
         self._all = tuple(
-            each if takes_uploads else replace(each, allow_uploads=False) for each in settings
+            each if takes_uploads else each.model_copy(update={"allow_uploads": False})
+            for each in settings
         )
         self._pools = {
             each.name: Pool(
