@@ -340,6 +340,15 @@ async def test_a_block_that_is_damaged_is_an_error_with_the_run_and_its_events(
     await store.close()
 
 
+async def test_a_block_of_another_versions_format_is_an_error_and_not_other_events() -> None:
+    block = blocks.pack([StoredEvent(1, "r1", 1, "metrics", b"\x0a\x00")])
+    assert tuple(blocks.unpack(block)) == (StoredEvent(1, "r1", 1, "metrics", b"\x0a\x00"),)
+    of_before = dataclasses.replace(block, data=block.data[1:])  # zlib's bytes alone
+
+    with pytest.raises(StoreError, match="events 1 to 1 of run r1 are stored as another version"):
+        tuple(blocks.unpack(of_before))
+
+
 async def test_a_full_disk_fails_the_commit_and_not_the_store(tmp_path: Path) -> None:
     store = SqlStore(url_of(tmp_path))
     run, _ = await grow(store, await store.create(RUN, None))

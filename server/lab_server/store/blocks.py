@@ -25,6 +25,7 @@ MAX_BLOCK_BYTES: Final = 128 << 10
 MAX_SPAN: Final = 1 << 16
 """The positions of a block's events differ by less, so that a reader of all runs finds where to begin."""
 
+_FORMAT: Final = b"\x02"  # begins each block: one of another format would come back as other bytes
 _LEVEL: Final = 1  # by columns the others gain 1 to 5 % in size, and take 1.4 to 2.4 times as long
 _MIN_EVENTS_BY_COLUMNS: Final = 8
 _DOUBLE_BYTES: Final = 8
@@ -101,7 +102,7 @@ def pack(events: Sequence[StoredEvent]) -> Block:
         first.seq,
         last.seq,
         kinds_mask(frozenset([event.kind for event in events])),
-        zlib.compress(b"".join(parts), _LEVEL),
+        _FORMAT + zlib.compress(b"".join(parts), _LEVEL),
     )
 
 
@@ -109,10 +110,15 @@ def unpack(block: Block, after_seq: int = 0) -> Iterator[StoredEvent]:
     """Yield the events of a block, those with a larger seq.
 
     Raises:
-        StoreError: If the block is damaged.
+        StoreError: If the block is damaged, or of another version's format.
     """
+    if not block.data.startswith(_FORMAT):
+        raise StoreError(
+            f"the events {block.first_seq} to {block.last_seq} of run {block.run_id} are stored as another"
+            " version of lab-train does it; this one cannot read them"
+        )
     try:
-        data = zlib.decompress(block.data)
+        data = zlib.decompress(memoryview(block.data)[len(_FORMAT) :])
         (num,) = _NUM_EVENTS.unpack_from(data)
         gaps = struct.unpack_from(f"<{num}I", data, 4)
         lengths = struct.unpack_from(f"<{num}I", data, 4 + 4 * num)
