@@ -140,7 +140,8 @@ async def test_events_of_a_run_that_is_not_its_own_are_refused(desk: Desk, tmp_p
     await desk.stub.CommitFiles(pb.CommitFilesRequest(key=KEY, files=[file]), metadata=mine)
     assert (tmp_path / "r1" / "model.pt").read_bytes() == data
     fetch = desk.stub.FetchFiles(pb.FetchFilesRequest(key=KEY), metadata=mine)
-    (got,) = [answer async for answer in fetch]
+    first, got = [answer async for answer in fetch]
+    assert first == pb.FetchFilesResponse(etag=first.etag), "the state of all files alone"
     assert (got.path, got.data) == ("model.pt", data)
     odd = pb.FileChunks(path="x", size_bytes=1, chunks=[b"short"])
     request_odd = pb.CompareFilesRequest(key=KEY, files=[odd])

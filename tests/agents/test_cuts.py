@@ -76,7 +76,7 @@ class Silent(agent_service_pb2_grpc.AgentServiceServicer):
     async def FetchFiles(self, request: Any, context: Any) -> AsyncIterator[Any]:
         del request, context
         self.called.set()
-        yield pb.FetchFilesResponse(path="run.yaml")
+        yield pb.FetchFilesResponse(etag="state")
         await asyncio.Event().wait()
 
 

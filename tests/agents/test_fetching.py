@@ -108,6 +108,14 @@ async def test_what_was_cut_off_goes_on_where_it_was(rig: Rig) -> None:
     assert not rig.link.cuts, "each cut came"
 
 
+async def test_a_cut_behind_the_last_byte_loses_no_file(rig: Rig) -> None:
+    rig.link.cuts = (sum(map(len, FILES.values())) - 1,)
+    await rig.fetching.run()
+    assert rig.found() == FILES
+    assert rig.link.num_bytes == sum(map(len, FILES.values())), "no byte comes twice"
+    assert not rig.link.cuts, "the cut came"
+
+
 async def test_from_a_server_with_other_files_all_of_them_come(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

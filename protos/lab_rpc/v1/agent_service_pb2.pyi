@@ -776,7 +776,7 @@ class FetchFilesResponse(google.protobuf.message.Message):
     offset: builtins.int
     """Where the bytes begin, in the answer that begins a file."""
     etag: builtins.str
-    """The state of all files, in the first answer."""
+    """The state of all files, in the first answer, which has nothing else: so a fetch that has all can tell."""
     def __init__(
         self,
         *,

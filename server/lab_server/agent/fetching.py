@@ -63,21 +63,18 @@ class Fetching:
 
     async def _pieces(self) -> AsyncGenerator[Piece]:
         offset = num_arrived(self._folder.path / self._partial) if self._partial else 0
-        etag = None
         async for got in self._link.fetch(self._key, self._etag, self._whole, offset):
-            if etag is None:
-                etag = got.etag
-                await self._begin(etag)
+            if got.etag:
+                await self._begin(got.etag)
+                continue
             self._partial = got.path or self._partial
             yield Piece(got.data, got.path, got.size_bytes, got.offset, got.sha256)
             if got.sha256:
                 self._whole, self._partial = self._partial, ""
-        if etag is None:
-            await self._begin("")
 
     async def _begin(self, etag: str) -> None:
         """Remove what is here, unless it is of the same state of the server's files."""
-        if not etag or etag != self._etag:
+        if etag != self._etag:
             await asyncio.to_thread(_clear, self._folder)
             self._whole, self._partial = "", ""
         self._etag = etag

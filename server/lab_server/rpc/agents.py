@@ -158,6 +158,7 @@ class AgentService:
         paths, offset, etag = [artifact.path for artifact in there], 0, _etag(there)
         if request.etag == etag:
             paths, offset = [path for path in paths if path > request.after_path], request.offset
+        yield pb.FetchFilesResponse(etag=etag).SerializeToString()
         async for piece in read_pieces(folder, paths, offset):
             yield pb.FetchFilesResponse(
                 path=piece.path,
@@ -165,9 +166,7 @@ class AgentService:
                 offset=piece.offset,
                 data=piece.data,
                 sha256=piece.sha256,
-                etag=etag,
             ).SerializeToString()
-            etag = ""
 
     async def FetchUpload(  # noqa: N802
         self, request: pb.FetchUploadRequest, context: Context
