@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from lab_server.model.run import Run, RunRequest
 from lab_server.store.protocol import StoredEvent
 from lab_server.watch.history import Part, query_metrics, read_views
 from lab_server.watch.history_writer import HistoryWriter
+from lab_server.watch.series import MetricFold, Tail
 from lab_server.watch.tails import Tails
 from tests.memory_store import MemoryStore
 
@@ -165,6 +167,94 @@ async def test_chunks_that_were_replaced_are_looked_for_anew(
     await writer.write("r1")  # the first chunk has room, so it is another now
     async with asyncio.timeout(30):
         assert await rig.ask() == await rig.expected()
+
+
+class SlowFold(MetricFold):
+    """Tells whether its tail is taken while a thread adds to it."""
+
+    def __init__(self, may_end: threading.Event, overlaps: list[bool]) -> None:
+        super().__init__()
+        self.began, self.may_end, self.overlaps = asyncio.Event(), may_end, overlaps
+        self._loop = asyncio.get_running_loop()
+        self._is_adding = False
+
+    def add(self, payloads: Iterable[bytes]) -> None:
+        self._is_adding = True
+        self._loop.call_soon_threadsafe(self.began.set)
+        assert self.may_end.wait(30)
+        super().add(payloads)
+        self._is_adding = False
+
+    def tail(self) -> Tail:
+        self.overlaps.append(self._is_adding)
+        return super().tail()
+
+
+@dataclasses.dataclass
+class SlowFolds:
+    """Those that were made; all go on together."""
+
+    made: list[SlowFold] = dataclasses.field(default_factory=list)
+    may_end: threading.Event = dataclasses.field(default_factory=threading.Event)
+    overlaps: list[bool] = dataclasses.field(default_factory=list)
+
+    def __call__(self, _is_wanted: object) -> SlowFold:
+        self.made.append(SlowFold(self.may_end, self.overlaps))
+        return self.made[-1]
+
+
+@pytest.fixture
+def folds(monkeypatch: pytest.MonkeyPatch) -> SlowFolds:
+    made = SlowFolds()
+    monkeypatch.setattr("lab_server.watch.tails.new_fold", made)
+    return made
+
+
+async def test_nobody_looks_into_what_a_thread_adds_to_for_somebody_else(
+    rig: Rig, folds: SlowFolds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds.may_end.set()
+    await rig.store.create(dataclasses.replace(rig.run, id="r2", last_seq=0), None)
+    await rig.measure()
+    is_at_r2, may_go_on = asyncio.Event(), asyncio.Event()
+    read = rig.store.events
+
+    async def events_of(run_id: str, *arguments: Any) -> Any:
+        if run_id == "r2":
+            is_at_r2.set()
+            await may_go_on.wait()
+        return await read(run_id, *arguments)
+
+    monkeypatch.setattr(rig.store, "events", events_of)
+    both = asyncio.create_task(rig.tails.read(rig.store, {"r1": rig.run.last_seq, "r2": 1}, ()))
+    await is_at_r2.wait()
+    folds.may_end.clear()
+    folds.made[0].began.clear()
+    await rig.measure(is_heard=False)
+    more = asyncio.create_task(rig.tails.read(rig.store, {"r1": rig.run.last_seq}, ()))
+    await folds.made[0].began.wait()
+    may_go_on.set()
+    await asyncio.wait({both}, timeout=0.2)
+    folds.may_end.set()
+    await asyncio.gather(both, more)
+    assert not any(folds.overlaps)
+
+
+async def test_what_a_cancelled_reader_left_half_read_is_read_again(
+    rig: Rig, folds: SlowFolds
+) -> None:
+    await rig.measure()
+    asking = asyncio.create_task(rig.ask())
+    await asyncio.wait({asking}, timeout=0.1)
+    await folds.made[0].began.wait()
+    asking.cancel()
+    await asyncio.wait({asking})
+    again = asyncio.create_task(rig.ask())
+    await asyncio.wait({again}, timeout=0.1)
+    folds.may_end.set()
+    assert await again == {"loss": {0: 0.0, 1: 1.0, 2: 2.0}}
+    assert len(folds.made) == 2, "the thread of the first one may still add to it"
+    assert not any(folds.overlaps)
 
 
 STEPS = st.one_of(

@@ -115,10 +115,12 @@ class Tails:
             histories = await store.histories(unknown, matcher(names))
             for run_id in unknown:
                 known[run_id] = self._renewed(keys[run_id], histories[run_id], now_s)
-        for run_id, kept in known.items():
-            await _read_on(store, run_id, kept, last_seqs[run_id])
+        found = {
+            run_id: await _read_on(store, keys[run_id], kept, last_seqs[run_id])
+            for run_id, kept in known.items()
+        }
         self._drop_oldest()
-        return {run_id: (known[run_id].history, known[run_id].fold.tail()) for run_id in keys}
+        return found
 
     def _renewed(self, key: Key, history: History, now_s: float) -> _Kept:
         kept = self._kept.get(key)
@@ -146,19 +148,23 @@ class Tails:
             num -= sizes[key]
 
 
-async def _read_on(store: Store, run_id: str, kept: _Kept, last_seq: int) -> None:
+async def _read_on(store: Store, key: Key, kept: _Kept, last_seq: int) -> tuple[History, Tail]:
+    run_id, names = key
+    # held also while the tail is made: a thread may add to the fold for somebody else
     async with kept.lock:
         if kept.heard_seq > kept.seq:
             kept.fold_heard()
-        if kept.seq >= last_seq:
-            return
-        kept.listen_after(last_seq)
-        try:
-            await read_on(store, run_id, kept.fold, kept.seq, last_seq)
-        except BaseException:
-            kept.listen_after(kept.seq)
-            raise
-        kept.seq = last_seq
+        if kept.seq < last_seq:
+            kept.listen_after(last_seq)
+            try:
+                await read_on(store, run_id, kept.fold, kept.seq, last_seq)
+            except BaseException:
+                # a thread may still add to the one that was
+                kept.fold, kept.seq = new_fold(matcher(names)), kept.history.last_seq
+                kept.listen_after(kept.seq)
+                raise
+            kept.seq = last_seq
+        return kept.history, kept.fold.tail()
 
 
 def new_fold(is_wanted: Callable[[str], bool] = lambda _: True) -> MetricFold:
