@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,3 +114,23 @@ def test_events_that_are_laid_out_alike_are_not_decoded() -> None:
     assert found.step == 100
     assert found.last == {"loss": (79, 1.0), "lost": (159, 99.0), "acc": (159, 0.75)}
     assert found.extremes == {"loss": (1.0, 49.5), "lost": (1.0, 99.0), "acc": (0.25, 0.75)}
+
+
+@pytest.mark.parametrize("end", [-1, -8, -16, 40])
+def test_events_that_are_cut_off_are_refused_as_one_is(
+    end: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "_MANY_BYTES", 0)
+    payload = encoded(100, {"loss": [1.0, 2.0], "acc": [0.5, 0.25]}).payload
+    with pytest.raises(DecodeError):
+        projection.apply_events(RUN, [EncodedEvent("metrics", payload[:end])] * 2)
+
+
+def test_events_with_fields_of_another_kind_come_to_what_they_come_to_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # a group, which protobuf skips
+    event = encoded(100, {"loss": [1.0, 2.0]})
+    odd = EncodedEvent("metrics", event.payload + b"\x7b\x7c")
+    monkeypatch.setattr(projection, "_MANY_BYTES", 0)
+    assert projection.apply_events(RUN, [odd] * 2) == projection.apply_event(RUN, event)

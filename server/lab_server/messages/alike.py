@@ -62,7 +62,7 @@ def find(payloads: Sequence[bytes]) -> Found:
         data = b"".join([payloads[index] for index in same])
         rows, indices = np.frombuffer(data, np.uint8).reshape(-1, length), np.array(same)
         for _ in range(_MAX_LAYOUTS):
-            layout = _layout_of(payloads[indices[0]]) if len(indices) > 1 else None
+            layout = _layout_if_any(payloads[indices[0]]) if len(indices) > 1 else None
             if layout is None:
                 break
             is_alike = layout.is_of(rows)
@@ -120,8 +120,15 @@ class _Layout:
             found.extremes[name] = low, high
 
 
-def _layout_of(payload: bytes) -> _Layout | None:
+def _layout_if_any(payload: bytes) -> _Layout | None:
     """Return an event's layout; None where it is not as `messages.columns` writes it."""
+    try:
+        return _layout_of(payload)
+    except (IndexError, ValueError):  # whoever decodes it says what is wrong, if anything is
+        return None
+
+
+def _layout_of(payload: bytes) -> _Layout | None:
     fixed = np.full(len(payload), 0xFF, np.uint8)
     parts: list[slice | tuple[str, int, int] | None] = []
     for tag, position in _tags(payload):

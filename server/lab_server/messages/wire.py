@@ -45,7 +45,12 @@ def text_of(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
 
 
 def fields(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Yield number and position after the tag of each top-level field."""
+    """Yield number and position after the tag of each top-level field.
+
+    Raises:
+        IndexError: If the message is cut off.
+        ValueError: If it is, or is none.
+    """
     position = 0
     while position < len(payload):
         tag, position = _read_varint(payload, position)
@@ -63,6 +68,9 @@ def fields(payload: bytes) -> Iterator[tuple[int, int]]:
             case wire_type:
                 problem = f"wire type {wire_type} at byte {position} of an event"
                 raise ValueError(problem)
+    if position > len(payload):
+        problem = f"a field of an event ends at byte {position} of {len(payload)}"
+        raise ValueError(problem)
 
 
 def bytes_at(payload: bytes, position: int) -> tuple[int, int]:
