@@ -168,3 +168,6 @@ async def test_the_agent_of_the_own_slots_tells_of_the_machines_gpus_in_its_name
     assert await told() == hosts
     agents.detach(agent)
     assert await told() == own, "one out of reach does not tell any more"
+    other = agents.attach(f"{host_name()}0", HOSTS_POOL, Hello("1", ()), lambda _: None)
+    agents.receive(other, AgentGpus(tuple(devices.readings())))
+    assert (await told())[:2] == own, "that of another machine, whose name begins alike, does not"

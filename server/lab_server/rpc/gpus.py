@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from lab_rpc.v1 import gpu_pb2
 from lab_server.agent.host import host_name
@@ -33,8 +34,9 @@ class Gpus:
             for gpu in agent.gpus
         ]
         # the agent of this machine's own slots tells of the same
+        here = re.compile(f"{re.escape(host_name())}(-.{{4}})?")  # as `run_host` names it
         hosts = [agent.name for agent in attached if agent.pool == HOSTS_POOL and agent.gpus]
-        if not any(name.startswith(host_name()) for name in hosts):
+        if not any(map(here.fullmatch, hosts)):
             own = await asyncio.to_thread(self._devices.readings)
             found[:0] = [gpu_pb2.Gpu(reading=gpu_to_proto(gpu)) for gpu in own]
         return found
