@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 
 from lab_server.errors import StoreError
 from lab_server.messages import events
@@ -95,6 +96,22 @@ class Proxy:
 async def proxy(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Proxy]:
     async with Proxy(postgres, tmp_path).serving() as proxy:
         yield proxy
+
+
+async def test_the_events_of_a_transaction_are_sent_together(postgres: Postgres) -> None:
+    store = await asyncio.to_thread(SqlStore, postgres.new_url())
+    run = await store.create(RUN, None)
+    sent = []
+
+    def on_execute(*arguments: Any) -> None:
+        if "INSERT INTO events" in arguments[2]:
+            sent.append(len(arguments[3]))
+
+    sa.event.listen(store._database.write_engine, "before_cursor_execute", on_execute)
+    run = dataclasses.replace(run, last_seq=20)
+    await store.commit(run, [events.encode_checkpoint(1, 1, step) for step in range(20)])
+    assert sent == [20]
+    await store.close()
 
 
 @pytest.mark.slow

@@ -51,10 +51,8 @@ def insert(connection: Connection, logs: Sequence[Sequence[StoredEvent]]) -> Non
     new_blocks = [blocks.pack(group) for events in many for group in blocks.groups(events)]
     if new_blocks:
         connection.execute(_INSERT_BLOCKS, [_block_row(block) for block in new_blocks])
-    for events in logs:
-        if len(events) < _MIN_NEW_BLOCK:
-            for event in events:
-                _INSERT_EVENT.execute(connection, _event_row(event))
+    few = [_event_row(event) for events in logs if len(events) < _MIN_NEW_BLOCK for event in events]
+    _INSERT_EVENT.execute_each(connection, few)
 
 
 def read_run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Connection
@@ -34,6 +34,14 @@ class Prepared:
         if connection.dialect.name == "sqlite":
             return execute_in_sqlite(connection, self._text, parameters).rowcount
         return connection.execute(self._statement, parameters).rowcount
+
+    def execute_each(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """Execute it with each of some parameters; other databases get all of them at once."""
+        if connection.dialect.name == "sqlite":
+            for each in parameters:
+                execute_in_sqlite(connection, self._text, each)
+        elif parameters:
+            connection.execute(self._statement, parameters)
 
     def scalar(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
         """Execute it, and return the one value that it gives."""
