@@ -329,6 +329,25 @@ def test_a_watched_run_is_asked_for_what_changes_and_a_zoomed_chart_when_its_par
     run.stop()
 
 
+def test_a_zoomed_chart_shows_what_comes_of_a_run_that_is_behind(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    ahead = client.create("steered", {"file": steer(1, 0), "loop_count": 40}).start()
+    ahead.wait()
+    behind = client.create("steered", {"file": steer(1, 0), "loop_count": 40})
+    page = windows.open(f"{lab.http_url}/compare?runs={ahead.id}&runs={behind.id}")
+    chart = page.locator("figure.chart[data-metric=loss]")
+    chart.locator("canvas").wait_for()
+    chart.locator("summary").press("Enter")
+    chart.locator("tbody th").nth(39).wait_for()
+    chart.get_by_role("button", name="Zoom in").press("Enter")
+    chart.locator(":scope:not([aria-busy])").wait_for()
+    page.locator("#live:not(.lost)").get_by_text("live", exact=True).wait_for()
+    assert chart.locator("thead th").count() == 2, "x, and the run that has begun"
+    behind.start().wait()
+    chart.locator("thead th").nth(2).wait_for()
+
+
 def test_tensorboard_opens_behind_the_page(shown: Shown, windows: Windows) -> None:
     page = windows.open(shown.address("/runs/{first}"))
     page.get_by_role("button", name="TensorBoard").click()

@@ -42,6 +42,17 @@ function partOf(chart, metric, main) {
 }
 
 /**
+ * The x at which the run that is furthest behind has its last point; a run that has none is behind all.
+ * @param {Chart} chart
+ * @param {string} main
+ * @param {number} numRuns
+ */
+function endOf(chart, main, numRuns) {
+  if (chart.curves.length < numRuns) return -Infinity;
+  return Math.min(...chart.curves.map(({ columns }) => chart.x[columns[main].findLastIndex((v) => !Number.isNaN(v))]));
+}
+
+/**
  * The lines, and the bands around them, as uPlot takes them.
  * @param {Chart} chart
  * @param {string} main
@@ -124,7 +135,7 @@ export class Figure {
     this.isOld = false;
     const main = this.board.smoothing ? "smooth" : "mean";
     const chart = this.chart = partOf(whole, this.metric, main);
-    this.zoom.note(chart.x);
+    this.zoom.note(chart.x, endOf(chart, main, this.board.runs.length));
     const { columns, series, bands } = linesOf(chart, main, (run) => strokeOf(this.board.runs.indexOf(run)));
     this.note.textContent = notesOf(chart).join("; ");
     const shape = JSON.stringify([series.length, chart.curves.map((c) => c.run), this.board.settings(), this.place.clientWidth]);

@@ -163,7 +163,7 @@ export class Board {
   }
 
   async fetch() {
-    if (this.isCut) for (const figure of this.figures.values()) figure.zoom.hasEnd = false;
+    if (this.isCut) for (const figure of this.figures.values()) figure.zoom.end = -Infinity;
     this.isCut = this.isBehind = false;
     this.askedAt = performance.now();
     const shown = [...this.figures.values()].filter((figure) => figure.isVisible);

@@ -42,8 +42,8 @@ export class Zoom {
     this.textOf = textOf;
     /** @type {Range | null} */ this.range = null;
     /** @type {Range | null} */ this.all = null;
-    // whether x goes on at the end of all: not after a cut, behind which it grows again
-    this.hasEnd = false;
+    // up to here all runs have what they will have: nothing is known of that after a cut, behind which they grow again
+    this.end = -Infinity;
     this.numX = 0;
     this.buttons = MOVES.map(([move, sign]) => {
       const button = element("button", { class: "plain", type: "button" }, sign);
@@ -91,17 +91,18 @@ export class Zoom {
   /**
    * Notes what the chart shows now.
    * @param {ArrayLike<number>} x
+   * @param {number} end where the run that is furthest behind goes on
    */
-  note(x) {
+  note(x, end) {
     this.numX = x.length;
     if (this.range || !x.length) return;
     this.all = { min: x[0], max: x[x.length - 1] };
-    this.hasEnd = true;
+    this.end = end;
   }
 
-  /** Whether what comes at the end of x is no part of what is shown. */
+  /** Whether what comes is no part of what is shown. */
   isOfThePast() {
-    return Boolean(this.hasEnd && this.range && this.all && this.range.max < this.all.max);
+    return Boolean(this.range && this.range.max < this.end);
   }
 
   refresh() {
