@@ -19,11 +19,14 @@ class Steered(TrainingLoopConfigs):
     log_new_line_interval: int = 1000
 
     def run(self) -> None:
-        """Record it at each step; at step 7 what is no number."""
+        """Record it at each step; at step 7 what is no number, and below zero a text too."""
+        tracker.set_text("note")
         for _ in self.training_loop:
             level, pace_s = map(float, Path(self.file).read_text().split())
             loop.add_global_step()
             step = loop.get_global_step()
+            if level < 0:
+                tracker.add("note", f"note of step {step}")
             tracker.save(loss=level, odd=math.nan if step == 7 else 1.0)
             print(f"line {step}", flush=True)
             time.sleep(pace_s)

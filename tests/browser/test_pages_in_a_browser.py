@@ -348,6 +348,36 @@ def test_a_zoomed_chart_shows_what_comes_of_a_run_that_is_behind(
     chart.locator("thead th").nth(2).wait_for()
 
 
+def test_what_changes_while_a_page_is_asked_for_is_asked_for_after_it(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    run = client.create("steered", {"file": steer(1, 0.05), "loop_count": 100_000}).start()
+    address = f"{lab.http_url}/runs/{run.id}"
+    windows.open(address).locator("#charts canvas").first.wait_for()  # it has measured something
+    window = windows.window()
+    held: list[tuple[Any, Any]] = []
+
+    def hold(route: Any) -> None:
+        if held or route.request.is_navigation_request():
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    window.route(address, hold)
+    page = windows.open(address, window=window)
+    newest = page.locator("figure.chart[data-metric=loss] tbody tr:last-child td")
+    page.locator("figure.chart[data-metric=loss] summary").press("Enter")
+    for level in (-1, 1):  # a text in between, of which the answer that is held knows nothing
+        steer(level, 0.05)
+        newest.get_by_text(str(level), exact=True).wait_for()
+    assert held
+    assert not page.locator("#media").count()
+    route, answer = held[0]
+    route.fulfill(response=answer)
+    page.locator("#media").wait_for()
+    run.stop()
+
+
 def test_tensorboard_opens_behind_the_page(shown: Shown, windows: Windows) -> None:
     page = windows.open(shown.address("/runs/{first}"))
     page.get_by_role("button", name="TensorBoard").click()

@@ -75,9 +75,9 @@ const refreshStatus = atMostEvery(async () => {
   const shown = /** @type {HTMLDetailsElement | null} */ (document.getElementById("last-values"));
   let page = await fetchPage(`/runs/${runId}/now${shown?.open ? "?values=1" : ""}`);
   if (page && (isWholeWanted || page.getElementById("status")?.dataset.state !== status.dataset.state)) {
+    isWholeWanted = false;  // what changes from now on wants it again
     page = await fetchPage(`/runs/${runId}`);
-    if (page) showWhole(page);
-    isWholeWanted = false;
+    if (page) showWhole(page); else isWholeWanted = true;
   }
   const fresh = page?.getElementById("status");
   if (!page || !fresh) return;
