@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakValueDictionary
 
+import grpc
 import structlog
 
 from lab_core.errors import Violation
 from lab_rpc.v1 import peer_service_pb2 as pb
-from lab_server.errors import InvalidRequest, NotFound, StoreError, Unavailable
+from lab_server.errors import InvalidRequest, StoreError, Unavailable
 from lab_server.files.home import Home
 from lab_server.files.upload_draft import UploadDraft
 from lab_server.messages.uploads import manifest_from_proto
 from lab_server.model.run import Run
 from lab_server.model.upload import Upload
+from lab_server.rpc.calls.status import Forwarded
 from lab_server.rpc.other_servers import OtherServers, away
 from lab_server.store.databases.members import Member
 
@@ -70,11 +72,11 @@ class CodeElsewhere:
                 continue
             try:
                 await self._fetch(upload, run, member)
-            except Unavailable:
-                is_away.append(member)
-            except (NotFound, InvalidRequest) as error:
+            except (InvalidRequest, Forwarded, Unavailable) as error:
+                if not _lacks_it(error):
+                    is_away.append(member)
                 reason = str(error)
-                _log.info("a server does not have code", server=member.address, reason=reason)
+                _log.info("a server does not give code", server=member.address, reason=reason)
             else:
                 _log.info("copied code from another server", run=run.id, server=member.address)
                 return True
@@ -86,8 +88,8 @@ class CodeElsewhere:
         """Copy code.
 
         Raises:
-            InvalidRequest: If a server has it no more as it was sent.
-            NotFound: If it does not have it.
+            Forwarded: If it gives none, NOT_FOUND where it does not have it.
+            InvalidRequest: If it has it no more as it was sent.
             Unavailable: If it is away.
         """
         request = pb.FetchCodeRequest(upload_id=upload.id)
@@ -104,3 +106,9 @@ class CodeElsewhere:
                 async for part in parts:
                     await asyncio.to_thread(draft.write, part.data)
                 await asyncio.to_thread(draft.finish, *first.owners)
+
+
+def _lacks_it(error: Exception) -> bool:
+    """Whether a server that answers so does not have code, or not as it was sent."""
+    is_not_found = isinstance(error, Forwarded) and error.code is grpc.StatusCode.NOT_FOUND
+    return is_not_found or isinstance(error, InvalidRequest)
