@@ -36,9 +36,10 @@ class StepTimes:
         self._tracks: OrderedDict[str, _Track] = OrderedDict()
 
     async def of(self, store: Store, run: Run) -> tuple[Values, Values]:
-        """Return steps, ascending, and the Unix seconds at which the run was there.
+        """Return steps, ascending, and the Unix seconds at which the run was there, as its clocks had it.
 
-        What a resume took back is not among them.
+        Seconds do not descend: where a clock was set back, or another machine's is behind, they stay until it
+        has caught up. What a resume took back is not among them.
 
         Raises:
             NotFound: If there is no such run.
@@ -56,7 +57,8 @@ class StepTimes:
                 continue  # somebody else read on meanwhile
             _add(track, events)
             track.last_seq = events[-1].seq if events else run.last_seq
-        return np.array(track.steps, np.float64), np.array(track.seconds, np.float64)
+        seconds = np.maximum.accumulate(np.array(track.seconds, np.float64))
+        return np.array(track.steps, np.float64), seconds
 
 
 def _add(track: _Track, events: Iterable[StoredEvent]) -> None:
