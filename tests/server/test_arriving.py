@@ -240,6 +240,17 @@ async def test_what_is_here_is_not_copied_again(tmp_path: Path) -> None:
     assert run.num_sent - before == len(DATA)
 
 
+async def test_what_grew_in_the_other_home_is_copied_again(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    await run.bring()
+    before = run.num_sent
+    (run.there / "log.txt").write_bytes(DATA + b"of the next attempt")
+    (run.there / "parent" / "checkpoints" / "7" / "model.pt").write_bytes(b"is never changed")
+    await run.bring(attempt=2)
+    assert (run.here.path / "log.txt").read_bytes() == DATA + b"of the next attempt"
+    assert run.num_sent - before == len(DATA) + len(b"of the next attempt")
+
+
 async def test_what_an_earlier_attempt_left_aside_is_not_gone_on_with(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.raises(ConnectionError):

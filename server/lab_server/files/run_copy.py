@@ -12,7 +12,7 @@ from lab_server.files.run_folder import RunFolder
 
 
 class RunCopy:
-    """Takes what is not in a run's folder yet. Files are kept aside until `settle` moves all of them.
+    """Takes what is not in a run's folder yet, or has another size since. It is kept aside until `settle` moves all of it.
 
     Args:
         folder: the run's, here.
@@ -67,7 +67,15 @@ class RunCopy:
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def _new(self, files: Sequence[Artifact]) -> list[Artifact]:
-        return [f for f in files if not place_in(self._folder, "/".join(_unit(f.path))).exists()]
+        return [file for file in files if not self._is_here(file)]
+
+    def _is_here(self, file: Artifact) -> bool:
+        unit = "/".join(_unit(file.path))
+        place = place_in(self._folder, unit)
+        if unit != file.path:
+            return place.exists()  # a checkpoint, which is never changed
+        # one of another size is of the time when the run's home was this one
+        return place.is_file() and place.stat().st_size == file.size_bytes
 
     def _is_aside(self, file: Artifact) -> bool:
         place = place_in(self._aside, file.path)
