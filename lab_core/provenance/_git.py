@@ -129,10 +129,13 @@ def _read(pipe: IO[bytes], deadline: float) -> bytes:
     """
     import select
 
+    # not select.select, which takes no descriptor beyond 1023
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
     data = b""
     while len(data) <= MAX_DIFF_BYTES:
         left_s = deadline - time.monotonic()
-        if left_s <= 0 or not select.select([pipe], [], [], left_s)[0]:
+        if left_s <= 0 or not poll.poll(1e3 * left_s):
             raise subprocess.TimeoutExpired("git", TIMEOUT_S)
         chunk = pipe.read1(1 << 16)  # type: ignore[attr-defined]
         if not chunk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def watch(folder: RunFolder, keeper_pid: int = 0) -> tuple[Watcher, Outbox]:
 
 
 def sent(folder: RunFolder, kind: str) -> list[bytes]:
-    found = [events.recognise(record.payload) for record in SpoolReader(folder.spool(1)).read()]
+    reader = SpoolReader(folder.spool(1))
+    found = [events.recognise(record.payload) for record in reader.read()]
+    reader.close()
     return [event.payload for event in found if event.kind == kind]
 
 
@@ -155,10 +158,10 @@ def test_a_command_and_a_line_are_read_when_they_come_and_not_at_the_next_look(
     watcher, _ = watch(folder)
     folder.log.write_text("one\n")
     while not (one := sent(folder, "log")):
-        pass
+        time.sleep(0.001)
     folder.log.write_text("one\ntwo\n")
     while (two := sent(folder, "log")) == one:
-        pass
+        time.sleep(0.001)
     assert [list(events.decode(p).log.lines) for p in two] == [["one"], ["two"]]
     folder.send(1, "stop", checkpoint=False)
     assert stopped.wait(20)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -33,6 +35,22 @@ def test_a_clean_repository_is_its_commit_and_branch(repository: Path) -> None:
     assert found is not None
     assert (found.message, found.branch, found.is_dirty) == ("Start", "trunk", False)
     assert (found.diff, found.is_diff_cut, found.untracked) == ("", False, ())
+
+
+def test_a_process_may_have_many_open_files(repository: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != hard < 2048:
+        pytest.skip("this process may not open so many files")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(open(os.devnull, "rb"))
+        found = read_git(repository)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found is not None
+    assert found.message == "Start"
 
 
 def test_changes_are_in_the_diff_staged_ones_too(repository: Path) -> None:
