@@ -150,6 +150,22 @@ def test_charts_are_drawn_zoomed_and_read_as_a_table(shown: Shown, windows: Wind
     rows.nth(59).wait_for()
 
 
+def test_a_chart_fits_a_narrower_window_without_an_answer_of_the_server(
+    shown: Shown, windows: Windows
+) -> None:
+    page = windows.open(shown.address("/runs/{first}"))
+    page.locator(".uplot canvas").first.wait_for()
+    page.route("**/curves?*", lambda _: None)
+    page.set_viewport_size(PHONE)
+    page.wait_for_function(
+        """() => {
+             const place = document.querySelector(".plot");
+             return place.clientWidth < 390 && place.firstChild.offsetWidth === place.clientWidth;
+           }"""
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "no scrolling to the side"
+
+
 def test_charts_are_zoomed_by_keyboard_and_say_what_they_show(
     shown: Shown, windows: Windows
 ) -> None:

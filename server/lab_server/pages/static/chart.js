@@ -12,6 +12,7 @@ const LIGHT = ["#0060a8", "#b34700", "#007a57", "#a3357c", "#7a6400", "#3d7ea6",
 const DARK = ["#6db6ff", "#ffa24d", "#4fd6ab", "#f08fc6", "#f0e442", "#a5d8f0", "#ff8c8c", "#d0d0d0"];
 const MANY = 16;
 const EARLY_MS = 120;
+const HEIGHT = 240;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
 
 /** @param {number} index */
@@ -129,6 +130,12 @@ export class Figure {
     return this.board.x === "wall" ? timeText(x) : `${this.board.x} ${text(x)}`;
   }
 
+  /** Draws what there is as wide as its place is now. */
+  fit() {
+    const width = this.place.clientWidth;
+    if (this.plot && this.plot.width !== width) this.plot.setSize({ width, height: HEIGHT });
+  }
+
   /** @param {Chart} whole */
   show(whole) {
     this.node.removeAttribute("aria-busy");
@@ -138,8 +145,9 @@ export class Figure {
     this.zoom.note(chart.x, endOf(chart, main, this.board.runs.length));
     const { columns, series, bands } = linesOf(chart, main, (run) => strokeOf(this.board.runs.indexOf(run)));
     this.note.textContent = notesOf(chart).join("; ");
-    const shape = JSON.stringify([series.length, chart.curves.map((c) => c.run), this.board.settings(), this.place.clientWidth]);
+    const shape = JSON.stringify([series.length, chart.curves.map((c) => c.run), this.board.settings()]);
     if (this.plot && this.shape === shape) {
+      this.fit();
       this.plot.setData(columns);
     } else {
       this.plot?.destroy();
@@ -162,7 +170,7 @@ export class Figure {
     const isWall = this.board.x === "wall";
     // @ts-ignore - a global of the vendored script
     return new window.uPlot({
-      width: this.place.clientWidth, height: 240, series, bands,
+      width: this.place.clientWidth, height: HEIGHT, series, bands,
       scales: { x: { time: isWall }, y: { distr: this.board.isLog ? 3 : 1 } },
       axes: [{ ...axis, size: 32, values: isWall ? undefined : (/** @type {any} */ _u, /** @type {number[]} */ v) => v.map(short) },
         { ...axis, size: 62, values: (/** @type {any} */ _u, /** @type {number[]} */ v) => v.map((n) => (n === null ? "" : short(n))) }],

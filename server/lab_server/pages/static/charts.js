@@ -37,7 +37,9 @@ export class Board {
     this.watcher = new IntersectionObserver((entries) => {
       for (const entry of entries) {
         const figure = this.figures.get(/** @type {HTMLElement} */ (entry.target).dataset.metric ?? "");
-        if (figure) figure.isVisible = entry.isIntersecting;
+        if (!figure) continue;
+        figure.isVisible = entry.isIntersecting;
+        if (figure.isVisible) figure.fit();
       }
       this.refresh();
     }, { rootMargin: "150px" });
@@ -47,6 +49,7 @@ export class Board {
     new ResizeObserver(() => {
       if (place.clientWidth === width) return;
       width = place.clientWidth;
+      for (const figure of this.figures.values()) if (figure.isVisible) figure.fit();
       this.refreshAll();
     }).observe(place);
     document.addEventListener("themechange", () => {
