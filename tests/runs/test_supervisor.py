@@ -46,7 +46,7 @@ async def test_equal_runs_have_equal_results(rig: Rig) -> None:
 async def test_what_is_printed_is_in_the_log_of_events(rig: Rig) -> None:
     run = await rig.ended(await rig.start("environment"))
     lines = await rig.lines(run)
-    # it collects garbage, though its forkserver did not while it imported
+    # trainers collect garbage, though a server does not while it starts
     assert {"device ''", "an error line", "from a child", "collects True"} <= set(lines)
     assert f"attempt {run.id}/1" in lines
     assert rig.folder(run).log.read_text().splitlines() == lines

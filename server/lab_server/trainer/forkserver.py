@@ -127,14 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if owner is None or os.getppid() != options.server_pid:
         return
     lineage.become_subreaper()
-    gc.disable()  # collecting while torch is imported finds nothing, and takes a fifth of the time
     server = ForkServer(socket.socket(fileno=options.fd), owner)
     _preload([*filter(None, options.preload.split(",")), *options.library], server)
     for name in options.library:
         _warn_of_own_code(name, server)
     gc.collect()
     gc.freeze()  # else the first collection in a generation would copy every page
-    gc.enable()
     server.serve()
 
 
