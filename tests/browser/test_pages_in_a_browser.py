@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -342,6 +344,30 @@ def test_a_watched_run_is_asked_for_what_changes_and_a_zoomed_chart_when_its_par
     )
     values.nth(len(shown) - 1).wait_for()
     assert steps.all_inner_texts() == shown
+    run.stop()
+
+
+def test_a_chart_stays_as_it_is_zoomed_while_a_run_that_begins_anew_has_measured_nothing(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    file = Path(steer(1, 0.05))
+    run = client.create("steered", {"file": str(file), "loop_count": 100_000}).start()
+    page = windows.open(f"{lab.http_url}/runs/{run.id}")
+    chart = page.locator("figure.chart[data-metric=loss]")
+    chart.locator("canvas").wait_for()
+    chart.locator("summary").press("Enter")
+    chart.locator("tbody th").nth(7).wait_for()
+    chart.get_by_role("button", name="Zoom in").press("Enter")
+    run.stop().wait(check=False)
+    file.unlink()
+    os.mkfifo(file)  # the trainer waits for who writes it
+    run.resume()
+    page.locator("#last-values[hidden]").wait_for(state="attached")
+    assert chart.get_by_role("button", name="Whole range").is_visible()
+    with file.open("w") as held:
+        steer(2, 0.05)
+        held.write("2 0.05")
+    chart.locator("tbody td").get_by_text("2", exact=True).first.wait_for()
     run.stop()
 
 

@@ -95,6 +95,14 @@ export class Board {
       element("label", {}, "Metrics with ", filter), this.hiddenNote);
   }
 
+  /**
+   * Adds charts of metrics that are new. None goes: a run that begins anew has nothing measured for a moment.
+   * @param {string[]} names
+   */
+  addNames(names) {
+    this.setNames([...new Set([...this.names, ...names])]);
+  }
+
   /** @param {string[]} names */
   setNames(names) {
     this.names = names;

@@ -88,7 +88,7 @@ const refreshStatus = atMostEvery(async () => {
   const names = page.getElementById("charts")?.dataset.names;
   if (!names) return;
   shown?.toggleAttribute("hidden", names === "[]");
-  board?.setNames(JSON.parse(names));
+  board?.addNames(JSON.parse(names));
 }, 1500);
 
 showMedia();
