@@ -11,9 +11,11 @@ import pytest
 
 from lab_core import loop
 from lab_server.files import changes
+from lab_server.files.bell import listen
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.messages import events
+from lab_server.model.run import RunState
 from lab_server.trainer import watcher as module
 from lab_server.trainer.outbox import Outbox
 from lab_server.trainer.watcher import Watcher
@@ -201,6 +203,25 @@ def test_a_silent_run_is_looked_at_once_in_an_interval(
         pass
     watcher.stop()
     assert waits[1:100] == [7.0] * 99
+
+
+def test_progress_wakes_the_server_only_together_with_what_is_urgent(
+    folder: RunFolder, stopped: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(1, 10**9))
+    monkeypatch.setattr(loop, "get_global_step", lambda: next(steps))
+    listener = listen(folder.spool(1))
+    assert listener is not None
+    with listener:
+        watcher, outbox = watch(folder)
+        deadline = time.monotonic() + 60
+        while len(sent(folder, "progress")) < 3:
+            assert time.monotonic() < deadline
+        with pytest.raises(BlockingIOError):
+            listener.recv(1)
+        outbox.state(RunState.RUNNING)
+        assert listener.recv(1) == b""
+        watcher.stop()
 
 
 def test_a_spool_that_takes_no_more_ends_the_run_at_once(

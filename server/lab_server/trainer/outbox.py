@@ -44,14 +44,18 @@ class Outbox:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
         self.tail = TailWriter(folder.tail(attempt))
 
-    def send(self, told: Iterable[EncodedEvent]) -> None:
+    def send(self, told: Iterable[EncodedEvent], *, is_urgent: bool = True) -> None:
         """Append events.
+
+        Args:
+            told: the events.
+            is_urgent: wake the server. Else it reads them with what is urgent, or when it looks by itself: each second.
 
         Raises:
             OSError: If the disk takes no more, now or at an earlier call.
         """
         with self._lock:
-            self._append([event.payload for event in told])
+            self._append([event.payload for event in told], is_urgent=is_urgent)
 
     def send_metrics(self, told: Iterable[EncodedEvent], last_row: int) -> None:
         """Append the metrics of all rows up to one.
@@ -101,7 +105,7 @@ class Outbox:
         size = sum(HEADER_BYTES + len(payload) for payload in payloads)
         self.tail.mark(Mark(last_row, begin, begin + size))
 
-    def _append(self, payloads: Sequence[bytes]) -> None:
+    def _append(self, payloads: Sequence[bytes], *, is_urgent: bool = True) -> None:
         if self.failure is not None:
             raise self.failure
         try:
@@ -110,7 +114,8 @@ class Outbox:
             self.failure = error
             self.on_failure()
             raise
-        self._bell.ring()
+        if is_urgent:
+            self._bell.ring()
 
     def _write(self, payloads: Sequence[bytes]) -> bool:
         try:

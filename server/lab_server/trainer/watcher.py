@@ -213,4 +213,4 @@ class Watcher:
         progress = events.encode_progress(
             self._outbox.attempt, time.time_ns(), step, total_steps, speed
         )
-        self._outbox.send([progress])
+        self._outbox.send([progress], is_urgent=False)
