@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 import psutil
 from live_server import LiveServer
-from processes import cpu_s
+from processes import core_wait_s, cpu_s
 from subscribers import interval
 from table import Row
+from training import trainer_of
 
 from lab_client import Client
 from lab_client.events import Progress
 
-PAIRS = 20
-WINDOW_S = 6.0
-SETTLE_S = 2.0
+PAIRS = 60
+WINDOW_S = 2.0  # short, and many: what the machine does otherwise is in both of a pair, or in few
+SETTLE_S = 0.7
 MAX_HALF = 1.0  # per cent, of the interval; a wider one says nothing
 WORK = 20_000
 """Of the training's step, about a millisecond of Python."""
@@ -41,12 +42,14 @@ class Window:
         end: as `begin`.
         server_s: the seconds of a processor that the server took.
         browser_s: those that the browser took.
+        waited_s: for so long threads of the trainer could have run and had no core.
     """
 
     begin: float
     end: float
     server_s: float
     browser_s: float
+    waited_s: float
 
     @property
     def length_s(self) -> float:
@@ -83,6 +86,7 @@ def cost_to_training(browser: Any, folder: Path, experiment: Path) -> list[Row]:
         page = browser.new_context().new_page()
         idle_browser()
         assert server.process is not None
+        pids = server.process.pid, trainer_of(server.process.pid)
         for index in range(PAIRS):
             pair = {}
             # the order changes, so that a drift of the machine counts for neither
@@ -93,7 +97,7 @@ def cost_to_training(browser: Any, folder: Path, experiment: Path) -> list[Row]:
                 else:
                     page.goto("about:blank")
                 time.sleep(SETTLE_S)
-                pair[is_watched] = _window(server.process.pid)
+                pair[is_watched] = _window(*pids)
             pairs.append(pair)
         page.close()
         run.stop().wait(check=False)
@@ -105,10 +109,14 @@ def cost_to_training(browser: Any, folder: Path, experiment: Path) -> list[Row]:
     return _rows(told, pairs)
 
 
-def _window(server_pid: int) -> Window:
-    begin, server_s, browser_s = time.time(), cpu_s(server_pid), browser_cpu_s()
+def _window(server: int, trainer: int) -> Window:
+    def used() -> tuple[float, float, float]:
+        return cpu_s(server), browser_cpu_s(), core_wait_s(trainer)
+
+    begin, before = time.time(), used()
     time.sleep(WINDOW_S)
-    return Window(begin, time.time(), cpu_s(server_pid) - server_s, browser_cpu_s() - browser_s)
+    end, after = time.time(), used()
+    return Window(begin, end, *(b - a for a, b in zip(before, after, strict=True)))
 
 
 def _rows(told: Sequence[tuple[float, int]], pairs: Sequence[dict[bool, Window]]) -> list[Row]:
@@ -132,6 +140,7 @@ def _rows(told: Sequence[tuple[float, int]], pairs: Sequence[dict[bool, Window]]
             f"none: the interval is within ± {MAX_HALF:g} % of its middle, and has 0 in it",
             low <= 0 if half <= MAX_HALF else None,
         ),
+        Row("trainer's wait for a core, more with that page", _more(pairs, "waited_s")),
         Row("server's processor time for that page", _more(pairs, "server_s")),
         Row("browser's processor time for that page", _more(pairs, "browser_s")),
     ]
