@@ -316,6 +316,12 @@ class SearchRig:
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
+    def training(self, after_step: int) -> set[str]:
+        """Return the ids of the runs that train, and are behind a step."""
+        return {
+            run.id for run in self.runs.live() if run.state.has_process and run.step > after_step
+        }
+
     async def entries(self, search_id: str) -> list[Entry]:
         """Return a search's whole log."""
         stored: Sequence[StoredEntry] = await self.store.searches.entries(search_id, 0, 10**6)

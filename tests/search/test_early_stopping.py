@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from lab_core.errors import ConfigError, Violation
+from lab_server.errors import QueueFull
 from lab_server.model.domain import Choice
+from lab_server.model.run import Run, RunState
 from lab_server.model.search import (
     Direction,
     Halving,
     MedianStopping,
     Objective,
     Sampler,
+    SearchState,
     TrialState,
 )
 from lab_server.model.search_log import Promoted, Pruned, Told
@@ -155,6 +159,80 @@ async def test_of_a_run_that_a_person_deletes_the_place_goes_to_the_next_best(
     assert (left_out.state, left_out.reason) == (TrialState.LEFT_OUT, "its run was deleted")
     assert search.best is search.trials[1]
     assert search.best.step == 40
+
+
+async def on_its_last_leg(rig: SearchRig) -> Search:
+    """Return a search of three trials, of which the best trains to its end."""
+    search_id = await rig.create(
+        spec(space=NINE, max_trials=3, early_stopping=Halving(2, 3), fixed={"steps": 3000})
+    )
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(search.trials) and search.trials[0].run_id in rig.training(2))
+    return search
+
+
+async def test_of_a_winner_that_fails_the_place_goes_to_the_next_best(rig: SearchRig) -> None:
+    search = await on_its_last_leg(rig)
+    rig.runs.endings[search.trials[0].run_id] = RunState.FAILED, "it diverged"
+    await rig.until(lambda: search.trials[0].state is TrialState.FAILED)
+    assert search.best is search.trials[1]
+    search = await rig.ended(search.id)
+    assert search.state is SearchState.COMPLETED
+    assert search.best is search.trials[1]
+    assert (search.best.state, search.best.step) == (TrialState.COMPLETED, 3000)
+    assert search.trials[2].state is TrialState.PAUSED
+
+
+async def test_a_search_that_is_stopped_has_the_best_of_those_that_were_compared(
+    rig: SearchRig,
+) -> None:
+    search = await on_its_last_leg(rig)
+    await rig.searches.stop(search.id, with_trials=True)
+    search = await rig.ended(search.id)
+    assert search.trials[0].state is TrialState.LEFT_OUT
+    assert search.best is search.trials[1]
+    assert search.best.value == loss({"a": 3}, 2)
+
+
+async def test_a_trial_that_is_stopped_before_it_goes_on_comes_to_no_other_rung(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = rig.runs.start
+
+    async def start_first_legs(run_id: str, *, resume: bool = False, **arguments: Any) -> Run:
+        if resume:
+            raise QueueFull(1)
+        return await start(run_id, resume=resume, **arguments)
+
+    monkeypatch.setattr(rig.runs, "start", start_first_legs)
+    monkeypatch.setattr("lab_server.search.controller._RETRY_S", 0.001)
+    search_id = await rig.create(
+        spec(space=NINE, max_trials=9, early_stopping=Halving(2, 3), fixed={"steps": 30})
+    )
+    await rig.until(lambda: bool(rig.searches.obstacle(search_id)))
+    await rig.searches.stop(search_id, with_trials=True)
+    search = await rig.ended(search_id)
+    left_out = [trial for trial in search.trials if trial.state is TrialState.LEFT_OUT]
+    assert [(trial.values, trial.step) for trial in left_out] == [
+        ({0: loss(trial.params, 2), 1: None}, 2) for trial in left_out
+    ]
+    assert {trial.reason for trial in left_out} == {"the search was stopped before it went on"}
+    assert {trial.rung for trial in search.trials if trial not in left_out} == {0}
+
+
+async def test_a_trial_that_cannot_go_on_keeps_the_steps_that_it_trained(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = rig.runs.start
+
+    async def start_first_legs(run_id: str, *, resume: bool = False, **arguments: Any) -> Run:
+        if resume:
+            raise ConfigError([Violation("options.device", "there is no such device any more")])
+        return await start(run_id, resume=resume, **arguments)
+
+    monkeypatch.setattr(rig.runs, "start", start_first_legs)
+    search = await halved(rig, max_trials=3)
+    assert {trial.step for trial in search.trials if trial.state is TrialState.FAILED} == {2}
 
 
 @pytest.mark.slow

@@ -182,7 +182,9 @@ class Controller:
         except (ConfigError, NotFound) as error:
             # since it was proposed, the experiment or the device that it wants has gone
             await self._refuse_if_broken(error)
-            return Told(trial.number, trial.rung, TrialState.FAILED, reason=str(error))
+            return Told(
+                trial.number, trial.rung, TrialState.FAILED, step=trial.step, reason=str(error)
+            )
 
     async def _decide(self) -> bool:
         """Decide one thing and write it down; return whether there was one."""

@@ -111,8 +111,7 @@ class Search:
         """The best trial that was trained to its end; without one, the best of the highest rung."""
         if self._best_completed is not None:
             return self._best_completed
-        found = (self._best_of_rungs[rung] for rung in sorted(self._best_of_rungs, reverse=True))
-        return next((trial for trial in found if trial.value is not None), None)
+        return self._best_of_rungs[max(self._best_of_rungs)] if self._best_of_rungs else None
 
     def view(self) -> SearchView:
         """Return the search as people see it."""
@@ -243,6 +242,8 @@ class Search:
             self.num_settled += 1
         if told.value is not None:
             self._note_best(trial, told.value)
+        else:
+            self._drop_from_best(trial)
 
     def _move(self, trial: Trial, state: TrialState) -> None:
         self.counts[trial.state] -= 1
@@ -262,6 +263,24 @@ class Search:
             best = self._best_of_rungs.get(trial.rung)
             if best is None or self._beats(trial, value, best.number, best.values[trial.rung]):
                 self._best_of_rungs[trial.rung] = trial
+
+    def _drop_from_best(self, trial: Trial) -> None:
+        """Forget a trial that came to nothing after rungs at which it was the best."""
+        for rung in [rung for rung, best in self._best_of_rungs.items() if best is trial]:
+            best = self._next_best(rung)
+            if best is None:
+                del self._best_of_rungs[rung]
+            else:
+                self._best_of_rungs[rung] = best
+
+    def _next_best(self, rung: int) -> Trial | None:
+        values = {
+            trial.number: value
+            for trial in self.trials
+            if trial.value is not None and (value := trial.values.get(rung)) is not None
+        }
+        best = min(values, key=lambda number: (self.rank(values[number]), number), default=None)
+        return None if best is None else self.trials[best]
 
     def _beats(self, trial: Trial, value: float, number: int, other: float | None) -> bool:
         assert other is not None, "only trials with a value are the best"

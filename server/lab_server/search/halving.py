@@ -28,7 +28,7 @@ def next_promotion(search: Search, halving: Halving, *, is_all_asked: bool) -> P
         # the last comparison has one winner, which trains to its end
         quota = len(told) // halving.eta
         is_last = is_closed and quota <= 1
-        best = sorted(told, key=lambda t: (search.rank(t.values[rung]), t.number))
+        best = sorted(told, key=lambda t: (search.rank(_value_at(t, rung)), t.number))
         for trial in best[: max(1, quota) if is_closed else quota]:
             if trial.state is TrialState.PAUSED and trial.rung == rung:
                 until_step = 0 if is_last else halving.min_steps * halving.eta ** (rung + 1)
@@ -47,3 +47,8 @@ def _rungs(search: Search) -> list[list[Trial]]:
                 rungs.append([])
             rungs[rung].append(trial)
     return rungs
+
+
+def _value_at(trial: Trial, rung: int) -> float | None:
+    # one that has failed since was not worth its place: the next best gets it
+    return None if trial.state is TrialState.FAILED else trial.values[rung]

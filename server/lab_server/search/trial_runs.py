@@ -73,6 +73,8 @@ class TrialRuns:
                 with contextlib.suppress(InvalidState):  # it has just ended
                     await self._runs.stop(run.id, checkpoint=True)
                 return None
+            if _is_below(run, trial):
+                return _left_out(trial, "the search was stopped before it went on", run)
         elif run.state is RunState.CREATED or _is_below(run, trial):
             return await self._start(search, trial, run)
         else:
