@@ -48,7 +48,7 @@ def histogram(name: str, step: int, time: float, values: list[Any]) -> Histogram
     if not low <= high:
         edges, counts = [0.0], []
     elif _is_cuttable(low, high):
-        edges = np.linspace(low, high, NUM_BINS + 1).tolist()
+        edges = _bounds(low, high).tolist()
     else:
         edges, counts = (
             [low, high if high > low else float(np.nextafter(low, np.inf))],
@@ -70,7 +70,16 @@ def histogram(name: str, step: int, time: float, values: list[Any]) -> Histogram
 
 def _is_cuttable(low: float, high: float) -> bool:
     """Tell whether a range is neither too narrow nor too wide for numpy to divide it into distinct bins."""
-    return math.isfinite(high - low) and low + (high - low) / NUM_BINS > low
+    if not math.isfinite(high - low):
+        return False
+    bounds = _bounds(low, high)
+    return bool((bounds[1:] > bounds[:-1]).all())
+
+
+def _bounds(low: float, high: float) -> Any:
+    import numpy as np
+
+    return np.linspace(low, high, NUM_BINS + 1)
 
 
 def _digest(data: Any) -> Digest:

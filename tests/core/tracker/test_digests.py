@@ -34,6 +34,8 @@ TENSORS: dict[str, torch.Tensor] = {
     "bounds of bins": torch.arange(31.0).repeat(3),
     "too wide": torch.tensor([-1.7e308, 0.0, 1.7e308], dtype=torch.float64),
     "too narrow": torch.tensor([1.0, 1.0 + 2**-52], dtype=torch.float64),
+    "too narrow above 1": torch.tensor([1 - 1.2e-15, 1 + 1.2e-15], dtype=torch.float64),
+    "too narrow near 0": torch.tensor([1e-322, 5e-322], dtype=torch.float64),
 }
 
 
