@@ -104,10 +104,10 @@ class Registry:
             )
         # A new mapping: other threads may be iterating over the old one.
         self._declared = {**self._declared, name: indicator}
-        # Names in use keep their kind; only `is_print` is updated.
+        # Names in use keep their kind and window; only `is_print` is updated.
         for seen in [s for s in self._resolved if s == name or _matches(s, name)]:
-            found = self._find(seen)
-            if found.kind is self._resolved[seen].kind:
+            found, used = self._find(seen), self._resolved[seen]
+            if (found.kind, found.window) == (used.kind, used.window):
                 self._resolved[seen] = found
 
     def resolve(self, name: str) -> Indicator:

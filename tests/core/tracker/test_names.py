@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from lab_core import tracker
 from lab_core.errors import TrackerError
@@ -78,6 +79,26 @@ def test_a_name_in_use_cannot_become_something_else() -> None:
     current.add(x=1.0)
     with pytest.raises(TrackerError, match="already a scalar"):
         current.declare(Kind.HISTOGRAM, "x")
+
+
+def test_a_name_in_use_keeps_its_window_when_a_closer_wildcard_comes(saved: Saved) -> None:
+    tracker.set_queue("q.*", 3)
+    tracker.set_histogram("w.*")
+    tracker.save(1, {"q.a.b": 1.0})
+    tracker.add({"w.a.b": torch.arange(100_000.0)})
+    tracker.set_queue("q.a.*", 1, is_print=True)
+    tracker.set_histogram("w.a.*", 5)
+    tracker.save(2, {"q.a.b": 2.0, "q.a.c": 2.0})
+    assert saved().scalars == {
+        "q.a.b": [(1, 1.0), (2, 1.5)],
+        "w.a.b": [(2, 49_999.5)],
+        "q.a.c": [(2, 2.0)],
+    }
+    assert {h.name: h.num for h in saved().histograms if h.step == 2} == {
+        "q.a.b": 2,
+        "w.a.b": 100_000,
+        "q.a.c": 1,
+    }
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "20"])
