@@ -88,4 +88,4 @@ class RowKeeper:
             else:
                 window.extend(value.ravel().tolist())
         numbers = [value for value in window if value is not None]
-        return sum(numbers) / len(numbers) if len(numbers) == len(window) else None
+        return mean(numbers) if len(numbers) == len(window) else None

@@ -76,6 +76,18 @@ def test_rows_say_what_batches_say_of_every_kind() -> None:
     assert kept.last_row == 8
 
 
+def test_the_mean_of_a_window_is_the_same_to_the_last_bit() -> None:
+    kept = Rows()
+    current = Tracker([kept])
+    current.declare(Kind.QUEUE, "queue", 4)
+    for step, value in enumerate([1e16, 1.0, -1e16, 1.0]):
+        current.save(step, queue=value)
+    early = list(kept.rows["queue"])
+    with current:
+        pass
+    assert early == kept.scalars["queue"]
+
+
 def test_a_metric_stands_at_its_own_step_in_a_row_too() -> None:
     kept, step = Rows(), [1]
     current = Tracker([kept], get_step=lambda: step[0])
