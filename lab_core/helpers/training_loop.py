@@ -70,7 +70,7 @@ class TrainingLoop:
         resumed = state.pending(self.name)
         self._start = state.step if resumed is None else resumed["start"]
         # an iteration of another length than when it began ends where its body ends
-        self._is_counted = resumed is None or resumed["loop_step"] == self.loop_step
+        self._is_counted = (resumed or {}).get("loop_step", self.loop_step) == self.loop_step
         state.total_steps = self.loop_count
         state.is_saving = state.is_saving or self.is_save_models
         if self.checkpoint_interval is not None:
@@ -92,8 +92,9 @@ class TrainingLoop:
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:
         """Return the start of the iteration to resume; the global step is the position within it."""
-        start = loop.get_global_step() if is_innermost else self._start
-        return {"start": start, "loop_step": self.loop_step}
+        if is_innermost:  # the next iteration, which has not begun
+            return {"start": loop.get_global_step()}
+        return {"start": self._start, "loop_step": self.loop_step}
 
     def is_interval(self, interval: int) -> bool:
         """Whether a multiple of `interval` was passed since the iteration started."""

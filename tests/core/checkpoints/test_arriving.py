@@ -127,6 +127,24 @@ def test_a_loop_saved_at_its_end_is_extended_from_there(num_more: int, tmp_path:
     assert resumed.loop.step == resumed.loop.total_steps == 6 + num_more
 
 
+def test_an_iteration_of_another_length_begins_where_the_last_one_was_saved(tmp_path: Path) -> None:
+    starts: list[int] = []
+
+    def body(loop_step: int, cut: bool) -> Body:
+        def train(_: Experiment) -> None:
+            for start in TrainingLoop(loop_count=16, loop_step=loop_step):
+                starts.append(start)
+                if cut and start == 5:
+                    loop.request_stop()
+
+        return train
+
+    run(tmp_path, body(5, cut=True))
+    resumed = run(tmp_path, body(2, cut=False), is_resume=True)
+    assert starts == [0, 5, 10, 12, 14]
+    assert resumed.loop.step == 16
+
+
 def test_loops_one_after_the_other_are_each_resumed_at_their_own_place(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
 
