@@ -93,9 +93,7 @@ class _Loader:
             state.boundary(exhausted=True)
 
     def _draw(self) -> int:
-        if not self.shuffle:
-            return 0
-        return int(torch.empty((), dtype=torch.int64).random_().item())
+        return _random_seed() if self.shuffle else 0
 
     def _order(self, seed: int) -> Tensor:
         if not self.shuffle:
@@ -104,6 +102,10 @@ class _Loader:
 
     def _batches(self, seed: int, first_sample: int) -> Iterator[Batch]:
         raise NotImplementedError
+
+
+def _random_seed() -> int:
+    return int(torch.empty((), dtype=torch.int64).random_().item())
 
 
 class TensorLoader(_Loader):
@@ -180,6 +182,10 @@ class DataSetLoader(_Loader):
         self.dataset = dataset
         self._options = options
         self._workers: KeptWorkers | None = None
+
+    def _draw(self) -> int:
+        # in workers the seed also decides what transforms draw: other numbers in each epoch of a training
+        return _random_seed() if self.name else super()._draw()
 
     def _batches(self, seed: int, first_sample: int) -> Iterator[Batch]:
         num_batches = self._num_batches(self._num_samples - first_sample)

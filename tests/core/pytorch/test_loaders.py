@@ -178,11 +178,12 @@ def epoch(loader: DataSetLoader) -> tuple[list[Any], set[int]]:
 
 
 def noisy(**options: Any) -> DataSetLoader:
-    return DataSetLoader(Noisy(8), batch_size=2, shuffle=True, collate_fn=list, **options)
+    return DataSetLoader(Noisy(8), batch_size=2, collate_fn=list, **{"shuffle": True, **options})
 
 
-def test_workers_live_for_all_epochs_and_draw_other_numbers_in_each() -> None:
-    loader = noisy(num_workers=2)
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_workers_live_for_all_epochs_and_draw_other_numbers_in_each(shuffle: bool) -> None:
+    loader = noisy(num_workers=2, shuffle=shuffle, name="train")
     (first, workers), (second, same_workers) = epoch(loader), epoch(loader)
     assert workers == same_workers
     assert len(workers) == 2
