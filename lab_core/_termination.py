@@ -6,15 +6,21 @@ The target belongs to the main thread: signal handlers are set and run only ther
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from lab_core import logger
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_DEFAULTS: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    **dict.fromkeys(_SIGNALS, signal.SIG_DFL),
+}
 
 
 class Terminable(Protocol):
@@ -54,6 +60,36 @@ def release_terminations(target: Terminable) -> None:
     if _target is target:
         _target = None
         _restore()
+
+
+@contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or SIGHUP wait until the block is left; the next one does what it always does.
+
+    Does nothing outside the main thread, and leaves signals alone that somebody handles.
+    """
+    held: list[int] = []
+    ours = [number for number in _DEFAULTS if signal.getsignal(number) == _DEFAULTS[number]]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        held.append(number)
+        let_go()
+
+    def let_go() -> None:
+        for number in ours:
+            if signal.getsignal(number) is hold:
+                signal.signal(number, _DEFAULTS[number])
+
+    for number in ours:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        let_go()
+        for late in held:
+            signal.raise_signal(late)
 
 
 def _restore() -> None:

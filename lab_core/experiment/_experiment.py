@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from lab_core import lab, logger, loop, tracker
 from lab_core._interrupts import end_loudly, end_quietly, release
-from lab_core._termination import catch_terminations, release_terminations
+from lab_core._termination import catch_terminations, hold_signals, release_terminations
 from lab_core.checkpoints import Checkpoint, KeepBest, Retention
 from lab_core.configs import BaseConfigs, calculate, hyperparams, to_yaml_data
 from lab_core.errors import CheckpointError, LabError, SettingsError
@@ -322,6 +322,10 @@ class Experiment:
         if not self._is_started:
             self.tracker.close()
             return
+        with hold_signals():
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         if error is None:
             error = self._lost = self._checkpointing.not_arrived()
         note_end(self.record, error, self.loop)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 START = """
 import os, signal, sys, torch
 from pathlib import Path
-from lab_core import loop, tracker
+from lab_core import loop, tracker, writers
 from lab_core.experiment import Experiment
 
 folder = Path(sys.argv[1])
@@ -107,6 +107,48 @@ def test_after_the_run_and_before_it_the_signal_kills_as_ever(tmp_path: Path) ->
     assert done.returncode == -signal.SIGTERM
     assert RunRecord.load(tmp_path).status is Status.COMPLETED
     assert run("new()\nend()\n", tmp_path).returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_one_that_comes_while_the_end_is_written_waits_for_it(
+    tmp_path: Path, by: signal.Signals
+) -> None:
+    script = f"""
+class Closing(writers.MemoryWriter):
+    def close(self):
+        end({int(by)})
+        (folder / "is_closed").touch()
+
+made = Experiment("it", folder=folder, writers=[Closing()], is_code_recorded=False)
+with made.start():
+    for step in loop.loop(3):
+        tracker.save(done=step)
+print("went on")
+"""
+    done = run(script, tmp_path)
+    assert done.returncode == -by
+    assert "went on" not in done.stdout
+    record = RunRecord.load(tmp_path)
+    assert record.status is Status.COMPLETED
+    assert record.end
+    assert (tmp_path / "is_closed").exists()
+
+
+def test_the_second_one_that_comes_while_the_end_is_written_does_not_wait(tmp_path: Path) -> None:
+    script = """
+class Hanging(writers.MemoryWriter):
+    def close(self):
+        end()
+        while signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            pass
+        end()
+        (folder / "is_closed").touch()
+
+with Experiment("it", folder=folder, writers=[Hanging()], is_code_recorded=False).start():
+    pass
+"""
+    assert run(script, tmp_path).returncode == -signal.SIGTERM
+    assert not (tmp_path / "is_closed").exists()
 
 
 def test_the_handler_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
