@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 import lab_server.pages
+from lab_core.configs import PlainValue, Schema, SchemaItem
 from lab_server.files.log_levels import RECORD
 from lab_server.messages import events
 from lab_server.model.agent import Gpus, Hello
@@ -461,6 +462,21 @@ async def test_a_form_has_a_field_for_each_config_and_starts_a_run(
         {"epochs": 3, "learning_rate": 0.001},
         ("a", "b"),
     )
+
+
+async def test_a_field_that_takes_more_than_its_choices_is_no_list_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices: dict[str, PlainValue] = {"choices": ["auto", "none"]}
+    items = (
+        SchemaItem("mode", "str", "auto", True, constraints=choices),
+        SchemaItem("size", "str | int", "auto", True, constraints=choices),
+    )
+    monkeypatch.setattr("tests.server.fakes.MNIST", Schema(items=items))
+    async with open_surface(tmp_path) as surface, open_site(surface) as site:
+        _, text = await _page(site, "/new?experiment=mnist")
+    assert re.search(r'<select [^>]*name="c.mode"', text)
+    assert re.search(r'<input [^>]*name="c.size"', text)
 
 
 async def test_each_violation_is_beside_its_field_and_what_was_written_stays(

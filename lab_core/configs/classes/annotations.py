@@ -10,8 +10,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lab_core.configs.schema.constraints import read_metadata
-from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
+from lab_core.configs.schema.constraints import LENGTHS, constraint_problem, read_metadata
+from lab_core.configs.schema.plain import Misfit, PlainValue, fit, is_plain, parse_type, to_plain
 
 MISSING: Any = object()
 """There is no annotation, or it cannot be evaluated."""
@@ -24,7 +24,7 @@ class TypeInfo(NamedTuple):
         text: the plain type; `object` when a message cannot set it.
         constraints: bounds and choices as plain data.
         convert: turns a plain value into the annotated type: a list into a tuple, a name into an enum.
-        cls: the class of an `object`, for checking and building values.
+        cls: the class of an `object`, for checking and building values; of a converted value, too.
     """
 
     text: str
@@ -132,32 +132,79 @@ def _union(members: tuple[Any, ...]) -> TypeInfo:
     constraints: dict[str, PlainValue] = {}
     for info in infos:
         constraints.update(info.constraints)
-    if "choices" in constraints and any(i.text == "None" for i in infos):
-        constraints["choices"] = [*typing.cast(list[PlainValue], constraints["choices"]), None]
-    converts = [i.convert for i in infos if i.convert]
-    convert = converts[0] if len(converts) == 1 else None
+    if choices := _choices(infos):
+        constraints["choices"] = choices
+    else:
+        constraints.pop("choices", None)
+
+    def convert(value: Any) -> Any:
+        info = next((i for i in infos if i.convert is not None and _fits(i, value)), None)
+        return value if info is None else _converted(info, value)
+
+    classes = [info.cls for info in infos if info.cls is not None]
     return TypeInfo(
         " | ".join(dict.fromkeys(info.text for info in infos)),
         constraints,
-        (lambda v: v if v is None else convert(v)) if convert else None,
+        convert if any(info.convert is not None for info in infos) else None,
+        classes[0] if len(classes) == 1 else None,
     )
+
+
+def _choices(infos: list[TypeInfo]) -> list[PlainValue]:
+    """Return the choices of all members, without those of a type of which another member takes any value."""
+    is_open = {info.text for info in infos if "choices" not in info.constraints}
+    if "any" in is_open:
+        return []
+    if "float" in is_open:
+        is_open.add("int")  # which is taken as a float
+    listed = [typing.cast(list[PlainValue], i.constraints.get("choices", [])) for i in infos]
+    kept = [choice for each in listed for choice in each if infer(choice).text not in is_open]
+    return [*kept, None] if kept and "None" in is_open else kept
+
+
+def _fits(info: TypeInfo, value: Any) -> bool:
+    try:
+        fit(parse_type(info.text), value)
+    except Misfit:
+        return False
+    return constraint_problem(info.constraints, value) is None
+
+
+def _converted(info: TypeInfo, value: Any) -> Any:
+    """Return a plain value as the annotation has it; what is so already as it is."""
+    is_done = value is None or (info.cls is not None and isinstance(value, info.cls))
+    return value if info.convert is None or is_done else info.convert(value)
 
 
 def _list(element: Any, convert: Callable[[Any], Any] | None) -> TypeInfo:
     inner = understand(element)
     if inner.text == "object":
         return TypeInfo("object", cls=tuple if convert else list)
-    return TypeInfo(f"list[{inner.text}]", convert=convert)
+    constraints = {key: bound for key, bound in inner.constraints.items() if key not in LENGTHS}
+    if inner.convert is not None:
+        whole = convert or list
+
+        def convert(values: Any) -> Any:
+            return whole(_converted(inner, value) for value in values)
+
+    return TypeInfo(f"list[{inner.text}]", constraints, convert)
 
 
 def _tuple(elements: tuple[Any, ...]) -> TypeInfo:
     if len(elements) == 2 and elements[1] is Ellipsis:
         return _list(elements[0], tuple)
-    inner = [understand(e).text for e in elements]
-    if not inner or "object" in inner:
+    infos = [understand(e) for e in elements]
+    if not infos or any(info.text == "object" for info in infos):
         return TypeInfo("object", cls=tuple)
-    text = f"list[{' | '.join(dict.fromkeys(inner))}]"
-    return TypeInfo(text, {"min_length": len(inner), "max_length": len(inner)}, tuple)
+    constraints: dict[str, PlainValue] = {"min_length": len(infos), "max_length": len(infos)}
+    if choices := _choices(infos):
+        constraints["choices"] = choices
+
+    def convert(values: Any) -> Any:
+        return tuple(map(_converted, infos, values))
+
+    text = f"list[{' | '.join(dict.fromkeys(info.text for info in infos))}]"
+    return TypeInfo(text, constraints, convert)
 
 
 def _class(cls: Any) -> TypeInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+from typing import Any
 
 from lab_core.configs.classes.annotations import MISSING, is_path_class
 from lab_core.configs.classes.declarations import Option
@@ -97,16 +98,22 @@ def _plain_default(source: ItemRecipe, names: list[str]) -> PlainValue:
         return None
     if isinstance(raw, str) and raw in names:
         return raw
-    if isinstance(raw, enum.Enum):
-        return raw.name
-    if is_path_class(type(raw)):
-        return str(raw)
+    raw = _named(raw)
     if not is_plain(raw):
         return None
     try:
         return fit(parse_type(source.info.text), raw)
     except Misfit:
         return to_plain(raw)  # reported when a config message is planned
+
+
+def _named(raw: Any) -> Any:
+    """Return a value with enums as their names and paths as texts, also in lists and tuples."""
+    if isinstance(raw, enum.Enum):
+        return raw.name
+    if is_path_class(type(raw)):
+        return str(raw)
+    return [_named(value) for value in raw] if type(raw) in (list, tuple) else raw
 
 
 def _is_too_large(source: ItemRecipe) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
@@ -15,7 +15,8 @@ _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "lt": ("less than", lambda value, bound: value < bound),
     "multiple_of": ("a multiple of", lambda value, bound: value % bound == 0),
 }
-_NAMES = (*_BOUNDS, "min_length", "max_length")
+LENGTHS = ("min_length", "max_length")
+_NAMES = (*_BOUNDS, *LENGTHS)
 
 
 def read_metadata(metadata: Iterable[object]) -> dict[str, PlainValue]:
@@ -36,9 +37,14 @@ def read_metadata(metadata: Iterable[object]) -> dict[str, PlainValue]:
 
 
 def constraint_problem(constraints: Mapping[str, PlainValue], value: object) -> str | None:
-    """Return the violated constraint as text ("must be at least 1, got 0"), or None."""
+    """Return the violated constraint as text ("must be at least 1, got 0"), or None.
+
+    Bounds and choices of a list are those of its elements.
+    """
     if not constraints or (value is None and None not in _choices(constraints)):
         return None
+    if isinstance(value, list | tuple):
+        return _list_problem(constraints, value)
     for name, bound in constraints.items():
         if name == "choices":
             wrong = _not_chosen(_choices(constraints), value)
@@ -48,10 +54,19 @@ def constraint_problem(constraints: Mapping[str, PlainValue], value: object) -> 
             words, holds = _BOUNDS[name]
             if not holds(value, bound):
                 return f"must be {words} {bound}, got {shown(value)}"
-        elif name in ("min_length", "max_length") and isinstance(value, str | list | tuple):
-            wrong = _wrong_length(name, bound, len(value))
-            if wrong:
-                return f"{wrong}: {shown(value)}"
+    return _length_problem(constraints, value) if isinstance(value, str) else None
+
+
+def _list_problem(constraints: Mapping[str, PlainValue], values: Sequence[object]) -> str | None:
+    of_each = {name: bound for name, bound in constraints.items() if name not in LENGTHS}
+    problems = (constraint_problem(of_each, value) for value in values)
+    return next(filter(None, problems), None) or _length_problem(constraints, values)
+
+
+def _length_problem(constraints: Mapping[str, PlainValue], value: Sequence[object]) -> str | None:
+    for name in LENGTHS:
+        if name in constraints and (wrong := _wrong_length(name, constraints[name], len(value))):
+            return f"{wrong}: {shown(value)}"
     return None
 
 
@@ -62,8 +77,9 @@ def _choices(constraints: Mapping[str, PlainValue]) -> list[Any]:
 
 def _not_chosen(choices: list[Any], value: object) -> str | None:
     # 1 == True == 1.0, but as config values they differ
-    if any(type(c) is type(value) and c == value for c in choices):
-        return None
+    of_its_type = [choice for choice in choices if type(choice) is type(value)]
+    if not of_its_type or value in of_its_type:
+        return None  # what has no choice of its type is of another alternative
     names = [c for c in choices if isinstance(c, str)]
     hint = did_you_mean(value, names) if isinstance(value, str) and names else ""
     listed = ", ".join(repr(c) for c in choices)

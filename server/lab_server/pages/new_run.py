@@ -206,7 +206,12 @@ def _field(item: config_pb2.ConfigItem, draft: Draft, errors: list[str]) -> dict
     choices = list(item.options) or _choices(item)
     is_settable = bool(choices) or not item.type.startswith(("object", "any"))
     # an item with options may have a plain value, too, unless only code can make one
-    is_choice = bool(choices) and item.type.startswith(("object", "any", "bool", "str"))
+    kinds = item.type.split(" | ")
+    is_choice = (
+        bool(choices)
+        and kinds[0] in ("object", "any", "bool", "str")
+        and not any(kind.startswith(("int", "float", "list")) for kind in kinds)
+    )
     return {
         "key": item.key,
         "kind": "choice" if is_choice else "text" if is_settable else "object",

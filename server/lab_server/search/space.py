@@ -144,7 +144,7 @@ def _range_problem(low: float, high: float, step: float, is_log: bool) -> str:
 def _whole(item: SchemaItem) -> Domain | str:
     """Return all that a schema allows for an item, or why that cannot be searched."""
     choices = item.constraints.get("choices")
-    if isinstance(choices, list):
+    if isinstance(choices, list) and _are_all(choices, item.type):
         return Choice(tuple(choices))
     if item.options:
         return Choice(item.options)
@@ -160,6 +160,12 @@ def _whole(item: SchemaItem) -> Domain | str:
         f"{item.key!r} has neither options nor both a least and a largest value;"
         " say which values to search"
     )
+
+
+def _are_all(choices: list[PlainValue], type_text: str) -> bool:
+    """Return whether a type has no other values: "str | int" has, with choices of one of them."""
+    kinds = {"None" if choice is None else type(choice).__name__ for choice in choices}
+    return set(type_text.split(" | ")) <= kinds
 
 
 def _refused(schema: Schema, key: str, domain: Domain) -> list[Violation]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import enum
 import math
+import pathlib
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -262,3 +264,67 @@ def test_an_int_that_the_class_gives_beyond_64_bits_is_told_in_the_plan() -> Non
         plan(schema(Local))
     with pytest.raises(ConfigError, match="steps must fit in 64 bits"):
         plan(schema(Local), {"steps": 2**64})
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Mixed(BaseConfigs):
+    size: Literal["auto"] | int = "auto"
+    scale: Literal["auto"] | Annotated[float, Ge(1)] = "auto"
+    word: Literal["a"] | str = "b"
+    share: Literal[1] | float = 2
+    tint: Color | int = 3
+    maybe: Color | None = None
+    palette: list[Color] = [Color.RED]  # noqa: RUF012
+    pair: tuple[Color, int] = (Color.RED, 1)
+    files: list[pathlib.Path] = []  # noqa: RUF012
+    ranges: list[tuple[int, int]] = []  # noqa: RUF012
+    widths: list[Annotated[int, Ge(1)]] = [1]  # noqa: RUF012
+    letters: Annotated[list[Literal["a", "b"]], Len(1, 2)] = ["a"]  # noqa: RUF012
+
+
+def test_each_alternative_of_a_type_has_its_own_choices_and_class() -> None:
+    assert check(Mixed) == ()
+    assert Mixed().palette == [Color.RED]
+    assert Mixed().pair == (Color.RED, 1)
+    for key, value, expected in (
+        ("size", 5, 5),
+        ("scale", 2, 2.0),
+        ("word", "zzz", "zzz"),
+        ("share", 3, 3),
+        ("tint", 5, 5),
+        ("tint", "BLUE", Color.BLUE),
+        ("maybe", "RED", Color.RED),
+        ("maybe", Color.RED, Color.RED),
+        ("palette", ["BLUE"], [Color.BLUE]),
+        ("pair", ["BLUE", 3], (Color.BLUE, 3)),
+        ("files", ["a"], [pathlib.Path("a")]),
+        ("ranges", [[1, 2]], [(1, 2)]),
+    ):
+        found = getattr(calculate(Mixed, {key: value}), key)
+        assert (key, type(found), found) == (key, type(expected), expected)
+    assert schema(Mixed).by_key["palette"].default == ["RED"]
+    assert schema(Mixed).by_key["pair"].default == ["RED", 1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("size", "aut", "size must be one of 'auto', got 'aut'; did you mean 'auto'?"),
+        ("scale", 0.5, "scale must be at least 1, got 0.5"),
+        ("tint", "GREEN", "tint must be one of 'RED', 'BLUE', got 'GREEN'"),
+        ("palette", ["RED", "GREEN"], "palette must be one of 'RED', 'BLUE', got 'GREEN'"),
+        ("pair", ["GREEN", 1], "pair must be one of 'RED', 'BLUE', got 'GREEN'"),
+        ("widths", [1, 0], "widths must be at least 1, got 0"),
+        ("letters", ["c"], "letters must be one of 'a', 'b', got 'c'"),
+        ("letters", [], "letters must have a length of at least 1, got 0"),
+    ],
+)
+def test_what_is_wrong_in_a_list_or_an_alternative_is_told(
+    key: str, value: object, sentence: str
+) -> None:
+    [problem] = check(Mixed, {key: value})
+    assert problem.message.startswith(sentence)
