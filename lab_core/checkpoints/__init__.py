@@ -13,6 +13,7 @@ from lab_core.checkpoints._files import (
     latest_good,
     list_checkpoints,
     load,
+    remove_after,
     save,
     verify,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "latest_good",
     "list_checkpoints",
     "load",
+    "remove_after",
     "save",
     "verify",
 ]

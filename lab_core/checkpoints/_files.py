@@ -205,6 +205,13 @@ def latest_good(folder: Path) -> tuple[Checkpoint | None, tuple[Checkpoint, ...]
     return None, tuple(damaged)
 
 
+def remove_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of what is trained again from a step on: newer by step, they would be kept instead."""
+    for checkpoint in list_checkpoints(folder):
+        if checkpoint.step > step:
+            shutil.rmtree(checkpoint.path)
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())

@@ -107,7 +107,8 @@ class Checkpointing:
         Args:
             folder: with checkpoints.
             step: of the checkpoint; the newest undamaged one if None.
-            is_same_run: whether it is one of this very run: what was recorded behind it is dropped.
+            is_same_run: whether it is one of this very run: what was recorded behind it is dropped, and
+                later checkpoints.
 
         Raises:
             CheckpointError: If there is none.
@@ -143,6 +144,8 @@ class Checkpointing:
         # before anything is restored: what is built on something restored is built on the old options
         self.built.note_all(self.stateful())
         restorer.begin(self.stateful(), self.built, self.recorder, self.conf)
+        if self._is_same_run:
+            checkpoints.remove_after(self._folder, restorer.step)
         for name in restorer.drop(self._items(), self.stateful()):
             logger.log(f"the checkpoint's state of {name!r} is left out: it has none any more")
         if restorer.has_place:

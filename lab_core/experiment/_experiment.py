@@ -218,7 +218,7 @@ class Experiment:
     def resume(self, checkpoint: int | None = None) -> None:
         """Let this very run, whose folder exists, go on from one of its checkpoints.
 
-        What its writers have of later steps is dropped.
+        What its writers have of later steps is dropped, and so are later checkpoints.
 
         Args:
             checkpoint: the step; the newest undamaged one unless given.

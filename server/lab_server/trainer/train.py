@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import shutil
 import sys
 import time
 import traceback
@@ -186,7 +185,7 @@ class _Attempt:
             step = spec.parent_step
         if not spec.is_resume:
             return
-        self._remove_checkpoints_after(step or 0)
+        checkpoints.remove_after(self._folder.checkpoints, step or 0)
         # nothing counts of a run that begins anew, also not what was measured at step 0
         after_step, again = -1, {}
         if own is not None:
@@ -217,12 +216,6 @@ class _Attempt:
             else:
                 return checkpoint.step
         return None
-
-    def _remove_checkpoints_after(self, step: int) -> None:
-        """Remove checkpoints of what is trained again: newer by step, they would be kept instead."""
-        for checkpoint in checkpoints.list_checkpoints(self._folder.checkpoints):
-            if checkpoint.step > step:
-                shutil.rmtree(checkpoint.path)
 
     def _send_checkpoint(self, step: int, path: Path) -> None:
         size = sum(file.stat().st_size for file in path.iterdir())

@@ -77,6 +77,20 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert "16 is damaged" in capsys.readouterr().out
 
 
+def test_what_is_trained_again_is_kept_and_not_what_it_replaces(tmp_path: Path) -> None:
+    run, conf = tiny.make(tmp_path, "one", checkpoint_interval=8)
+    with run.start():
+        conf.main()
+    assert steps(run.folder) == [8, 16]
+    (run.checkpoints_folder / "16" / "optimizer.pt").write_bytes(b"")
+    resumed, conf = tiny.make(tmp_path, "one", checkpoint_interval=3, keep_last=1)
+    resumed.resume()
+    conf.main.after_step = lambda step: loop.request_stop(checkpoint=False) if step == 12 else None
+    with resumed.start():
+        conf.main()
+    assert steps(run.folder) == [11]
+
+
 @pytest.mark.slow
 def test_a_missing_checkpoint_is_an_error_and_not_a_fresh_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
