@@ -62,6 +62,10 @@ async def test_a_run_is_created_started_changed_and_deleted(
     status, answer = await _post(site, f"/runs/{run_id}/update", {"notes": "good", "tags": []})
     assert (status, answer["run"]["notes"], answer["run"]["tags"]) == (200, "good", [])
     assert answer["run"]["name"] == "mnist", "what the body does not name stays"
+    body = {"add_tags": ["b", "c"], "remove_tags": ["a"], "notes": None}
+    status, answer = await _post(site, f"/runs/{run_id}/update", body)
+    assert (status, answer["run"]["tags"]) == (200, ["b", "c"])
+    assert answer["run"]["notes"] == "good", "what is null is not named"
     assert (await _post(site, f"/runs/{run_id}/delete"))[0] == 200
     assert (await _get(site, f"/runs/{run_id}"))[0] == 404
 

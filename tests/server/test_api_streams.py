@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -326,6 +327,22 @@ async def test_a_cursor_that_is_none_is_refused(site: aiohttp.ClientSession, cur
         assert response.status == 400
 
 
+async def test_a_cursor_that_is_ahead_of_the_server_is_refused(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    await surface.run(RunState.RUNNING)
+    last = await surface.store.last_position()
+    async with site.get(f"{API}/events", headers={"Last-Event-ID": f"{last + 1}"}) as response:
+        assert response.status == 400
+        answer = await response.json()
+        assert answer["error"]["message"] == (
+            f"cursor is {last + 1}, but the server's last event is {last}: it is of another server, or of"
+            " before this one was restored; begin without it"
+        )
+    async with site.get(f"{API}/events", headers={"Last-Event-ID": f"{last}"}) as response:
+        assert response.status == 200
+
+
 async def test_a_revoked_token_ends_the_open_stream(tmp_path: Any) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     token = file.create("vick", Role.VIEWER)
@@ -433,6 +450,37 @@ async def test_a_file_is_downloaded_whole_and_from_an_offset_and_never_shown(
     ):
         async with site.get(f"{path}/{bad}") as response:
             assert response.status == status
+
+
+async def test_a_download_whose_file_is_cut_meanwhile_is_no_whole_file(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run()
+    folder = surface.home / "runs" / "mnist" / run.id
+    folder.mkdir(parents=True)
+    size = (64 << 20) + 200  # more than connections hold, and at last less than an error takes
+    with (folder / "model.pt").open("wb") as file:
+        file.truncate(size)
+    async with site.get(f"{API}/runs/{run.id}/files/model.pt") as response:
+        assert response.content_length == size
+        await response.content.readexactly(1000)
+        os.truncate(folder / "model.pt", size - 100)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+async def test_a_fork_may_have_code_of_its_own(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.STOPPED)
+    (surface.home / "runs" / "mnist" / run.id / "checkpoints" / "7").mkdir(parents=True)
+    body = {"step": 7, "upload_id": "0" * 64}
+    async with site.post(f"{API}/runs/{run.id}/fork", json=body) as response:
+        answer = await response.json()
+        assert (response.status, answer["error"]["message"]) == (
+            404,
+            f"there is no upload '{'0' * 64}'; send the code first",
+        )
 
 
 async def test_a_fork_has_its_parents_configs_and_the_changes(

@@ -49,7 +49,8 @@ async def read_request(route: Route, request: web.Request) -> Message:
     message = route.new_request()
     from_json(message, {**data, **request.match_info})
     if route.has_mask:
-        message.update_mask.paths.extend(_paths(data))  # type: ignore[attr-defined]
+        masked = {name: value for name, value in data.items() if name not in route.unmasked}
+        message.update_mask.paths.extend(_paths(masked))  # type: ignore[attr-defined]
     return message
 
 
@@ -102,10 +103,13 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 
 
 def _paths(data: Mapping[str, Any]) -> list[str]:
-    """Return what a body names, each field of an inner object by itself: "paused", "budget.parallel"."""
+    """Return what a body sets, each field of an inner object by itself: "paused", "budget.parallel"."""
     found = []
     for name, value in data.items():
-        found += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
+        if isinstance(value, dict):
+            found += [f"{name}.{inner}" for inner in value if value[inner] is not None]
+        elif value is not None:
+            found.append(name)
     return sorted(found)
 
 

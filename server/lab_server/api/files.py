@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from lab_core.errors import LabError
 from lab_rpc.v1 import training_service_pb2
 from lab_server.api.errors import json_response
 from lab_server.api.gate import Gate
@@ -61,15 +62,22 @@ class FilesEndpoint:
             run_id=request.match_info["run_id"], path=path, offset=offset
         )
         response = web.StreamResponse()
-        async with aclosing(self._streams.DownloadArtifact(wanted, None)) as chunks:  # type: ignore[type-var]
-            async for data in chunks:
-                chunk = pb.DownloadArtifactResponse.FromString(data)
-                if not response.prepared:
-                    response.headers.update(_headers(path))
-                    response.content_length = chunk.size_bytes - offset
-                    await response.prepare(request)
-                if chunk.data:
-                    await response.write(chunk.data)
+        try:
+            async with aclosing(self._streams.DownloadArtifact(wanted, None)) as chunks:  # type: ignore[type-var]
+                async for data in chunks:
+                    chunk = pb.DownloadArtifactResponse.FromString(data)
+                    if not response.prepared:
+                        response.headers.update(_headers(path))
+                        response.content_length = chunk.size_bytes - offset
+                        await response.prepare(request)
+                    if chunk.data:
+                        await response.write(chunk.data)
+        except LabError:
+            if not response.prepared:
+                raise
+            # an error would be taken for the rest of the file
+            if request.transport is not None:
+                request.transport.close()
         return response
 
     async def logs(self, request: web.Request) -> web.StreamResponse:

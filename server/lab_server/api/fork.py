@@ -54,7 +54,7 @@ def fork_request(
 
     Args:
         parent: the run to continue.
-        changes: the configs that change; name, tags, notes and options of the fork.
+        changes: the configs that change; name, tags, notes, options and code of the fork.
         step: of the checkpoint; 0 takes the newest.
     """
     fork = pb.CreateRunRequest(
@@ -65,6 +65,7 @@ def fork_request(
         tags=changes.tags or parent.tags,
         notes=changes.notes,
         idempotency_key=changes.idempotency_key,
+        upload_id=changes.upload_id,
         parent=run_pb2.RunParent(run_id=parent.id, step=step),
     )
     for key, value in changes.config.overrides.items():

@@ -40,6 +40,7 @@ class Route:
         fixed: fields that the route itself sets.
         left_out: fields that a caller cannot set.
         has_mask: the fields that the body has are the ones to change.
+        unmasked: fields of such a body that say themselves what to change.
     """
 
     verb: Verb
@@ -49,6 +50,7 @@ class Route:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     has_mask: bool = False
+    unmasked: frozenset[str] = frozenset()
 
     @property
     def method(self) -> str:
@@ -103,6 +105,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         *("POST", f"{_RUN}/update", "UpdateRun", "Change the name, tags or notes that are given."),
         has_mask=True,
+        unmasked=frozenset({"add_tags", "remove_tags"}),
     ),
     Route("POST", f"{_RUN}/delete", "DeleteRun", "Delete a run that has ended, with its files."),
     Route("GET", f"{_RUN}/files", "ListArtifacts", "The files of a run."),

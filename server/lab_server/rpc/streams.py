@@ -145,14 +145,22 @@ class Streams:
         return frozenset(run.id for run in found)
 
     async def _position(self, request: pb.WatchMetricsRequest) -> int:
-        if not request.cursor:
-            return 0 if request.from_start else await self._store.last_position()
         cursor = request.cursor
-        if cursor.isascii() and cursor.isdigit() and len(cursor) < 19:
-            return int(cursor)
-        raise InvalidRequest(
-            [Violation("cursor", "cursor must be the cursor of an earlier response")]
-        )
+        if not cursor and request.from_start:
+            return 0
+        last = await self._store.last_position()
+        if not cursor:
+            return last
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+            sentence = "cursor must be the cursor of an earlier response"
+            raise InvalidRequest([Violation("cursor", sentence)])
+        if int(cursor) > last:
+            sentence = (
+                f"cursor is {cursor}, but the server's last event is {last}: it is of another server, or of"
+                " before this one was restored; begin without it"
+            )
+            raise InvalidRequest([Violation("cursor", sentence)])
+        return int(cursor)
 
     async def _runs_of(self, batch: Iterable[StoredEvent], wanted: _Runs) -> Mapping[str, Run]:
         runs = {}

@@ -68,6 +68,7 @@ function lead() {
         // a server that restarts refuses connections; one that refuses the request ends the source for good
         tell({ kind: "status", text: "not live: connecting again" });
         if (source.readyState === EventSource.CLOSED) {
+          lastId = "";  // it may be of before the server was restored; pages catch up by themselves
           fetch("/api/v1/server").then((answer) => {
             if (answer.status === 401) tell({ kind: "status", text: "logged out: reload to log in" });
             else setTimeout(open, 3000);
