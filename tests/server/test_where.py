@@ -87,6 +87,7 @@ def matches(text: str, run: Run = RUN, now_ns: int = NOON + DAY_NS) -> bool:
         "nothing = none",
         "accuracy != none",
         "train_loss = nan",
+        f"epochs < {'9' * 400} and step > -{'9' * 400}",
         "train_loss != none",
         "not train_loss < 5",
         "nothing != 3",
@@ -142,6 +143,7 @@ def test_a_condition_holds(text: str) -> None:
         "config.accuracy > 0",
         "search != none",
         "checkpoint_step != none",
+        f"learning_rate > {'9' * 400}",
     ],
 )
 def test_a_condition_does_not_hold(text: str) -> None:

@@ -57,7 +57,8 @@ def number(token: Token) -> int | float | None:
             return float(token.text)
         except ValueError:
             return None
-    return whole if -_LARGEST_INT <= whole < _LARGEST_INT else float(whole)
+    # as a text: a number of 400 digits is too large for a float, and so infinite
+    return whole if -_LARGEST_INT <= whole < _LARGEST_INT else float(token.text)
 
 
 def _text(token: Token) -> str:
