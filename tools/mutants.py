@@ -33,7 +33,7 @@ TARGETS = {
     "lab_core/tracker/*.py": "tests/core/tracker",
     "lab_core/checkpoints/_retention.py": "tests/core/checkpoints/test_checkpoint_files.py",
     "lab_core/checkpoints/*.py": "tests/core/checkpoints",
-    "lab_core/loop.py": "tests/core/loop tests/core/checkpoints/test_looping_runs.py",
+    "lab_core/loop/*.py": "tests/core/loop tests/core/checkpoints/test_looping_runs.py",
     "server/lab_server/files/spool.py": "tests/server/test_spool.py",
     "server/lab_server/files/tail.py": "tests/server/test_tail.py",
     "server/lab_server/supervisor/queue.py": "tests/runs/test_queue.py",

@@ -165,7 +165,7 @@ class Checkpointing:
         """Return the error of a run that ended before it came to its checkpoint's place; None if it came."""
         if self.restorer is None:
             return None
-        place = self._loop.unreached or "a loop"
+        place = self._loop.place.unreached or "a loop"
         return CheckpointError(
             f"the run has ended without coming to {place}, where its checkpoint of step {self.restorer.step} "
             "was taken: nothing was trained from there; was a loader or a loop renamed or taken out?"

@@ -371,9 +371,9 @@ class Experiment:
             LabError: If the run is not in progress.
             CheckpointError: If it cannot be written.
         """
-        if self.loop.unreached:
+        if self.loop.place.unreached:
             raise LabError(
-                f"the run is on its way to {self.loop.unreached}, where its checkpoint was taken; it can "
+                f"the run is on its way to {self.loop.place.unreached}, where its checkpoint was taken; it can "
                 "be saved from there on"
             )
         if not self._is_started or self._is_closed:
@@ -389,7 +389,7 @@ class Experiment:
             CheckpointError: If it cannot be written.
         """
         if (
-            self.loop.unreached
+            self.loop.place.unreached
             or self.loop.saved_step == self.loop.step
             or not self._checkpointing.stateful()
         ):

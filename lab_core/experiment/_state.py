@@ -120,7 +120,7 @@ def capture(
     built.note(stateful)
     states[REST] = {
         "step": loop.step,
-        "positions": loop.positions(),
+        "positions": loop.place.positions(),
         "gradients": gradients_of(stateful) if loop.is_after_loader else {},
         "rng": Snapshot.take().to_plain(),
         "tracker": tracker.state_dict(),

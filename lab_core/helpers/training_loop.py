@@ -62,12 +62,13 @@ class TrainingLoop:
 
     def __iter__(self) -> Iterator[int]:
         state = loop.current()
-        if state.skip_finished(self.name):
+        place = state.place
+        if place.skip_finished(self.name):
             return
-        ended = state.pass_ended(self.name, self.loop_count)
-        if state.unreached and ended is not None:
+        ended = place.pass_ended(self.name, self.loop_count)
+        if place.unreached and ended is not None:
             return
-        resumed = state.pending(self.name)
+        resumed = place.pending(self.name)
         self._start = state.step if resumed is None else resumed["start"]
         # an iteration of another length than when it began ends where its body ends
         self._is_counted = (resumed or {}).get("loop_step", self.loop_step) == self.loop_step
@@ -82,13 +83,13 @@ class TrainingLoop:
                 state.iterating(self),
             ):
                 while self._start < self.loop_count and not state.is_ending:
-                    state.start_iteration()
+                    place.start_iteration()
                     yield self._start
                     self._end_iteration(state)
                 state.end_loop()
         finally:
             state.end_step = outer_end
-            state.note_end(self.name, {"next": state.step, "end": self.loop_count})
+            place.note_end(self.name, {"next": state.step, "end": self.loop_count})
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:
         """Return the start of the iteration to resume; the global step is the position within it."""

@@ -62,7 +62,7 @@ class _Loader:
     @property
     def start_index(self) -> int:
         """Index of the first batch of the next iteration: above 0 in a resumed epoch."""
-        resumed = loop.current().pending(self.name) if self.name else None
+        resumed = loop.current().place.pending(self.name) if self.name else None
         return self._first_index(resumed["sample"]) if resumed else 0
 
     def position(self, *, is_innermost: bool) -> dict[str, Any]:  # noqa: ARG002  # loop's protocol
@@ -74,9 +74,9 @@ class _Loader:
 
     def _iterate_resumable(self) -> Iterator[Batch]:
         state = loop.current()
-        if state.skip_finished(self.name):
+        if state.place.skip_finished(self.name):
             return
-        resumed = state.pending(self.name)
+        resumed = state.place.pending(self.name)
         if resumed is None:
             self._seed, self._sample = self._draw(), 0
         else:

@@ -106,7 +106,7 @@ def test_a_resumed_epoch_goes_on_with_the_next_batch(make: Any, fresh: Loop) -> 
     loader = make(20, batch_size=3, shuffle=True, name="train")
     for i, _ in enumerate(loader):
         if i == 2:
-            positions.append(fresh.positions())
+            positions.append(fresh.place.positions())
 
     resumed = Loop()
     resumed.resume(3, positions[0])
@@ -127,7 +127,7 @@ def test_a_loader_that_was_through_is_not_gone_through_again(fresh: Loop) -> Non
         first = TensorLoader(torch.arange(4), batch_size=2, name="first")
         second = TensorLoader(torch.arange(6), batch_size=2, name="second")
         seen = []
-        for _ in state.loop(2):
+        for _ in loop.loop(2):
             for name, loader in (("first", first), ("second", second)):
                 for (batch,) in loader:
                     seen.append((name, int(batch[0])))
@@ -141,7 +141,7 @@ def test_a_loader_that_was_through_is_not_gone_through_again(fresh: Loop) -> Non
     stopped = Loop()
     loop.set_current(stopped)
     saved: list[dict[str, Any]] = []
-    stopped.save = lambda: saved.append(stopped.positions())
+    stopped.save = lambda: saved.append(stopped.place.positions())
     with pytest.raises(StopRun):
         body(stopped)
     stop_at = -1
@@ -202,7 +202,7 @@ def test_a_resumed_epoch_draws_in_workers_what_it_would_have_drawn(fresh: Loop) 
     torch.manual_seed(3)
     whole = epoch(noisy(num_workers=2, name="train"))[0]
     saved: list[dict[str, Any]] = []
-    fresh.save = lambda: saved.append(fresh.positions())
+    fresh.save = lambda: saved.append(fresh.place.positions())
     taken: list[Any] = []
 
     def stop_after_four() -> None:
