@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab_client import Client, Halving, RunState, Search, Trial, TrialState, choice, log_uniform
+from lab_client import (
+    Client,
+    Halving,
+    RunNotFound,
+    RunState,
+    Search,
+    Trial,
+    TrialState,
+    choice,
+    log_uniform,
+)
 from lab_client.events import StateChange
-from tests.servers import RealServer
+from tests.servers import RealServer, start_server
 
 pytestmark = pytest.mark.slow
 MNIST = {"learning_rate": log_uniform(1e-3, 1e-1), "dataset": "mnist_5k", "epochs": 1}
@@ -123,3 +135,36 @@ def test_a_search_of_few_trials_at_a_time_gets_as_many_slots_as_one_of_many(
     asked = became(client, few.trials()[0].run_id, RunState.QUEUED)
     # one by one, and a slot's worth more or less at both ends; six were waiting before the first of the few
     assert sum(asked < at < max(begun_few) for at in begun_many) <= 6
+
+
+def until_deleted(client: Client, run_id: str) -> None:
+    """Return when there is no run of this id any more."""
+    with contextlib.suppress(RunNotFound):
+        while client.get(run_id):
+            time.sleep(0.02)
+
+
+def test_trials_of_a_search_outlive_the_runs_that_expire_until_it_has_ended(tmp_path: Path) -> None:
+    experiments = ("--experiments", str(Path(__file__).parents[1] / "experiments.py"))
+    server = start_server(tmp_path / "home", "--slots", "cpu:2", *experiments)
+    try:
+        with Client(server.address) as client:
+            space = {"steps": choice(50_000, 50_001, 50_002), "step_s": 0.01}
+            halving = Halving(2, 3)
+            study = client.search("counting", space, minimize="loss", halving=halving, seed=1)
+            next(entry for entry in study.watch() if entry.kind == "promoted")
+            trials = study.trials()
+            old = client.create("counting", {"steps": 1}).start()
+            old.wait(120, check=True)
+    finally:
+        server.stop()
+    expire = ("--retention-days", "0.0000001")
+    server = start_server(tmp_path / "home", "--slots", "cpu:2", *experiments, *expire)
+    try:
+        with Client(server.address) as client:
+            until_deleted(client, old.id)  # it ended last, so it goes last
+            states = [client.get(trial.run_id).state for trial in trials]
+            assert states[1:] == [RunState.STOPPED] * 2
+            next(client.searches()).stop()
+    finally:
+        server.stop()

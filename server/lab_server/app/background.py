@@ -20,6 +20,7 @@ from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.remote.registry import Agents
 from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
+from lab_server.model.run import Run
 from lab_server.processes import memory
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.health import Health
@@ -95,11 +96,13 @@ async def give_back_memory(limits: Limits, hub: Hub) -> None:
         await asyncio.to_thread(memory.trim)
 
 
-async def retain(retention: Retention, store: Store, supervisor: Supervisor) -> None:
-    """Delete expired runs every ten minutes, if any are ever to be deleted."""
+async def retain(
+    retention: Retention, store: Store, supervisor: Supervisor, is_needed: Callable[[Run], bool]
+) -> None:
+    """Delete expired runs that are not needed every ten minutes, if any are ever to be deleted."""
     while retention.is_on:
         try:
-            deleted = await retention.apply(store, supervisor.delete, time.time_ns())
+            deleted = await retention.apply(store, supervisor.delete, time.time_ns(), is_needed)
         except LabError as error:
             _log.error("old runs could not be deleted", error=str(error))
         else:

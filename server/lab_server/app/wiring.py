@@ -191,7 +191,7 @@ async def open_server(
             hub.observe(history_writer.note)
             retention = Retention(settings.retention_days, settings.retention_count)
             works = (
-                retain(retention, store, leading),
+                retain(retention, store, leading, searches.needs),
                 prune_uploads(Home(home).uploads),
                 history_writer.run(),
                 pools.run(leading.waiting, leading.slots),

@@ -15,6 +15,7 @@ from lab_server.executors.catalogue import Catalogue
 from lab_server.files.home import new_run_id
 from lab_server.messages import search_log
 from lab_server.messages.searches import record_of
+from lab_server.model.run import Run
 from lab_server.model.search import Budget, SearchRecord, SearchSpec, SearchState, SearchView
 from lab_server.model.search_log import (
     BudgetChanged,
@@ -126,6 +127,10 @@ class Searches:
     def live(self) -> Sequence[SearchView]:
         """Return the searches that have not ended."""
         return [controller.search.view() for controller in self._controllers.values()]
+
+    def needs(self, run: Run) -> bool:
+        """Return whether a run is a trial of a search that has not ended: it may go on, or be compared."""
+        return run.request.trial is not None and run.request.trial.search_id in self._controllers
 
     def obstacle(self, search_id: str) -> str:
         """Return why a search does not go on for now, "" while it does."""

@@ -51,7 +51,11 @@ class Retention:
         )
 
     async def apply(
-        self, store: Store, delete: Callable[[str], Awaitable[None]], now_ns: int
+        self,
+        store: Store,
+        delete: Callable[[str], Awaitable[None]],
+        now_ns: int,
+        is_needed: Callable[[Run], bool] = lambda _: False,
     ) -> tuple[str, ...]:
         """Delete the expired runs and return their ids.
 
@@ -59,11 +63,16 @@ class Retention:
             store: whose runs.
             delete: deletes a run with its files: `Supervisor.delete`.
             now_ns: the time to count from, Unix time.
+            is_needed: whether a run is not to be deleted as yet.
         """
         if not self.is_on:
             return ()
         deleted = []
-        for run_id in self.expired(await _ended_runs(store), now_ns):
+        ended = await _ended_runs(store)
+        needed = {run.id for run in ended if is_needed(run)}
+        for run_id in self.expired(ended, now_ns):
+            if run_id in needed:
+                continue
             # somebody deleted or resumed it meanwhile
             with contextlib.suppress(NotFound, InvalidState):
                 await delete(run_id)
