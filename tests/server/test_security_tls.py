@@ -116,6 +116,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(folder: Path) -> 
 async def test_metrics_beyond_this_machine_need_tls_and_a_token(folder: Path) -> None:
     file = TokenFile(folder.parent / "tokens.json")
     token = file.create("prometheus", Role.VIEWER)
+    join = file.create("agent", Role.JOIN)
     trust = ssl.create_default_context(cafile=str(folder / "ca.crt"))
     async with secured(folder) as surface:
         http = Http(
@@ -135,6 +136,7 @@ async def test_metrics_beyond_this_machine_need_tls_and_a_token(folder: Path) ->
                     ("/healthz", ""),
                     ("/metrics", ""),
                     ("/metrics", "Bearer lab_x_y"),
+                    ("/metrics", f"Bearer {join}"),
                     ("/metrics", f"Bearer {token}"),
                 ):
                     async with session.get(url + path, headers={"Authorization": header}) as answer:
@@ -145,7 +147,41 @@ async def test_metrics_beyond_this_machine_need_tls_and_a_token(folder: Path) ->
                         )
                         assert "LAB_TOKEN" not in text
             await http.close()
-    assert list(found.values()) == [200, 401, 401, 200]
+    assert list(found.values()) == [200, 401, 401, 401, 200]
+
+
+async def test_mtls_holds_for_http_too(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_pair(other, "anna", *Authority.of_folder(other).client("anna", 1))
+    write_pair(folder, "late", *Authority.of_folder(folder).client("late", -1))
+    pairs = [None, folder / "anna", other / "anna", folder / "late", folder / "server"]
+    certificates = Certificates(folder / "server.crt", folder / "server.key", folder / "ca.crt")
+    async with secured(folder, mutual=True) as surface:
+        http = Http(surface.exporter, lambda: True, handshake_s=60, certificates=certificates)
+        with listen(Address.parse("127.0.0.1:0")) as listening:
+            await http.start(listening)
+            url = f"https://127.0.0.1:{listening.getsockname()[1]}/healthz"
+            found = [await _is_served(url, folder / "ca.crt", pair) for pair in pairs]
+            await http.close()
+    assert found == [False, True, False, False, False]
+
+
+async def _is_served(url: str, ca: Path, pair: Path | None) -> bool:
+    trust = ssl.create_default_context(cafile=str(ca))
+    if pair is not None:
+        trust.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
+    connector = aiohttp.TCPConnector(ssl=trust)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        try:
+            async with session.get(url) as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+def test_a_client_ca_that_is_none_fails_at_start(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"tls_client_ca=.* is no CA's certificate"):
+        Certificates(folder / "server.crt", folder / "server.key", folder / "server.key")
 
 
 def test_certs_init_again_renews_and_keeps_the_ca(folder: Path) -> None:

@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from lab_core.errors import LabError
 from lab_server.errors import Unauthenticated
 from lab_server.http.exporter import Exporter
+from lab_server.model.roles import Role
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
 
@@ -110,21 +111,27 @@ class Http:
         return await handler(request)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        if self._tokens is not None:
-            try:
-                self._tokens.principal(request.headers.get("Authorization", ""))
-            except Unauthenticated as error:
-                what = str(error).partition(";")[0]
-                return web.Response(
-                    status=401,
-                    text=f"{what}; send Authorization: Bearer TOKEN\n",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+        if why := self._why_refused(request):
+            return web.Response(
+                status=401,
+                text=f"{why}; send Authorization: Bearer TOKEN\n",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         try:
             body, content_type = await self._exporter.scrape(request.headers.get("Accept", ""))
         except LabError as error:
             return web.Response(status=503, text=f"{error}\n")
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+    def _why_refused(self, request: web.Request) -> str:
+        """Return why a request may not read the metrics, "" if it may."""
+        if self._tokens is None:
+            return ""
+        try:
+            principal = self._tokens.principal(request.headers.get("Authorization", ""))
+        except Unauthenticated as error:
+            return str(error).partition(";")[0]
+        return "" if principal.role >= Role.VIEWER else "the token is not a viewer's"
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

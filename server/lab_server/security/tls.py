@@ -79,6 +79,19 @@ class Certificates:
             raise SettingsError(
                 f"tls_cert={self._cert} and tls_key={self._key} are not a certificate and its key: {error}"
             ) from None
+        if self._client_ca is not None:
+            self._require_clients(context, self._client_ca)
+
+    @staticmethod
+    def _require_clients(context: ssl.SSLContext, ca: Path) -> None:
+        try:
+            context.load_verify_locations(ca)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(f"tls_client_ca={ca} is no CA's certificate: {error}") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+        # as gRPC does: it takes a CA that is no root, and no check of Python 3.13's own
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
 
     def _look(self) -> tuple[tuple[int, int], ...]:
         paths = [path for path in (self._cert, self._key, self._client_ca) if path]
