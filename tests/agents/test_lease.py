@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab_server.agent.kept_lease import KeptLease
 from lab_server.files.lease import Lease, now_s
 
 
@@ -33,3 +34,11 @@ def test_what_is_no_lease_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "lease").write_text(text)
     assert Lease.read(tmp_path / "lease") is None
     assert Lease.read(tmp_path / "other") is None
+
+
+def test_trainers_find_the_lease_of_an_agent_that_has_just_joined(tmp_path: Path) -> None:
+    path = tmp_path / "lease"
+    Lease(0.0, 0.0).write(path)  # of its last life
+    sent_s = now_s()
+    KeptLease(path, on_over=lambda _: None).begin(sent_s, 60.0)
+    assert Lease.read(path) == Lease.from_ping(sent_s, 60.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from lab_core import loop
 from lab_server.files import changes
 from lab_server.files.bell import listen
+from lab_server.files.lease import Lease, now_s
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.messages import events
@@ -38,9 +40,11 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return event
 
 
-def watch(folder: RunFolder, keeper_pid: int = 0) -> tuple[Watcher, Outbox]:
+def watch(
+    folder: RunFolder, keeper_pid: int = 0, lease: Path | None = None
+) -> tuple[Watcher, Outbox]:
     outbox = Outbox(folder, 1)
-    watcher = Watcher(folder, outbox, log_offset=0, keeper_pid=keeper_pid)
+    watcher = Watcher(folder, outbox, log_offset=0, keeper_pid=keeper_pid, lease=lease)
     watcher.note_start()
     watcher.start()
     return watcher, outbox
@@ -76,10 +80,6 @@ def test_steps_that_no_number_counts_stop_neither_commands_nor_log_nor_heartbeat
     assert {events.decode(p).progress.total_steps for p in sent(folder, "progress")} == {0}
 
 
-def failing() -> int:
-    raise RuntimeError("a bug in here")
-
-
 @pytest.mark.parametrize("broken", ["get_global_step", "total_steps", "activity_count"])
 def test_an_unexpected_error_is_printed_once_and_the_rest_goes_on(
     folder: RunFolder,
@@ -88,16 +88,23 @@ def test_an_unexpected_error_is_printed_once_and_the_rest_goes_on(
     capfd: pytest.CaptureFixture[str],
     broken: str,
 ) -> None:
+    failed = threading.Event()
+
+    def fail() -> int:
+        failed.set()
+        raise RuntimeError("a bug in here")
+
     monkeypatch.setattr(loop, "get_global_step", lambda: 1)
     watcher, _ = watch(folder)
-    monkeypatch.setattr(loop, broken, failing)
+    monkeypatch.setattr(loop, broken, fail)
+    assert failed.wait(20)
     folder.send(1, "stop", checkpoint=False)
     assert stopped.wait(20)
     folder.log.write_text("printed\n")
     watcher.stop()
     (log,) = sent(folder, "log")
     assert list(events.decode(log).log.lines) == ["printed"]
-    assert capfd.readouterr().err.count("Traceback") <= 1
+    assert capfd.readouterr().err.count("Traceback") == 1
 
 
 def test_a_run_that_does_no_more_steps_says_so(
@@ -145,6 +152,39 @@ def test_a_trainer_dies_with_its_keeper_also_with_one_that_died_while_it_began(
         keeper.kill()
     assert killed.wait(20)
     watcher.stop()
+
+
+@pytest.mark.parametrize(("kill_in_s", "number"), [(1000.0, signal.SIGTERM), (0.0, signal.SIGKILL)])
+def test_a_lease_that_could_not_be_read_at_first_ends_the_trainer_when_it_is_over(
+    folder: RunFolder,
+    stopped: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    kill_in_s: float,
+    number: signal.Signals,
+) -> None:
+    sent: list[int] = []
+    is_read, is_ended = threading.Event(), threading.Event()
+    read = Lease.read
+
+    def try_to_read(path: Path) -> Lease | None:
+        found = read(path)
+        is_read.set()
+        return found
+
+    def end(_: int, number: int) -> None:
+        sent.append(number)
+        is_ended.set()
+
+    monkeypatch.setattr(Lease, "read", try_to_read)
+    monkeypatch.setattr("lab_server.trainer.watcher.os.kill", end)
+    monkeypatch.setattr("lab_server.trainer.watcher.os.killpg", end)
+    path = folder.path / "lease"
+    watcher, _ = watch(folder, lease=path)
+    assert is_read.wait(20)
+    Lease(0.0, now_s() + kill_in_s).write(path)
+    assert is_ended.wait(20)
+    watcher.stop()
+    assert sent[0] == number
 
 
 @pytest.mark.parametrize("has_inotify", [True, False])

@@ -38,7 +38,7 @@ class KeptLease:
             length_s: for how long it is.
         """
         self.length_s = length_s
-        self._lease = Lease.from_ping(sent_s, length_s)
+        self.renew(sent_s)
 
     def renew(self, sent_s: float) -> None:
         """Renew it, from when a ping was sent that is answered now."""

@@ -177,8 +177,9 @@ class Watcher:
         """End when the lease is over: the agent, which renews it and would see to this, is dead."""
         if self._lease_file is None or now_s() < self._lease.stop_at_s:
             return
-        # what was read last is over; the file may have been renewed since
-        self._lease = Lease.read(self._lease_file) or Lease(math.inf, math.inf)
+        # what was read last is over; the file may have been renewed since, and one that cannot be read now
+        # can be in a while
+        self._lease = Lease.read(self._lease_file) or Lease(now_s() + _PROGRESS_S, math.inf)
         if now_s() >= self._lease.kill_at_s:
             os.killpg(os.getpgrp(), signal.SIGKILL)
         elif now_s() >= self._lease.stop_at_s and not self._is_lease_over:
