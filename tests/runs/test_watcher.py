@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     monkeypatch.setattr(module, "PAUSE_S", 0.001)
     monkeypatch.setattr(module, "_PROGRESS_S", 0.001)
     return event
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def watch(
@@ -199,12 +207,10 @@ def test_a_command_and_a_line_are_read_when_they_come_and_not_at_the_next_look(
         monkeypatch.setattr(changes, "_add", lambda *_: False)
     watcher, _ = watch(folder)
     folder.log.write_text("one\n")
-    while not (one := sent(folder, "log")):
-        time.sleep(0.001)
+    until(lambda: len(sent(folder, "log")) == 1)
     folder.log.write_text("one\ntwo\n")
-    while (two := sent(folder, "log")) == one:
-        time.sleep(0.001)
-    assert [list(events.decode(p).log.lines) for p in two] == [["one"], ["two"]]
+    until(lambda: len(sent(folder, "log")) == 2)
+    assert [list(events.decode(p).log.lines) for p in sent(folder, "log")] == [["one"], ["two"]]
     folder.send(1, "stop", checkpoint=False)
     assert stopped.wait(20)
     watcher.stop()
@@ -214,6 +220,7 @@ def test_a_silent_run_is_looked_at_once_in_an_interval(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
+    is_enough = threading.Event()
 
     class NothingHappens:
         def __init__(self, _: object) -> None:
@@ -221,7 +228,10 @@ def test_a_silent_run_is_looked_at_once_in_an_interval(
 
         def wait(self, timeout_s: float) -> bool:
             waits.append(timeout_s)
-            return self.is_over.wait(20) if len(waits) == 100 else False
+            if len(waits) < 100:
+                return False
+            is_enough.set()
+            return self.is_over.wait(20)
 
         def wake(self) -> None:
             self.is_over.set()
@@ -239,8 +249,7 @@ def test_a_silent_run_is_looked_at_once_in_an_interval(
 
     monkeypatch.setattr(watcher, "_read_commands", read_commands)
     watcher.start()
-    while len(waits) < 100:
-        pass
+    assert is_enough.wait(20)
     watcher.stop()
     assert waits[1:100] == [7.0] * 99
 
@@ -254,9 +263,7 @@ def test_progress_wakes_the_server_only_together_with_what_is_urgent(
     assert listener is not None
     with listener:
         watcher, outbox = watch(folder)
-        deadline = time.monotonic() + 60
-        while len(sent(folder, "progress")) < 3:
-            assert time.monotonic() < deadline
+        until(lambda: len(sent(folder, "progress")) >= 3)
         with pytest.raises(BlockingIOError):
             listener.recv(1)
         outbox.state(RunState.RUNNING)
