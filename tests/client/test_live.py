@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from rich.console import Console
 
 from lab_client import Client
 from lab_client.cli.live import LiveView
+from lab_client.events import Column, Event, Metrics
 from lab_client.history import History
 from lab_client.metric_names import important
 from lab_client.protocol import event_convert, run_convert
@@ -57,10 +60,11 @@ def test_lines_come_with_the_state_and_then_a_few_seconds_apart(run: TwinRun, ne
     with LinesView(new, output, lambda: float(next(now))) as view:
         for _ in range(4):
             watch(run, view)
-    lines = output.getvalue().splitlines()
-    assert lines[0] == "digits: RUNNING step 0"
+    first, second, *lines = output.getvalue().splitlines()
+    assert first == "digits: CREATED step 0"
+    assert second == "digits: RUNNING step 0"
     assert lines[-1] == "digits: RUNNING step 3/10 loss=0.25 accuracy=0.75"
-    assert 2 < len(lines) < 8
+    assert 1 < len(lines) < 7
 
 
 def test_a_bar_shows_steps_and_metrics(
@@ -72,6 +76,45 @@ def test_a_bar_shows_steps_and_metrics(
     assert "digits" in bar
     assert "3/10" in bar
     assert "loss=0.25, accuracy=0.75" in bar
+
+
+@pytest.fixture
+def queued(twin: Twin) -> TwinRun:
+    run = twin.add_run(name="digits")
+    run.state(event_pb2.RUN_STATE_QUEUED)
+    run.message.reason = "position 2 of 2"
+    return run
+
+
+def test_a_run_that_waits_is_shown_as_waiting_at_once(
+    queued: TwinRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = run_convert.run(queued.message)
+    output = io.StringIO()
+    with LinesView(info, output):
+        assert output.getvalue() == "digits: QUEUED, position 2 of 2\n"
+    with BarView(info):
+        assert "digits queued" in capsys.readouterr().err
+
+
+def test_what_a_run_waits_for_is_asked_again_while_nothing_happens(
+    twin: Twin, queued: TwinRun
+) -> None:
+    reasons = []
+
+    class View(ProgressView):
+        def waits(self, reason: str) -> None:
+            reasons.append(reason)
+            if reason == "position 2 of 2":
+                queued.message.reason = "position 1 of 1"
+                twin.wake()
+            else:
+                queued.state(event_pb2.RUN_STATE_COMPLETED)
+
+    with Client(twin.address) as client:
+        run = client.run(queued.message.id)
+        run.show_progress(View(run.info))
+    assert reasons == ["position 2 of 2", "position 1 of 1"]
 
 
 def test_nothing_is_shown_when_nothing_was_asked_for(
@@ -102,6 +145,32 @@ def test_the_live_view_draws_state_bar_metrics_and_plots(run: TwinRun, new: Any)
     text = console.export_text()
     for part in ("digits", "RUNNING", "7/10", "4 steps/s", "checkpoint 3", "loss 0.1", "┤"):
         assert part in text
+
+
+def test_it_is_drawn_in_one_thread_while_events_come_in_another(new: Any) -> None:
+    view = LiveView(new, History("r", {}))
+    console = Console(file=io.StringIO(), width=100)
+    is_over = threading.Event()
+
+    def train() -> None:
+        for step in itertools.count():
+            names = {f"loss{step // 100}", "loss"}
+            columns = {name: Column([1.0], []) for name in names}
+            view.update(Event(step, 1, 0, Metrics([step], columns, 1)))
+            if is_over.is_set():
+                return
+
+    training = threading.Thread(target=train)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    training.start()
+    try:
+        for _ in range(50):
+            console.print(view)
+    finally:
+        is_over.set()
+        training.join()
+        sys.setswitchinterval(interval)
 
 
 def read_all(descriptor: int) -> Iterator[bytes]:
@@ -206,3 +275,29 @@ def test_a_view_is_told_while_the_server_is_away_and_when_it_is_back(
         handle.show_progress(View(handle.info))
     assert told[-1] == 0.0
     assert told == [*sorted(told[:-1]), 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "is_coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_warnings_in_a_log_are_coloured_where_colours_are_wanted(
+    twin: Twin, run: TwinRun, environment: dict[str, str], is_coloured: bool
+) -> None:
+    run.add(log=event_pb2.Log(level=event_pb2.LOG_LEVEL_WARNING, lines=["careful"]))
+    ours, theirs = pty.openpty()
+    code = "from lab_client.cli import main; main()"
+    plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--server", twin.address, "logs", run.message.id],
+        stdout=theirs,
+        stderr=theirs,
+        env={**plain, "TERM": "xterm", **environment},
+    )
+    os.close(theirs)
+    screen = b"".join(read_all(ours)).decode()
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert "careful" in screen
+    assert ("\x1b[33m" in screen) is is_coloured

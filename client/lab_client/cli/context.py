@@ -108,6 +108,10 @@ class ErrorGroup(TyperGroup):
         except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
             sys.stderr.close()
             raise typer.Exit(0) from None
+        except OSError as error:  # a folder that cannot be written, say
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"lab: {where}{error.strerror or error}", err=True)
+            raise typer.Exit(EXIT_FAILED) from None
         except Exception as error:  # typer has its own "no such option", in older versions click's
             option = getattr(error, "option_name", "")
             if isinstance(error, typer.BadParameter) or option not in self._own_options():
@@ -136,7 +140,14 @@ def exit_code(error: errors.LabError) -> int:
 def console() -> Console:
     """Return a console for standard output, as wide as needed where it is not a terminal."""
     wide = None if sys.stdout.isatty() else 100_000
-    return Console(width=wide, highlight=False, soft_wrap=False)
+    # no markup: in list[int] it takes [int] for a style
+    return Console(width=wide, highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+
+def has_colours() -> bool:
+    """Whether what is printed may be coloured: not with NO_COLOR, or where there is no terminal."""
+    out = console()
+    return out.color_system is not None and not out.no_color
 
 
 def print_json(value: Any, *, one_line: bool = False) -> None:

@@ -20,6 +20,7 @@ from lab_client.cli.context import (
     ShowAll,
     connect,
     console,
+    has_colours,
     print_json,
     tell_hidden,
     told_warnings,
@@ -32,6 +33,7 @@ from lab_client.events import LogLevel, LogLine
 from lab_client.history import Series
 from lab_client.metric_names import main_names
 from lab_client.runs import RunState
+from lab_rpc.metric_names import matcher
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d)")
 _COLOURS = {LogLevel.WARNING: "yellow", LogLevel.ERROR: "red"}
@@ -84,7 +86,9 @@ def runs(
             help="Sort by a field (create_time, duration, …), a config or a metric, largest first."
         ),
     ] = "",
-    ascending: Annotated[bool, typer.Option("--asc", help="Sort smallest first.")] = False,
+    ascending: Annotated[
+        bool, typer.Option("--asc", help="Sort smallest first; without --sort the oldest.")
+    ] = False,
     columns: Annotated[
         str,
         typer.Option(
@@ -107,7 +111,7 @@ def runs(
         "name_contains": name,
         "where": where,
     }
-    order_by = f"{sort}{'' if ascending else ' desc'}" if sort else ""
+    order_by = f"{sort or 'create_time'}{'' if ascending else ' desc'}" if sort or ascending else ""
     with told_warnings():
         handles = list(client.runs(**filters, order_by=order_by, limit=None if show_all else limit))
     found = [handle.info for handle in handles]
@@ -184,15 +188,16 @@ def logs(
     """Print what a run logged or printed; warnings and errors in colour on a terminal."""
     first_ns = since_ns(since) if since else 0
     handle = connect(context).run(run)
+    is_coloured = has_colours()
     try:
         past: Iterable[LogLine] = handle.logs(level=level, follow=False)
         if tail is not None:
             past = deque(past, tail)
         for line in past:
-            _print_line(line, first_ns, timestamps)
+            _print_line(line, first_ns, timestamps, is_coloured)
         if follow and not handle.info.state.is_terminal:
             for line in handle.logs(level=level, after_seq=handle.info.last_seq):
-                _print_line(line, first_ns, timestamps)
+                _print_line(line, first_ns, timestamps, is_coloured)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
@@ -208,23 +213,24 @@ def since_ns(text: str, now: datetime | None = None) -> int:
         InvalidRequest: if it is neither.
     """
     now = now or datetime.now().astimezone()
-    if found := _DURATION.fullmatch(text.strip()):
-        moment = now - timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
-    else:
-        try:
+    found = _DURATION.fullmatch(text.strip())
+    try:
+        if found:
+            moment = now - timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+        else:
             moment = datetime.fromisoformat(text.strip()).astimezone()
-        except ValueError:
-            sentence = f"since is a duration, 5min, or a time, 2026-11-20T14:30, not {text!r}"
-            raise InvalidRequest([Violation("since", sentence)]) from None
+    except (ValueError, OverflowError):
+        sentence = f"since is a duration, 5min, or a time, 2026-11-20T14:30, not {text!r}"
+        raise InvalidRequest([Violation("since", sentence)]) from None
     return int(moment.timestamp() * 1e9)
 
 
-def _print_line(line: LogLine, first_ns: int, has_time: bool) -> None:
+def _print_line(line: LogLine, first_ns: int, has_time: bool, is_coloured: bool) -> None:
     if line.time_unix_ns < first_ns:
         return
     moment = datetime.fromtimestamp(line.time_unix_ns / 1e9, UTC).astimezone()
     text = f"{moment:%Y-%m-%d %H:%M:%S}  {line.text}" if has_time else line.text
-    typer.secho(text, fg=_COLOURS.get(line.level))
+    typer.secho(text, fg=_COLOURS.get(line.level) if is_coloured else None)
 
 
 def history(
@@ -244,12 +250,17 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Print a run's metrics: a summary, or all values with --csv or --json."""
+    if as_csv and as_json:
+        raise typer.BadParameter("give --csv or --json, not both")
     handle = connect(context).run(run)
     found = handle.history(names or (("*",) if show_all else ()), max_points=max_points)
     if names and not found:
         known = ", ".join(main_names(handle.info.metrics)[:10]) or "none yet"
         sentence = f"run {handle.id} has no metric {' or '.join(map(repr, names))}; it has: {known}"
         raise InvalidRequest([Violation("names", sentence)])
+    for glob in names or ():
+        if not any(map(matcher([glob]), found)):
+            typer.echo(f"lab: run {handle.id} has no metric {glob!r}", err=True)
     # A name that was asked for is shown, whatever it is.
     shown = [found[name] for name in (found if show_all or names else main_names(found))]
     num_hidden = len(found) - len(shown)

@@ -58,7 +58,6 @@ class LiveView(ProgressView):
         super().__init__(info, metrics)
         self.above: Console | None = None
         self._id = info.id
-        self._reason = info.reason
         self._checkpoint: int | None = info.checkpoint_step
         self._series: dict[str, deque[tuple[int, float]]] = {
             item.name: deque(zip(item.steps, item.values, strict=True), _MOST_POINTS)
@@ -79,8 +78,6 @@ class LiveView(ProgressView):
                     self._series[name] = deque(kept, _MOST_POINTS)
             case Checkpoint(step=step, damage=""):
                 self._checkpoint = step
-            case StateChange(reason=reason):
-                self._reason = reason
         super().update(event)
 
     def log(self, lines: Sequence[str]) -> None:
@@ -93,8 +90,8 @@ class LiveView(ProgressView):
         """Draw it; rich asks a few times a second."""
         style = STYLES.get(RunState(self.state), "")
         head = Text.assemble((self.name, "bold"), f"  {self._id}  ", (self.state, style))
-        if self._reason:
-            head.append(f"  {self._reason}", style="dim")
+        if self.reason:
+            head.append(f"  {self.reason}", style="dim")
         bar = Table.grid(padding=(0, 1))
         total = self.total_steps or None
         left_s = (
@@ -113,13 +110,14 @@ class LiveView(ProgressView):
         parts: list[RenderableType] = [head, bar]
         if self.trouble:
             parts.append(Text(self.trouble, style="yellow"))
-        shown = chosen(self.metrics, self.globs)
+        shown = chosen(dict(self.metrics), self.globs)
         parts.append(Text("  ".join(f"{name} {number(value)}" for name, value in shown.items())))
         drawn = [name for name in shown if len(self._series.get(name, ())) >= _FEWEST_POINTS][
             : _MOST_CHOSEN_PLOTS if self.globs else _MOST_PLOTS
         ]
         for name in drawn:
-            values = [value for _, value in self._series[name]]
+            # copied at once: rich draws in a thread of its own, while events come
+            values = [value for _, value in tuple(self._series[name])]
             num_missing = sum(not math.isfinite(value) for value in values)
             note = f" ({num_missing} of {len(values)} values are not finite)" if num_missing else ""
             parts.append(Text("\n".join([f"\n{name}{note}", *plot(values)]), style="cyan"))

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from lab_client.errors import EventGap
+from lab_client.errors import EventGap, InvalidRequest, Violation
 from lab_client.events import MetricsUpdate
 from lab_client.protocol import event_convert
 from lab_rpc.v1 import event_pb2
@@ -60,15 +60,23 @@ class EventStream(Generic[T]):
         after_seq: events up to this one are known already.
         fold: makes what is yielded of an event.
         until_seq: enough after this one; None reads up to the end of the run.
+        on_heartbeat: is called when the server says that nothing has happened for a while.
     """
 
     rpc = "WatchRun"
 
     def __init__(
-        self, run_id: str, after_seq: int, fold: Fold[T], until_seq: int | None = None
+        self,
+        run_id: str,
+        after_seq: int,
+        fold: Fold[T],
+        until_seq: int | None = None,
+        on_heartbeat: Callable[[], None] | None = None,
     ) -> None:
+        check_seq(after_seq)
         self._run_id = run_id
         self._last_seq = after_seq
+        self._on_heartbeat = on_heartbeat
         self._fold = fold
         self._until_seq = until_seq
         self._end: event_pb2.StateChange | None = None
@@ -101,6 +109,8 @@ class EventStream(Generic[T]):
         Raises:
             EventGap: if the server left some out.
         """
+        if self._on_heartbeat is not None and not response.events:
+            self._on_heartbeat()
         new: list[event_pb2.RunEvent] = []
         last_seq, until_seq = self._last_seq, self._until_seq
         message = None
@@ -179,6 +189,17 @@ def metrics_stream(
             from_start=from_start,
         )
     )
+
+
+def check_seq(after_seq: int) -> None:
+    """Raise when a seq to begin after is none.
+
+    Raises:
+        InvalidRequest: if so.
+    """
+    if not 0 <= after_seq < 2**63:
+        sentence = f"after_seq is the seq of what was seen last, 0 for nothing, got {after_seq}"
+        raise InvalidRequest([Violation("after_seq", sentence)])
 
 
 def as_list(names: Iterable[str] | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,14 @@ class Run(RunHandle):
             view: is updated with every event.
             timeout_s: how long the run may take to end.
         """
-        stream = EventStream(self.id, self._info.last_seq, folds.to_events)
+
+        def look_at_queue() -> None:  # how far it has come there is no event
+            if view.state == RunState.QUEUED:
+                with suppress(LabError):
+                    view.waits(self.refresh().reason)
+
+        last_seq = self._info.last_seq
+        stream = EventStream(self.id, last_seq, folds.to_events, on_heartbeat=look_at_queue)
         on_no_answer = partial(view.no_answer, self._shell.address)
         for event in self._shell.read(stream, timeout_s, on_no_answer):
             view.update(event)

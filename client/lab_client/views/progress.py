@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from lab_client.events import Event, Log, Metrics, Progress, StateChange, Truncate
 from lab_client.metric_names import chosen, important
-from lab_client.runs import RunInfo
+from lab_client.runs import RunInfo, RunState
 
 _LINE_INTERVAL_S = 5.0
 _TROUBLE_AFTER_S = 3.0  # a restart of the server or a cut is over before
@@ -32,9 +32,11 @@ class ProgressView:
         self.steps_per_second = info.steps_per_second
         self.metrics: dict[str, float] = dict(info.metrics)
         self.state = info.state
+        self.reason = info.reason
         self.trouble = ""
 
     def __enter__(self) -> ProgressView:
+        self.show()
         return self
 
     def __exit__(
@@ -60,8 +62,8 @@ class ProgressView:
                 self.steps_per_second = speed
             case Truncate(after_step=after, checkpoint_step=at):
                 self.step = max(after, at or 0)
-            case StateChange(state=state):
-                self.state = state
+            case StateChange(state=state, reason=reason):
+                self.state, self.reason = state, reason
             case Log(lines=lines):
                 self.log(lines)
                 return
@@ -76,6 +78,11 @@ class ProgressView:
             self.trouble = f"no answer from {address} for {seconds:.0f} s, reconnecting (the run is not affected)"
         if self.trouble != before:
             self.show()
+
+    def waits(self, reason: str) -> None:
+        """Take in what a queued run waits for."""
+        self.reason = reason
+        self.show()
 
     def log(self, lines: Sequence[str]) -> None:
         """Show what the run printed; most views leave that to `lab logs`."""
@@ -101,7 +108,7 @@ class BarView(ProgressView):
             from tqdm.auto import tqdm
 
         self._bar: Any = tqdm(
-            total=self.total_steps or None, initial=self.step, desc=self.name, unit="step"
+            total=self.total_steps or None, initial=self.step, desc=self._what(), unit="step"
         )
 
     def show(self) -> None:
@@ -114,12 +121,12 @@ class BarView(ProgressView):
         bar.bar_format = None
         if self.total_steps and bar.total != self.total_steps:
             bar.reset(total=self.total_steps)
-        bar.set_description_str(
-            self.name if self.state == "RUNNING" else f"{self.name} {self.state.lower()}",
-            refresh=False,
-        )
+        bar.set_description_str(self._what(), refresh=False)
         bar.set_postfix(important(self.metrics), refresh=False)
         bar.update(self.step - bar.n)
+
+    def _what(self) -> str:
+        return self.name if self.state == "RUNNING" else f"{self.name} {self.state.lower()}"
 
     def close(self) -> None:
         """Draw the last state and leave it."""
@@ -156,12 +163,17 @@ class LinesView(ProgressView):
     def _write(self) -> None:
         self._shown_state = self.state
         self._next_line = self._now() + _LINE_INTERVAL_S
-        total = f"/{self.total_steps}" if self.total_steps else ""
-        values = "".join(f" {k}={v:.4g}" for k, v in chosen(self.metrics, self.globs).items())
-        line = f"{self.name}: {self.trouble or f'{self.state} step {self.step}{total}{values}'}"
+        line = f"{self.name}: {self.trouble or self._facts()}"
         if line != self._line:
             print(line, file=self._output, flush=True)
         self._line = line
+
+    def _facts(self) -> str:
+        if self.state == RunState.QUEUED:
+            return f"{self.state}{self.reason and f', {self.reason}'}"
+        total = f"/{self.total_steps}" if self.total_steps else ""
+        values = "".join(f" {k}={v:.4g}" for k, v in chosen(self.metrics, self.globs).items())
+        return f"{self.state} step {self.step}{total}{values}"
 
 
 def in_notebook() -> bool:
