@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import math
 import socket
 import threading
 from collections import deque
@@ -255,6 +256,31 @@ def test_a_server_that_says_nothing_exceeds_the_deadline(make_client: MakeClient
         client = make_client(f"127.0.0.1:{mute.getsockname()[1]}", timeout_s=0.3)
         with pytest.raises((errors.DeadlineExceeded, errors.Unavailable)):
             client.experiments()
+
+
+def test_a_client_may_wait_without_end(make_client: MakeClient, twin: Twin) -> None:
+    run = twin.add_run()
+    run.train(num_events=3)
+    client = make_client(timeout_s=math.inf, retry_timeout_s=math.inf, idle_timeout_s=math.inf)
+    assert client.wait_ready(math.inf).version == "0.1.0"
+    assert len(list(client.run(run.message.id).events())) == run.message.last_seq
+
+
+def test_numbers_and_texts_that_cannot_be_sent_are_told(client: Any, twin: Twin) -> None:
+    run = client.run(twin.add_run().message.id)
+    for call in (
+        lambda: run.history(max_points=-1),
+        lambda: run.start(until_step=10**20),
+        lambda: run.plan_fork(step=10**20),
+        lambda: list(run.images(min_step=10**20)),
+        lambda: list(run.events(after_seq=-1, follow=False)),
+        lambda: list(client.watch(run.id, after_seq=10**20)),
+        lambda: client.create("mnist", name="\ud800"),
+        lambda: client.experiment("\ud800"),
+        lambda: client.get("\ud800"),
+    ):
+        with pytest.raises(errors.InvalidRequest):
+            call()
 
 
 @pytest.mark.slow

@@ -42,6 +42,14 @@ def test_a_wrong_address_is_told(address: str) -> None:
         make_target(address)
 
 
+def test_https_asks_for_tls_unless_it_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_target("https://gpu-box:99").is_tls
+    assert not make_target("http://gpu-box:99").is_tls
+    assert not make_target("https://gpu-box:99", tls=False).is_tls
+    monkeypatch.setenv("LAB_SERVER", "a:1,https://b:2")
+    assert make_target().is_tls
+
+
 def test_arguments_win_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
 from lab_client.errors import InvalidRequest, Violation
 
+P = ParamSpec("P")
 T = TypeVar("T")
 CallSequence = Generator["Operation[Any]", Any, T]
 """Several calls of which each needs the answers before it: yields them, returns what they make."""
@@ -35,6 +37,23 @@ class Operation(Generic[T]):
     def to_send(self) -> Message | Iterator[Message]:
         """Return what gRPC is to be given."""
         return self.request() if callable(self.request) else self.request
+
+
+def sendable(make: Callable[P, T]) -> Callable[P, T]:
+    """Have what makes a call raise an error of this package for a value that cannot be sent.
+
+    Raises:
+        InvalidRequest: for a number that is too large or small, or a text that is none.
+    """
+
+    @functools.wraps(make)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return make(*args, **kwargs)
+        except ValueError as error:
+            raise InvalidRequest([Violation("", f"this cannot be sent: {error}")]) from None
+
+    return checked
 
 
 def as_texts(tags: Iterable[str]) -> list[str]:

@@ -22,7 +22,8 @@ class Download:
     Args:
         run_id: the run.
         path: the file's path below the run's folder.
-        to: the file to write, or an existing folder to write it into; None is the working folder.
+        to: the file to write, or a folder to write it into: one that is there, or ends with a slash; None is
+            the working folder.
 
     Attributes:
         target: the file to write.
@@ -37,7 +38,8 @@ class Download:
         if name in ("", "..") or "\0" in path:
             raise DownloadError(f"{path!r} is no file's path")
         target = Path(to).expanduser() if to is not None else Path(name)
-        self.target = target / name if target.is_dir() else target
+        is_folder = target.is_dir() or (to is not None and os.fspath(to).endswith(os.sep))
+        self.target = target / name if is_folder else target
         self.is_done = False
         self.what = f"downloading {path} of run {run_id}"
         self._run_id = run_id

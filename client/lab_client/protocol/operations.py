@@ -15,7 +15,7 @@ from lab_client.configs import ExperimentInfo, ExperimentSchema, Plan, RunOrder
 from lab_client.errors import InvalidRequest, Violation
 from lab_client.history import History
 from lab_client.protocol import config_convert, event_convert, run_convert
-from lab_client.protocol.calls import CallSequence, Operation, as_texts
+from lab_client.protocol.calls import CallSequence, Operation, as_texts, sendable
 from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.upload import ExperimentSource, with_code
 from lab_client.runs import (
@@ -56,6 +56,7 @@ def experiments() -> Operation[tuple[ExperimentInfo, ...]]:
     )
 
 
+@sendable
 def experiment(
     name: str, upload_id: str = ""
 ) -> Operation[tuple[ExperimentInfo, ExperimentSchema]]:
@@ -70,6 +71,7 @@ def experiment(
     )
 
 
+@sendable
 def plan(
     experiment: ExperimentSource,
     overrides: Overrides | None = None,
@@ -86,6 +88,7 @@ def plan(
         parent=_parent(parent),
     )
 
+    @sendable
     def ask(name: str, upload_id: str) -> Operation[Plan]:
         request.experiment, request.upload_id = name, upload_id
         return Operation("PlanRun", request, lambda response: config_convert.plan(response.plan))
@@ -93,6 +96,7 @@ def plan(
     return with_code(experiment, ask)
 
 
+@sendable
 def create(
     experiment: ExperimentSource,
     overrides: Overrides | None = None,
@@ -117,6 +121,7 @@ def create(
         parent=_parent(parent),
     )
 
+    @sendable
     def ask(name: str, upload_id: str) -> Operation[RunInfo]:
         request.experiment, request.upload_id = name, upload_id
         return Operation("CreateRun", request, _run)
@@ -128,6 +133,7 @@ def _parent(parent: RunParent | None) -> run_pb2.RunParent | None:
     return None if parent is None else run_pb2.RunParent(run_id=parent.run_id, step=parent.step)
 
 
+@sendable
 def queue(run_id: str, *, resume: bool, until_step: int | None = None) -> Operation[RunInfo]:
     """Queue a run."""
     if until_step is not None and until_step < 1:
@@ -142,11 +148,13 @@ def queue(run_id: str, *, resume: bool, until_step: int | None = None) -> Operat
     return Operation("StartRun", request, _run)
 
 
+@sendable
 def get(run_id: str) -> Operation[RunInfo]:
     """Ask for a run, by its id or a prefix that only it has."""
     return Operation("GetRun", pb.GetRunRequest(run_id=run_id), _run)
 
 
+@sendable
 def list_runs(
     *,
     experiment: str = "",
@@ -168,6 +176,7 @@ def list_runs(
     return Pages(ask, limit)
 
 
+@sendable
 def count_runs(
     *,
     experiment: str = "",
@@ -204,6 +213,7 @@ def _page(response: pb.ListRunsResponse) -> Page[RunInfo]:
     return Page(runs, response.next_page_token, tuple(response.warnings))
 
 
+@sendable
 def update(
     run_id: str,
     *,
@@ -230,23 +240,27 @@ def update(
     return Operation("UpdateRun", request, _run)
 
 
+@sendable
 def delete(run_id: str) -> Operation[None]:
     """Delete a run. Not sent twice: a second answer would be that there is no such run."""
     request = pb.DeleteRunRequest(run_id=run_id)
     return Operation("DeleteRun", request, lambda _: None, is_safe=False)
 
 
+@sendable
 def stop(run_id: str, *, checkpoint: bool, grace_s: float | None) -> Operation[RunInfo]:
     """Ask a run to stop."""
     request = pb.StopRunRequest(run_id=run_id, checkpoint=checkpoint, grace_s=grace_s)
     return Operation("StopRun", request, _run)
 
 
+@sendable
 def save_checkpoint(run_id: str) -> Operation[RunInfo]:
     """Ask a run that trains for a checkpoint."""
     return Operation("SaveCheckpoint", pb.SaveCheckpointRequest(run_id=run_id), _run)
 
 
+@sendable
 def query_metrics(
     run_id: str,
     names: Iterable[str] = (),
@@ -268,6 +282,7 @@ def query_metrics(
     )
 
 
+@sendable
 def artifacts(run_id: str) -> Operation[tuple[Artifact, ...]]:
     """Ask for the files of a run."""
     return Operation(

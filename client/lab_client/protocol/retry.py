@@ -15,6 +15,7 @@ _LARGEST_DELAY_S = 2.0
 _TRY_S = 8.0
 _TAKEOVER_S = 25.0
 _SILENCE_S = 20.0
+_FOREVER_S = 365 * 86400.0  # gRPC takes no infinity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ class Attempts:
 
     def timeout_s(self) -> float:
         """Return what is left for the next try."""
-        return max(0.001, min(self._end - self._now(), self._try_s))
+        return max(0.001, min(self._end - self._now(), self._try_s, _FOREVER_S))
 
     def delay_before_retry(self, error: LabError) -> float:
         """Return how long to wait before the next try; raise the error when there is none."""

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from lab_client.errors import EventGap, SearchFailed
 from lab_client.protocol import search_convert
+from lab_client.protocol.streams import check_seq
 from lab_client.searches import SearchEntry, SearchInfo, SearchState
 from lab_rpc.v1 import search_service_pb2 as pb
 
@@ -32,6 +33,7 @@ class SearchStream:
         until_seq: int | None = None,
         on_waiting: Callable[[str], None] | None = None,
     ) -> None:
+        check_seq(after_seq)
         self._on_waiting, self._waits_for = on_waiting, ""
         self._search_id, self._last_seq, self._until_seq = search_id, after_seq, until_seq
         self._is_ended = False

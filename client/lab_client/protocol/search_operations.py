@@ -11,7 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lab_client.configs import RunOrder
 from lab_client.errors import ConfigError, InvalidRequest, Violation
 from lab_client.protocol import config_convert, run_convert, search_convert
-from lab_client.protocol.calls import Operation, as_texts
+from lab_client.protocol.calls import Operation, as_texts, sendable
 from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.search_convert import REDUCTIONS, SAMPLERS, to_enum
 from lab_client.runs import RunOptions
@@ -132,6 +132,7 @@ def create_search(
     return Operation("CreateSearch", request, _search)
 
 
+@sendable
 def get_search(search_id: str) -> Operation[SearchInfo]:
     """Ask for a search, by its id or a prefix that only it has."""
     return Operation("GetSearch", pb.GetSearchRequest(search_id=search_id), _search)
@@ -147,6 +148,7 @@ def importances(search_id: str) -> Operation[dict[str, float]]:
     )
 
 
+@sendable
 def list_searches(
     *,
     experiment: str = "",

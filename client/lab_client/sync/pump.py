@@ -47,7 +47,7 @@ class Pump:
 
     def __init__(self, open_call: Callable[[], Any], idle_timeout_s: float) -> None:
         self._open_call = open_call
-        self._idle_timeout_s = idle_timeout_s
+        self._idle_timeout_s = min(idle_timeout_s, threading.TIMEOUT_MAX)
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._room: SimpleQueue[None] = SimpleQueue()
         self._is_over = False

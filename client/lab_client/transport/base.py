@@ -20,9 +20,9 @@ class BaseClient(Generic[Shell]):
     Args:
         address: HOST:PORT; LAB_SERVER when None, else 127.0.0.1:50051. Several servers of one store
             are written with commas between: when one does not answer, calls and streams go on at the
-            next one.
+            next one. `https://` before it encrypts.
         token: LAB_TOKEN when None. Sent to another machine without TLS it warns, `UnencryptedToken`.
-        tls: encrypt; when None, LAB_TLS says so, or else that a certificate is given.
+        tls: encrypt; when None, LAB_TLS says so, or else `https://`, or that a certificate is given.
         ca: file of the authority to trust (PEM); LAB_CA when None, else the system's.
         cert: file of the client's certificate (PEM), for mTLS; LAB_CERT when None.
         key: file of its key (PEM); LAB_KEY when None.

@@ -88,7 +88,8 @@ def make_target(
     if not (token.isascii() and token.isprintable()):
         raise ConnectionSettingsError("the token has characters that no token has; copy it again")
     if tls is None:
-        tls = _flag("LAB_TLS", environment.get("LAB_TLS"), default=bool(ca or cert))
+        is_expected = bool(ca or cert) or "https://" in address
+        tls = _flag("LAB_TLS", environment.get("LAB_TLS"), default=is_expected)
     if bool(cert) != bool(key):
         raise ConnectionSettingsError("a client certificate needs both: cert= and key=")
     if not tls and (ca or cert):
