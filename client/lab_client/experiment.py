@@ -147,7 +147,8 @@ def calculate_configs(
         ConfigError: if the configs are wrong, with all that is wrong.
         ExperimentNotFound: if there is no such experiment.
     """
-    draft = _current("calculate_configs")
+    draft = replace(_current("calculate_configs"), experiment="")
+    _drafts.draft = draft  # if this fails, start() must not train what was planned before
     plan = client().plan(experiment, configs_dict, run_order=run_order)
     _drafts.draft = replace(
         draft, experiment=experiment, overrides=dict(configs_dict or {}), run_order=run_order

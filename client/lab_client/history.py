@@ -92,7 +92,7 @@ class History(Mapping[str, Series]):
         """Draw each metric over the steps and return the matplotlib figure.
 
         Args:
-            names: which metrics; when None all but the indicators of single parameters.
+            names: which metrics, one or several; when None all but the indicators of single parameters.
 
         Raises:
             MissingExtra: if matplotlib is not installed.
@@ -104,7 +104,8 @@ class History(Mapping[str, Series]):
             raise MissingExtra(
                 "matplotlib is not installed; install it with: pip install 'lab-train[plot]'"
             ) from None
-        chosen = [self.series[name] for name in (main_names(self) if names is None else names)]
+        wanted = main_names(self) if names is None else [names] if isinstance(names, str) else names
+        chosen = [self.series[name] for name in wanted]
         num_rows = max(1, len(chosen))
         figure = NotebookFigure(figsize=(8, 2.2 * num_rows), layout="constrained")
         axes = figure.subplots(num_rows, 1, squeeze=False)[:, 0]

@@ -62,6 +62,18 @@ def test_wrong_configs_are_refused_before_anything_is_created(twin: Twin) -> Non
     assert not twin.runs
 
 
+def test_what_was_planned_before_is_not_trained_after_a_refusal(twin: Twin) -> None:
+    experiment.create()
+    experiment.calculate_configs("mnist", {"epochs": 1})
+    with pytest.raises(errors.ConfigError):
+        experiment.calculate_configs("mnist", {"epoch": 2})
+    with pytest.raises(errors.InvalidState, match="calculate_configs"):
+        experiment.start()
+    assert not twin.runs
+    experiment.calculate_configs("mnist", {"epochs": 2})
+    assert experiment.start().info.overrides == {"epochs": 2}
+
+
 def test_threads_describe_their_own_runs(twin: Twin) -> None:
     barrier = threading.Barrier(3)
 

@@ -191,3 +191,4 @@ def test_a_plot_shows_the_main_metrics_unless_others_are_named(client: Any, twin
 
     assert titles(handle.plot()) == titles(handle.history().plot()) == ["loss", "accuracy"]
     assert len(titles(handle.plot(["model.*"]))) == 9
+    assert titles(handle.plot("loss")) == titles(handle.history().plot("loss")) == ["loss"]
