@@ -69,6 +69,8 @@ def test_a_server_that_listens_everywhere_is_reached_as_grpc_is() -> None:
     assert reachable("https://0.0.0.0:8080", "gpu.test:50051") == "https://gpu.test:8080"
     assert reachable("https://[::]:8080", "[fe80::1]:50051") == "https://[fe80::1]:8080"
     assert reachable("http://127.0.0.1:8080", "gpu.test:50051") == "http://127.0.0.1:8080"
+    assert reachable("http://0.0.0.0:8080", "a.test:50051,b.test:50051") == "http://a.test:8080"
+    assert reachable("http://0.0.0.0:8080", "unix:/run/lab.sock") == "http://localhost:8080"
 
 
 def test_the_code_is_in_the_fragment_and_the_page_in_the_query() -> None:

@@ -26,6 +26,7 @@ def test_a_file_arrives_whole(client: Any, run: TwinRun, tmp_path: Path) -> None
     assert written.read_bytes() == run.files["checkpoints/10/model.bin"]
     assert client.download(run.message.id, "empty", tmp_path).read_bytes() == b""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "m"]
+    assert client.download(run.message.id, "empty", f"{tmp_path}/new/") == tmp_path / "new/empty"
 
 
 def test_all_files_arrive_in_their_folders(client: Any, run: TwinRun, tmp_path: Path) -> None:

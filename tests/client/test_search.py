@@ -252,6 +252,9 @@ def test_a_search_by_command_is_watched_and_shown(lab: Cli) -> None:
     assert "accuracy 0.66667 at step 3" in output
     assert lines[-1] == "search COMPLETED: all 2 trials are done"
     assert search_id in lab("searches")
+    assert "--limit shows" not in lab("searches", "-n", "100")
+    lab("search", "counting", "steps=2,3", "step_s=0", "--maximize", "accuracy", "--watch")
+    assert "lab: only the newest 1; --limit shows more" in lab("searches", "-n", "1")
     shown = lab("search-status", search_id)
     for text in (
         "by-command",

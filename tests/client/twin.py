@@ -299,6 +299,7 @@ class Twin(training_service_pb2_grpc.TrainingServiceServicer):
         )
         item.default_value.int_value = 10
         item.constraints.add(rule="ge", operand=config_pb2.Value(int_value=1))
+        answer.schema.items.add(key="widths", type="list[int]", doc="Units of each layer")
         answer.schema.items.add(
             key="dataset", type="object", options=["mnist_5k", "mnist"], doc="The digits"
         )

@@ -180,7 +180,7 @@ def _none_empty(run_ids: list[str]) -> list[str]:
 RunIds = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUN...",
+        metavar="RUN",
         help="Ids of runs, or unique prefixes of them.",
         autocompletion=complete_runs,
         callback=_none_empty,

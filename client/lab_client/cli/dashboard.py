@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def dashboard(
     context: typer.Context,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of it.")
+        str | None, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")
     ] = None,
     is_open: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the browser, or only print the address.")
@@ -47,7 +47,7 @@ def reachable(url: str, server: str) -> str:
 
     Args:
         url: as the server has it.
-        server: where gRPC was reached, HOST:PORT.
+        server: where gRPC was reached, HOST:PORT or a socket; several with commas between.
     """
     parts = urlsplit(url)
     try:
@@ -56,7 +56,8 @@ def reachable(url: str, server: str) -> str:
         is_everywhere = False
     if not is_everywhere:
         return url
-    host = server.rpartition(":")[0] or "localhost"
+    first = server.partition(",")[0]
+    host = "localhost" if first.startswith("unix:") else first.rpartition(":")[0]
     return urlunsplit(parts._replace(netloc=f"{host}:{parts.port}"))
 
 

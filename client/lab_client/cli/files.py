@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lab_client.cli.arguments import RunId
 from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.cli.tables import columns
 from lab_client.errors import ArtifactNotFound
 
 _MODEL = "model"
@@ -24,11 +25,11 @@ def register(app: typer.Typer) -> None:
 
 def artifacts(context: typer.Context, run: RunId, as_json: AsJson = False) -> None:
     """List the files of a run."""
-    found = connect(context).artifacts(_full_id(context, run))
+    found = connect(context).run(run).artifacts()
     if as_json:
         print_json(found)
         return
-    table = Table("FILE", "BYTES", box=None, pad_edge=False)
+    table = columns("FILE", "BYTES")
     for item in found:
         table.add_row(item.path, f"{item.size_bytes:,}")
     console().print(table)
@@ -54,21 +55,19 @@ def download(
     folder = to or Path(handle.id)
     found = handle.artifacts()
     globs = globs or ["*"]
-    chosen = [
-        item
-        for item in found
-        if item.path in globs or any(fnmatchcase(item.path, glob) for glob in globs)
-    ]
+    matching = {glob: [item for item in found if _matches(item.path, glob)] for glob in globs}
+    missing = [glob for glob in globs if glob != _MODEL and not matching[glob]]
+    if missing:
+        raise ArtifactNotFound(
+            f"run {handle.id} has no file {' or '.join(map(repr, missing))}; "
+            f"list its files with: lab artifacts {handle.id}"
+        )
     if _MODEL in globs:
         folder.mkdir(parents=True, exist_ok=True)
         typer.echo(handle.download_model(_MODEL, folder))
-    elif not chosen:
-        raise ArtifactNotFound(
-            f"run {handle.id} has no such file; list them with: lab artifacts {handle.id}"
-        )
-    for item in chosen:
+    for item in dict.fromkeys(chain.from_iterable(matching.values())):
         typer.echo(handle.download(item.path, item.below(folder)))
 
 
-def _full_id(context: typer.Context, run: str) -> str:
-    return connect(context).get(run).id
+def _matches(path: str, glob: str) -> bool:
+    return path == glob or fnmatchcase(path, glob)

@@ -31,9 +31,8 @@ from lab_client.cli.usage import usage_of
 from lab_client.errors import InvalidRequest, Violation
 from lab_client.events import LogLevel, LogLine
 from lab_client.history import Series
-from lab_client.metric_names import main_names
+from lab_client.metric_names import chosen, main_names
 from lab_client.runs import RunState
-from lab_rpc.metric_names import matcher
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d)")
 _COLOURS = {LogLevel.WARNING: "yellow", LogLevel.ERROR: "red"}
@@ -259,7 +258,7 @@ def history(
         sentence = f"run {handle.id} has no metric {' or '.join(map(repr, names))}; it has: {known}"
         raise InvalidRequest([Violation("names", sentence)])
     for glob in names or ():
-        if not any(map(matcher([glob]), found)):
+        if not chosen(dict.fromkeys(found, 0.0), [glob]):
             typer.echo(f"lab: run {handle.id} has no metric {glob!r}", err=True)
     # A name that was asked for is shown, whatever it is.
     shown = [found[name] for name in (found if show_all or names else main_names(found))]

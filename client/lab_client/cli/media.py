@@ -9,11 +9,11 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from lab_client.cli.arguments import RunId
 from lab_client.cli.context import AsJson, connect, console, print_json
+from lab_client.cli.tables import columns
 from lab_client.media import (
     IndexedValues,
     MediaItem,
@@ -58,10 +58,12 @@ def media(
     as_json: AsJson = False,
 ) -> None:
     """List the images, texts and indexed values that a run tracked, or write them to a folder."""
+    if as_json and to is not None:
+        raise typer.BadParameter("give --json or --to FOLDER, not both")
     handle = connect(context).run(run)
     wanted = kinds or [kind for kind in Kind if names or kind is not Kind.HISTOGRAMS]
     found = _found(handle, wanted, names)
-    if as_json and to is None:
+    if as_json:
         print_json([_facts(item) for item in found])
         return
     num_found = _write(to, found) if to is not None else _print(list(found))
@@ -111,7 +113,7 @@ def _write(folder: Path, found: Iterable[MediaItem]) -> int:
 
 
 def _print(found: Sequence[MediaItem]) -> int:
-    table = Table("KIND", "NAME", "STEP", "WHAT", box=None, pad_edge=False)
+    table = columns("KIND", "NAME", "STEP", "WHAT")
     for item in found:
         cut = " (cut)" if item.is_cut else ""
         table.add_row(item.kind, Text(item.name), f"{item.step}", Text(_short(item) + cut))

@@ -91,6 +91,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Start a run and print its id."""
+    _refuse_metrics_alone(watch, metrics)
     client, source = connect(context), read_source(experiment)
     options = changed(
         RunOptions(),
@@ -170,6 +171,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Resume stopped or failed runs from their last checkpoints, or start created ones."""
+    _refuse_metrics_alone(watch, metrics)
     if watch and len(runs) > 1:
         raise InvalidRequest([Violation("watch", "only one run can be watched; leave --watch out")])
     client = connect(context)
@@ -208,6 +210,7 @@ def fork(
     as_json: AsJson = False,
 ) -> None:
     """Start a new run from a checkpoint of another, with changed configs; its options are the parent's."""
+    _refuse_metrics_alone(watch, metrics)
     client = connect(context)
     parent = client.run(run)
     changes = parse_overrides(client, parent.info.source, configs or [], file)
@@ -291,6 +294,11 @@ def remove(
             continue
         handle.delete()
         typer.echo(f"{handle.id} deleted")
+
+
+def _refuse_metrics_alone(watch: bool, metrics: list[str] | None) -> None:
+    if metrics and not watch:
+        raise typer.BadParameter("--metric goes with --watch only")
 
 
 def _started(handle: Run, until_step: int | None = None) -> Run:

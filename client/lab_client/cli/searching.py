@@ -197,7 +197,8 @@ def searches(
 ) -> None:
     """List searches, the newest first."""
     client = connect(context)
-    found = list(client.searches(experiment=experiment, states=states or (), limit=limit))
+    found = list(client.searches(experiment=experiment, states=states or (), limit=limit + 1))
+    is_cut, found = len(found) > limit, found[:limit]
     if as_json:
         print_json([one.info for one in found])
     elif found:
@@ -205,6 +206,8 @@ def searches(
         out.print(searches_table([one.info for one in found], out.width))
     else:
         typer.echo("no searches", err=True)
+    if is_cut:
+        typer.echo(f"lab: only the newest {limit}; --limit shows more", err=True)
 
 
 def status(context: typer.Context, search: SearchId, as_json: AsJson = False) -> None:

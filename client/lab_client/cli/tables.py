@@ -22,7 +22,7 @@ def fitting(
         width: the terminal's.
         hint: how to see what is missing, for the line below the table.
     """
-    measure = Console(width=100_000)
+    measure = Console(width=100_000, markup=False, emoji=False)
     for given_up in ((), *losses):
         table = make(given_up)
         if measure.measure(table).maximum <= width:

@@ -384,7 +384,8 @@ class Client(BaseClient[SyncShell]):
         Args:
             run_id: the run.
             path: one that `artifacts` gave.
-            to: the file to write, or a folder to write it into; None is the working folder.
+            to: the file to write, or a folder, one that is there or ends with a slash, to write it into;
+                None is the working folder.
 
         Returns:
             The file that was written, its hash verified.

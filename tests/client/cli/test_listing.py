@@ -36,6 +36,8 @@ def test_runs_are_filtered_and_sorted(lab: Lab, twin: Twin, run: TwinRun) -> Non
     assert twin.requests[-1].order_by == "accuracy desc"
     lab("runs", "--sort", "step", "--asc", "-n", "1")
     assert (twin.requests[-2].order_by, twin.requests[-2].page_size) == ("step", 1)
+    lab("runs", "--asc")
+    assert twin.requests[-1].order_by == "create_time"
 
 
 def test_a_list_that_is_cut_says_so(lab: Lab, twin: Twin) -> None:
@@ -132,12 +134,22 @@ def test_what_matches_nothing_is_told(lab: Lab, run: TwinRun) -> None:
     missing = lab("history", run.message.id, "-m", "nope*")
     assert missing.exit_code == 2
     assert f"run {run.message.id} has no metric 'nope*'; it has: loss" in missing.stderr
+    some = lab("history", run.message.id, "-m", "loss", "-m", "nope*")
+    assert "loss: last" in some.stdout
+    assert some.stderr == f"lab: run {run.message.id} has no metric 'nope*'\n"
     assert "No run matches" in lab("runs", "--tag", "nosuch").stderr
     assert "none of these runs has 'bogus' to sort by" in lab("runs", "--sort", "bogus").stderr
     for sort in ("loss", "metrics.loss", "step"):
         assert lab("runs", "--sort", sort).stderr == ""
     columns = lab("runs", "--columns", "loss,bogus").stderr
     assert columns == "lab: none of these runs has 'bogus' to show\n"
+
+
+@pytest.mark.parametrize("text", ["soon", "99999999999d", "0000-01-01", "5 parsecs"])
+def test_a_time_that_cannot_be_is_told(lab: Lab, run: TwinRun, text: str) -> None:
+    refused = lab("logs", run.message.id, "--since", text)
+    assert refused.exit_code == 2
+    assert "since is a duration, 5min, or a time" in refused.stderr
 
 
 @pytest.mark.parametrize(

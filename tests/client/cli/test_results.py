@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 from lab_client.cli.plot import plot
@@ -60,6 +61,38 @@ def test_download_writes_the_chosen_files(lab: Lab, run: TwinRun, tmp_path: Path
     assert (tmp_path / "checkpoints/1/model").read_bytes() == b"m"
     assert not (tmp_path / "log.txt").exists()
     assert lab("download", run.message.id, "nothing").exit_code == 2
+
+
+def test_download_refuses_a_name_that_no_file_has(lab: Lab, run: TwinRun, tmp_path: Path) -> None:
+    run.files = {"log.txt": b"hello"}
+    result = lab("download", run.message.id, "log.txt", "lgo.txt", "--to", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"run {run.message.id} has no file 'lgo.txt'" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_told(lab: Lab, run: TwinRun, tmp_path: Path) -> None:
+    run.files = {"checkpoints/1/model.pt": b"m"}
+    run.add(media={"items": [{"name": "note", "text": "hello"}]})
+    file = tmp_path / "file"
+    file.touch()
+    for command in (["download", run.message.id, "model"], ["media", run.message.id]):
+        result = lab(*command, "--to", str(file))
+        assert result.exit_code == 1
+        assert re.fullmatch(rf"lab: {file}.*: (File exists|Not a directory)\n", result.stderr)
+
+
+def test_names_with_brackets_are_shown_as_they_are(lab: Lab, run: TwinRun) -> None:
+    run.files = {"code/layers[train]/a[/b].py": b"m", "out/:smile:": b"x"}
+    shown = lab("artifacts", run.message.id).stdout
+    assert all(path in shown for path in run.files)
+    assert "list[int]" in lab("show", "mnist").stdout
+
+
+def test_artifacts_asks_on_one_connection(lab: Lab, twin: Twin, run: TwinRun) -> None:
+    lab("artifacts", run.message.id)
+    names = [type(request).__name__ for request in twin.requests]
+    assert names.count("GetServerInfoRequest") == 1
 
 
 def test_a_plot_has_its_scale_and_its_size() -> None:
