@@ -420,6 +420,18 @@ def test_what_changes_while_a_page_is_asked_for_is_asked_for_after_it(
     run.stop()
 
 
+def test_a_phone_shows_several_columns_of_what_differs_and_whole_captions(
+    shown: Shown, windows: Windows
+) -> None:
+    page = windows.open(shown.address("/compare?runs={first}&runs={nasty}"), viewport=PHONE)
+    page.locator(".uplot canvas").first.wait_for()
+    heads = page.get_by_role("region", name="Table: what differs").locator("thead th").all()
+    assert [head.bounding_box()["x"] < PHONE["width"] - 40 for head in heads] == [True] * 3
+    page = windows.open(shown.address("/?group=steps"), viewport=PHONE)
+    box = page.get_by_text("Runs that are equal but for").bounding_box()
+    assert box["x"] + box["width"] <= PHONE["width"]
+
+
 def test_tensorboard_opens_behind_the_page(shown: Shown, windows: Windows) -> None:
     page = windows.open(shown.address("/runs/{first}"))
     page.get_by_role("button", name="TensorBoard").click()

@@ -108,8 +108,8 @@ async def test_tracked_text_is_text(surface: Surface, site: aiohttp.ClientSessio
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
-        ("media?at=one", 400, "at must be a whole number"),
-        (f"media?at={'9' * 40}", 400, "at must be a whole number"),
+        ("media?at=one", 400, "the step must be a whole number"),
+        (f"media?at={'9' * 40}", 400, "the step must be a whole number"),
         ("media/image", 400, "step must be a whole number"),
         ("media/image?name=note&step=1&index=0", 404, "the run has no such image"),
         ("media/image?name=samples&step=2&index=0", 404, "the run has no such image"),

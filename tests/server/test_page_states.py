@@ -228,4 +228,56 @@ async def test_a_runs_page_does_not_wait_for_a_leader_that_says_nothing(
     monkeypatch.setattr(surface.service, "ListArtifacts", never)
     status, page = await _page(site, f"/runs/{run.id}")
     assert (status, "the server that has its files does not answer" in page) == (200, True)
-    assert '<th scope="row">epochs</th>' in page
+    assert '<th scope="row" class="key">epochs</th>' in page
+
+
+async def test_of_an_experiment_that_is_gone_what_was_set_is_shown_and_why_not_all(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.supervisor.create(
+        RunRequest("gone", overrides={"steps": 21}),
+        owner="",
+        config_hash="",
+        key=None,
+        fingerprint="",
+    )
+    _, page = await _page(site, f"/runs/{run.id}")
+    configs = page[page.index('id="configs-title"') : page.index('id="about-title"')]
+    assert "there is no experiment &#39;gone&#39;" in configs
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)<', configs) == ["config", "value", "from"]
+    assert "<bdi>21</bdi>" in configs
+
+
+async def test_a_column_that_says_nothing_is_not_there(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    run = await surface.run(RunState.RUNNING)
+    _, page = await _page(site, f"/runs/{run.id}")
+    assert '<th scope="col">why, where</th>' not in page
+    run = await surface.supervisor.move(run, RunState.STOPPED, reason="somebody stopped it")
+    await surface.supervisor.say(
+        run, events.encode_state(1, 1, RunState.STOPPED, "somebody stopped it")
+    )
+    _, page = await _page(site, f"/runs/{run.id}")
+    assert '<th scope="col">why, where</th>' in page
+    assert '<td class="lines">somebody stopped it</td>' in page
+
+
+async def test_a_long_value_is_cut_in_the_table_and_the_legend(
+    surface: Surface, site: aiohttp.ClientSession
+) -> None:
+    ids = []
+    for letter in "ab":
+        config = {"overrides": {"label": {"string_value": letter * 300}}}
+        ids.append((await surface.run(RunState.RUNNING, config=config)).id)
+    _, page = await _page(site, "/")
+    assert f"<bdi>{'a' * 59}…</bdi>" in page
+    _, page = await _page(site, f"/compare?runs={ids[0]}&runs={ids[1]}")
+    assert f"<bdi>label={'b' * 59}…</bdi>" in page
+    assert f"<bdi>{'b' * 300}</bdi>" in page, "whole in the table of what differs"
+
+
+async def test_an_empty_server_says_so_in_any_order(site: aiohttp.ClientSession) -> None:
+    for path in ("/", "/?sort=name", "/?m=loss"):
+        assert "No runs yet" in (await _page(site, path))[1]
+    assert "No runs match" in (await _page(site, "/?q=loss+<+1"))[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,9 @@ async def test_a_runs_page_has_its_log_configs_history_and_files(
     _, text = await _page(site, f"/runs/{run.id}")
     warned = '<span class="warning"><span class="level">warning</span> look &lt;i&gt;</span>\n'
     assert f"step 1 &lt;b&gt;\n{warned}</pre>" in text
-    assert re.search(r'<tr class="override"><th scope="row">epochs</th>.*?>3<.*?passes over', text)
+    assert re.search(
+        r'<tr class="override"><th scope="row" class="key">epochs</th>.*?>3<.*?passes over', text
+    )
     assert "lab run mnist epochs=3" in text
     assert "client.create(&#39;mnist&#39;, {&#39;epochs&#39;: 3}).start()" in text
     assert f"/new?parent={run.id}&amp;step=20" in text
@@ -329,7 +332,7 @@ async def test_a_token_opens_a_session_that_ends_with_it(
         async with site.get("/runs/x?a=1", allow_redirects=False) as response:
             assert response.headers["Location"] == "/login?next=/runs/x?a%3D1"
         status, text = await _log_in(site, "lab_00000000_wrong")
-        assert (status, "the token is not valid" in text) == (401, True)
+        assert (status, "does not know that token" in text) == (401, True)
         assert await _log_in(site, token) == (303, "/server")
         cookie = next(iter(site.cookie_jar))
         assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
@@ -432,6 +435,14 @@ async def test_a_comparison_shows_what_differs_and_not_what_is_equal(
     assert "<bdi>learning_rate=0.212346</bdi>" in text, "short in the legend"
     assert re.search(r'<td class="config differs"><bdi>0.2123456789</bdi>', text)
     assert "1 set alike" in text
+    other = await surface.supervisor.create(
+        RunRequest("other"), owner="", config_hash="", key=None, fingerprint=""
+    )
+    ids.append(other.id)
+    _, text = await _page(site, f"/compare?runs={ids[0]}&runs={ids[2]}")
+    assert re.search(rf"<bdi>[a-z]* {other.id}</bdi>", text), "not learning_rate="
+    (data,) = re.findall(r'data-results="([^"]*)"', text)
+    assert json.loads(html.unescape(data))["runs"][1]["configs"] == {}
     for query, sentence in (
         ("", "select runs to compare first"),
         ("runs=nothing", "there is no run"),
@@ -543,6 +554,9 @@ async def test_a_search_shows_its_trials_and_is_paused_and_stopped(
     path = f"/searches/{search['id']}"
     _, text = await _page(site, path)
     assert "<td>1, 2</td>" in text
+    assert not {"rung", "why", "importance"} & set(
+        re.findall(r'<th scope="col"[^>]*>([^<]*)<', text)
+    )
     assert await _send(site, f"{path}/pause") == (303, path)
     assert "Go on" in (await _page(site, path))[1]
     await _send(site, f"{path}/go-on")

@@ -48,6 +48,7 @@ class ComparePage:
         keys = differing_keys(runs)
         metrics = main_metrics(runs, 50)
         titles = titles_of(runs, keys)
+        names = sorted({name for run in runs for name in run.metrics})
         values = {
             "runs": runs,
             "states": [STATES_FROM_PROTO[run.state] for run in runs],
@@ -57,7 +58,9 @@ class ComparePage:
             "metrics": metrics,
             "same": {key: text for key, text in _shared(runs).items() if key not in keys},
             "data": json.dumps(_results(runs, keys, metrics, titles)),
-            "names": json.dumps(sorted({name for run in runs for name in run.metrics})),
+            "names": json.dumps(names),
+            "has_metrics": bool(names),
+            "are_over": all(STATES_FROM_PROTO[run.state].is_terminal for run in runs),
         }
         return self._pages.page("compare.html", values)
 
@@ -66,7 +69,9 @@ def titles_of(runs: Sequence[run_pb2.Run], keys: Sequence[str]) -> dict[str, str
     """Return what tells runs apart in a legend: the configs that differ, else name and id."""
     titles = {}
     for run in runs:
-        parts = [f"{key}={short(config_of(run, key))}" for key in keys[:_TITLE_KEYS]]
+        parts = [
+            f"{key}={short(text)}" for key in keys[:_TITLE_KEYS] if (text := config_of(run, key))
+        ]
         titles[run.id] = ", ".join(parts) or f"{run.name} {run.id}"
     if len(set(titles.values())) < len(titles):
         titles = {run.id: f"{titles[run.id]} ({run.name} {run.id[-8:]})" for run in runs}
@@ -95,7 +100,7 @@ def _results(
             {
                 "id": run.id,
                 "title": titles[run.id],
-                "configs": {key: config_of(run, key) for key in keys},
+                "configs": {key: text for key in keys if (text := config_of(run, key))},
                 "metrics": {
                     name: run.metrics[name]
                     for name in metrics

@@ -36,11 +36,11 @@ class LoginPages:
             missing = "this link was used, or is more than a minute old; run lab dashboard again"
         else:
             header = f"Bearer {form.text('token')}"
-            missing = ""
+            missing = "this server does not know that token, or it was revoked"
         try:
             self._gate.tokens.principal(header)
-        except Unauthenticated as error:
-            values = {"error": missing or str(error), "next": target}
+        except Unauthenticated:
+            values = {"error": missing, "next": target}
             return self._pages.page("login.html", values, status=401)
         response = web.HTTPSeeOther(target)
         response.set_cookie(

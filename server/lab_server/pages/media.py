@@ -60,7 +60,7 @@ class MediaPage:
         items = await self._items(run)
         steps = sorted({item.step for item in items})
         asked = request.query.get("at", "")
-        at = _whole("at", asked) if asked else steps[-1] if steps else 0
+        at = _whole("the step", asked) if asked else steps[-1] if steps else 0
         at = max((step for step in steps if step <= at), default=steps[0] if steps else 0)
         chosen = _newest(items, at)
         place = steps.index(at) if steps else 0

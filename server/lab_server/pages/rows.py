@@ -17,6 +17,7 @@ from lab_server.pages.render import config_text, number
 
 MAX_CONFIGS: Final = 6
 MAX_METRICS: Final = 3
+_MAX_TEXT: Final = 60
 _UNKNOWN: Final = ""
 _FRACTION: Final = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
 
@@ -63,10 +64,10 @@ def line_of(run: run_pb2.Run, keys: Sequence[str], metrics: Sequence[str]) -> Li
 
 
 def short(text: str) -> str:
-    """Return a config's text for a narrow column: a long fraction with six significant digits."""
+    """Return a config's text for a narrow column: a long fraction with six significant digits, other texts cut."""
     if len(text) > 8 and _FRACTION.fullmatch(text) and not float(text).is_integer():
         return f"{float(text):.6g}"
-    return text
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
 
 
 def percent_of(run: run_pb2.Run) -> float | None:

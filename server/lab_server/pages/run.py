@@ -52,11 +52,13 @@ class RunPage:
         if run.id != run_id:
             raise web.HTTPSeeOther(f"/runs/{run.id}")
         files, log, diff = await self._files(run)
+        configs, why_not_all = await self._configs(run)
         history = await self._parts.timeline.read(run.id)
         values = _what_changes(run) | {
             "actions": _actions(STATES_FROM_PROTO[run.state], run),
             "traceback": history[-1].traceback if history else "",
-            "configs": await self._configs(run),
+            "configs": configs,
+            "why_not_all": why_not_all,
             "history": history,
             "has_media": await self._parts.media.has_any(run.id),
             "log": log,
@@ -97,8 +99,8 @@ class RunPage:
             return [], LogPart(f"{why}\n", 0, 0, 0, (LogLevel.WARNING,)), ""
         return list(found.artifacts), log, diff
 
-    async def _configs(self, run: run_pb2.Run) -> list[dict[str, Any]]:
-        """Return every config with its value, origin and doc; of an experiment that is gone what was set."""
+    async def _configs(self, run: run_pb2.Run) -> tuple[list[dict[str, Any]], str]:
+        """Return every config with its value, origin and doc; of an experiment that is gone what was set, and why."""
         docs: dict[str, str] = {}
         try:
             wanted = pb.PlanRunRequest(
@@ -110,11 +112,11 @@ class RunPage:
                 schema = (await self._parts.service.GetExperiment(asked, None)).schema
             items: Sequence[config_pb2.PlanItem] = answer.plan.items
             docs = {item.key: item.doc for item in schema.items}
-        except (LabError, TimeoutError):
+        except (LabError, TimeoutError) as error:
             return [
                 {"key": key, "value": config_text(value), "origin": "override", "doc": ""}
                 for key, value in sorted(overrides_of(run).items())
-            ]
+            ], str(error).partition("\n")[0] or "the server does not answer"
         return [
             {
                 "key": item.key,
@@ -125,7 +127,7 @@ class RunPage:
                 "doc": docs.get(item.key, ""),
             }
             for item in items
-        ]
+        ], ""
 
 
 def _what_changes(run: run_pb2.Run) -> dict[str, Any]:

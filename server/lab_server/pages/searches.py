@@ -61,6 +61,8 @@ class SearchPages:
             "keys": keys,
             "best": _params(search.best),
             "trials": [(trial, _trial_state(trial), _params(trial)) for trial in trials],
+            "has_rungs": search.spec.HasField("halving"),
+            "has_reasons": any(trial.reason for trial in trials),
             "has_more": answer.HasField("next_number"),
             "importances": sorted(found.importances.items(), key=lambda pair: -pair[1]),
             "counts": _counts(search),

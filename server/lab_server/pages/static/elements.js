@@ -20,6 +20,14 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/**
+ * What opens a table of a picture's data.
+ * @param {string} name of the picture
+ */
+export function summaryOf(name) {
+  return element("summary", {}, "Show data", element("span", { class: "hidden" }, ` of ${name}`));
+}
+
 /** @param {number} value */
 export function short(value) {
   const size = Math.abs(value);

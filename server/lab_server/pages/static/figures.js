@@ -1,6 +1,6 @@
 // @ts-check
 // Figures of results over configs, in SVG: a scatter, parallel coordinates, and a search's history.
-import { element, text } from "./elements.js";
+import { element, short as shortNumber, summaryOf, text } from "./elements.js";
 
 /** @typedef {{id: string, title: string, number?: number, configs: Record<string, string>, metrics: Record<string, number>}} Result */
 /** @typedef {{keys: string[], metrics: string[], direction?: string, runs: Result[]}} Results */
@@ -59,8 +59,19 @@ function colourOf(part) {
 /** @param {string} label */
 function short(label) {
   const value = Number(label);
-  const written = label !== "" && Number.isFinite(value) ? text(value) : label;
+  const isNumber = label !== "" && Number.isFinite(value);
+  const written = !isNumber ? label : Math.abs(value) < 1e6 ? text(value) : shortNumber(value);
   return written.length > 14 ? `${written.slice(0, 13)}…` : written;
+}
+
+/**
+ * Where a label begins, so that it is whole in the picture.
+ * @param {number} x
+ * @param {string} label
+ */
+function anchorOf(x, label) {
+  const half = 3.5 * label.length;
+  return x < half ? "start" : x + half > W ? "end" : "middle";
 }
 
 /**
@@ -73,7 +84,7 @@ function figure(caption, picture, data) {
   picture.setAttribute("role", "img");
   picture.setAttribute("aria-label", caption);
   return element("figure", { class: "chart" }, element("figcaption", {}, caption), picture,
-    element("details", {}, element("summary", {}, "Show data"), data));
+    element("details", {}, summaryOf(caption), data));
 }
 
 /**
@@ -83,7 +94,7 @@ function figure(caption, picture, data) {
 function table(head, lines) {
   const made = element("table", {}, element("thead", {}, element("tr", {}, ...head.map((h) => element("th", { scope: "col" }, h)))),
     element("tbody", {}, ...lines.map((line) => element("tr", {}, ...line.map((cell) => element("td", {}, cell))))));
-  return element("div", { class: "data", tabindex: "0", role: "region", "aria-label": "Data" }, made);
+  return element("div", { class: "data", tabindex: "0", role: "region", "aria-label": `Data of ${head.at(-1)}` }, made);
 }
 
 /**
@@ -100,7 +111,7 @@ function frame(columns, xLabel, yLabel) {
   const picture = svg("svg", { viewBox: `0 0 ${W} ${H}` });
   for (const tick of xs.ticks) {
     picture.append(svg("line", { class: "axis", x1: place.x(tick), x2: place.x(tick), y1: PAD.top, y2: H - PAD.bottom }),
-      svg("text", { x: place.x(tick), y: H - PAD.bottom + 15, "text-anchor": "middle" }, short(tick)));
+      svg("text", { x: place.x(tick), y: H - PAD.bottom + 15, "text-anchor": anchorOf(place.x(tick), short(tick)) }, short(tick)));
   }
   for (const tick of ys.ticks) {
     picture.append(svg("line", { class: "axis", x1: PAD.left, x2: W - PAD.right, y1: place.y(tick), y2: place.y(tick) }),
@@ -149,7 +160,7 @@ function parallel(results, metric) {
   }
   columns.forEach((column, i) => {
     picture.append(svg("line", { class: "axis", x1: x(i), x2: x(i), y1: y(0), y2: y(1) }),
-      svg("text", { x: x(i), y: i % 2 ? 26 : 12, "text-anchor": "middle" }, short(column)));
+      svg("text", { x: x(i), y: i % 2 ? 26 : 12, "text-anchor": anchorOf(x(i), short(column)) }, short(column)));
     for (const tick of scales[i].ticks) {
       picture.append(svg("text", { x: x(i) + 4, y: y(scales[i].at(tick)) + 4 }, short(tick)));
     }

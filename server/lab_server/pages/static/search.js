@@ -4,7 +4,7 @@ import { fill } from "./figures.js";
 import { keepFresh } from "./sections.js";
 
 fill(document.getElementById("figures"), true);
-keepFresh(["status", "actions", "trials", "figures"], 3000, {
+keepFresh(["status", "actions", "space", "trials", "figures"], 3000, {
   isOf: (kinds) => kinds.includes("state"),
   made: (section) => { if (section.id === "figures") fill(section, true); },
 });
