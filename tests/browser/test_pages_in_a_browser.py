@@ -420,6 +420,96 @@ def test_what_changes_while_a_page_is_asked_for_is_asked_for_after_it(
     run.stop()
 
 
+def test_charts_ask_again_after_an_answer_that_failed(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    run = client.create("steered", {"file": steer(1, 0.05), "loop_count": 150}).start()
+    page = windows.open(f"{lab.http_url}/runs/{run.id}")
+    chart = page.locator("figure.chart[data-metric=loss]")
+    chart.locator("canvas").wait_for()
+    page.route(
+        "**/curves?*", lambda route: route.fulfill(status=503, json={"error": {"message": ""}})
+    )
+    steer(1, 0)
+    page.locator("#status .state.completed").wait_for()
+    page.wait_for_timeout(
+        3000
+    )  # what the last event made it ask for has failed, and no event comes any more
+    page.unroute("**/curves?*")
+    chart.locator("summary").press("Enter")
+    chart.locator("tbody th").get_by_text("150", exact=True).wait_for()
+
+
+def test_charts_over_time_and_epochs_ask_again_when_it_can_be_seen(
+    shown: Shown, windows: Windows
+) -> None:
+    page = windows.open(shown.address("/runs/{first}"))
+    asked = page.evaluate(
+        """async () => {
+             const { Board } = await import(document.querySelector("script[type=module]").src.replace("run.js", "charts.js"));
+             const board = new Board(document.createElement("div"));
+             board.runs = ["a"];
+             let num = 0;
+             board.refresh = () => { num += 1; };
+             const asks = (x, range, steps) => {
+               Object.assign(board, { x, isBehind: false, askedAt: performance.now() });
+               board.figures.set("loss", { zoom: { all: { min: 0, max: range } } });
+               board.steps.set("a", 1000);
+               num = 0;
+               board.note([{ id: "a", kinds: ["metrics"], state: "RUNNING", step: 1000 + steps, last_seq: 9 }]);
+               return num;
+             };
+             return {
+               relative: [asks("relative", 3600, 5), asks("relative", 0, 5)],
+               wall: [asks("wall", 3600, 5), asks("wall", 0, 5)],
+               epoch: [asks("epoch", 10, 1), asks("epoch", 10, 3)],
+               step: [asks("step", 1000, 1), asks("step", 1000, 3)],
+             };
+           }"""
+    )
+    assert asked == {axis: [0, 1] for axis in ("relative", "wall", "epoch", "step")}
+
+
+def test_a_comparison_follows_runs_that_begin_and_end(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    runs = [
+        client.create("steered", {"file": steer(1, 0.05), "loop_count": count})
+        for count in (60, 61)
+    ]
+    page = windows.open(f"{lab.http_url}/compare?runs={runs[0].id}&runs={runs[1].id}")
+    page.get_by_text("Nothing measured yet.").wait_for()
+    page.locator("#live").get_by_text("live", exact=True).wait_for()
+    for run in runs:
+        run.start()
+    page.locator("figure.chart[data-metric=loss] canvas").wait_for()
+    page.locator("#legend .state.completed").nth(1).wait_for()
+    assert page.locator("#legend svg").count() == 2
+    assert page.get_by_role("row", name="loss 1 1", exact=True).count() == 1
+    assert not page.get_by_text("Nothing measured yet.").is_visible()
+
+
+def test_a_screen_reader_tells_charts_apart_and_a_new_state_and_not_on_every_page_that_it_is_live(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    run = client.create("steered", {"file": steer(1, 0.05), "loop_count": 100_000}).start()
+    page = windows.open(f"{lab.http_url}/runs/{run.id}")
+    chart = page.get_by_role("figure", name="loss", exact=True)
+    chart.locator("canvas").wait_for()
+    chart.get_by_role("group", name="Zoom of loss", exact=True).wait_for()
+    label = page.get_by_role("img", name="loss over step").get_attribute("aria-label")
+    assert label == "loss over step. from 1 to 1"
+    chart.get_by_text("Show data of loss", exact=True).press("Enter")
+    assert chart.get_by_role("columnheader").all_inner_texts() == ["step", "loss"]
+    live = page.locator("#live")
+    live.get_by_text("live", exact=True).wait_for()
+    assert live.get_attribute("aria-live") == "off"
+    told = page.locator("#told")
+    assert (told.get_attribute("role"), told.inner_text()) == ("status", "")
+    run.stop().wait(check=False)
+    told.get_by_text("The run is stopped.").wait_for()
+
+
 def test_a_phone_shows_several_columns_of_what_differs_and_whole_captions(
     shown: Shown, windows: Windows
 ) -> None:

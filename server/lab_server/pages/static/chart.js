@@ -1,6 +1,6 @@
 // @ts-check
 // The chart of a metric: its lines, its zoom by mouse and keys, and its points as a table.
-import { element, short, text, timeText } from "./elements.js";
+import { element, short, summaryOf, text, timeText } from "./elements.js";
 import { Zoom } from "./zoom.js";
 
 /** @typedef {import("./curves.js").Chart} Chart */
@@ -108,12 +108,12 @@ export class Figure {
     /** @type {Chart | null} */ this.chart = null;
     this.place = element("div", { class: "plot" });
     this.note = element("p", { class: "note" });
-    this.zoom = new Zoom(() => this.onZoom(), (x) => this.xText(x));
-    this.data = element("details", {}, element("summary", {}, "Show data"));
+    this.zoom = new Zoom(() => this.onZoom(), (x) => this.xText(x), metric);
+    this.data = element("details", {}, summaryOf(metric));
     this.data.addEventListener("toggle", () => this.fillData());
     const caption = element("figcaption", {}, element("span", {}, metric), this.zoom.node);
     caption.addEventListener("keydown", (event) => this.zoom.press(event));
-    this.node = element("figure", { class: "chart", "data-metric": metric }, caption, this.place, this.note, this.data);
+    this.node = element("figure", { class: "chart", "data-metric": metric, "aria-label": metric }, caption, this.place, this.note, this.data);
   }
 
   /** Asks for another part of x; until it comes, what is there of that part is shown. */
@@ -196,8 +196,8 @@ export class Figure {
   label(curves, main) {
     const parts = curves.slice(0, 6).map((curve) => {
       const values = [...curve.columns[main]].filter((v) => !Number.isNaN(v));
-      const name = this.board.titles[curve.run] ?? curve.run;
-      return `${name}: from ${text(values[0] ?? NaN)} to ${text(values.at(-1) ?? NaN)}`;
+      const title = this.board.titles[curve.run];
+      return `${title ? `${title}: ` : ""}from ${text(values[0] ?? NaN)} to ${text(values.at(-1) ?? NaN)}`;
     });
     this.place.setAttribute("role", "img");
     this.place.setAttribute("aria-label", `${this.metric} over ${this.board.x}. ${parts.join("; ")}`);
@@ -208,7 +208,7 @@ export class Figure {
     if (!chart || !(/** @type {HTMLDetailsElement} */ (this.data).open)) return;
     const main = this.board.smoothing ? "smooth" : "mean";
     const head = element("tr", {}, element("th", { scope: "col" }, this.board.x),
-      ...chart.curves.map((c) => element("th", { scope: "col", class: "num" }, this.board.titles[c.run] ?? c.run)));
+      ...chart.curves.map((c) => element("th", { scope: "col", class: "num" }, this.board.titles[c.run] ?? this.metric)));
     const every = Math.ceil(chart.x.length / 200) || 1;
     const lines = [];
     for (let i = 0; i < chart.x.length; i += 1) {

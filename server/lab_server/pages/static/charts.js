@@ -113,7 +113,7 @@ export class Board {
       if (main.length) chosen = main;
     }
     const rank = (/** @type {string} */ n) => (n.includes("loss") ? 0 : n.includes("acc") ? 1 : 2);
-    chosen = [...chosen].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).slice(0, FIRST);
+    chosen = [...chosen].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b, "en", { numeric: true })).slice(0, FIRST);
     for (const [name, figure] of this.figures) {
       if (chosen.includes(name)) continue;
       this.watcher.unobserve(figure.node);
@@ -128,8 +128,10 @@ export class Board {
       this.place.append(figure.node);
       this.watcher.observe(figure.node);
     }
-    const num = names.length - chosen.length;
-    if (this.hiddenNote) this.hiddenNote.textContent = num > 0 ? `${num} more metrics: filter to see them` : "";
+    const others = names.filter((name) => !chosen.includes(name));
+    if (this.hiddenNote) {
+      this.hiddenNote.textContent = others.length ? `${others.length} more, such as ${others[0]}: write a part of a name to see them` : "";
+    }
     const none = document.getElementById("no-metrics");
     if (none) none.hidden = names.length > 0;
   }
@@ -143,19 +145,24 @@ export class Board {
     const tells = (/** @type {string} */ kind) => ours.some((change) => change.kinds.includes(kind));
     this.isBehind ||= tells("metrics");
     this.isCut ||= tells("truncate");
-    const leastSteps = this.numSteps() / BUCKETS;
     const isSeen = tells("state") || performance.now() - this.askedAt > LONGEST_MS
-      || ours.some((change) => Math.abs(change.step - (this.steps.get(change.id) ?? Infinity)) >= leastSteps);
+      || ours.some((change) => this.isBucketMore(change));
     if (!this.isCut && !(this.isBehind && isSeen)) return;
     for (const change of ours) this.steps.set(change.id, change.step);
     this.refresh();
   }
 
-  /** How many steps the charts show: less than a bucket of them more moves nothing by a pixel. */
-  numSteps() {
-    if (this.x !== "step") return 0;
+  /**
+   * Whether a run has come so much further that it can be seen: less than a bucket more moves nothing by a pixel.
+   * @param {Change} change
+   */
+  isBucketMore({ id, step }) {
     const all = [...this.figures.values()].flatMap((figure) => figure.zoom.all ?? []);
-    return Math.max(0, ...all.map(({ min, max }) => max - min));
+    if (!all.length) return true;
+    const bucket = Math.max(...all.map(({ min, max }) => max - min)) / BUCKETS;
+    if (this.x === "relative" || this.x === "wall") return performance.now() - this.askedAt >= 1000 * bucket;
+    const more = Math.abs(step - (this.steps.get(id) ?? Infinity));
+    return (this.x === "step" ? more : more * Math.max(...all.map(({ max }) => max)) / step) >= bucket;
   }
 
   /** Asks for all charts again, whatever has changed. */
@@ -182,7 +189,12 @@ export class Board {
     const jobs = zoomed.map((figure) => this.fetchOne(figure));
     const together = shown.filter((figure) => !figure.zoom.range);
     if (together.length) jobs.push(this.fetchAll(together));
-    await Promise.all(jobs);
+    try {
+      await Promise.all(jobs);
+    } catch (error) {
+      setTimeout(this.refresh, LONGEST_MS);  // what comes next may not ask again, and of a run that ended nothing comes
+      throw error;
+    }
   }
 
   /**

@@ -1,6 +1,6 @@
 // @ts-check
 // The comparison of runs: their charts, live, and figures of results over configs.
-import { onChanges } from "./live.js";
+import { atMostEvery, onChanges } from "./live.js";
 import { strokeOf } from "./chart.js";
 import { Board } from "./charts.js";
 import { fill } from "./figures.js";
@@ -26,4 +26,26 @@ function legend() {
 legend();
 document.addEventListener("themechange", legend);
 fill(document.getElementById("figures"));
-onChanges((changes) => board?.note(changes), () => board?.refreshAll());
+
+// states, last values, and metrics that are new
+const refresh = atMostEvery(async () => {
+  const answer = await fetch(location.pathname + location.search);
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const id of ["legend", "differences", "no-metrics"]) {
+    const fresh = page.getElementById(id);
+    const old = document.getElementById(id);
+    if (old && fresh && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(fresh));
+  }
+  legend();
+  board?.addNames(JSON.parse(page.getElementById("charts")?.dataset.names ?? "[]"));
+}, 5000);
+
+onChanges((changes) => {
+  board?.note(changes);
+  const isSeen = (/** @type {string} */ kind) => kind === "metrics" || kind === "state";
+  if (changes.some(({ id, kinds }) => board?.runs.includes(id) && kinds.some(isSeen))) refresh();
+}, () => {
+  board?.refreshAll();
+  refresh();
+});

@@ -22,6 +22,8 @@ let isLeader = false;
 function show(text) {
   const place = document.getElementById("live");
   if (!place || place.textContent === text) return;
+  // a screen reader need not say on every page that it is live, as all are; only what is lost, and found again
+  place.setAttribute("aria-live", text === "live" && !place.textContent ? "off" : "polite");
   place.textContent = text;
   place.classList.toggle("lost", text !== "live");
 }

@@ -67,6 +67,15 @@ function showWhole(page) {
   }
 }
 
+/**
+ * Says that the run is in another state, to a screen reader.
+ * @param {string} state
+ */
+function tell(state) {
+  const told = document.getElementById("told");
+  if (told) told.textContent = `The run is ${state.toLowerCase()}.`;
+}
+
 /** whether more than what changes all the time may have changed */
 let isWholeWanted = false;
 
@@ -81,6 +90,7 @@ const refreshStatus = atMostEvery(async () => {
   }
   const fresh = page?.getElementById("status");
   if (!page || !fresh) return;
+  if (fresh.dataset.state !== status.dataset.state) tell(fresh.dataset.state ?? "");
   status.dataset.state = fresh.dataset.state;
   status.replaceChildren(...fresh.childNodes);
   const values = page.querySelector("#last-values > table");

@@ -36,8 +36,9 @@ export class Zoom {
   /**
    * @param {() => void} changed called when somebody has chosen another part
    * @param {(x: number) => string} textOf
+   * @param {string} metric
    */
-  constructor(changed, textOf) {
+  constructor(changed, textOf, metric) {
     this.changed = changed;
     this.textOf = textOf;
     /** @type {Range | null} */ this.range = null;
@@ -52,7 +53,7 @@ export class Zoom {
       return button;
     });
     this.told = element("span", { class: "hidden", role: "status" });
-    this.node = element("span", { class: "zoom", role: "group", "aria-label": "Zoom" }, ...this.buttons, this.told);
+    this.node = element("span", { class: "zoom", role: "group", "aria-label": `Zoom of ${metric}` }, ...this.buttons, this.told);
     this.refresh();
   }
 
