@@ -98,6 +98,8 @@ class _Attempt:
             is_saved_at_end=spec.is_saved_at_end,
             is_code_recorded=False,  # but by the recorder, beside the training
         )
+        if _is_terminated:  # when this loop was not there to be told
+            loop.request_stop(checkpoint=True)
         if spec.until_step:
             self._experiment.loop.until_step = spec.until_step
         self._watcher = Watcher(
