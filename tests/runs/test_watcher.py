@@ -277,7 +277,17 @@ def test_a_spool_that_takes_no_more_ends_the_run_at_once(
     stopped = threading.Event()
     monkeypatch.setattr(loop, "request_stop", lambda *, checkpoint: stopped.set())
     monkeypatch.setattr(module, "_PROGRESS_S", 10_000.0)
+    is_waiting = threading.Event()
+    wait = changes.Changes.wait
+
+    def wait_long(self: changes.Changes, timeout_s: float) -> bool:
+        if timeout_s > 20:
+            is_waiting.set()
+        return wait(self, timeout_s)
+
+    monkeypatch.setattr(changes.Changes, "wait", wait_long)
     watcher, outbox = watch(folder)
+    assert is_waiting.wait(20)
 
     def refuse(_: object) -> int:
         raise OSError("no space left")
