@@ -312,6 +312,21 @@ def test_searches_are_live_to_their_end(
     other.get_by_role("heading", name="appears").wait_for()
 
 
+def test_a_search_is_asked_for_again_a_while_after_a_change(shown: Shown, windows: Windows) -> None:
+    address = shown.address("/searches/{search}")
+    page = windows.open(address)
+    page.locator("#live").get_by_text("live", exact=True).wait_for()
+    page.wait_for_timeout(4000)  # what it asks for when it begins to be live is answered
+    change = {"id": shown.first, "kinds": ["state"], "state": "COMPLETED", "step": 1, "last_seq": 9}
+    with page.expect_request(address):
+        page.evaluate(
+            "change => new BroadcastChannel('lab-events').postMessage({kind: 'changes', changes: [change]})",
+            change,
+        )
+    with page.expect_request(address):
+        pass
+
+
 def test_a_watched_run_is_asked_for_what_changes_and_a_zoomed_chart_when_its_part_does(
     client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
 ) -> None:
@@ -520,6 +535,18 @@ def test_a_phone_shows_several_columns_of_what_differs_and_whole_captions(
     page = windows.open(shown.address("/?group=steps"), viewport=PHONE)
     box = page.get_by_text("Runs that are equal but for").bounding_box()
     assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_a_section_that_is_as_it_was_is_not_told_again(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    page = windows.open(f"{lab.http_url}/server")
+    page.locator("#live").get_by_text("live", exact=True).wait_for()
+    page.evaluate("window.kept = ['leader', 'gpus'].map(id => document.getElementById(id))")
+    run = client.create("steered", {"file": steer(1, 0.05), "loop_count": 100_000}).start()
+    page.locator("#slots").get_by_text("of 100000").wait_for()
+    assert page.evaluate("kept.every(section => section.isConnected)")
+    run.stop()
 
 
 def test_tensorboard_opens_behind_the_page(shown: Shown, windows: Windows) -> None:

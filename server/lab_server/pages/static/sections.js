@@ -17,7 +17,8 @@ export function keepFresh(ids, pauseMs, { isOf = () => true, made = () => {} } =
     for (const id of ids) {
       const fresh = page.getElementById(id);
       const old = document.getElementById(id);
-      if (!old || !fresh || old.contains(document.activeElement)) continue;
+      // a screen reader would read an alert anew that stands there already
+      if (!old || !fresh || old.isEqualNode(fresh) || old.contains(document.activeElement)) continue;
       const section = /** @type {HTMLElement} */ (document.adoptNode(fresh));
       old.replaceWith(section);
       made(section);
