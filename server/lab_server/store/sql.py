@@ -335,7 +335,7 @@ class SqlStore(SqlReads):
 
 
 def _is_progress(before: Run | None, run: Run) -> bool:
-    """Whether nothing else of a row changes; most commits are so, and write to no index of `runs`."""
+    """Whether nothing else of a row changes; most commits are so, and write to the index of lists alone."""
     return (
         before is not None
         and before.request is run.request
