@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab_core.errors import LabError
+from lab_core.experiment._generators import OwnGenerator
 
 _LEAVES = (bool, int, float, complex, str, bytes, type(None))
 
@@ -35,7 +36,7 @@ def options_of(value: Any) -> Any:
 
     Nothing is plain of an object that cannot say its state yet: what is wrong is told when it is saved.
     """
-    if _is_a("torch.nn", "Module", value):
+    if _is_a("torch.nn", "Module", value) or isinstance(value, OwnGenerator):
         return {}
     if _is_a("torch.optim", "Optimizer", value):
         return {"param_groups": [_group_options(group) for group in value.param_groups]}

@@ -6,11 +6,12 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from lab_core.checkpoints._rng import Snapshot
 from lab_core.configs import BaseConfigs, Settings, settings
 from lab_core.errors import CheckpointError, Violation
+from lab_core.experiment._generators import OwnGenerator, own_generator
 from lab_core.experiment._gradients import gradients_of, restore_gradients
 from lab_core.experiment._history import History, Recorder
 from lab_core.experiment._options import (
@@ -47,13 +48,16 @@ def find_stateful(
     found: dict[str, Stateful] = {}
     seen: set[int] = set()
     for name, value in (*added.items(), *computed.items()):
-        is_new = id(value) not in seen and name not in found
+        if id(value) in seen or name in found:
+            continue
         # a class has the methods too
-        if is_new and isinstance(value, Stateful) and not isinstance(value, type):
+        is_stateful = isinstance(value, Stateful) and not isinstance(value, type)
+        stateful = value if is_stateful else own_generator(value)
+        if stateful is not None:
             if not _NAME.fullmatch(name):
                 raise CheckpointError(f"{name!r} cannot name a file of a checkpoint")
             seen.add(id(value))
-            found[name] = value
+            found[name] = cast(Stateful, stateful)
     return found
 
 
@@ -261,7 +265,7 @@ class Restorer:
         """
         problems: list[Violation] = []
         for name, value in stateful.items():
-            if name not in self._states:
+            if name not in self._states or self._is_seeded_anew(name, value):
                 continue
             try:
                 state = self._state_for(name, value)
@@ -343,6 +347,11 @@ class Restorer:
         self._tracker.load_state_dict(self._rest["tracker"])
         seeded = self._new_seed(recorder)
         (seeded or Snapshot.from_plain(self._rest["rng"])).restore()
+
+    def _is_seeded_anew(self, name: str, value: Stateful) -> bool:
+        """Return whether it is a generator that the configs of now seed in another way."""
+        is_generator = isinstance(value, OwnGenerator)
+        return is_generator and bool(self._then.changes_behind(name, self._now))
 
     def _new_seed(self, recorder: Recorder) -> Snapshot | None:
         """Return the generators as a seed of this run's own set them; None if it has the same."""
