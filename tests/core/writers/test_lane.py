@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,15 +162,22 @@ def test_for_a_writer_that_fails_more_is_kept_than_a_slow_one_is_let_wait(
 
 def test_a_writer_that_hangs_starves_no_other() -> None:
     let_go = threading.Event()
-    hanging, kept = Moody(lambda _: None if let_go.wait(60) else TimeoutError()), MemoryWriter()
+
+    def hang(_: Batch) -> None:
+        let_go.wait()
+
+    hanging, kept = Moody(hang), MemoryWriter()
     current = Tracker([hanging, kept])
     current.start()
     for step in range(5):
         current.save(step, x=1.0)
         current.flush(0.01)
-    while len(kept.scalars.get("x", [])) < 5:
+    deadline = time.monotonic() + 60
+    while len(kept.scalars.get("x", [])) < 5 and time.monotonic() < deadline:
         current.flush(0.01)
+    num_kept = len(kept.scalars.get("x", []))
     assert hanging.scalars == {}
     let_go.set()
+    assert num_kept == 5
     assert current.close()
     assert hanging.scalars == kept.scalars

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lab_core.errors import SettingsError
 from lab_core.tracker import Kind, Tracker
 from lab_core.writers import Batch, ScalarColumn, TensorboardWriter
 
@@ -273,6 +274,8 @@ def test_without_tensorboard_it_says_what_to_install(
     monkeypatch.delitem(sys.modules, "lab_core.writers.events", raising=False)
     monkeypatch.delattr("lab_core.writers.events", raising=False)
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    with pytest.raises(SettingsError, match="the tensorboard writer needs tensorboard"):
+        TensorboardWriter(tmp_path).write(Batch((ScalarColumn("x", [1], [0.5], [1.0]),)))
     with Tracker([TensorboardWriter(tmp_path)]) as current:
         current.save(1, x=1.0)
         current.flush()
