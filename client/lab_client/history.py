@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab_client.errors import MissingExtra
@@ -29,8 +29,9 @@ class Series:
     """
 
     name: str
-    steps: Sequence[int]
-    values: Sequence[float]
+    # not in the repr: a notebook would show each of a million points
+    steps: Sequence[int] = field(repr=False)
+    values: Sequence[float] = field(repr=False)
     num_points: int
     min_value: float
     max_value: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -118,8 +118,8 @@ class IndexedValues:
 
     name: str
     step: int
-    indices: Sequence[int]
-    values: Sequence[float]
+    indices: Sequence[int] = field(repr=False)
+    values: Sequence[float] = field(repr=False)
     is_cut: bool
 
     kind = "indexed"

@@ -177,6 +177,10 @@ def test_history_becomes_a_frame_and_a_figure(client: Any, twin: Twin) -> None:
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["loss"]
     assert handle.history("nothing").plot().axes
     assert handle.history("nothing").to_pandas().empty
+    shown = repr(handle.history())
+    assert "name='loss'" in shown
+    assert "num_points=2" in shown
+    assert "[" not in shown, "a notebook shows no million of points"
 
 
 @pytest.mark.slow
