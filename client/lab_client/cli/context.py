@@ -137,11 +137,17 @@ def exit_code(error: errors.LabError) -> int:
     return EXIT_FAILED if isinstance(error, _FAILED) else EXIT_USAGE
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command end as it does after any other print."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Return a console for standard output, as wide as needed where it is not a terminal."""
     wide = None if sys.stdout.isatty() else 100_000
     # no markup: in list[int] it takes [int] for a style
-    return Console(width=wide, highlight=False, soft_wrap=False, markup=False, emoji=False)
+    return _Console(width=wide, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def has_colours() -> bool:

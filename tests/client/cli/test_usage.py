@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -193,3 +194,32 @@ def test_a_server_that_is_no_machine_is_told_without_words_of_grpc(lab: Lab) -> 
     result = lab("runs", server="no-such-host.invalid")
     assert result.exit_code == 3
     assert result.stderr.startswith("lab: 'no-such-host.invalid' cannot be resolved")
+
+
+@pytest.mark.parametrize("command", [["experiments"], ["experiments", "--json"]])
+def test_a_reader_that_has_gone_is_no_error(twin: Twin, command: list[str]) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    code = "from lab_client.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--server", twin.address, *command],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_a_terminal_has_no_letters_for_is_replaced(twin: Twin) -> None:
+    twin.add_run(name="größe 漢")
+    code = "from lab_client.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--server", twin.address, "runs"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "größe ?".encode("latin-1") in done.stdout
