@@ -188,10 +188,10 @@ class Run:
         self.num_sent = 0
 
     async def bring(
-        self, attempt: int = 1, cut_behind: int = 1 << 40, synced: bool = False
+        self, attempt: int = 1, cut_behind: int = 1 << 40, is_home: bool = False
     ) -> None:
         """Copy, as a server does, until enough bytes have come."""
-        copy = RunCopy(self.here, attempt, is_synced=synced)
+        copy = RunCopy(self.here, attempt, is_home=is_home)
         files = await list_artifacts(self.there)
         missing = copy.missing(files)
         if missing:
@@ -251,6 +251,25 @@ async def test_what_grew_in_the_other_home_is_copied_again(tmp_path: Path) -> No
     assert run.num_sent - before == len(DATA) + len(b"of the next attempt")
 
 
+async def test_what_is_here_of_an_earlier_time_gives_way_to_what_is_kept_from_now_on(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path)
+    await run.bring()
+    (run.there / "log.txt").write_bytes(DATA[::-1])
+    (run.there / "checkpoints" / "40" / "model.pt").write_bytes(DATA[::-1])
+    (run.here.checkpoints / "50").mkdir()
+    (run.here.checkpoints / "50" / "model.pt").write_bytes(b"of steps that were taken back")
+    run.here.send(1, "stop")
+    with pytest.raises(ConnectionError):
+        await run.bring(attempt=2, cut_behind=1_200_000, is_home=True)
+    assert (run.here.path / "log.txt").read_bytes() == DATA, "until all of it has come"
+    await run.bring(attempt=2, is_home=True)
+    assert await run.is_same()
+    assert names(run.here.checkpoints) == ["40"]
+    assert run.here.was_sent(1, "stop")
+
+
 async def test_what_an_earlier_attempt_left_aside_is_not_gone_on_with(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.raises(ConnectionError):
@@ -266,7 +285,7 @@ async def test_a_copy_is_synced_to_its_last_name_before_the_other_home_lets_go(
 ) -> None:
     run = Run(tmp_path)
     synced = synced_of(monkeypatch)
-    await run.bring(synced=True)
+    await run.bring(is_home=True)
     drafts = [name for name in synced if name.endswith(".part")]
     assert len(drafts) == 4
     assert {"here", "run", "checkpoints", "40", "7", "parent"} <= set(synced)
@@ -274,6 +293,6 @@ async def test_a_copy_is_synced_to_its_last_name_before_the_other_home_lets_go(
 
 async def test_a_listing_with_a_path_that_leads_out_is_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    copy = RunCopy(run.here, 1, is_synced=False)
+    copy = RunCopy(run.here, 1, is_home=False)
     with pytest.raises(DamagedFile, match="no path"):
         copy.missing([Artifact("../there/log.txt", 3)])

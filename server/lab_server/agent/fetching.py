@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -75,16 +74,6 @@ class Fetching:
     async def _begin(self, etag: str) -> None:
         """Remove what is here, unless it is of the same state of the server's files."""
         if etag != self._etag:
-            await asyncio.to_thread(_clear, self._folder)
+            await asyncio.to_thread(self._folder.clear_files)
             self._whole, self._partial = "", ""
         self._etag = etag
-
-
-def _clear(folder: RunFolder) -> None:
-    for entry in list(folder.path.iterdir()):
-        if entry in (folder.spool_folder, folder.control):
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

@@ -12,18 +12,21 @@ from lab_server.files.run_folder import RunFolder
 
 
 class RunCopy:
-    """Takes what is not in a run's folder yet, or has another size since. It is kept aside until `settle` moves all of it.
+    """Takes a run's files. They are kept aside until `settle` moves all of them to the run's folder.
 
     Args:
         folder: the run's, here.
         attempt: the run's last one: what another has left aside is not gone on with.
-        is_synced: whether the copy must outlive a power cut once it is settled.
+        is_home: whether the files are kept here from now on: all of them come, in place of what is here of
+            the time when the run's home was this one, and outlive a power cut once they are settled. Else what
+            is here stays, and only what is not, or has another size since, comes.
     """
 
-    def __init__(self, folder: RunFolder, attempt: int, *, is_synced: bool) -> None:
+    def __init__(self, folder: RunFolder, attempt: int, *, is_home: bool) -> None:
+        self._run_folder = folder
         self._folder = folder.path
         self._aside = folder.spool_folder / f"{attempt}.copy"
-        self._is_synced = is_synced
+        self._is_home = is_home
 
     def missing(self, files: Sequence[Artifact]) -> list[str]:
         """Return which files are neither here nor aside.
@@ -44,7 +47,7 @@ class RunCopy:
             DamagedFile: If one is not what was announced.
             OSError: If the disk takes no more.
         """
-        await receive(pieces, self._aside, is_synced=self._is_synced)
+        await receive(pieces, self._aside, is_synced=self._is_home)
 
     def settle(self, files: Sequence[Artifact]) -> None:
         """Move what is aside to its place, checkpoints whole.
@@ -55,13 +58,15 @@ class RunCopy:
         Raises:
             OSError: If the disk does not let it.
         """
+        if self._is_home:
+            self._run_folder.clear_files()
         folders = {self._folder.parent}
         for parts in dict.fromkeys(tuple(_unit(file.path)) for file in self._new(files)):
             target = self._folder.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             self._aside.joinpath(*parts).replace(target)
             folders |= {self._folder.joinpath(*parts[:depth]) for depth in range(len(parts))}
-        if self._is_synced:
+        if self._is_home:
             for folder in folders:
                 sync_folder(folder)
         shutil.rmtree(self._aside, ignore_errors=True)
@@ -72,9 +77,10 @@ class RunCopy:
     def _is_here(self, file: Artifact) -> bool:
         unit = "/".join(_unit(file.path))
         place = place_in(self._folder, unit)
+        if self._is_home:
+            return False
         if unit != file.path:
             return place.exists()  # a checkpoint, which is never changed
-        # one of another size is of the time when the run's home was this one
         return place.is_file() and place.stat().st_size == file.size_bytes
 
     def _is_aside(self, file: Artifact) -> bool:

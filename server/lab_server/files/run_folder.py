@@ -78,6 +78,20 @@ class RunFolder:
         """Make the folders that the server and its trainer write to."""
         self.spool_folder.mkdir(parents=True, exist_ok=True)
 
+    def clear_files(self) -> None:
+        """Remove all but what server and trainer write for each other.
+
+        Raises:
+            OSError: If the disk does not let it.
+        """
+        for entry in list(self.path.iterdir()):
+            if entry in (self.spool_folder, self.control):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
     def clear_spool(self) -> None:
         """Remove what attempts that have ended left for the server.
 

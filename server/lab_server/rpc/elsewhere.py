@@ -74,15 +74,14 @@ class Elsewhere:
                 yield Chunk(piece.data, piece.size_bytes, piece.sha256)
 
     async def bring(self, run: Run) -> None:
-        """Copy to this server's home what of a run's files is not there, each whole and verified.
+        """Copy a run's files to this server's home, each whole and verified, in place of what is there.
 
         Raises:
             StoreError: If they cannot be written.
             Unavailable: If the server that has them is away.
         """
         folder = self._home.run_folder(run.experiment, run.id)
-        # synced: the other home's are removed then
-        num_files = await self._copy(run, folder, lambda _: True, is_synced=True)
+        num_files = await self._copy(run, folder, lambda _: True, is_home=True)
         _log.info("copied a run's files from another server", run=run.id, files=num_files)
 
     async def bring_code(self, run: Run) -> None:
@@ -97,7 +96,7 @@ class Elsewhere:
             Unavailable: If the server that has them is away.
         """
         folder = RunFolder(self._copies / f"{run.id}.{run.last_seq}")
-        await self._copy(run, folder, lambda path: path.startswith(tuple(under)), is_synced=False)
+        await self._copy(run, folder, lambda path: path.startswith(tuple(under)), is_home=False)
         return folder
 
     async def drop(self, run: Run) -> None:
@@ -110,10 +109,10 @@ class Elsewhere:
             _log.warning("files of a run stay where they are", run=run.id, reason=str(error))
 
     async def _copy(
-        self, run: Run, folder: RunFolder, is_wanted: Callable[[str], bool], *, is_synced: bool
+        self, run: Run, folder: RunFolder, is_wanted: Callable[[str], bool], *, is_home: bool
     ) -> int:
         async with self._copying.setdefault(folder.path, asyncio.Lock()):
-            copy = RunCopy(folder, run.attempt, is_synced=is_synced)
+            copy = RunCopy(folder, run.attempt, is_home=is_home)
             try:
                 await asyncio.to_thread(folder.make)
                 wanted = [file for file in await self.files(run) if is_wanted(file.path)]
