@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lab_client import Client, choice, errors, log_uniform  # noqa: E402
+from lab_client import Client, Halving, choice, errors, log_uniform  # noqa: E402
 from lab_server.model.roles import Role  # noqa: E402
 from lab_server.security.tokens import TokenFile  # noqa: E402
 from tests.servers import RealServer, start_server  # noqa: E402
@@ -76,9 +76,24 @@ def fill(server: RealServer, token: str) -> Shown:
             name="down into the valley",
         )
         search.wait()
+        failed = client.search(
+            "valley", {"x": choice(0.0, 0.5)}, minimize="no_such_metric", name="without a value"
+        )
+        with contextlib.suppress(errors.LabError):
+            failed.wait()
+        halved = client.search(
+            *("valley", {"x": choice(-1.0, 0.0, 0.25, 0.5), "rate": log_uniform(0.01, 10)}),
+            minimize="loss",
+            max_trials=9,
+            halving=Halving(3),
+            name="the best go on",
+        )
+        halved.wait()
         live = client.create("counting", {"steps": 4000, "step_s": 0.1}, name="a long one").start()
         client.create("counting", {"steps": 4000, "step_s": 0.1}, name="another").start()
-        client.create("counting", {"steps": 50, "step_s": 0.1}, name="waits for its turn").start()
+        waiting = client.create(
+            "counting", {"steps": 50, "step_s": 0.1}, name="waits for its turn"
+        ).start()
         next(event for event in live.events() if event.kind == "metrics")
     compared = "&".join(f"runs={run.id}" for run in grid[:4])
     return Shown(
@@ -88,6 +103,7 @@ def fill(server: RealServer, token: str) -> Shown:
             "groups": "/?group=learning_rate&tag=grid",
             "run": f"/runs/{grid[1].id}",
             "run-live": f"/runs/{live.id}",
+            "run-waits": f"/runs/{waiting.id}",
             "run-failed": f"/runs/{others[1].id}",
             "run-media": f"/runs/{others[0].id}",
             "media": f"/runs/{others[0].id}/media",
@@ -97,6 +113,8 @@ def fill(server: RealServer, token: str) -> Shown:
             "fork": f"/new?parent={grid[0].id}",
             "searches": "/searches",
             "search": f"/searches/{search.id}",
+            "search-failed": f"/searches/{failed.id}",
+            "search-halving": f"/searches/{halved.id}",
             "server": "/server",
             "error": "/nothing",
         },

@@ -525,6 +525,18 @@ def test_a_screen_reader_tells_charts_apart_and_a_new_state_and_not_on_every_pag
     told.get_by_text("The run is stopped.").wait_for()
 
 
+def test_a_screen_reader_says_that_a_search_is_in_another_state(
+    client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
+) -> None:
+    space = {"file": steer(1, 0.05), "loop_count": choice(100_000, 100_001)}
+    search = client.search("steered", space, minimize="loss", max_trials=2)
+    page = windows.open(f"{lab.http_url}/searches/{search.id}")
+    page.locator("#live").get_by_text("live", exact=True).wait_for()
+    page.locator("#status .state.running").wait_for()
+    search.stop()
+    page.locator("#told[role=status]").get_by_text("The search is stopped.").wait_for()
+
+
 def test_a_phone_shows_several_columns_of_what_differs_and_whole_captions(
     shown: Shown, windows: Windows
 ) -> None:

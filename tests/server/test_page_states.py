@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from lab_server.errors import QueueFull, Unavailable
 from lab_server.messages import events
 from lab_server.model.roles import Role
 from lab_server.model.run import RunRequest, RunState
@@ -126,6 +127,8 @@ async def test_an_error_page_is_the_callers_own(tmp_path: Path, token_file: Toke
         guarded.site.cookie_jar.clear()
         _, page = await _page(guarded.site, "/nothing")
         assert (">Searches</a>" in page, ">Log in</a>" in page) == (False, True)
+        status, page = await _page(guarded.site, "/nothing", Host="evil.test")
+        assert (status, ">Log in</a>" in page) == (421, False), "it leads nowhere"
         _, page = await _page(guarded.site, "/login")
         assert ">Searches</a>" not in page, "no links to what needs a login"
 
@@ -133,6 +136,9 @@ async def test_an_error_page_is_the_callers_own(tmp_path: Path, token_file: Toke
 @pytest.mark.parametrize(
     ("verb", "path", "headers", "status", "title"),
     [
+        ("GET", "/compare", {}, 400, "That is not valid"),
+        ("POST", "/runs", {"Sec-Fetch-Site": "cross-site"}, 403, "You may not do this"),
+        ("GET", "/nothing", {}, 404, "Not found"),
         ("PUT", "/server", {}, 405, "Not done here"),
         ("POST", "/server", {"Content-Type": "text/plain"}, 405, "Not done here"),
         ("POST", "/new", {"Content-Type": "text/plain"}, 415, "That is not a form"),
@@ -155,6 +161,32 @@ async def test_an_error_says_in_its_title_what_it_is(
         page = await response.text()
         assert (response.status, response.content_type) == (status, "text/html"), page
         assert f"<h1>{title}</h1>" in page
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "title", "sentence"),
+    [
+        (QueueFull(3), 429, "Too many", "the queue is full: 3 runs are waiting"),
+        (Unavailable("the server stops"), 503, "Not available now", "the server stops"),
+        (KeyError("secret"), 500, "That did not work", "internal error; see the server"),
+    ],
+)
+async def test_what_the_server_cannot_do_now_is_said(
+    surface: Surface,
+    site: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    title: str,
+    sentence: str,
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(surface.service, "StartRun", refuse)
+    found, page = await _send(site, "/runs/a/start")
+    assert (found, f"<h1>{title}</h1>" in page, sentence in page) == (status, True, True)
+    assert "secret" not in page
 
 
 async def test_a_failed_run_shows_its_error_first(

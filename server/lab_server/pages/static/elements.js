@@ -36,6 +36,15 @@ export function short(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+/**
+ * Has a screen reader say something of the page's run or search.
+ * @param {string} sentence
+ */
+export function tell(sentence) {
+  const told = document.getElementById("told");
+  if (told) told.textContent = sentence;
+}
+
 /** @param {number} seconds since 1970 */
 export function timeText(seconds) {
   return new Date(seconds * 1000).toISOString().replace(/\.\d+Z/, "Z");

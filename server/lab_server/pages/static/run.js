@@ -1,5 +1,6 @@
 // @ts-check
 // A run's page: charts, and what changes while it trains.
+import { tell } from "./elements.js";
 import { onChanges, atMostEvery } from "./live.js";
 import { Board } from "./charts.js";
 import { fillMedia } from "./media.js";
@@ -67,15 +68,6 @@ function showWhole(page) {
   }
 }
 
-/**
- * Says that the run is in another state, to a screen reader.
- * @param {string} state
- */
-function tell(state) {
-  const told = document.getElementById("told");
-  if (told) told.textContent = `The run is ${state.toLowerCase()}.`;
-}
-
 /** whether more than what changes all the time may have changed */
 let isWholeWanted = false;
 
@@ -90,7 +82,7 @@ const refreshStatus = atMostEvery(async () => {
   }
   const fresh = page?.getElementById("status");
   if (!page || !fresh) return;
-  if (fresh.dataset.state !== status.dataset.state) tell(fresh.dataset.state ?? "");
+  if (fresh.dataset.state !== status.dataset.state) tell(`The run is ${fresh.dataset.state?.toLowerCase()}.`);
   status.dataset.state = fresh.dataset.state;
   status.replaceChildren(...fresh.childNodes);
   const values = page.querySelector("#last-values > table");
