@@ -148,7 +148,8 @@ class TensorLoader(_Loader):
         else:
             for i in range(num_batches):
                 start = first_sample + i * size
-                yield tuple(tensor[start : start + size] for tensor in self.tensors)
+                # a copy, as of shuffled ones: who changes a batch in place does not change the data
+                yield tuple(tensor[start : start + size].clone() for tensor in self.tensors)
 
 
 class DataSetLoader(_Loader):

@@ -87,6 +87,14 @@ def test_an_epoch_takes_one_number_from_the_global_generator(make: Any) -> None:
     assert after[0] == after[1]
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_what_is_done_to_a_batch_leaves_the_data_as_they_are(make: Any, shuffle: bool) -> None:
+    loader = make(5, batch_size=2, shuffle=shuffle)
+    for batch in loader:
+        (batch[0] if isinstance(batch, tuple) else batch).add_(100)
+    assert sorted(v for batch in values(loader) for v in batch) == list(range(5))
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_batch_size_below_one_is_refused(make: Any, size: int) -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
