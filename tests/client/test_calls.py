@@ -283,6 +283,24 @@ def test_numbers_and_texts_that_cannot_be_sent_are_told(client: Any, twin: Twin)
             call()
 
 
+def test_orders_models_and_lists_that_are_none_are_told(client: Any) -> None:
+    deep: Any = []
+    for _ in range(90):
+        deep = [deep]
+    endless: Any = []
+    endless.append(endless)
+    wrong: tuple[dict[str, Any], ...] = (
+        {"models": [1]},
+        {"run_order": 5},
+        {"run_order": [5]},
+        {"overrides": {"widths": deep}},
+        {"overrides": {"widths": endless}},
+    )
+    for arguments in wrong:
+        with pytest.raises(errors.InvalidRequest, match=r"are texts|is a list|too deep"):
+            client.plan("mnist", **arguments)
+
+
 @pytest.mark.slow
 def test_wait_ready_waits_for_a_server_that_is_starting(
     make_client: MakeClient, twin: Twin

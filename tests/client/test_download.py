@@ -29,6 +29,14 @@ def test_a_file_arrives_whole(client: Any, run: TwinRun, tmp_path: Path) -> None
     assert client.download(run.message.id, "empty", f"{tmp_path}/new/") == tmp_path / "new/empty"
 
 
+def test_a_folder_in_the_place_of_the_file_is_told(
+    client: Any, run: TwinRun, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(errors.DownloadError, match="cannot write"):
+        client.download(run.message.id, "empty", tmp_path)
+
+
 def test_all_files_arrive_in_their_folders(client: Any, run: TwinRun, tmp_path: Path) -> None:
     written = client.run(run.message.id).download_all(tmp_path / "all")
     assert {path.relative_to(tmp_path / "all").as_posix() for path in written} == set(run.files)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from google.protobuf.message import DecodeError
+
 from lab_client import configs
 from lab_client.errors import ConfigError, Violation
+from lab_client.protocol.calls import as_texts
 from lab_rpc.v1 import (
     config_pb2,
     experiment_pb2,
@@ -38,17 +41,15 @@ def to_config(
             message.overrides[key].CopyFrom(to_value(value))
         except (TypeError, ValueError) as error:
             violations.append(Violation(key, f"{key}: {error}"))
-    if isinstance(run_order, str):
-        violations.append(
-            Violation("run_order", f"run_order is a list of names; write [{run_order!r}]")
-        )
+        except (RecursionError, DecodeError):
+            violations.append(Violation(key, f"{key}: lists are too deep in each other"))
+    if isinstance(run_order, str) or not isinstance(run_order, Iterable | None):
+        sentence = f"run_order is a list of names, such as ['set_seed', 'main'], got {run_order!r}"
+        violations.append(Violation("run_order", sentence))
     else:
         for group in run_order or ():
-            names = [group] if isinstance(group, str) else list(group)
-            message.run_order.add(names=names)
-    if isinstance(models, str):
-        models = [models]
-    message.models.extend(sorted(models or ()))
+            message.run_order.add(names=as_texts(group))
+    message.models.extend(sorted(as_texts(models or ())))
     if violations:
         raise ConfigError(violations)
     return message

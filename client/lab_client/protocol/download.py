@@ -107,7 +107,10 @@ class Download:
         assert self._file is not None
         if self._hash.hexdigest() == self._expected:
             self._file.close()
-            self._part.replace(self.target)
+            try:
+                self._part.replace(self.target)
+            except OSError as error:
+                raise DownloadError(f"cannot write {self.target}: {error.strerror}") from None
             self.is_done = True
             return
         self.restart(DownloadError(f"{self._path} arrived damaged; download it again"))
