@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import stat
 from pathlib import Path
 
 import grpc
@@ -104,3 +107,24 @@ def test_a_backup_to_the_wrong_place_is_a_sentence(tmp_path: Path, is_server: bo
         (target / "precious").touch()
     with pytest.raises(SettingsError, match="not empty" if is_server else "not a server's home"):
         back_up(home, target)
+
+
+def test_a_backup_into_the_home_itself_is_a_sentence(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "lab.db").touch()
+    (tmp_path / "link").symlink_to(home)
+    for target in (home, home / "backups" / "1", tmp_path / "link" / "backup"):
+        with pytest.raises(SettingsError, match="a backup needs a folder elsewhere"):
+            back_up(home, target)
+    assert [path.name for path in home.iterdir()] == ["lab.db"]
+
+
+def test_a_backups_database_is_private_in_a_folder_that_others_may_read(tmp_path: Path) -> None:
+    home, target = tmp_path / "home", tmp_path / "target"
+    home.mkdir()
+    target.mkdir(mode=0o755)
+    with contextlib.closing(sqlite3.connect(home / "lab.db")) as database:
+        database.execute("CREATE TABLE runs (id TEXT)")
+    back_up(home, target)
+    assert stat.S_IMODE((target / "lab.db").stat().st_mode) == 0o600

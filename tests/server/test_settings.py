@@ -141,3 +141,22 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_an_ipv6_address_keeps_its_brackets() -> None:
     assert str(Address.parse("[::1]:0").with_port(7)) == "[::1]:7"
+
+
+@pytest.mark.parametrize(
+    "text", ["https://lab.example.org", "lab.example.org:8080", "*.example.org", "*", "a/b"]
+)
+def test_an_allowed_host_that_no_browser_could_send_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"--allowed-hosts: .* is not a host's name alone"):
+        load({"allowed_hosts": ("fine.example.org", text)})
+
+
+@pytest.mark.parametrize("text", ["lab", "Lab-1.example.org", "10.0.0.7", "labor.münchen.example"])
+def test_an_allowed_host_is_a_name(text: str) -> None:
+    assert load({"allowed_hosts": text}).settings.allowed_hosts == (text,)
+
+
+@pytest.mark.parametrize("text", ["", "."])
+def test_the_current_folder_becomes_no_home_by_chance(text: str) -> None:
+    with pytest.raises(SettingsError, match="--home: it must be a folder's path"):
+        load({"home": text})

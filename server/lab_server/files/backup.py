@@ -18,16 +18,20 @@ def back_up(home: Path, target: Path, *, has_database: bool = True) -> None:
     next server reads on, but never less.
 
     Raises:
-        SettingsError: If the folder is not a server's home, or the target cannot be written or is not empty.
+        SettingsError: If the folder is not a server's home, or the target cannot be written, is not empty or
+            is in that home.
     """
     name = "lab.db" if has_database else "server_id"
     if not (home / name).is_file():
         raise SettingsError(f"home={home} is not a server's home: it has no {name}")
+    if target.resolve().is_relative_to(home.resolve()):
+        raise SettingsError(f"{target} is in home={home}; a backup needs a folder elsewhere")
     try:
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         if any(target.iterdir()):
             raise SettingsError(f"{target} is not empty; a backup needs an empty folder")
         if has_database:
+            (target / "lab.db").touch(mode=0o600)
             _copy_store(home / "lab.db", target / "lab.db")
         for entry in home.iterdir():
             if entry.is_dir() and entry.name != "trash":

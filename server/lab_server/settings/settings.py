@@ -44,6 +44,9 @@ Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
+_HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
+
+
 class Settings(BaseSettings):
     """Every setting of a server; `lab-server config` prints them with their origins."""
 
@@ -223,6 +226,10 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _is_absolute(cls, path: Path) -> Path:
+        if (
+            path == Path()
+        ):  # an empty variable in a script or a unit would make it the current folder
+            raise ValueError("it must be a folder's path, and is empty or '.'")
         return path.expanduser().absolute()
 
     @field_validator("experiments", "preload", "allowed_hosts", mode="before")
@@ -233,6 +240,14 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _HOST_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a host's name alone, such as lab.example.org")
+        return names
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Settings:
