@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
-from typing import Any, TextIO
+import time
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -14,7 +16,23 @@ RUNS = "lab_server.runs"
 
 # What an authorization header holds, and a token of ours wherever it stands.
 _TOKEN = re.compile(r"(?i:\bbearer\s+)[^\s\"']+|\blab_[0-9a-f]{8}_[\w-]+")
+_MINUTE_S: Final = 60.0
 _SECRETS = frozenset({"token", "authorization", "password", "secret", "key"})
+
+
+class Seldom:
+    """Says when a line is due that would come again and again: once a minute."""
+
+    def __init__(self) -> None:
+        self._next_s = -math.inf
+
+    def is_due(self) -> bool:
+        """Return whether the last line is a minute old; if so, this one is the last."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + _MINUTE_S
+        return True
 
 
 def set_up(log_format: str, level: str, stream: TextIO | None = None) -> None:

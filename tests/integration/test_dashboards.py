@@ -208,3 +208,27 @@ def test_dashboards_have_ids_of_their_own_and_the_provisioned_source() -> None:
             target["datasource"]["uid"] for p in dashboard["panels"] for target in p["targets"]
         } == {uid}
     assert len(uids) == 2
+
+
+def test_operators_read_of_every_alert_what_to_do() -> None:
+    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    told = re.findall(r"^\| (Lab\w+) \|", page, re.MULTILINE)
+    assert sorted(told) == sorted(rule["alert"] for rule in rules())
+
+
+def test_no_two_panels_have_the_same_description() -> None:
+    for path in (DEPLOY / "grafana" / "dashboards").glob("*.json"):
+        panels = json.loads(path.read_text())["panels"]
+        told = [panel["description"] for panel in panels if "description" in panel]
+        assert len(set(told)) == len(told), path.name
+
+
+def test_a_panel_of_several_servers_has_as_many_lines_as_legends() -> None:
+    """A follower has the service's series, too: a line of each server must be told from the others."""
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/service.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            is_a_run = "run" in target["legendFormat"] or "search" in target["legendFormat"]
+            is_told = "{{instance}}" in target["legendFormat"] or is_a_run
+            is_joined = re.match(r"\(?(sum|max|histogram_quantile)\b", target["expr"])
+            assert is_told or is_joined or panel["type"] == "table", panel["title"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,12 @@ def pg_server(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[Re
     started.stop()
 
 
+def metrics(server: RealServer) -> str:
+    with urllib.request.urlopen(f"{server.http_url}/metrics", timeout=60) as response:
+        text: str = response.read().decode()
+        return text
+
+
 def test_a_training_goes_on_while_postgresql_is_away_and_nothing_is_lost(
     pg_server: RealServer, postgres: Postgres, tmp_path: Path
 ) -> None:
@@ -56,6 +64,10 @@ def test_a_training_goes_on_while_postgresql_is_away_and_nothing_is_lost(
             wait_until(done.exists, "the last checkpoint")
             with pytest.raises(Unavailable, match=r"the store postgresql://\S+ cannot be reached"):
                 lab_client.Client(pg_server.address, timeout_s=1).create("toy")
+            page = metrics(pg_server)
+            assert "lab_store_up 0.0" in page
+            assert f'lab_run_step{{experiment="toy",run="{run.id}"}}' in page
+            assert "lab_runs{" not in page
             time.sleep(3)  # time for an error storm
         finally:
             postgres.start()
@@ -66,6 +78,9 @@ def test_a_training_goes_on_while_postgresql_is_away_and_nothing_is_lost(
         assert history(events) == history(twin_events) == in_sqlite(run)
         lines = pg_server.log.read_text().splitlines()[len(lines_before) :]
         assert len(lines) < 20, lines
+        told = [json.loads(line)["event"] for line in lines]
+        assert not [event for event in told if "trying again" in event and told.count(event) > 1]
+        assert "lab_store_up 1.0" in metrics(pg_server)
         assert not any("Traceback" in line for line in lines)
 
 

@@ -126,3 +126,15 @@ def test_tokens_are_redacted_wherever_they_stand(log_format: str, restored_loggi
     assert "s3cret" not in stream.getvalue()
     assert "or so" in stream.getvalue()
     assert "invalid literal" in stream.getvalue()
+
+
+def test_a_line_that_comes_again_and_again_is_due_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seldom, other = logs.Seldom(), logs.Seldom()
+    due = []
+    for now_s in (0.0, 1.0, 59.0, 60.0, 61.0, 200.0):
+        monkeypatch.setattr("time.monotonic", lambda now_s=now_s: now_s)
+        due.append(seldom.is_due())
+    assert due == [True, False, False, True, False, True]
+    assert other.is_due()

@@ -13,6 +13,7 @@ import structlog
 from lab_core.errors import SettingsError
 from lab_server.errors import StoreError
 from lab_server.files.home import Home
+from lab_server.logs import Seldom
 from lab_server.settings.settings import Settings
 from lab_server.store import SqlStore
 from lab_server.supervisor import Supervisor
@@ -48,6 +49,7 @@ class Membership:
 
     def __init__(self, settings: Settings, home: Home, address: str) -> None:
         self._home = home
+        self._outages = Seldom()
         if not settings.store:
             path = settings.home / "lab.db"
             self.store = SqlStore(f"sqlite:///{path}", home.reserve.release)
@@ -89,7 +91,8 @@ class Membership:
                 await following.read_on()
                 await lead()
             except StoreError as error:
-                _log.error("cannot take over yet; trying again", error=str(error))
+                if self._outages.is_due():
+                    _log.error("cannot take over yet; trying again", error=str(error))
                 await asyncio.sleep(_INTERVAL_S)
             else:
                 return
@@ -98,7 +101,8 @@ class Membership:
         try:
             is_leading = await self.store.try_to_lead(self._server_id())
         except StoreError as error:
-            _log.warning("cannot look at the leader's lease; trying again", error=str(error))
+            if self._outages.is_due():
+                _log.warning("cannot look at the leader's lease; trying again", error=str(error))
             return False
         if is_leading:
             _log.info("leading: the lease of the server before is over")

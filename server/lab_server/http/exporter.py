@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 import lab_server
 from lab_rpc.metric_names import matcher
+from lab_server.errors import StoreError
 from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.protocol import Executor, Usage
 from lab_server.http.gpu_gauges import collect_gpus
@@ -51,7 +52,10 @@ class Exporter:
         """Return the exposition in a format that the scraper accepts, and its content type."""
         live = [run.process for run in self._supervisor.live() if run.process]
         self._live.usages = await self._executor.usages(live)
-        self._live.counts = await self._store.counts()
+        try:
+            self._live.counts = await self._store.counts()
+        except StoreError:  # what needs no store is told all the more
+            self._live.counts = None
         encode, content_type = exposition.choose_encoder(accept)
         return encode(self._registry), content_type
 
@@ -65,7 +69,7 @@ class LiveState(Collector):
         self._devices = devices
         self._home = home
         # Fetched by `scrape`, as collect() cannot await.
-        self.counts: Mapping[RunState, int] = {}
+        self.counts: Mapping[RunState, int] | None = {}
         self.usages: Mapping[TrainerProcess, Usage] = {}
 
     def describe(self) -> Iterable[Metric]:
@@ -80,6 +84,7 @@ class LiveState(Collector):
         yield from collect_gpus(self._devices)
 
     def _service(self) -> Iterator[Metric]:
+        counts = self.counts
         yield _gauge(
             "lab_server_info",
             "Always 1; the label has the server's version.",
@@ -92,14 +97,19 @@ class LiveState(Collector):
             [((), float(not self._store.leader))],
         )
         yield _gauge(
+            "lab_store_up",
+            "1 while the store answers, 0 while it does not.",
+            [((), float(counts is not None))],
+        )
+        yield _gauge(
             "lab_store_lease_age_seconds",
-            "Time since the leader's lease was renewed; another server takes over at 7.",
+            "Time since the leader's lease was renewed, 0 on others; another server takes over at 7.",
             [((), self._store.lease_age_s)],
         )
         yield _gauge(
             "lab_runs",
             "Number of runs by state.",
-            [((state.value,), self.counts.get(state, 0)) for state in RunState],
+            [((state.value,), counts.get(state, 0)) for state in RunState if counts is not None],
             ("state",),
         )
         yield _gauge(

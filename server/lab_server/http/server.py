@@ -12,7 +12,6 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from lab_core.errors import LabError
 from lab_server.errors import Unauthenticated
 from lab_server.http.exporter import Exporter
 from lab_server.model.roles import Role
@@ -117,10 +116,7 @@ class Http:
                 text=f"{why}; send Authorization: Bearer TOKEN\n",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        try:
-            body, content_type = await self._exporter.scrape(request.headers.get("Accept", ""))
-        except LabError as error:
-            return web.Response(status=503, text=f"{error}\n")
+        body, content_type = await self._exporter.scrape(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     def _why_refused(self, request: web.Request) -> str:

@@ -20,6 +20,7 @@ from lab_server.errors import (
     StoreError,
     Unauthenticated,
 )
+from lab_server.logs import Seldom
 from lab_server.model.agent import DEFAULT_POOL, HOSTS_POOL, NAME, AgentCredential, JoinToken
 from lab_server.model.roles import Role
 from lab_server.security.agent_store import AgentStore
@@ -74,6 +75,7 @@ class AgentCredentials:
 
     async def keep_fresh(self) -> None:
         """Read the credentials again and again: a command may have revoked one."""
+        outages = Seldom()
         while True:
             await asyncio.sleep(_REFRESH_S)
             if not self._known:
@@ -81,7 +83,10 @@ class AgentCredentials:
             try:
                 await self.refresh()
             except StoreError as error:
-                _log.warning("cannot read the agents' credentials; trying again", reason=str(error))
+                if outages.is_due():
+                    _log.warning(
+                        "cannot read the agents' credentials; trying again", reason=str(error)
+                    )
 
     def pools(self) -> tuple[str, ...]:
         """Return the pools of the agents that have joined."""

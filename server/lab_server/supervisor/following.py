@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import structlog
 
 from lab_server.errors import StoreError, Unavailable
-from lab_server.logs import RUNS
+from lab_server.logs import RUNS, Seldom
 from lab_server.model.run import Run, RunState
 from lab_server.model.slot import Slot, device_of, pool_of
 from lab_server.store import SqlStore
@@ -38,12 +38,14 @@ class Following:
 
     async def follow(self) -> None:
         """Publish what the leader writes, until this server leads."""
+        outages = Seldom()
         while self._store.leader:
             try:
                 await self.read_on()
                 await self._store.wait_for_events(_POLL_S)
             except StoreError as error:
-                _log.warning("cannot read the leader's events; trying again", error=str(error))
+                if outages.is_due():
+                    _log.warning("cannot read the leader's events; trying again", error=str(error))
                 await asyncio.sleep(_POLL_S)
 
     async def read_on(self) -> None:

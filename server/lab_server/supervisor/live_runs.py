@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from lab_server.errors import StoreError
-from lab_server.logs import RUNS
+from lab_server.logs import RUNS, Seldom
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
@@ -25,7 +25,6 @@ _log = structlog.get_logger(RUNS)
 T = TypeVar("T")
 
 _RETRY_S = 1.0
-_OUTAGE_LINE_S = 60.0
 
 
 class LiveRuns:
@@ -35,7 +34,7 @@ class LiveRuns:
         self._store = store
         self._hub = hub
         self._unfinished: dict[str, Run] = {}
-        self._next_outage_line = 0.0
+        self._outages = Seldom()
         # a run is read, changed and written by one task at a time
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -143,9 +142,7 @@ class LiveRuns:
 
     def note_outage(self, error: StoreError) -> None:
         """Log that the store cannot write: once a minute, whoever tries how often."""
-        now = time.monotonic()
-        if now >= self._next_outage_line:
-            self._next_outage_line = now + _OUTAGE_LINE_S
+        if self._outages.is_due():
             _log.error("cannot write to the store; trying again", error=str(error))
 
 

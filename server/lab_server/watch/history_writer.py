@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from lab_server.errors import DamagedHistory, NotFound, StoreError
-from lab_server.logs import RUNS
+from lab_server.logs import RUNS, Seldom
 from lab_server.messages.events import decode_state
 from lab_server.store.protocol import NewSeriesChunk, Store, StoredEvent
 from lab_server.watch.history import drop_damaged
@@ -55,6 +55,7 @@ class HistoryWriter:
 
     async def run(self) -> None:
         """Write until cancelled, first what an earlier server has left."""
+        outages = Seldom()
         while True:
             try:
                 # what failed before comes behind what waits
@@ -67,7 +68,8 @@ class HistoryWriter:
                     self._is_due.clear()
                     await self._is_due.wait()
             except StoreError as error:
-                _log.error("cannot write a history; trying again", error=str(error))
+                if outages.is_due():
+                    _log.error("cannot write a history; trying again", error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
     async def write(self, run_id: str) -> None:
