@@ -15,7 +15,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the variables back after a test, and leave this process's torch alone."""
-    for name in ("CUDA_VISIBLE_DEVICES", *THREADS):
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *THREADS):
         monkeypatch.setenv(name, "")
     monkeypatch.setitem(sys.modules, "torch", None)
 
@@ -44,6 +44,18 @@ def test_a_trainer_sees_the_gpu_of_its_slot_as_the_server_counts_them(
     set_device(device, 2)
 
     assert os.environ["CUDA_VISIBLE_DEVICES"] == of_trainer
+
+
+def test_gpus_are_counted_as_nvidia_smi_does_unless_the_server_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    set_device("cuda:1", 2)
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    set_device("cuda:1", 2)
+    assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
 
 
 def test_a_trainer_gets_its_share_of_the_threads() -> None:

@@ -73,6 +73,8 @@ def set_device(device: str, num_threads: int) -> None:
     """Show the trainer its device alone, and give it its share of the threads."""
     names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     visible = [name.strip() for name in names if name.strip()]
+    # NVML's order, and nvidia-smi's; CUDA's own begins with the fastest
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     if device.startswith("cuda:"):
         index = int(device.removeprefix("cuda:"))
         # the server's own list, if it has one, is what its numbers mean
