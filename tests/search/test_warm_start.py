@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab_server.model.domain import FloatRange
+from lab_server.model.domain import Choice, FloatRange
 from lab_server.model.run import RunState
 from lab_server.model.search import (
     Direction,
@@ -147,6 +147,14 @@ async def test_trials_that_say_nothing_are_left_out(
     taken, notes = await take_over(dataclasses.replace(COLD, **changes), [source], rig.store)
     assert not taken
     assert notes == [f"took over 0 of 2 trials of search {source.id}: {reason}"]
+
+
+async def test_a_whole_number_counts_where_floats_are_searched(rig: SearchRig) -> None:
+    source = await earlier(rig, space={"x": Choice((1, 2))}, sampler=Sampler.GRID, max_trials=2)
+    wanted = dataclasses.replace(COLD, space={"x": FloatRange(0.0, 4.0)})
+    taken, notes = await take_over(wanted, [source], rig.store)
+    assert repr([one.params["x"] for one in taken]) == "[1.0, 2.0]"
+    assert not notes
 
 
 async def test_of_deleted_runs_the_value_that_was_told_counts(rig: SearchRig) -> None:

@@ -427,6 +427,17 @@ async def test_points_outside_of_the_space_are_refused(surface: Surface) -> None
     assert (await refused(surface.search_stub.EnqueueTrials(request))).code() is INVALID
 
 
+async def test_a_whole_number_is_a_point_of_a_range_of_floats(surface: Surface) -> None:
+    space = {"learning_rate": floats(0.5, 2)}
+    search = await create(surface, space=space, budget={"max_trials": 9}, sampler="SAMPLER_RANDOM")
+    points = [{"params": {"learning_rate": Value(int_value=1)}}]
+    request = pb.EnqueueTrialsRequest(search_id=search.id, points=points)
+    await surface.search_stub.EnqueueTrials(request)
+    folded = await surface.searches.folded(search.id)
+    tried = [*folded.points, *(trial.params for trial in folded.trials)]
+    assert any(repr(point["learning_rate"]) == "1.0" for point in tried)
+
+
 async def test_pausing_twice_is_once_and_the_budget_changes_by_field(surface: Surface) -> None:
     search = await create(surface, budget={"parallel": 2, "max_seconds": 1000.0})
     stub = surface.search_stub

@@ -48,6 +48,11 @@ class Anything:
 Domain: TypeAlias = Choice | FloatRange | IntRange | Anything
 
 
+def as_in(domain: Domain, value: PlainValue) -> PlainValue:
+    """Return a value as a domain has it: 1 is 1.0 where numbers are floats, as in any config message."""
+    return float(value) if isinstance(domain, FloatRange) and type(value) is int else value
+
+
 def contains(domain: Domain, value: PlainValue) -> bool:
     """Return whether a value belongs to a domain; 1, 1.0 and True are three values to a choice."""
     match domain:

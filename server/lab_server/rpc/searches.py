@@ -189,7 +189,7 @@ class SearchHandlers:
         checks.raise_if_any()
         record = await self._find_own(request.search_id)
         spec = (await self._searches.folded(record.id)).spec
-        points = [params_from_proto(point.params) for point in request.points]
+        points = [space.point_of(spec, params_from_proto(point.params)) for point in request.points]
         problems = [
             problem
             for index, point in enumerate(points)

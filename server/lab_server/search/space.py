@@ -15,6 +15,7 @@ from lab_server.model.domain import (
     Domain,
     FloatRange,
     IntRange,
+    as_in,
     contains,
 )
 from lab_server.model.search import Sampler, SearchSpec
@@ -59,6 +60,11 @@ def resolve(
     if not problems and spec.sampler is Sampler.GRID and not spec.budget.max_trials:
         spec = replace(spec, budget=replace(spec.budget, max_trials=grid.size(space)))
     return spec, problems
+
+
+def point_of(spec: SearchSpec, params: Mapping[str, PlainValue]) -> dict[str, PlainValue]:
+    """Return a point that is to be enqueued, with values as the search has them."""
+    return {key: as_in(spec.space.get(key, Anything()), value) for key, value in params.items()}
 
 
 def point_problems(

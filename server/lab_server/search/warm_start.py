@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lab_core.configs import PlainValue
 from lab_server.errors import NotFound
-from lab_server.model.domain import contains
+from lab_server.model.domain import as_in, contains
 from lab_server.model.run import Run, RunState
 from lab_server.model.search import SearchSpec, TrialState
 from lab_server.model.search_log import Params, Taken
@@ -97,7 +97,7 @@ async def _take(
     missing = [key for key in spec.space if key not in configs]
     if missing:
         raise _LeftOutError(f"without a known {missing[0]}")
-    params = {key: configs[key] for key in spec.space}
+    params = {key: as_in(domain, configs[key]) for key, domain in spec.space.items()}
     if not all(contains(domain, params[key]) for key, domain in spec.space.items()):
         raise _LeftOutError("outside of the space")
     value = one.value
