@@ -405,6 +405,15 @@ def test_a_zoomed_chart_shows_what_comes_of_a_run_that_is_behind(
     chart.locator("thead th").nth(2).wait_for()
 
 
+HEARS_MEDIA = """
+window.heardMedia = new Promise(resolve => {
+  new BroadcastChannel("lab-events").onmessage = ({ data }) => {
+    if (data.changes?.some(change => change.kinds.includes("media"))) resolve();
+  };
+});
+"""
+
+
 def test_what_changes_while_a_page_is_asked_for_is_asked_for_after_it(
     client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
 ) -> None:
@@ -422,12 +431,15 @@ def test_what_changes_while_a_page_is_asked_for_is_asked_for_after_it(
 
     window.route(address, hold)
     page = windows.open(address, window=window)
+    page.evaluate(HEARS_MEDIA + "; 0")
     newest = page.locator("figure.chart[data-metric=loss] tbody tr:last-child td")
     page.locator("figure.chart[data-metric=loss] summary").press("Enter")
+    while not held:
+        page.wait_for_timeout(50)
     for level in (-1, 1):  # a text in between, of which the answer that is held knows nothing
         steer(level, 0.05)
         newest.get_by_text(str(level), exact=True).wait_for()
-    assert held
+    page.evaluate("heardMedia")
     assert not page.locator("#media").count()
     route, answer = held[0]
     route.fulfill(response=answer)
