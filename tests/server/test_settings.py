@@ -160,3 +160,18 @@ def test_an_allowed_host_is_a_name(text: str) -> None:
 def test_the_current_folder_becomes_no_home_by_chance(text: str) -> None:
     with pytest.raises(SettingsError, match="--home: it must be a folder's path"):
         load({"home": text})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:hidden@h/d", "postgresql://u:***@h/d"),
+        (
+            "postgresql://h/d?user=u&password=hidden&port=1",
+            "postgresql://h/d?user=u&password=***&port=1",
+        ),
+        ("postgresql://u@h/d?password=hidden", "postgresql://u@h/d?password=***"),
+    ],
+)
+def test_a_store_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert load({"store": url}).settings.store_place == shown

@@ -288,7 +288,8 @@ class Settings(BaseSettings):
     @property
     def store_place(self) -> str:
         """The URL of the store without its password."""
-        return re.sub(r"(?<=//)([^/@]*):[^/]*@", r"\1:***@", self.store)
+        shown = re.sub(r"(?<=//)([^/@]*):[^/]*@", r"\1:***@", self.store)
+        return re.sub(r"(?<=[?&]password=)[^&]*", "***", shown)
 
     @property
     def http_address(self) -> Address:
