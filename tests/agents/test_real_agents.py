@@ -295,7 +295,7 @@ def two_agents(
             agent.stop()
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", ["stopped", "hung-up", "killed"])
 def test_a_run_moves_to_another_agent_when_its_own_is(
     impatient: RealServer, two_agents: list[RealAgent], undisturbed: Any, tmp_path: Path, how: str
 ) -> None:
@@ -304,9 +304,10 @@ def test_a_run_moves_to_another_agent_when_its_own_is(
         run = client.create("toy", gate.overrides).start()
         gate.wait()
         first = next(a for a in two_agents if f"/{a.home.name}/" in run.refresh().slot)
-        if how == "stopped":
-            first.process.send_signal(signal.SIGTERM)
+        if how != "killed":
+            first.process.send_signal(signal.SIGTERM if how == "stopped" else signal.SIGHUP)
             gate.open()
+            assert first.process.wait(timeout=PATIENCE_S) == 0
         else:
             pid_file = next(first.home.glob("runs/*/*/spool/1.pid"))
             pid = json.loads(pid_file.read_text())["pid"]

@@ -214,6 +214,20 @@ def test_sigint_ends_it_also_while_it_imports_the_experiments(tmp_path: Path) ->
         assert not alive
 
 
+def test_a_closed_terminal_drains_and_under_nohup_is_ignored(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as it:
+        assert it.end(signal.SIGHUP) == 0
+        assert '"stopping"' in it.log.read_text()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with serving(tmp_path / "home") as it:
+            it.process.send_signal(signal.SIGHUP)
+            wait_until_serving(it.grpc)
+            assert it.end(signal.SIGTERM) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_trainers_are_left_alone_or_stopped_as_the_setting_says(tmp_path: Path) -> None:
     home, flags = tmp_path / "home", ("--experiments", str(EXPERIMENTS))
     with serving(home, *flags) as first, grpc.insecure_channel(first.grpc) as channel:

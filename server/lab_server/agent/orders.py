@@ -69,6 +69,8 @@ class Orders:
         if not is_host:
             for number in (signal.SIGTERM, signal.SIGINT):
                 add(number, self.to_end.set)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+                add(signal.SIGHUP, self.to_end.set)
             return
         add(STOP_SIGNAL, self._end, "stop")
         add(LEAVE_SIGNAL, self._end, "leave")

@@ -89,6 +89,8 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        loop.add_signal_handler(signal.SIGHUP, asked_to_end.set)
     # where servers may share a store, an agent has the slots, and outlives the server
     own = slots if settings.store else ()
     async with AsyncExitStack() as stack:
