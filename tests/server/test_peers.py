@@ -108,3 +108,9 @@ async def test_files_whose_home_it_is_are_not_dropped(peer: Peer) -> None:
     proof = HostTokens(b"secret", PURPOSE).new()
     assert await peer.call("DropRunFiles", request, proof) is grpc.StatusCode.FAILED_PRECONDITION
     assert log.exists()
+
+
+@pytest.mark.parametrize("run_id", ["", ".", "..", "../toy", "/absolute", "r1/checkpoints"])
+def test_a_home_has_no_folder_of_what_is_no_runs_id(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(ValueError, match="no run's id"):
+        Home(tmp_path).run_folder("toy", run_id)

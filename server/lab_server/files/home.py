@@ -56,7 +56,13 @@ class Home:
         return text
 
     def run_folder(self, experiment: str, run_id: str) -> RunFolder:
-        """Return a run's folder; it may not exist."""
+        """Return a run's folder; it may not exist.
+
+        Raises:
+            ValueError: If the id is no file's name: the folder would be another one, and others remove it.
+        """
+        if run_id in ("", ".", "..") or "/" in run_id:
+            raise ValueError(f"{run_id!r} is no run's id")
         safe = re.sub(r"[^\w-]|^-", "_", experiment, flags=re.ASCII)
         return RunFolder(self._path / "runs" / safe / run_id)
 
