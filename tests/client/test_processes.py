@@ -37,6 +37,19 @@ for _ in range(3):
 print("done")
 """
 
+LEAVES = """
+import atexit, sys, threading
+def tell():
+    for thread in threading.enumerate():
+        if thread.name == "lab-stream":
+            thread.join(10)
+            print("it reads on" if thread.is_alive() else "its stream has ended", flush=True)
+atexit.register(tell)  # what is registered first comes last
+from lab_client import Client
+events = Client(sys.argv[1]).watch(sys.argv[2])
+next(events)
+"""
+
 
 @pytest.mark.slow
 def test_a_client_works_on_both_sides_of_a_fork(twin: Twin) -> None:
@@ -51,6 +64,19 @@ def test_a_client_works_on_both_sides_of_a_fork(twin: Twin) -> None:
     )
     assert result.stdout == "done\n", result.stderr
     assert "skipping fork() handlers" not in result.stderr, "a thread was inside of gRPC at a fork"
+
+
+def test_a_process_ends_with_a_stream_open(twin: Twin) -> None:
+    run = twin.add_run()
+    run.state(event_pb2.RUN_STATE_RUNNING)
+    result = subprocess.run(
+        [sys.executable, "-c", LEAVES, twin.address, run.message.id],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "it reads on" not in result.stdout, "in gRPC, whose locks nobody lets go any more"
 
 
 async def test_an_async_client_says_that_it_does_not_survive_a_fork(

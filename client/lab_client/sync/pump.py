@@ -73,7 +73,9 @@ class Pump:
         self.close()
 
     def close(self) -> None:
-        """Cancel the call and let the thread end."""
+        """Cancel the call and let the thread end; closing twice is fine."""
+        if self._is_over:
+            return  # at the process's end gRPC's locks may be held for ever
         self._is_over = True
         if self._call is not None:
             self._call.cancel()

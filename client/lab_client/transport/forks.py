@@ -1,12 +1,16 @@
-"""Lets a process fork while it talks to a server: no thread may be inside of gRPC at that moment.
+"""Lets a process fork, or end, while it talks to a server: no thread may be inside of gRPC at that moment.
 
 gRPC prepares itself for a fork, but not while another thread is in a call ("Other threads are currently calling into
 gRPC, skipping fork() handlers"), and then the child may crash. So before a fork, streams are interrupted, to be
 opened again where they were, and short calls are waited for.
+
+At the end of a process Python lets no thread go on but the main one, which waits for ever for a lock that another one
+holds: of a stream that a program has left open, for example.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
@@ -56,8 +60,8 @@ def call(stream: Interruptible | None = None) -> Iterator[None]:
                 _changed.notify_all()
 
 
-def _before() -> None:
-    _may_call.clear()
+def _leave() -> None:
+    """Interrupt streams, and return when no call is left."""
     deadline = time.monotonic() + _WAIT_S
     with _changed:
         streams = list(_streams)
@@ -65,6 +69,11 @@ def _before() -> None:
         stream.interrupt()
     with _changed:
         _changed.wait_for(lambda: _num_calls == 0, max(0.0, deadline - time.monotonic()))
+
+
+def _before() -> None:
+    _may_call.clear()
+    _leave()
     # gRPC's own thread of a channel ends right after the channel's last stream
     deadline = time.monotonic() + _POLLING_S
     while _is_polling() and time.monotonic() < deadline:
@@ -89,6 +98,7 @@ def _is_polling() -> bool:
     )
 
 
+atexit.register(_leave)
 os.register_at_fork(
     before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
 )
