@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
 from lab_rpc.v1 import config_pb2, run_pb2, training_service_pb2
+from lab_server.api import bodies
 from lab_server.api.json_messages import from_json, to_json
 from lab_server.api.routes import ROUTES
 from lab_server.errors import InvalidRequest
@@ -175,6 +178,24 @@ async def test_a_body_that_is_not_json_or_too_large_is_refused(surface: Surface)
         async with site.post(f"{API}/runs", json={"notes": "x" * 70000}) as response:
             assert response.status == 413
             assert "max_message_bytes" in (await response.json())["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [(f"{API}/runs", "application/json"), ("/new", "application/x-www-form-urlencoded")],
+)
+async def test_a_body_that_does_not_come_is_waited_for_only_so_long(
+    site: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_S", 0.05)
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with site.post(path, data=half(), headers={"Content-Type": kind}) as response:
+        assert response.status == 408
+        assert "longer than 0.05 s" in await response.text()
 
 
 @pytest.mark.parametrize("host", ["evil.test", "localhost.evil.test", "", "a@b", "[::1"])

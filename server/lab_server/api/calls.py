@@ -11,6 +11,7 @@ from aiohttp import web
 from google.protobuf.message import Message
 
 from lab_core.errors import Violation
+from lab_server.api.bodies import read_body
 from lab_server.api.errors import Refused, json_response
 from lab_server.api.gate import Gate
 from lab_server.api.json_messages import from_json, to_json
@@ -80,13 +81,9 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 
     Raises:
         InvalidRequest: If it is no JSON object.
-        Refused: If it says to be something else, or is too large.
+        Refused: If it says to be something else, is too large or too slow.
     """
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        sentence = "the body is larger than this server takes (its setting max_message_bytes)"
-        raise Refused(413, "TOO_LARGE", sentence) from None
+    body = await read_body(request)
     if body and request.content_type != "application/json":
         sentence = f"the body must be application/json, not {request.content_type[:100]}"
         raise Refused(415, "NOT_JSON", sentence)

@@ -27,6 +27,7 @@ _ERRORS: Final = {
     "403": "The caller's role does not allow it, the run is another's, or another site's page asks.",
     "404": "There is no such thing.",
     "405": "The path has other methods.",
+    "408": "The body does not come.",
     "409": "The run is in no state for it, or the idempotency key was used for something else.",
     "413": "The body is too large.",
     "415": "The body is not JSON.",

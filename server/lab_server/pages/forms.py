@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from lab_server.api.bodies import read_body
 from lab_server.api.errors import Refused
 
 
@@ -48,14 +49,13 @@ async def read_form(request: web.Request) -> Form:
     """Return the form in a request's body.
 
     Raises:
-        Refused: If it is none, or too large.
+        Refused: If it is none, too large or too slow.
     """
     if request.content_type != "application/x-www-form-urlencoded":
         raise Refused(415, "NOT_A_FORM", "the body must be a form")
+    await read_body(request)
     try:
         sent = await request.post()
-    except web.HTTPRequestEntityTooLarge:
-        raise Refused(413, "TOO_LARGE", "the form is too large") from None
     except (ValueError, LookupError):  # an unknown charset, bytes that are none of it
         raise Refused(400, "BAD_FORM", "the form cannot be read") from None
     fields: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from lab_rpc.v1 import training_service_pb2
+from lab_server.api.bodies import read_body
 from lab_server.api.errors import Refused
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
@@ -71,7 +72,7 @@ class TensorboardPages:
                 request.method,
                 f"http://tensorboard{request.rel_url}",
                 headers=sent,
-                data=await request.read() if request.can_read_body else None,
+                data=await read_body(request) if request.can_read_body else None,
                 allow_redirects=False,
             ) as answer:
                 response = web.StreamResponse(status=answer.status, headers=_headers(answer))
@@ -79,8 +80,6 @@ class TensorboardPages:
                 async for data in answer.content.iter_chunked(_CHUNK_BYTES):
                     await response.write(data)
                 return response
-        except web.HTTPRequestEntityTooLarge:
-            raise Refused(413, "TOO_LARGE", "the request is too large") from None
         except aiohttp.ClientError:
             raise Refused(
                 503,
