@@ -250,6 +250,42 @@ async def test_a_server_that_was_replaced_can_write_no_more(
     await second.close()
 
 
+async def test_a_server_that_is_frozen_in_a_transaction_is_replaced(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_RENEWALS_A_LEASE", 0.001)
+    url = postgres.new_url()
+    frozen = await asyncio.to_thread(SqlStore, url, server_id="first")
+    run = await frozen.create(RUN, None)
+    schema_name = url.rpartition("%3D")[2]
+    postgres.execute(f"UPDATE {schema_name}.servers SET lease_until_ms = 0")
+    database: Any = frozen._database
+    engine = sa.create_engine(
+        sa.make_url(url).set(drivername="postgresql+psycopg"),
+        connect_args={"application_name": database._writer_name},
+    )
+    with engine.connect() as connection:
+        # in the middle of a statement it does not count as idle, whose time is bounded
+        connection.execute(sa.text("SET idle_in_transaction_session_timeout = 0"))
+        database.check_in(connection)
+        opening = asyncio.to_thread(SqlStore, url, server_id="second")
+        second = await asyncio.wait_for(opening, 60)
+        await grow(second, run)
+        with pytest.raises(sa.exc.OperationalError):
+            connection.commit()
+        connection.invalidate()
+    engine.dispose()
+    other = dataclasses.replace(RUN, id="r2")
+    with pytest.raises(StoreError, match="cannot be reached"):
+        await frozen.create(other, None)
+    with pytest.raises(StoreError, match="another server took over the store"):
+        await frozen.create(other, None)
+    monkeypatch.undo()
+    database._is_closing.set()
+    await frozen.close()
+    await second.close()
+
+
 async def test_the_same_server_comes_back_at_once_after_a_kill(postgres: Postgres) -> None:
     url = postgres.new_url()
     killed = await asyncio.to_thread(SqlStore, url, server_id="same")

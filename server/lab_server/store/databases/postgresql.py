@@ -3,6 +3,8 @@
 The server that writes has the one row in `servers`. Every transaction that it writes updates that row, so
 - a server whose row another one replaced cannot commit any more, however late it wakes up;
 - the row tells whether a transaction took place whose answer was lost.
+
+A server that is frozen in a transaction holds that row: whoever replaces it ends its connections.
 """
 
 from __future__ import annotations
@@ -57,6 +59,11 @@ _END_BACKEND: Final = sa.text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE pid = :pid AND application_name = :name"
 )
+_BOUND_WAIT: Final = sa.text("SET LOCAL lock_timeout = '1s'")
+_END_BACKENDS: Final = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE usename = current_user AND application_name IN (:writer, :lease)"
+)
 
 
 class PostgresDatabase:
@@ -85,11 +92,11 @@ class PostgresDatabase:
         self._membership = Membership(
             self._session, home, self._address, _NOW_MS, int(LEASE_S * 1000)
         )
-        self._writer_name = f"lab-server writer {self._session}"
+        self._writer_name, lease_name = _names(self._session)
         self.write_engine = _engine(url, self._writer_name, pool_size=1)
         self.read_engine = _engine(url, "lab-server reader", pool_size=NUM_READERS, reads_only=True)
         # for the lease, and for listening
-        self._other_engine = _engine(url, "lab-server lease", pool_size=2)
+        self._other_engine = _engine(url, lease_name, pool_size=2)
         self._listening: Connection | None = None
         # of the last transaction that checked in: its number, and the process that serves it
         self._number = 0
@@ -136,8 +143,7 @@ class PostgresDatabase:
             self.exclude_others(connection)
             if address := connection.execute(writer).scalar():
                 return str(address)
-            # waits for what the one before is committing, and lets it commit no more
-            connection.execute(_servers.delete())
+            self._remove_writer(connection)
             connection.execute(
                 _servers.insert().values(
                     id=server_id,
@@ -151,6 +157,19 @@ class PostgresDatabase:
         self._has_joined = True
         self._when_replaced = when_replaced
         return ""
+
+    def _remove_writer(self, connection: Connection) -> None:
+        """Let the one before commit no more, once its transaction has ended; one that is frozen is ended."""
+        try:
+            with connection.begin_nested():
+                connection.execute(_BOUND_WAIT)
+                connection.execute(_servers.delete())
+        except OperationalError:
+            others = select(_servers.c.session).where(_servers.c.session != self._session)
+            for session in connection.scalars(others).all():
+                writer, lease = _names(session)
+                connection.execute(_END_BACKENDS, {"writer": writer, "lease": lease})
+            connection.execute(_servers.delete())
 
     def check_in(self, connection: Connection) -> None:
         """See Database."""
@@ -267,6 +286,11 @@ class PostgresDatabase:
             if has_joined and not is_ours:
                 self._when_replaced()
                 return
+
+
+def _names(session: str) -> tuple[str, str]:
+    """Return what a server's connections are called in the database: that which writes, and those of the lease."""
+    return f"lab-server writer {session}", f"lab-server lease {session}"
 
 
 def _engine(url: sa.URL, name: str, *, pool_size: int, reads_only: bool = False) -> sa.Engine:
