@@ -520,6 +520,7 @@ def test_a_screen_reader_tells_charts_apart_and_a_new_state_and_not_on_every_pag
     client: lab_client.Client, lab: RealServer, windows: Windows, steer: Callable[..., str]
 ) -> None:
     run = client.create("steered", {"file": steer(1, 0.05), "loop_count": 100_000}).start()
+    next(iter(run.metrics()))  # its next state comes when it ends
     page = windows.open(f"{lab.http_url}/runs/{run.id}")
     chart = page.get_by_role("figure", name="loss", exact=True)
     chart.locator("canvas").wait_for()
