@@ -81,7 +81,7 @@ def test_a_slot_is_one_runs_until_it_is_released() -> None:
     assert [run_id for _, run_id in table] == ["a", ""]
     assert table.find_free(Wants("cpu")) is None
     assert table.take(taken.name, "b") is None
-    table.release("a")
+    table.release(taken.name, "a")
     assert table.find_free(Wants("cpu")) == taken
 
 
@@ -93,7 +93,9 @@ def test_runs_have_slots_by_name_and_free_none_but_their_own() -> None:
         assert taken.name == name
     assert [run_id for _, run_id in table] == ["run-a", "run-b", "run-c"]
     assert [table.take("cpu:0", f"run-{run}") is None for run in "abc"] == [True, False, True]
-    table.release(f"run-{'b'}")
+    table.release("cpu:0", "run-c")
+    assert [run_id for _, run_id in table] == ["run-a", "run-b", "run-c"]
+    table.release("cpu:0", "run-b")
     assert [run_id for _, run_id in table] == ["run-a", "", "run-c"]
 
 

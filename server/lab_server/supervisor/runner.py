@@ -82,8 +82,10 @@ class Runner:
             slot = self.slots.find_free(self.queue.wants(run_id))
             assert slot is not None, "first() found one"
             self.queue.take(run_id)
-            self.slots.take(slot.name, run_id)
-            self._spawn(self._start(run_id, slot.name), run_id)
+            queued = self._live_runs.find(run_id)
+            if queued is not None:  # else it was stopped just now
+                self.slots.take(slot.name, run_id)
+                self._spawn(self._start(queued, slot.name), run_id)
 
     async def adopt(self, run: Run) -> None:
         """Continue a run that an earlier server left; its slot is taken when this returns."""
@@ -204,39 +206,48 @@ class Runner:
         if not task.cancelled() and task.exception() is not None:
             _log.error("gave up on a run", run=task.get_name(), exc_info=task.exception())
 
-    async def _start(self, run_id: str, slot: str) -> None:
-        if not await self._has_files(run_id):
+    async def _start(self, queued: Run, slot: str) -> None:
+        """Start a run in its slot, as it was when its turn came."""
+        if not await self._has_files(queued, slot):
             return
-        attempt = await self._live_runs.persist(lambda: self._begin_attempt(run_id, slot))
+        attempt = await self._live_runs.persist(lambda: self._begin_attempt(queued, slot))
         if attempt is None:
-            self._release(run_id)
+            self._release(slot, queued.id)
         else:
-            await self._follow_attempt(run_id, attempt)
+            await self._follow_attempt(queued.id, attempt)
 
-    async def _has_files(self, run_id: str) -> bool:
+    async def _has_files(self, queued: Run, slot: str) -> bool:
         """Bring a run's files here; where that cannot be, the run gives its slot back, and waits again."""
-        run = self._live_runs.find(run_id)
+        run_id = queued.id
         try:
-            if run is not None:
-                await self._files.bring(run)
+            await self._files.bring(queued)
         except LabError as error:
             if run_id not in self.without_files:
                 _log.warning("a run waits for its files", run=run_id, reason=str(error))
             self.without_files[run_id] = str(error)
-            self._release(run_id)
+            self._release(slot, run_id)
             await asyncio.sleep(_FILES_RETRY_S)
-            waiting = self._live_runs.find(run_id)
-            if waiting is not None and waiting.state is RunState.QUEUED:
+            if waiting := self._still_queued(queued):
                 self.enqueue(waiting)
+            else:
+                self.without_files.pop(run_id, None)
             return False
         self.without_files.pop(run_id, None)
         return True
 
-    async def _begin_attempt(self, run_id: str, slot: str) -> Attempt | None:
+    def _still_queued(self, queued: Run) -> Run | None:
+        """Return a run as it is now; None if it was stopped meanwhile, also where it waits again since."""
+        run = self._live_runs.find(queued.id)
+        if run is None or run.state is not RunState.QUEUED:
+            return None
+        return run if run.queue_key == queued.queue_key else None
+
+    async def _begin_attempt(self, queued: Run, slot: str) -> Attempt | None:
         """Commit that a run is STARTING; return its attempt, None if it was stopped just now."""
+        run_id = queued.id
         async with self._live_runs.lock(run_id):
-            run = self._live_runs.find(run_id)
-            if run is None or run.state is not RunState.QUEUED:
+            run = self._still_queued(queued)
+            if run is None:
                 return None
             starting = replace(
                 run,
@@ -256,7 +267,8 @@ class Runner:
             return attempt
 
     async def _follow_attempt(self, run_id: str, attempt: Attempt) -> None:
-        limit = asyncio.create_task(self._limit_runtime(self._live_runs.current(run_id)))
+        begun = self._live_runs.current(run_id)
+        limit = asyncio.create_task(self._limit_runtime(begun))
         try:
             result = await attempt.run()
         finally:
@@ -264,7 +276,7 @@ class Runner:
         try:
             run = await self._live_runs.persist(lambda: self._conclude_attempt(run_id, result))
         finally:
-            self._release(run_id)
+            self._release(begun.slot, run_id)
         self._executor.forget(run_id, run.attempt)
         _log.info("attempt ended", run=run_id, attempt=run.attempt, state=run.state.value)
         if run.state.is_terminal:
@@ -283,8 +295,8 @@ class Runner:
                 self.queue.add(run)
             return run
 
-    def _release(self, run_id: str) -> None:
-        self.slots.release(run_id)
+    def _release(self, slot: str, run_id: str) -> None:
+        self.slots.release(slot, run_id)
         self.dispatch()
 
     async def _limit_runtime(self, run: Run) -> None:

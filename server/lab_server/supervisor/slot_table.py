@@ -55,9 +55,10 @@ class SlotTable:
         """Note that a run has a slot, which may be on an agent that is away."""
         self._runs.setdefault(name, run_id)
 
-    def release(self, run_id: str) -> None:
-        """Free what the run has."""
-        self._runs = {name: owner for name, owner in self._runs.items() if owner != run_id}
+    def release(self, name: str, run_id: str) -> None:
+        """Free a slot, if the run has it."""
+        if self._runs.get(name) == run_id:
+            del self._runs[name]
 
     def check(self, wants: Wants) -> None:
         """Refuse a device that no slot has, and code that a client sent where no slot takes any.
