@@ -7,6 +7,7 @@ import contextlib
 import errno
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -20,6 +21,7 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.logs import RUNS
 from lab_server.messages import events
+from lab_server.messages.events import EncodedEvent
 from lab_server.messages.projection import apply_events
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, TrainerProcess
@@ -71,6 +73,7 @@ class Attempt:
         self._result = AttemptResult()
         self._killing: asyncio.Task[None] | None = None
         self._cause = ""
+        self._lines: Sequence[EncodedEvent] = ()
         self._is_lost = False
         self._stop_at: float | None = None
         self._stop_grace_s = 0.0
@@ -121,6 +124,7 @@ class Attempt:
                 AttemptResult() if self._is_lost else self._result,
                 cause=self._cause or "exit status unknown",
                 is_forced=self._killing is not None,
+                lines=self._lines,
             )
         finally:
             self._spool.close()
@@ -141,7 +145,7 @@ class Attempt:
             elif await self._take_over_metrics():
                 while await self._read():
                     pass
-        await self._live_runs.persist(self._commit_unsent_log_lines)
+        self._lines = await asyncio.to_thread(self._unsent_lines)
 
     async def _launch(self, spec: LaunchSpec) -> None:
         process = await self._executor.launch(spec)
@@ -278,18 +282,10 @@ class Attempt:
             else:
                 return num_rows > 0
 
-    async def _commit_unsent_log_lines(self) -> None:
-        """Record what a killed trainer, or a child of it, printed and could not send."""
-        lines, position = await asyncio.to_thread(unsent_log_lines, self._folder, self._number)
-        if not lines:
-            return
-        async with self._lock:
-            run = self._live_runs.current(self._run_id)
-            await self._live_runs.commit(
-                run, events.encode_lines(self._number, time.time_ns(), lines)
-            )
-        with contextlib.suppress(OSError):
-            self._folder.log_position(self._number).write_bytes(position.to_bytes(8, "little"))
+    def _unsent_lines(self) -> Sequence[EncodedEvent]:
+        """Return what a killed trainer, or a child of it, printed and could not send."""
+        lines = unsent_log_lines(self._folder, self._number)[0]
+        return events.encode_lines(self._number, time.time_ns(), lines)
 
     async def _read(self) -> bool:
         """Move events from the spool into the log; return whether there were any."""

@@ -23,6 +23,7 @@ class AttemptResult:
         end_offset: the spool's offset after that event.
         cause: why the trainer ended, as a clause.
         is_forced: the server ended it by signals.
+        lines: events with what was printed and not sent; they come before the one of the end.
     """
 
     outcome: DecodedState | None = None
@@ -30,6 +31,7 @@ class AttemptResult:
     end_offset: int = 0
     cause: str = ""
     is_forced: bool = False
+    lines: Sequence[EncodedEvent] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,11 @@ from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
 from lab_server.logs import RUNS
-from lab_server.messages import events
-from lab_server.messages.events import EncodedEvent
-from lab_server.model.agent import AGENT_LEFT, LEASE_OVER
-from lab_server.model.launch import DISK_FULL, LaunchSpec
+from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Begun, Run, RunState
 from lab_server.model.slot import agent_of, device_of
-from lab_server.supervisor.attempt import NOT_STARTED, Attempt
+from lab_server.supervisor.attempt import Attempt
+from lab_server.supervisor.conclusion import INTERRUPTED, conclude
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.queue import RunQueue
@@ -34,8 +32,6 @@ from lab_server.supervisor.slot_table import SlotTable
 _log = structlog.get_logger(RUNS)
 
 _FILES_RETRY_S = 5.0
-_INTERRUPTED = "the server was shut down"
-_NOT_ITS_FAULT = (_INTERRUPTED, AGENT_LEFT, LEASE_OVER, NOT_STARTED + AGENT_LEFT)
 
 
 class Runner:
@@ -156,7 +152,7 @@ class Runner:
             # agents train on without a server
             here = {id for id in self._attempts if not agent_of(self._live_runs.current(id).slot)}
             for run_id in here:
-                self._attempts[run_id].interrupt(self._options.grace_s, _INTERRUPTED)
+                self._attempts[run_id].interrupt(self._options.grace_s, INTERRUPTED)
             tasks = {task for task in self._tasks if task.get_name() in here}
             if tasks:
                 await asyncio.wait(tasks, timeout=self._options.grace_s + 15)
@@ -318,49 +314,9 @@ class Runner:
             )
 
     async def _conclude(self, run: Run, result: AttemptResult) -> Run:
-        """Commit what follows from an attempt's result: another attempt, or the run's end."""
-        run = replace(run, process=None, slot="", steps_per_second=0.0)
-        outcome = result.outcome
-        # a failure that the server's own signals caused, in a data loader, say, is not the run's own outcome
-        is_own = outcome is not None and not (result.is_forced and outcome.state is RunState.FAILED)
-        if outcome is not None and result.event is not None and is_own:
-            run = replace(run, spool_offset=result.end_offset)
-            if outcome.state is not RunState.STOPPED:
-                return await self._end(run, outcome.state, outcome.reason, result.event)
-            reason = outcome.reason or "the experiment stopped itself"
-            if run.is_stop_requested:
-                reason = run.reason
-            event = events.encode_state(
-                run.attempt, _time_ns(result.event), RunState.STOPPED, reason
-            )
-            return await self._end(run, RunState.STOPPED, reason, event)
-        if run.is_stop_requested:
-            return await self._end(run, RunState.STOPPED, f"{run.reason}; {result.cause}")
-        if result.cause in _NOT_ITS_FAULT:
-            return await self._requeue(run, result.cause)
-        if result.cause == DISK_FULL:
-            return await self._end(run, RunState.FAILED, result.cause)
-        allowed = run.request.options.max_retries
-        max_retries = self._options.max_retries if allowed is None else allowed
-        died = f"the trainer of attempt {run.attempt} died: {result.cause}"
-        if run.num_retries >= max_retries:
-            tried = f"; gave up after {max_retries + 1} attempts" if max_retries else ""
-            return await self._end(run, RunState.FAILED, died + tried)
-        retries = run.num_retries + 1
-        again = f"{died}; retry {retries} of {max_retries}"
-        return await self._requeue(replace(run, num_retries=retries), again)
-
-    async def _requeue(self, run: Run, reason: str) -> Run:
-        return await self._live_runs.change_state(run, RunState.QUEUED, reason)
-
-    async def _end(
-        self, run: Run, state: RunState, reason: str, event: EncodedEvent | None = None
-    ) -> Run:
-        event = event or events.encode_state(run.attempt, time.time_ns(), state, reason)
-        # the trainer's own time: there may have been no server when it ended
-        end_time_ns = _time_ns(event)
-        run = replace(run, state=state, reason=reason, end_time_ns=end_time_ns, queue_key=0)
-        return await self._live_runs.commit(run, [event])
+        """Commit what follows from an attempt's result, with what its trainer printed last."""
+        run, event = conclude(run, result, self._options.max_retries)
+        return await self._live_runs.commit(run, [*result.lines, event])
 
     def _spec(self, run: Run) -> LaunchSpec:
         request = run.request
@@ -394,7 +350,3 @@ class Runner:
             slot=run.slot,
             upload=request.upload,
         )
-
-
-def _time_ns(event: EncodedEvent) -> int:
-    return events.decode(event.payload).time_unix_ns
