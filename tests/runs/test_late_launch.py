@@ -102,7 +102,7 @@ def test_an_attempt_that_is_over_can_still_be_recognised(tmp_path: Path) -> None
     folder.spool(1).write_bytes(b"x")
     folder.heartbeat(1).touch()
 
-    folder.clear_spool()
+    folder.clear_spool(1)
 
     assert os.listdir(folder.spool_folder) == [folder.pid_file(1).name]
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest_asyncio
 from lab_server.errors import StoreError
 from lab_server.executors.last_rows import take_over
 from lab_server.executors.local import LocalExecutor
+from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.model.run import Run, RunOptions, RunParent, RunState
 from lab_server.supervisor import attempt, live_runs
@@ -249,6 +251,36 @@ async def test_the_forkserver_killed_disturbs_no_run(
     assert run.attempt == next_run.attempt == 1
     await assert_same(rig, run, undisturbed)
     await assert_same(rig, next_run, undisturbed)
+
+
+async def test_what_is_left_of_an_ended_attempt_is_removed_late_and_the_next_ones_stays(
+    rig: Rig, undisturbed: Undisturbed, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear = RunFolder.clear_spool
+    go_on, is_cleared = threading.Event(), threading.Event()
+
+    def clear_late(*arguments: Any) -> None:
+        go_on.wait()
+        clear(*arguments)
+        is_cleared.set()
+
+    monkeypatch.setattr(RunFolder, "clear_spool", clear_late)
+    run = await rig.start(
+        kill_at=[25], wait_at=34, gate=gate.path, options=RunOptions(max_retries=0)
+    )
+    assert (await rig.ended(run)).state is RunState.FAILED
+    await rig.supervisor.start(run.id, resume=True)
+    await gate.reached()
+    old, new = rig.folder(run).spool(1), rig.folder(run).spool(2)
+    assert old.exists()
+    go_on.set()
+    await becomes_true(is_cleared.is_set)
+    assert not old.exists()
+    assert new.exists()
+    assert rig.folder(run).tail(2).exists()
+    gate.open()
+    run = await rig.ended(run)
+    await assert_same(rig, run, undisturbed)
 
 
 # ---- the server dies; here it is a supervisor that is replaced by the next one

@@ -92,14 +92,16 @@ class RunFolder:
             else:
                 entry.unlink()
 
-    def clear_spool(self) -> None:
-        """Remove what attempts that have ended left for the server.
+    def clear_spool(self, attempt: int) -> None:
+        """Remove what an attempt that has ended, and those before it, left for the server.
 
         The pid files stay: a launch that was asked for by a server that died, and comes too late, must
         find that its attempt was made.
         """
         with contextlib.suppress(OSError):  # somebody removed the folder, or made it read-only
             for path in self.spool_folder.iterdir():
+                if _attempt_of(path) > attempt:
+                    continue  # the run was resumed meanwhile
                 if path.is_dir():  # of files that were arriving from an agent
                     shutil.rmtree(path, ignore_errors=True)
                 elif path.suffix != ".pid":
@@ -131,3 +133,8 @@ class RunFolder:
     def was_sent(self, attempt: int, command: str) -> bool:
         """Whether a command for the attempt's trainer is in the file, whole."""
         return any(json.loads(line).get("command") == command for line in self.commands(attempt))
+
+
+def _attempt_of(path: Path) -> int:
+    number = path.name.partition(".")[0]
+    return int(number) if number.isdecimal() else 0

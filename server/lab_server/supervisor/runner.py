@@ -282,6 +282,8 @@ class Runner:
     async def _conclude_attempt(self, run_id: str, result: AttemptResult) -> Run:
         # between two tries the lock is free: who asks for something gets an answer
         async with self._live_runs.lock(run_id):
+            # what a server that died had no time for, or the store refused
+            await self._live_runs.renew_extremes(run_id)
             run = self._live_runs.current(run_id)
             if not self._attempts[run_id].is_lost:
                 run = replace(run, home=self._files.home_id)  # an agent uploaded all of it here
