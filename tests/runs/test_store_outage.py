@@ -19,7 +19,7 @@ from lab_server.executors.last_rows import take_over
 from lab_server.messages import events
 from lab_server.model.run import Run, RunOptions, RunState
 from lab_server.supervisor import attempt, live_runs
-from tests.runs.rig import Rig
+from tests.runs.rig import Gate, Rig, becomes_true, is_gone
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
@@ -131,6 +131,26 @@ async def test_a_stop_that_the_store_refuses_is_not_carried_out(
     await rig.reaches_seq(run, (await rig.supervisor.get(run.id)).last_seq + 3)
     assert not rig.folder(run).was_sent(1, "stop")
     assert (await rig.supervisor.get(run.id)).state is RunState.RUNNING
+
+
+async def test_a_run_that_was_asked_to_stop_is_ended_in_time_all_the_same(
+    rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_STORE_RETRY_S", 0.01)
+    run = await rig.start(deaf_at=26, gate=gate.path)
+    await gate.reached()
+    run = await rig.until(run, lambda now: now.step == 26)
+    process = run.process
+    assert process is not None
+    await rig.supervisor.stop(run.id, checkpoint=False, grace_s=1.0)
+    outage = Outage(rig, monkeypatch)
+    with rig.folder(run).log.open("a") as log:
+        log.write("what it still prints cannot be recorded\n")
+    await outage.refuses(1)
+    await becomes_true(lambda: is_gone(process.pid))
+    outage.is_over = True
+    assert (await rig.ended(run)).state is RunState.STOPPED
+    assert "what it still prints cannot be recorded" in await rig.lines(run)
 
 
 async def test_metrics_that_a_full_disk_has_no_room_for_are_kept_and_told_of_once(

@@ -163,8 +163,10 @@ class Attempt:
         ended.add_done_callback(lambda _: self._bell.ring())
         try:
             while not ended.done() and self._result.outcome is None:
-                if not await self._read():
-                    self._enforce_deadlines(process)
+                has_read = await self._read()
+                # also where there is always more, or the store takes nothing
+                self._enforce_deadlines(process)
+                if not has_read:
                     await self._note_silence()
                     await self._bell.wait(self._due_s())
             await asyncio.wait({ended}, timeout=_EXIT_S)
