@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from lab_rpc.v1 import event_pb2
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.messages.projection import apply_events
-from lab_server.model.run import Run, RunRequest, RunState
+from lab_server.model.run import Run, RunOptions, RunRequest, RunState
 from lab_server.store import SqlStore
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.watch.hub import Hub
+from tests.runs.rig import Gate, Rig
 
 
 def measured(step: int, *values: float) -> EncodedEvent:
@@ -42,3 +47,24 @@ async def test_what_a_resume_took_back_is_no_extreme_any_more(tmp_path: Path) ->
     assert (await read(measured(3, 2.0))).extremes == {"loss": (2.0, 5.0)}
     hub.close()
     await store.close()
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_run_whose_server_died_before_it_had_them_has_them_at_its_end(
+    rig: Rig, gate: Gate
+) -> None:
+    run = await rig.start(wait_at=24, gate=gate.path, options=RunOptions(max_retries=0))
+    await gate.reached()
+    run = await rig.until(run, lambda now: now.step == 24)
+    assert run.process is not None
+    await rig.close()
+    await rig.executor.kill(run.process, grace_s=0)
+    store = await asyncio.to_thread(SqlStore, f"sqlite:///{rig.home}/lab.db")
+    before = await store.get(run.id)
+    extremes = dict.fromkeys(before.extremes, (-1.0, 99.0))
+    await store.commit(replace(before, extremes=extremes, has_stale_extremes=True))
+    await store.close()
+    await rig.open()
+    ended = await rig.ended(run)
+    assert ended.state is RunState.FAILED
+    assert (ended.extremes, ended.has_stale_extremes) == (before.extremes, False)

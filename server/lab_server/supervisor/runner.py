@@ -277,7 +277,8 @@ class Runner:
         _log.info("attempt ended", run=run_id, attempt=run.attempt, state=run.state.value)
         if run.state.is_terminal:
             folder = self._home.run_folder(run.experiment, run_id)
-            await asyncio.to_thread(folder.clear_spool)  # all of it is in the store
+            # all of it is in the store
+            await asyncio.to_thread(folder.clear_spool, run.attempt)
 
     async def _conclude_attempt(self, run_id: str, result: AttemptResult) -> Run:
         # between two tries the lock is free: who asks for something gets an answer
