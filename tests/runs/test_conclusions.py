@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab_server.errors import InvalidState
+from lab_server.errors import CheckpointNotFound, InvalidState
 from lab_server.files.home import Home
 from lab_server.messages import events
 from lab_server.messages.events import DecodedState
@@ -105,6 +106,28 @@ async def test_the_time_that_a_run_may_train_does_not_begin_anew_at_a_retry(
     done, _ = await asyncio.wait({task}, timeout=0.1)
     task.cancel()
     assert not done
+
+
+async def test_a_fork_is_told_of_a_checkpoint_that_its_parent_drops_meanwhile(
+    store: SqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(store)
+    checkpoint = Home(tmp_path).run_folder("toy", "r").checkpoints / "5"
+    checkpoint.mkdir(parents=True)
+    for name in ("manifest.json", "model.pt"):
+        (checkpoint / name).touch()
+    link = os.link
+
+    def link_late(*arguments: Any) -> None:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        link(*arguments)
+
+    monkeypatch.setattr(os, "link", link_late)
+    supervisor = Supervisor(store, Hub(store), FakeExecutor(), tmp_path)
+    request = RunRequest("toy", parent=RunParent("r", 5))
+    with pytest.raises(CheckpointNotFound, match=r"of step 5.*removed just now"):
+        await supervisor.create(request, owner="", config_hash="", key=None, fingerprint="")
+    assert [path.name for path in (tmp_path / "runs" / "toy").iterdir()] == ["r"]
 
 
 async def test_a_checkpoint_of_another_experiment_is_refused(

@@ -87,11 +87,17 @@ class Home:
         """Give a fork the checkpoint it starts from, independent of the other run's fate.
 
         Raises:
-            CheckpointNotFound: If the other run has no checkpoint of this step.
+            CheckpointNotFound: If the other run has no checkpoint of this step, or drops it meanwhile.
+            OSError: If the disk takes no more.
         """
         source = self.checkpoint_of(parent, step).checkpoints / str(step)
         target = RunFolder(child.parent).checkpoints / str(step)
-        shutil.copytree(source, target, copy_function=_link)
+        target.mkdir(parents=True)
+        try:
+            for file in source.iterdir():
+                _link(file, target / file.name)
+        except FileNotFoundError:
+            raise CheckpointNotFound(f"of step {step}", "it was removed just now") from None
 
     def move_to_trash(self, folder: RunFolder) -> Path:
         """Move a run's folder to the trash, unless it is there, and return its place there.
@@ -132,10 +138,9 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
-def _link(source: str, target: str) -> str:
+def _link(source: Path, target: Path) -> None:
     # A checkpoint's files never change, so two runs can share them.
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-    return target
