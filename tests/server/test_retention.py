@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from lab_server.errors import InvalidState, NotFound
 from lab_server.model.run import Run, RunRequest, RunState
+from lab_server.store import SqlStore
 from lab_server.supervisor.retention import Retention
 from tests.memory_store import MemoryStore
 
@@ -45,6 +49,22 @@ RUNS = [
 )
 def test_the_runs_that_ended_first_expire(retention: Retention, expected: tuple[str, ...]) -> None:
     assert retention.expired(RUNS, NOW_NS) == expected
+
+
+async def test_old_runs_are_looked_for_without_their_metrics(tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path}/lab.db")
+    values = {f"metric_{index}": 0.5 for index in range(3)}
+    old = replace(ended("old", 9), metrics=values, extremes=dict.fromkeys(values, (0.5, 0.5)))
+    await store.create(old, None)
+    seen: list[Run] = []
+
+    def see(run: Run) -> bool:
+        seen.append(run)
+        return False
+
+    await Retention(count=1).apply(store, store.delete, NOW_NS, see)
+    assert [(run.id, run.metrics, run.extremes) for run in seen] == [("old", {}, {})]
+    await store.close()
 
 
 async def test_expired_runs_are_deleted_and_the_others_stay() -> None:

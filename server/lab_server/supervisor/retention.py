@@ -63,7 +63,7 @@ class Retention:
             store: whose runs.
             delete: deletes a run with its files: `Supervisor.delete`.
             now_ns: the time to count from, Unix time.
-            is_needed: whether a run is not to be deleted as yet.
+            is_needed: whether a run, given without its metrics, is not to be deleted as yet.
         """
         if not self.is_on:
             return ()
@@ -81,7 +81,8 @@ class Retention:
 
 
 async def _ended_runs(store: Store) -> list[Run]:
-    query = RunQuery(states=_ENDED, limit=1000)
+    # without their metrics: all are in memory at once
+    query = RunQuery(states=_ENDED, limit=1000, metrics=frozenset())
     page = await store.list(query)
     runs = list(page.runs)
     while page.next_after:
