@@ -40,7 +40,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
 def runner(store: SqlStore, tmp_path: Path) -> Runner:
     executor = FakeExecutor((Slot("cpu:0", "cpu"),))
     live = LiveRuns(store, Hub(store))
-    files = RunFiles(live, NoOtherHomes(), "home")
+    files = RunFiles(live, NoOtherHomes(), Home(tmp_path))
     return Runner(live, executor, Home(tmp_path), SupervisorOptions(), files)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from lab_server.errors import NotFound, StoreError
 from lab_server.files import reserve
 from lab_server.files.reserve import Reserve
-from lab_server.model.run import Run, RunState
-from lab_server.supervisor import live_runs
+from lab_server.model.run import Run, RunParent, RunState
+from lab_server.supervisor import Supervisor, live_runs
+from lab_server.supervisor.run_files import NoOtherHomes
 from tests.disks import fill, small_disk
 from tests.runs.rig import Rig, becomes_true
 
@@ -41,6 +43,36 @@ async def is_gone(rig: Rig, run: Run) -> bool:
         await rig.supervisor.get(run.id)
     assert await rig.store.events(run.id, 0, 10**6) == ()
     return [path for path in rig.home.rglob("*") if run.id in path.name] == []
+
+
+async def test_nothing_is_left_of_a_run_that_is_deleted_while_its_files_are_brought(
+    rig: Rig,
+) -> None:
+    run = await rig.ended(await rig.start())
+    await rig.supervisor.shut_down(stop_trainers=False)
+    is_bringing, go_on = asyncio.Event(), asyncio.Event()
+
+    class OtherHome(NoOtherHomes):
+        def has(self, run: Run) -> bool:
+            return run.home == "other"
+
+        async def bring(self, run: Run) -> None:
+            is_bringing.set()
+            await go_on.wait()
+            rig.folder(run).make()
+
+    await rig.store.commit(replace(run, home="other"))
+    rig.supervisor = Supervisor(
+        rig.store, rig.hub, rig.executor, rig.home, rig.options, OtherHome()
+    )
+    await rig.supervisor.start_up()
+    forking = asyncio.create_task(rig.create(parent=RunParent(run.id, 50)))
+    await is_bringing.wait()
+    await rig.supervisor.delete(run.id)
+    go_on.set()
+    with pytest.raises(NotFound):
+        await forking
+    assert await is_gone(rig, run)
 
 
 async def test_a_full_disk_lets_runs_be_deleted_and_has_space_then(

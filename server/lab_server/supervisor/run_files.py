@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from lab_server.errors import NotFound
+from lab_server.files.home import Home, remove
 from lab_server.model.run import Run
 from lab_server.supervisor.live_runs import LiveRuns
 
@@ -62,8 +64,9 @@ class RunFiles:
         home_id: of this server's home.
     """
 
-    def __init__(self, live_runs: LiveRuns, elsewhere: OtherHomes, home_id: str) -> None:
-        self.home_id = home_id
+    def __init__(self, live_runs: LiveRuns, elsewhere: OtherHomes, home: Home) -> None:
+        self.home_id = home.server_id()
+        self._home = home
         self._live_runs = live_runs
         self._elsewhere = elsewhere
         # guards a run's files while they are brought
@@ -76,6 +79,7 @@ class RunFiles:
         Files are copied from the other home first, and removed there.
 
         Raises:
+            NotFound: If the run is deleted meanwhile.
             StoreError: If they cannot be written.
             Unavailable: If the server that has them is away.
         """
@@ -88,7 +92,12 @@ class RunFiles:
             if not self._elsewhere.has(run):
                 return run
             await self._elsewhere.bring(run)
-            here = await self._live_runs.exclusively(run.id, lambda: self._note(run.id))
+            try:
+                here = await self._live_runs.exclusively(run.id, lambda: self._note(run.id))
+            except NotFound:
+                folder = self._home.run_folder(run.experiment, run.id)
+                await asyncio.to_thread(remove, folder.path)
+                raise
         self.drop(run)
         return here
 
