@@ -6,6 +6,8 @@ import asyncio
 import builtins
 import contextlib
 import dataclasses
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -385,3 +387,34 @@ async def test_every_server_is_known_and_a_home_s_last_one_stays_known(postgres:
     finally:
         await follower.close()
         await leader.close()
+
+
+async def test_a_connection_that_hangs_keeps_a_follower_from_nothing_else(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_RENEWALS_A_LEASE", 100)
+    url = postgres.new_url()
+    leader = await asyncio.to_thread(SqlStore, url, address="leader:1")
+    follower = await asyncio.to_thread(SqlStore, url, may_follow=True)
+    database: Any = follower._database
+    database._other_engine.pool._timeout = 0.2  # not the 30 s after which a wait for one fails
+    await follower.wait_for_events(0)
+    renewing = (
+        "SELECT pid FROM pg_stat_activity WHERE query NOT LIKE 'LISTEN%'"
+        f" AND application_name = '{postgresql._names(database._session)[1]}'"
+    )
+    pids: list[int] = []
+    while not pids:
+        pids = [int(str(pid)) for (pid,) in postgres.execute(renewing)]
+        await asyncio.sleep(0)
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        while database._other_engine.pool.checkedout() < 2:  # noqa: ASYNC110 - a thread takes it
+            await asyncio.sleep(0.01)
+        assert not await follower.try_to_lead()
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    await follower.close()
+    await leader.close()

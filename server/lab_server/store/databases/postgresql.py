@@ -95,8 +95,8 @@ class PostgresDatabase:
         self._writer_name, lease_name = _names(self._session)
         self.write_engine = _engine(url, self._writer_name, pool_size=1)
         self.read_engine = _engine(url, "lab-server reader", pool_size=NUM_READERS, reads_only=True)
-        # for the lease, and for listening
-        self._other_engine = _engine(url, lease_name, pool_size=2)
+        # to renew the lease, to look for another server's, and to listen: none waits for one that hangs
+        self._other_engine = _engine(url, lease_name, pool_size=3)
         self._listening: Connection | None = None
         # of the last transaction that checked in: its number, and the process that serves it
         self._number = 0
