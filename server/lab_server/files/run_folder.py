@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -108,11 +109,20 @@ class RunFolder:
                     path.unlink(missing_ok=True)
 
     def send(self, attempt: int, command: str, **arguments: object) -> None:
-        """Append a command for the attempt's trainer, and sync it to the disk."""
+        """Append a command for the attempt's trainer, and sync it to the disk.
+
+        Raises:
+            OSError: If the disk does not take all of it.
+        """
         line = json.dumps({"attempt": attempt, "command": command, **arguments}) + "\n"
-        fd = os.open(self.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        fd = os.open(self.control, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(fd, line.encode())
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                line = f"\n{line}"  # the one before was torn
+            data = line.encode()
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
         finally:
             os.close(fd)
