@@ -19,13 +19,14 @@ from lab_server.messages import events
 from lab_server.messages.events import DecodedState
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
 from lab_server.model.slot import Slot
-from lab_server.store import SqlStore
+from lab_server.store import RunQuery, SqlStore
 from lab_server.supervisor import Supervisor, SupervisorOptions
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.records import AttemptResult
 from lab_server.supervisor.run_files import NoOtherHomes, RunFiles
 from lab_server.supervisor.runner import Runner
 from lab_server.watch.hub import Hub
+from lab_server.where import parse_name
 from tests.server.fakes import FakeExecutor
 
 
@@ -128,6 +129,26 @@ async def test_a_fork_is_told_of_a_checkpoint_that_its_parent_drops_meanwhile(
     with pytest.raises(CheckpointNotFound, match=r"of step 5.*removed just now"):
         await supervisor.create(request, owner="", config_hash="", key=None, fingerprint="")
     assert [path.name for path in (tmp_path / "runs" / "toy").iterdir()] == ["r"]
+
+
+async def test_a_config_that_is_no_unicode_keeps_nobody_from_listing_runs(
+    store: SqlStore, tmp_path: Path
+) -> None:
+    supervisor = Supervisor(store, Hub(store), FakeExecutor(), tmp_path)
+    path, order = os.fsdecode("/data/café".encode("latin-1")), parse_name("path")
+    assert order is not None
+    run = await supervisor.create(
+        RunRequest("toy"),
+        owner="",
+        config_hash="",
+        key=None,
+        fingerprint="",
+        configs={"path": path, "paths": ["/data", path], "width": 3},
+    )
+    assert run.configs == {"path": "/data/caf?", "paths": ["/data", "/data/caf?"], "width": 3}
+    page = await store.list(RunQuery(order_by=order))
+    assert [run.id for run in page.runs] == [run.id]
+    assert await store.names(1) == {"path", "paths", "width"}
 
 
 async def test_a_checkpoint_of_another_experiment_is_refused(

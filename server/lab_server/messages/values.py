@@ -68,6 +68,16 @@ def value_to_proto(value: PlainValue) -> config_pb2.Value:
             return config_pb2.Value(list_value=values)
 
 
+def unicode_of(value: PlainValue) -> PlainValue:
+    """Return a plain value whose texts have no lone surrogates, which databases do not take either."""
+    match value:
+        case str():
+            return wire.unicode_of(value)
+        case list() | tuple():
+            return [unicode_of(v) for v in value]
+    return value
+
+
 def value_from_proto(value: config_pb2.Value) -> PlainValue:
     """Return the plain value; a message without one is None."""
     kind = value.WhichOneof("kind")

@@ -41,6 +41,11 @@ def text_of(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
     """Return text that a message takes: of bounded length, without lone surrogates."""
     if len(text) > max_chars:
         text = f"{text[:max_chars]} … [{len(text) - max_chars} more characters]"
+    return unicode_of(text)
+
+
+def unicode_of(text: str) -> str:
+    """Return text without lone surrogates, which names of files may have."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

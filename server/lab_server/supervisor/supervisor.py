@@ -14,6 +14,7 @@ from lab_server.errors import CheckpointNotFound, InvalidState, NotFound, StoreE
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home, new_run_id, remove
 from lab_server.files.run_folder import RunFolder
+from lab_server.messages.values import unicode_of
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TagChange
 from lab_server.model.slot import Slot, Wants
 from lab_server.store.prefixes import full_id
@@ -311,7 +312,7 @@ class Supervisor:
             owner=owner,
             create_time_ns=time.time_ns(),
             config_hash=config_hash,
-            configs=dict(configs or {}),
+            configs={name: unicode_of(value) for name, value in (configs or {}).items()},
             planned_digest=code_digest,
             home=self._files.home_id,
         )
