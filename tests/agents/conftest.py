@@ -17,7 +17,7 @@ from lab_server.agent.link import stub_of
 from lab_server.executors.remote.registry import Agents
 from lab_server.files.uploads import UploadStore
 from lab_server.rpc.agents import AgentService
-from lab_server.rpc.calls.handlers import agent_handlers
+from lab_server.rpc.calls.handlers import AGENT, handlers
 from lab_server.rpc.server import interceptor
 from lab_server.security.agents import AgentCredentials
 from lab_server.security.tokens import hash_of, written
@@ -50,7 +50,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     uploads = UploadStore(tmp_path / "server" / "uploads")
     service = AgentService(agents, AgentCredentials(MemoryAgents(), None), uploads=uploads)
     server = grpc.aio.server(interceptors=[interceptor(CollectorRegistry())])
-    server.add_generic_rpc_handlers((agent_handlers(service),))
+    server.add_generic_rpc_handlers((handlers(AGENT, service),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -26,16 +26,18 @@ from lab_server import logs
 from lab_server.executors.catalogue import Catalogue
 from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.remote.registry import Agents
+from lab_server.files.home import Home
 from lab_server.files.secret import server_secret
 from lab_server.files.uploads import UploadStore
 from lab_server.http.exporter import Exporter
 from lab_server.http.server import Http
 from lab_server.http.site import Site
 from lab_server.model.run import Run, RunState
-from lab_server.rpc.calls.handlers import handlers, search_handlers
+from lab_server.rpc.calls.handlers import SEARCH, TRAINING, handlers
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.curves import Curves
 from lab_server.rpc.dashboard import DashboardDoor
+from lab_server.rpc.files_of_runs import FilesOfRuns
 from lab_server.rpc.gpus import Gpus
 from lab_server.rpc.health import Health
 from lab_server.rpc.logs import Logs
@@ -121,22 +123,24 @@ async def open_surface(
         devices.open()
         limits = Limits(max_streams=3, max_runs=2)
         uploads = Uploads(UploadStore(tmp_path / "uploads") if allow_uploads else None, limits)
+        files = FilesOfRuns(tmp_path)
         service = Service(
             catalogue=catalogue,
             supervisor=supervisor,
             store=store,
-            paging=Paging.of_home(tmp_path),
+            paging=Paging(server_secret(tmp_path)),
             limits=limits,
             uploads=uploads,
             gpus=Gpus(devices, agents),
-            home=tmp_path,
+            home=Home(tmp_path),
+            files=files,
         )
         streams = Streams(
             supervisor=supervisor,
             store=store,
             hub=hub,
             limits=limits,
-            home=tmp_path,
+            files=files,
         )
         exporter = Exporter(
             registry,
@@ -163,14 +167,17 @@ async def open_surface(
             supervisor=supervisor,
             store=store,
             limits=limits,
-            paging=Paging.of_home(tmp_path),
+            paging=Paging(server_secret(tmp_path)),
         )
         curves = Curves(supervisor, store, catalogue)
         hub.observe(curves.note)
         sessions = Sessions(server_secret(tmp_path), is_https=False)
         door = DashboardDoor("http://127.0.0.1:8080", sessions, has_tokens=tokens is not None)
         server.add_generic_rpc_handlers(
-            (handlers(service, streams, uploads, door), search_handlers(search_service))
+            (
+                handlers(TRAINING, service, streams, uploads, door),
+                handlers(SEARCH, search_service),
+            )
         )
         address = str(bind(server, settings, certificates))
         await server.start()
@@ -197,7 +204,7 @@ async def open_surface(
                 searches=search_service,
                 streams=streams,
                 curves=curves,
-                logs=Logs(supervisor, tmp_path),
+                logs=Logs(supervisor, files),
                 media=MediaIndex(store),
                 timeline=Timeline(store),
                 home=tmp_path,

@@ -17,7 +17,7 @@ from lab_server.files.upload_draft import UploadDraft
 from lab_server.model.run import Run, RunRequest
 from lab_server.model.upload import Upload
 from lab_server.model.upload_manifest import Manifest, ManifestFile
-from lab_server.rpc.calls.handlers import peer_handlers
+from lab_server.rpc.calls.handlers import PEER, handlers
 from lab_server.rpc.code_elsewhere import CodeElsewhere
 from lab_server.rpc.other_servers import OtherServers
 from lab_server.rpc.peers import PeerService
@@ -46,7 +46,7 @@ class Rig:
             send(Home(path))
         server = grpc.aio.server(interceptors=[interceptor(CollectorRegistry())])
         service = PeerService(path, MemoryStore(), self._tokens)
-        server.add_generic_rpc_handlers((peer_handlers(service),))
+        server.add_generic_rpc_handlers((handlers(PEER, service),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         self._stack.push_async_callback(server.stop, 0)

@@ -15,7 +15,7 @@ from lab_rpc.v1 import peer_service_pb2 as pb
 from lab_rpc.v1.peer_service_pb2_grpc import PeerServiceStub
 from lab_server.files.home import Home
 from lab_server.model.run import Run, RunRequest
-from lab_server.rpc.calls.handlers import peer_handlers
+from lab_server.rpc.calls.handlers import PEER, handlers
 from lab_server.rpc.peers import PeerService
 from lab_server.rpc.server import interceptor
 from lab_server.security.host_tokens import HostTokens
@@ -59,7 +59,7 @@ async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
     await store.create(Run("r1", RunRequest("toy"), home="another"), None)
     server = grpc.aio.server(interceptors=[interceptor(CollectorRegistry())])
     service = PeerService(tmp_path, store, HostTokens(b"secret", PURPOSE))
-    server.add_generic_rpc_handlers((peer_handlers(service),))
+    server.add_generic_rpc_handlers((handlers(PEER, service),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

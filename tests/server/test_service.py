@@ -12,7 +12,7 @@ from lab_rpc.v1 import config_pb2, event_pb2, provenance_pb2, training_service_p
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import RunState
-from lab_server.rpc.calls.handlers import handlers
+from lab_server.rpc.calls.handlers import TRAINING, handlers
 from tests.server.conftest import Surface
 
 pb = training_service_pb2
@@ -20,7 +20,7 @@ pb = training_service_pb2
 
 def test_an_rpc_without_a_handler_is_an_error() -> None:
     with pytest.raises(ValueError, match="unpack"):
-        handlers(object())
+        handlers(TRAINING, object())
 
 
 async def test_server_info_tells_slots_and_queue(surface: Surface) -> None:

@@ -36,12 +36,13 @@ from lab_server.model.slot import Slot
 from lab_server.rpc.agents import AgentService
 from lab_server.rpc.calls.forwarding import Forwarding
 from lab_server.rpc.calls.handlers import (
+    AGENT,
+    PEER,
+    SEARCH,
     SEARCH_SERVICE_NAME,
     SERVICE_NAME,
-    agent_handlers,
+    TRAINING,
     handlers,
-    peer_handlers,
-    search_handlers,
 )
 from lab_server.rpc.calls.limits import Limits
 from lab_server.rpc.curves import Curves
@@ -219,7 +220,7 @@ async def open_server(
             limits=limits,
             uploads=uploads,
             gpus=Gpus(devices, agents),
-            home=home,
+            home=Home(home),
             files=files,
         )
         streams = Streams(
@@ -227,7 +228,6 @@ async def open_server(
             store=store,
             hub=hub,
             limits=limits,
-            home=home,
             files=files,
         )
         exporter = Exporter(
@@ -262,10 +262,10 @@ async def open_server(
         )
         server.add_generic_rpc_handlers(
             (
-                handlers(service, streams, uploads, door),
-                search_handlers(search_service),
-                agent_handlers(agent_service),
-                peer_handlers(PeerService(home, store, peer_tokens)),
+                handlers(TRAINING, service, streams, uploads, door),
+                handlers(SEARCH, search_service),
+                handlers(AGENT, agent_service),
+                handlers(PEER, PeerService(home, store, peer_tokens)),
             )
         )
         own_slots.listen(server)
@@ -295,7 +295,7 @@ async def open_server(
                 ),
                 streams=cast(Streams, ForwardedHandlers(streams, SERVICE_NAME, forwarding)),
                 curves=curves,
-                logs=Logs(supervisor, home, files),
+                logs=Logs(supervisor, files),
                 media=MediaIndex(store),
                 timeline=Timeline(store),
                 home=home,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab_server.files import artifacts
 from lab_server.files.log_levels import LogLevels
@@ -43,11 +42,9 @@ class LogPart:
 class Logs:
     """Reads the logs of runs."""
 
-    def __init__(
-        self, supervisor: RunControl, home: Path, files: FilesOfRuns | None = None
-    ) -> None:
+    def __init__(self, supervisor: RunControl, files: FilesOfRuns) -> None:
         self._supervisor = supervisor
-        self._files = files or FilesOfRuns(home)
+        self._files = files
 
     async def folder(self, run_id: str, *under: str) -> RunFolder:
         """Return a folder of this server that has a run's files below some paths.

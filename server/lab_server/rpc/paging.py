@@ -7,13 +7,11 @@ import binascii
 import hashlib
 import hmac
 import time
-from pathlib import Path
 from typing import TypeVar
 
 from lab_core.errors import Violation
 from lab_rpc.v1 import search_service_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest
-from lab_server.files.secret import server_secret
 from lab_server.messages.runs import STATES_FROM_PROTO
 from lab_server.rpc.requests import (
     MAX_KEY_CHARS,
@@ -42,11 +40,6 @@ class Paging:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-
-    @classmethod
-    def of_home(cls, home: Path) -> Paging:
-        """Return the paging of a server: tokens stay valid after a restart."""
-        return cls(server_secret(home))
 
     def query(self, message: training_service_pb2.ListRunsRequest) -> RunQuery:
         """Return a request's query.

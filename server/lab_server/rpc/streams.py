@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab_core.errors import Violation
 from lab_rpc.metric_names import matcher
@@ -54,14 +53,13 @@ class Streams:
         store: Store,
         hub: Hub,
         limits: Limits,
-        home: Path,
-        files: FilesOfRuns | None = None,
+        files: FilesOfRuns,
     ) -> None:
         self._supervisor = supervisor
         self._store = store
         self._hub = hub
         self._limits = limits
-        self._files = files or FilesOfRuns(home)
+        self._files = files
 
     # N802: the names are those of the RPCs
     async def WatchRun(  # noqa: N802

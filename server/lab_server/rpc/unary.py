@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lab_server.executors.catalogue import Catalogue
 from lab_server.files.home import Home
 from lab_server.rpc.calls.limits import Limits
@@ -34,11 +32,11 @@ class Service:
         limits: Limits,
         uploads: Uploads,
         gpus: Gpus,
-        home: Path,
-        files: FilesOfRuns | None = None,
+        home: Home,
+        files: FilesOfRuns,
     ) -> None:
         self._intake = Intake()
-        views = RunViews(supervisor, store, Home(home))
+        views = RunViews(supervisor, store, home)
         info = ServerInfo(catalogue, supervisor, uploads, gpus)
         creation = RunCreation(
             catalogue=catalogue,
@@ -46,7 +44,7 @@ class Service:
             uploads=uploads,
             intake=self._intake,
             views=views,
-            home=Home(home),
+            home=home,
         )
         steering = RunSteering(
             catalogue=catalogue,
@@ -60,7 +58,7 @@ class Service:
             supervisor=supervisor,
             store=store,
             paging=paging,
-            files=files or FilesOfRuns(home),
+            files=files,
             views=views,
         )
         self.GetServerInfo = info.GetServerInfo

@@ -16,15 +16,15 @@ from lab_rpc.v1 import (
     training_service_pb2,
 )
 
-_TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
-_SEARCH = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"]
-_PEER = peer_service_pb2.DESCRIPTOR.services_by_name["PeerService"]
-_AGENT = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"]
+TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
+SEARCH = search_service_pb2.DESCRIPTOR.services_by_name["SearchService"]
+PEER = peer_service_pb2.DESCRIPTOR.services_by_name["PeerService"]
+AGENT = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"]
 
-SERVICE_NAME = _TRAINING.full_name
-SEARCH_SERVICE_NAME = _SEARCH.full_name
-PEER_SERVICE_NAME = _PEER.full_name
-AGENT_SERVICE_NAME = _AGENT.full_name
+SERVICE_NAME = TRAINING.full_name
+SEARCH_SERVICE_NAME = SEARCH.full_name
+PEER_SERVICE_NAME = PEER.full_name
+AGENT_SERVICE_NAME = AGENT.full_name
 
 _MAKE = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -34,30 +34,11 @@ _MAKE = {
 }
 
 
-def handlers(*parts: object) -> grpc.GenericRpcHandler:
-    """Return the handlers of TrainingService, each RPC from the part that has a method of its name.
+def handlers(service: ServiceDescriptor, *parts: object) -> grpc.GenericRpcHandler:
+    """Return the handlers of a service, each RPC from the part that has a method of its name.
 
     A stream's handler yields encoded messages, so that stored events are sent as the bytes they are.
     """
-    return _handlers(_TRAINING, *parts)
-
-
-def search_handlers(*parts: object) -> grpc.GenericRpcHandler:
-    """Return the handlers of SearchService; see `handlers`."""
-    return _handlers(_SEARCH, *parts)
-
-
-def agent_handlers(part: object) -> grpc.GenericRpcHandler:
-    """Return the handlers of AgentService; see `handlers`."""
-    return _handlers(_AGENT, part)
-
-
-def peer_handlers(part: object) -> grpc.GenericRpcHandler:
-    """Return the handlers of PeerService; see `handlers`."""
-    return _handlers(_PEER, part)
-
-
-def _handlers(service: ServiceDescriptor, *parts: object) -> grpc.GenericRpcHandler:
     table: dict[str, Any] = {}
     for method in service.methods:
         (behavior,) = (getattr(part, method.name) for part in parts if hasattr(part, method.name))
