@@ -150,3 +150,19 @@ async def test_a_file_that_arrives_damaged_is_told(rig: Rig) -> None:
     rig.link.damages = True
     with pytest.raises(DamagedFile, match=r"'a.txt' has another content"):
         await rig.fetching.run()
+
+
+async def test_a_file_that_changed_behind_a_cut_and_kept_its_size_comes_anew(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.link.cuts = (MIB,)
+    changed = FILES | {"a.txt": FILES["a.txt"][::-1]}
+
+    async def change(_pause_s: float) -> None:
+        draft = rig.there / "a.new"
+        draft.write_bytes(changed["a.txt"])
+        draft.replace(rig.there / "a.txt")
+
+    monkeypatch.setattr("lab_server.agent.fetching.asyncio.sleep", change)
+    await rig.fetching.run()
+    assert rig.found() == changed

@@ -155,7 +155,8 @@ class AgentService:
             pass  # files of the attempt before this one may still be put together
         folder = run_folder.path
         there = await artifacts.list_artifacts(folder)
-        paths, offset, etag = [artifact.path for artifact in there], 0, _etag(there)
+        paths, offset = [artifact.path for artifact in there], 0
+        etag = await asyncio.to_thread(_etag, folder, paths)
         if request.etag == etag:
             paths, offset = [path for path in paths if path > request.after_path], request.offset
         yield pb.FetchFilesResponse(etag=etag).SerializeToString()
@@ -267,10 +268,14 @@ def _disk_errors() -> Iterator[None]:
         raise StoreError(f"the server cannot write the run's files: {error.strerror}") from error
 
 
-def _etag(files: Iterable[artifacts.Artifact]) -> str:
-    """Return what is another for other files; those of a run do not change while an attempt begins."""
-    listing = "".join(f"{file.size_bytes} {file.path}\0" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
+def _etag(folder: Path, paths: Iterable[str]) -> str:
+    """Return what is another for other files: the same ones, and none written to or replaced since."""
+    listing = hashlib.sha256()
+    for path in paths:
+        with suppress(OSError):
+            stat = (folder / path).lstat()
+            listing.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino} {path}\0".encode())
+    return listing.hexdigest()
 
 
 def _files(messages: Iterable[pb.FileChunks]) -> list[FileChunks]:
