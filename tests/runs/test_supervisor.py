@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -204,6 +205,35 @@ async def test_starting_with_the_same_key_starts_once(rig: Rig) -> None:
     assert again.state is RunState.COMPLETED
     with pytest.raises(AlreadyExists):
         await rig.supervisor.start(run.id, resume=True, key="k")
+
+
+async def test_many_starts_with_one_key_at_once_start_the_run_once(rig: Rig) -> None:
+    run = await rig.create()
+    answers = await asyncio.gather(*(rig.supervisor.start(run.id, key="k") for _ in range(8)))
+    assert {answer.id for answer in answers} == {run.id}
+    assert (await rig.states(await rig.ended(run))).count("QUEUED") == 1
+
+
+async def test_a_start_whose_key_was_looked_up_before_the_first_one_was_done_is_answered_as_that(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await rig.create(is_endless=True)
+    look_up, is_looked_up, go_on = rig.store.idempotency_record, asyncio.Event(), asyncio.Event()
+
+    async def look_up_slowly(key: str) -> Any:
+        found = await look_up(key)
+        is_looked_up.set()
+        await go_on.wait()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "idempotency_record", look_up_slowly)
+        repeated = asyncio.create_task(rig.supervisor.start(run.id, key="k"))
+        await is_looked_up.wait()
+    await rig.supervisor.start(run.id, key="k")
+    go_on.set()
+    assert (await repeated).state is not RunState.CREATED
+    assert (await rig.states(run)).count("QUEUED") == 1
 
 
 @pytest.mark.slow

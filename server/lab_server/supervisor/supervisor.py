@@ -389,10 +389,11 @@ class Supervisor:
         idempotency: IdempotencyRecord | None,
         code_digest: str,
     ) -> Run:
+        run = await self._record_created(await self._live_runs.get(run_id))
+        # after the run was read: one that the same request has started meanwhile is no error
         known = await self._known(idempotency)
         if known is not None:
             return known
-        run = await self._record_created(await self._live_runs.get(run_id))
         _check_startable(run, resume, until_step)
         await self._files.bring(run)
         return await self._live_runs.exclusively(
@@ -407,6 +408,9 @@ class Supervisor:
         idempotency: IdempotencyRecord | None,
         code_digest: str,
     ) -> Run:
+        known = await self._known(idempotency)
+        if known is not None:  # the same request was on its way
+            return known
         run = await self._live_runs.get(run_id)
         _check_startable(run, resume, until_step)
         self.check_place(run.request.options, is_upload=run.request.upload is not None)
