@@ -61,7 +61,9 @@ async def test_a_run_that_waits_is_cancelled_at_once(make_rig: Callable[..., Any
 
 async def test_a_created_run_is_cancelled_at_once(rig: Rig) -> None:
     run = await rig.create()
-    assert (await rig.supervisor.stop(run.id, checkpoint=True)).state is RunState.STOPPED
+    run = await rig.supervisor.stop(run.id, checkpoint=True)
+    assert run.state is RunState.STOPPED
+    assert run.reason == "stopped on request before it was started"
     with pytest.raises(InvalidState, match="resume it"):
         await rig.supervisor.start(run.id)
 

@@ -165,9 +165,10 @@ class Runner:
         if run.state.is_terminal:
             raise InvalidState(f"run {run.id} cannot be stopped: it is already {run.state.value}")
         if not run.state.has_process:
+            when = "while it was queued" if run.queue_key else "before it was started"
             stopped = replace(run, queue_key=0, end_time_ns=time.time_ns(), is_stop_requested=True)
             stopped = await self._live_runs.change_state(
-                stopped, RunState.STOPPED, f"{reason} while it was queued"
+                stopped, RunState.STOPPED, f"{reason} {when}"
             )
             self.queue.remove(run.id)
             return stopped
