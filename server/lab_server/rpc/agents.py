@@ -131,9 +131,9 @@ class AgentService:
                 taking_in.result()
         finally:
             taking_in.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await taking_in
             self._agents.detach(agent)
+            # what it raised was told above; and a cancellation of this call is not swallowed here
+            await asyncio.gather(taking_in, return_exceptions=True)
 
     async def AppendEvents(  # noqa: N802
         self, request: pb.AppendEventsRequest, context: Context

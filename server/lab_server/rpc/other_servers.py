@@ -11,7 +11,7 @@ import grpc.aio
 
 from lab_rpc.v1 import peer_service_pb2_grpc
 from lab_server.errors import Unavailable
-from lab_server.rpc.calls.status import error_of
+from lab_server.rpc.calls.status import error_of, is_away
 from lab_server.security.host_tokens import HostTokens
 from lab_server.store.databases.members import Member
 
@@ -63,7 +63,7 @@ class OtherServers:
             try:
                 yield peer_service_pb2_grpc.PeerServiceStub(channel), self._proof()
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
+                if is_away(error):
                     raise away(what, [member]) from error
                 raise error_of(error) from error
 

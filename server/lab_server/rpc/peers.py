@@ -91,10 +91,9 @@ class PeerService:
         self._check_server(context)
         store = self._home.uploads
         upload = await asyncio.to_thread(store.find, request.upload_id, None)
-        manifest = store.manifest_of(upload)
-        first = pb.FetchCodeResponse(
-            owners=store.owners_of(upload), manifest=manifest_to_proto(manifest)
-        )
+        manifest = await asyncio.to_thread(store.manifest_of, upload)
+        owners = await asyncio.to_thread(store.owners_of, upload)
+        first = pb.FetchCodeResponse(owners=owners, manifest=manifest_to_proto(manifest))
         yield first.SerializeToString()
         async for data in store.read(upload, manifest):
             yield pb.FetchCodeResponse(data=data).SerializeToString()

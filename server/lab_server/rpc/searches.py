@@ -30,7 +30,8 @@ from lab_server.rpc import requests
 from lab_server.rpc.calls import auth
 from lab_server.rpc.calls.interceptors import Context
 from lab_server.rpc.calls.limits import Limits
-from lab_server.rpc.paging import MAX_PAGE_SIZE, Paging
+from lab_server.rpc.intake import key_of
+from lab_server.rpc.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Paging
 from lab_server.rpc.run_lookup import find_run
 from lab_server.rpc.search_requests import (
     MAX_POINTS,
@@ -49,7 +50,6 @@ from lab_server.store import IdempotencyRecord, RunQuery, SearchQuery, Store
 from lab_server.supervisor.protocol import RunControl
 
 pb = search_service_pb2
-_DEFAULT_PAGE_SIZE = 100
 
 
 class SearchHandlers:
@@ -110,7 +110,7 @@ class SearchHandlers:
         checks.text("experiment", request.experiment, requests.MAX_NAME_CHARS)
         check_states(checks, request.states)
         checks.raise_if_any()
-        size = min(request.page_size or _DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         found = await self._searches.list(
             SearchQuery(
                 request.experiment,
@@ -212,10 +212,8 @@ class SearchHandlers:
         return pb.DeleteSearchResponse()
 
     def _idempotency(self, request: pb.CreateSearchRequest) -> IdempotencyRecord | None:
-        key = request.idempotency_key
-        # keys are per principal: nobody gets another's search by guessing its key
-        name = f"{auth.current().name}/{key}"
-        return IdempotencyRecord(name, fingerprint(request)) if key else None
+        key = key_of("search", request.idempotency_key)
+        return IdempotencyRecord(key, fingerprint(request)) if key else None
 
     async def _sources(
         self, checks: requests.Checks, wanted: search_pb2.SearchSpec

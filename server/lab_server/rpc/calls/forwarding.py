@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pool
 from lab_server.errors import Unavailable
 from lab_server.rpc.calls.handlers import PEER_SERVICE_NAME, SERVICE_NAME
 from lab_server.rpc.calls.interceptors import Call, Context
-from lab_server.rpc.calls.status import error_of
+from lab_server.rpc.calls.status import error_of, is_away
 
 READ_HERE: Final = frozenset(
     {
@@ -87,14 +87,13 @@ class Forwarding:
         try:
             return await _relay(call, context, is_stream=_is_stream(method))
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if _is_asked_to_end():
                 raise
             raise _no_leader(leader) from error  # the connection was closed: another server leads
         except grpc.aio.AioRpcError as error:
             if has_fallback and error.code() in _NO_ANSWER and not error.trailing_metadata():
                 return await proceed(_one_by_one(messages), context)
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
+            if is_away(error):
                 raise _no_leader(leader) from error
             context.set_trailing_metadata(error.trailing_metadata() or ())
             await context.abort(error.code(), error.details() or "")
@@ -122,12 +121,11 @@ class Forwarding:
             async for answer in call:
                 yield answer
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if _is_asked_to_end():
                 raise
             raise _no_leader(leader) from error
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
+            if is_away(error):
                 raise _no_leader(leader) from error
             raise error_of(error) from error
         finally:
@@ -152,6 +150,12 @@ class Forwarding:
         if before is not None:
             await before.close()
         return channel
+
+
+def _is_asked_to_end() -> bool:
+    """Whether a CancelledError is this task's own: gRPC raises one, too, when a channel is closed."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _no_leader(leader: str) -> Unavailable:

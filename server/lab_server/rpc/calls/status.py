@@ -112,6 +112,11 @@ def error_of(error: grpc.aio.AioRpcError) -> LabError:
     return Forwarded(code, info.reason or code.name, error.details() or "")
 
 
+def is_away(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether no server answered: one that refuses a call says why in the trailing metadata."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata()
+
+
 def shorten(text: str, max_bytes: int) -> str:
     """Return the text, cut where its percent-encoding would be longer than max_bytes."""
     if len(text) * 3 <= max_bytes or len(quote(text[:max_bytes], safe=" ")) <= max_bytes >= len(
