@@ -22,7 +22,7 @@ from lab_rpc.v1 import config_pb2, search_pb2, search_service_pb2, training_serv
 from lab_server.api.json_messages import to_json
 from lab_server.api.routes import ROUTES, Route
 from lab_server.api.special import SPECIAL
-from lab_server.messages.searches import Open, spec_from_proto
+from lab_server.messages.searches import Defaults, spec_from_proto
 from lab_server.model.roles import ROLES, Role
 from lab_server.model.run import RunRequest, RunState
 from lab_server.model.search import Sampler
@@ -39,6 +39,7 @@ _SPEC = search_pb2.SearchSpec(
         )
     },
     objective=search_pb2.Objective(metric="loss", direction=search_pb2.DIRECTION_MINIMIZE),
+    budget=search_pb2.SearchBudget(max_trials=2),
 )
 OK, UNAUTHENTICATED, DENIED = "OK", "UNAUTHENTICATED", "PERMISSION_DENIED"
 NOBODIES = ("none", "garbage", "wrong", "expired", "revoked")
@@ -197,7 +198,7 @@ async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route)
     statuses = {OK: 200, UNAUTHENTICATED: 401, DENIED: 403}
     expected = dict.fromkeys(NOBODIES, UNAUTHENTICATED)
     expected |= dict(zip(SOMEBODIES, (TABLE | SEARCH_TABLE)[route.rpc], strict=True))
-    spec = spec_from_proto(_SPEC, Open(Sampler.GRID, 1, 2))
+    spec = spec_from_proto(_SPEC, Defaults(Sampler.GRID, 1))
     found = {}
     async with open_site(guarded.surface) as client:
         for caller, header in guarded.headers.items():
@@ -272,7 +273,7 @@ async def test_each_caller_gets_what_the_table_says_of_searches(
 ) -> None:
     expected = dict.fromkeys(NOBODIES, UNAUTHENTICATED)
     expected |= dict(zip(SOMEBODIES, SEARCH_TABLE[method], strict=True))
-    spec = spec_from_proto(_SPEC, Open(Sampler.GRID, 1, 2))
+    spec = spec_from_proto(_SPEC, Defaults(Sampler.GRID, 1))
     found = {}
     for caller in expected:
         owner = "another" if caller == "operator on another's" else "olga"

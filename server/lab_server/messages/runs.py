@@ -1,12 +1,10 @@
-"""Runs and requests: between the wire and the server's own classes. Only place where both meet."""
+"""Runs and requests: between the wire and the server's own classes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from lab_rpc.v1 import config_pb2, provenance_pb2, run_pb2, training_service_pb2
 from lab_server.messages.configs import (
@@ -15,7 +13,7 @@ from lab_server.messages.configs import (
     run_order_to_proto,
 )
 from lab_server.messages.events import STATES
-from lab_server.messages.values import value_to_proto
+from lab_server.messages.values import timestamp, value_to_proto
 from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState
 from lab_server.model.upload import Upload
 
@@ -129,9 +127,9 @@ def run_to_proto(
             if request.parent
             else None
         ),
-        create_time=_timestamp(run.create_time_ns),
-        start_time=_timestamp(run.start_time_ns),
-        end_time=_timestamp(run.end_time_ns),
+        create_time=timestamp(run.create_time_ns),
+        start_time=timestamp(run.start_time_ns),
+        end_time=timestamp(run.end_time_ns),
         last_seq=run.last_seq,
         checkpoint_step=run.checkpoint_step,
         config_hash=run.config_hash,
@@ -151,9 +149,3 @@ def run_to_proto(
         provenance=provenance,
         upload_id=request.upload.id if request.upload else "",
     )
-
-
-def _timestamp(time_ns: int) -> Timestamp | None:
-    if not time_ns:
-        return None
-    return Timestamp(seconds=time_ns // 10**9, nanos=time_ns % 10**9)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from lab_rpc.v1 import search_pb2, search_service_pb2
 from lab_server.messages import wire
 from lab_server.messages.searches import (
-    Open,
+    Defaults,
     budget_from_proto,
     budget_to_proto,
     enum_from_proto,
@@ -40,8 +40,7 @@ from lab_server.model.search_log import (
 pb = search_pb2
 _RESPONSE = search_service_pb2.WatchSearchResponse
 _TAG_ENTRIES = wire.tag(_RESPONSE.DESCRIPTOR.fields_by_name["entries"].number, wire.BYTES)
-# a log's own spec leaves nothing open
-_NOTHING_OPEN = Open(Sampler.GRID, 0, 0)
+_UNUSED = Defaults(Sampler.GRID, 0)  # a log's own spec leaves nothing open
 
 
 def encode(log_entry: LogEntry) -> bytes:
@@ -127,7 +126,7 @@ def _entry(message: search_pb2.SearchEntry) -> Entry:  # noqa: C901 - a case a k
     kind = message.WhichOneof("kind")
     match kind:
         case "created":
-            return Created(spec_from_proto(message.created.spec, _NOTHING_OPEN))
+            return Created(spec_from_proto(message.created.spec, _UNUSED))
         case "taken_over":
             return TakenOver(tuple(map(_taken, message.taken_over.trials)))
         case "asked":

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from lab_core.configs import PlainValue
 from lab_rpc.v1 import config_pb2, search_pb2, search_service_pb2
 from lab_server.messages import wire
@@ -19,7 +17,7 @@ from lab_server.messages.configs import (
     run_order_to_proto,
 )
 from lab_server.messages.runs import options_from_proto, options_to_proto
-from lab_server.messages.values import value_from_proto, value_to_proto
+from lab_server.messages.values import timestamp, value_from_proto, value_to_proto
 from lab_server.model.domain import Anything, Choice, Domain, FloatRange, IntRange
 from lab_server.model.search import (
     Budget,
@@ -44,25 +42,24 @@ DEFAULT_MEDIAN_TRIALS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """What a request may leave open, and what it then gets."""
+class Defaults:
+    """What a request gets that leaves it open."""
 
     sampler: Sampler
     seed: int
-    max_trials: int
 
 
 def enum_from_proto(kind: type[E], number: int) -> E | None:
     """Return the member of an enum for a number of the wire, None for 0 or an unknown one."""
-    wire = _WIRE[kind]
-    name = wire.DESCRIPTOR.values_by_number.get(number)
-    return kind[name.name.removeprefix(_prefix(wire))] if name is not None and number else None
+    of_wire = _OF_WIRE[kind]
+    found = of_wire.DESCRIPTOR.values_by_number.get(number)
+    return kind[found.name.removeprefix(_prefix(of_wire))] if found and number else None
 
 
 def enum_to_proto(value: enum.Enum) -> Any:
     """Return the number of the wire for a member of an enum."""
-    wire = _WIRE[type(value)]
-    return wire.Value(_prefix(wire) + value.name)
+    of_wire = _OF_WIRE[type(value)]
+    return of_wire.Value(_prefix(of_wire) + value.name)
 
 
 def params_from_proto(params: Mapping[str, config_pb2.Value]) -> dict[str, PlainValue]:
@@ -105,14 +102,9 @@ def domain_to_proto(domain: Domain) -> search_pb2.Domain:
             return pb.Domain()
 
 
-def budget_from_proto(message: search_pb2.SearchBudget, max_trials: int = 0) -> Budget:
-    """Return a budget; `max_trials` is for a message that leaves it open."""
-    return Budget(
-        message.max_trials or max_trials,
-        message.max_steps,
-        message.max_seconds,
-        message.parallel or 1,
-    )
+def budget_from_proto(message: search_pb2.SearchBudget) -> Budget:
+    """Return a budget."""
+    return Budget(message.max_trials, message.max_steps, message.max_seconds, message.parallel or 1)
 
 
 def budget_to_proto(budget: Budget) -> search_pb2.SearchBudget:
@@ -125,12 +117,12 @@ def budget_to_proto(budget: Budget) -> search_pb2.SearchBudget:
     )
 
 
-def spec_from_proto(message: search_pb2.SearchSpec, open: Open) -> SearchSpec:  # noqa: A002
+def spec_from_proto(message: search_pb2.SearchSpec, defaults: Defaults) -> SearchSpec:
     """Return what a search was asked for.
 
     Args:
         message: checked before: its enums are known ones.
-        open: what it gets where it says nothing.
+        defaults: what it gets where it says nothing.
     """
     objective = message.objective
     return SearchSpec(
@@ -142,9 +134,9 @@ def spec_from_proto(message: search_pb2.SearchSpec, open: Open) -> SearchSpec:  
             enum_from_proto(Reduction, objective.reduction) or Reduction.LAST,
             objective.num_last,
         ),
-        budget=budget_from_proto(message.budget, open.max_trials),
-        sampler=enum_from_proto(Sampler, message.sampler) or open.sampler,
-        seed=message.seed if message.HasField("seed") else open.seed,
+        budget=budget_from_proto(message.budget),
+        sampler=enum_from_proto(Sampler, message.sampler) or defaults.sampler,
+        seed=message.seed if message.HasField("seed") else defaults.seed,
         is_lockstep=(
             message.mode == pb.SEARCH_MODE_LOCKSTEP
             or (not message.mode and message.HasField("seed"))
@@ -262,11 +254,6 @@ def fingerprint(message: search_service_pb2.CreateSearchRequest) -> str:
     return hashlib.sha256(encoded).hexdigest()
 
 
-def timestamp(time_ns: int) -> Timestamp | None:
-    """Return a time as a message, None for 0."""
-    return Timestamp(seconds=time_ns // 10**9, nanos=time_ns % 10**9) if time_ns else None
-
-
 def states_from_proto(numbers: Iterable[int]) -> frozenset[SearchState]:
     """Return the states of searches that are known by these numbers."""
     found = (enum_from_proto(SearchState, number) for number in numbers)
@@ -288,12 +275,12 @@ def _early_stopping(message: search_pb2.SearchSpec) -> Halving | MedianStopping 
             return None
 
 
-def _prefix(wire: Any) -> str:
+def _prefix(of_wire: Any) -> str:
     # SEARCH_STATE_UNSPECIFIED gives SEARCH_STATE_
-    return str(wire.DESCRIPTOR.values_by_number[0].name.removesuffix("UNSPECIFIED"))
+    return str(of_wire.DESCRIPTOR.values_by_number[0].name.removesuffix("UNSPECIFIED"))
 
 
-_WIRE: Mapping[type[enum.Enum], Any] = {
+_OF_WIRE: Mapping[type[enum.Enum], Any] = {
     Direction: pb.Direction,
     Reduction: pb.Reduction,
     Sampler: pb.Sampler,

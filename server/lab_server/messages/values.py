@@ -1,9 +1,11 @@
-"""Plain values and the items of a plan, as messages."""
+"""Plain values, times and the items of a plan, as messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from lab_rpc.v1 import config_pb2
 from lab_server.messages import wire
@@ -84,3 +86,8 @@ def value_from_proto(value: config_pb2.Value) -> PlainValue:
     if kind == "list_value":
         return [value_from_proto(v) for v in value.list_value.values]
     return None if kind is None else getattr(value, kind)
+
+
+def timestamp(time_ns: int) -> Timestamp | None:
+    """Return nanoseconds since 1970 UTC as a message, None for 0."""
+    return Timestamp(seconds=time_ns // 10**9, nanos=time_ns % 10**9) if time_ns else None

@@ -16,7 +16,7 @@ from lab_server.errors import InvalidRequest, NotFound
 from lab_server.executors.catalogue import Catalogue, model_problems
 from lab_server.messages.search_log import response
 from lab_server.messages.searches import (
-    Open,
+    Defaults,
     fingerprint,
     params_from_proto,
     search_of,
@@ -256,7 +256,7 @@ class SearchHandlers:
         except (NotFound, ConfigError) as error:
             checks.raise_if_any(Violation("experiment", str(error)))
             raise
-        spec = spec_from_proto(wanted, Open(Sampler.TPE, secrets.randbits(32), 0))
+        spec = spec_from_proto(wanted, Defaults(Sampler.TPE, secrets.randbits(32)))
         is_open = not wanted.sampler and not wanted.warm_start
         spec, problems = space.resolve(schema, spec, may_be_grid=is_open)
         problems += model_problems(schema, spec.models)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields
 from operator import attrgetter
 from typing import Any, Final
 
@@ -24,22 +25,8 @@ _MIN_NEW_BLOCK: Final = 64
 """So many events at once, from a spool that is behind, are written as blocks; fewer as rows."""
 
 _events, _blocks = schema.events, schema.event_blocks
-_EVENT_COLUMNS: Final = (
-    _events.c.position,
-    _events.c.run_id,
-    _events.c.seq,
-    _events.c.kind,
-    _events.c.payload,
-)
-_BLOCK_COLUMNS: Final = (
-    _blocks.c.first_position,
-    _blocks.c.last_position,
-    _blocks.c.run_id,
-    _blocks.c.first_seq,
-    _blocks.c.last_seq,
-    _blocks.c.kinds,
-    _blocks.c.data,
-)
+_EVENT_COLUMNS: Final = [_events.c[name] for name in StoredEvent._fields]
+_BLOCK_COLUMNS: Final = [_blocks.c[each.name] for each in fields(Block)]
 _ROW_BY_ROW: Final = {"stream_results": True, "max_row_buffer": 100}
 _INSERT_EVENT: Final = Prepared(_events.insert())
 _INSERT_BLOCKS: Final = _blocks.insert()
@@ -50,8 +37,8 @@ def insert(connection: Connection, logs: Sequence[Sequence[StoredEvent]]) -> Non
     many = [events for events in logs if len(events) >= _MIN_NEW_BLOCK]
     new_blocks = [blocks.pack(group) for events in many for group in blocks.groups(events)]
     if new_blocks:
-        connection.execute(_INSERT_BLOCKS, [_block_row(block) for block in new_blocks])
-    few = [_event_row(event) for events in logs if len(events) < _MIN_NEW_BLOCK for event in events]
+        connection.execute(_INSERT_BLOCKS, [asdict(block) for block in new_blocks])
+    few = [event._asdict() for events in logs if len(events) < _MIN_NEW_BLOCK for event in events]
     _INSERT_EVENT.execute_each(connection, few)
 
 
@@ -148,7 +135,7 @@ def replace_rows(connection: Connection, block: Block) -> bool:
     if num_rows != block.last_seq - block.first_seq + 1:
         return False
     connection.execute(_events.delete().where(is_in_block))
-    connection.execute(_INSERT_BLOCKS, _block_row(block))
+    connection.execute(_INSERT_BLOCKS, asdict(block))
     return True
 
 
@@ -228,25 +215,3 @@ def _up_to(events: Iterator[StoredEvent], max_bytes: int) -> tuple[StoredEvent, 
             break
         found.append(event)
     return tuple(found)
-
-
-def _event_row(event: StoredEvent) -> dict[str, Any]:
-    return {
-        "position": event.position,
-        "run_id": event.run_id,
-        "seq": event.seq,
-        "kind": event.kind,
-        "payload": event.payload,
-    }
-
-
-def _block_row(block: Block) -> dict[str, Any]:
-    return {
-        "first_position": block.first_position,
-        "last_position": block.last_position,
-        "run_id": block.run_id,
-        "first_seq": block.first_seq,
-        "last_seq": block.last_seq,
-        "kinds": block.kinds,
-        "data": block.data,
-    }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from operator import attrgetter
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
@@ -78,7 +78,9 @@ def write(
     for some in _pieces(removed):
         connection.execute(_chunks.delete().where(_chunks.c.id.in_(some)))
     if added:
-        connection.execute(_chunks.insert(), [_row(run_id, chunk) for chunk in added])
+        connection.execute(
+            _chunks.insert(), [{"run_id": run_id, **asdict(chunk)} for chunk in added]
+        )
     return True
 
 
@@ -101,15 +103,3 @@ def behind(connection: Connection) -> tuple[str, ...]:
 
 def _pieces(ids: Sequence[T]) -> Iterator[Sequence[T]]:
     return (ids[start : start + _READ_AT_ONCE] for start in range(0, len(ids), _READ_AT_ONCE))
-
-
-def _row(run_id: str, chunk: NewSeriesChunk) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "metric": chunk.metric,
-        "first_step": chunk.first_step,
-        "last_step": chunk.last_step,
-        "num_points": chunk.num_points,
-        "summary": chunk.summary,
-        "points": chunk.points,
-    }

@@ -264,7 +264,7 @@ servers = Table(
 members = Table(
     "members",
     metadata,
-    # every server of such a store, the one that writes and those that read; see lab_server.store.members
+    # every server of such a store, the one that writes and those that read; see lab_server.store.databases.members
     Column("session", AnyText, primary_key=True),
     Column("home", AnyText, nullable=False),
     Column("address", AnyText, nullable=False),

@@ -29,7 +29,7 @@ from lab_server.store.rows import run_of
 
 T = TypeVar("T")
 
-_LIVE_STATES: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
+_UNFINISHED: Final = [s.value for s in RunState if s.has_process or s is RunState.QUEUED]
 
 _runs = schema.runs
 _IS_LAST_POSITION: Final = schema.meta.c.name == schema.LAST_POSITION
@@ -125,7 +125,7 @@ class SqlReads:
         """See Store."""
         query = (
             select(_runs)
-            .where(_runs.c.state.in_(_LIVE_STATES))
+            .where(_runs.c.state.in_(_UNFINISHED))
             .order_by(_runs.c.priority.desc(), _runs.c.queue_key, _runs.c.id)
         )
         return await self._read(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -87,7 +88,7 @@ class PostgresDatabase:
             ) from None
         self.place = url.set(drivername="postgresql", query={}).render_as_string()
         url = url.set(drivername="postgresql+psycopg")
-        self._address = address or _host_name()
+        self._address = address or socket.gethostname()
         self._session = secrets.token_hex(8)
         self._membership = Membership(
             self._session, home, self._address, _NOW_MS, int(LEASE_S * 1000)
@@ -313,9 +314,3 @@ def _engine(url: sa.URL, name: str, *, pool_size: int, reads_only: bool = False)
         connection.autocommit = False
 
     return engine
-
-
-def _host_name() -> str:
-    import socket
-
-    return socket.gethostname()

@@ -44,13 +44,6 @@ def number_in(
     return _Number(column, key=key, index=index)
 
 
-def integer_in(
-    column: ColumnElement[Any], key: str, index: int | None = None
-) -> ColumnElement[int]:
-    """Return a whole number of 64 bits in a column's JSON object; NULL for null or without one."""
-    return _Integer(column, key=key, index=index)
-
-
 def text_in(column: ColumnElement[Any], key: str, index: int | None = None) -> ColumnElement[str]:
     """Return a string in a column's JSON object; NULL for all else."""
     return _Text(column, key=key, index=index)
@@ -87,11 +80,6 @@ class _Type(_InJson):
 
 class _Number(_InJson):
     type = sa.Double()
-    inherit_cache = True
-
-
-class _Integer(_InJson):
-    type = sa.BigInteger()
     inherit_cache = True
 
 
@@ -166,18 +154,6 @@ def _(element: _Number, compiler: SQLCompiler, **options: Any) -> str:
     return compiler.process(
         case((kind == "number", number), (kind == "boolean", of_boolean)), **options
     )
-
-
-@compiles(_Integer, "sqlite")
-def _(element: _Integer, compiler: SQLCompiler, **options: Any) -> str:
-    _, value = _in_sqlite(element)
-    return compiler.process(value, **options)
-
-
-@compiles(_Integer, "postgresql")
-def _(element: _Integer, compiler: SQLCompiler, **options: Any) -> str:
-    _, text = _in_postgresql(element)
-    return compiler.process(sa.cast(text, sa.BigInteger), **options)
 
 
 @compiles(_Text, "sqlite")
