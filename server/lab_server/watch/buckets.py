@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lab_server.watch.chunks import Values
+from lab_server.watch.series import Values
 
 Places = npt.NDArray[np.intp]
 

@@ -11,13 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from lab_server.errors import DamagedHistory
 from lab_server.store.protocol import NewSeriesChunk
-
-Steps = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float64]
+from lab_server.watch.series import Points, Steps, Values
 
 MAX_CHUNK_POINTS: Final = 4096
 BUCKET_POINTS: Final = 256
@@ -55,7 +52,7 @@ def encode_points(steps: Steps, values: Values) -> bytes:
     return zlib.compress(numbers.reshape(-1, 8).T.tobytes())
 
 
-def decode_points(data: bytes, num_points: int) -> tuple[Steps, Values]:
+def decode_points(data: bytes, num_points: int) -> Points:
     """Return points as they were encoded.
 
     Raises:
@@ -80,16 +77,13 @@ def summarise(steps: Steps, values: Values) -> bytes:
     return buckets.tobytes()
 
 
-def points_of_summaries(summaries: Sequence[bytes]) -> tuple[Steps, Values]:
+def points_of_summaries(summaries: Sequence[bytes]) -> Points:
     """Return the points that stand for all of the chunks' points, in order of their steps.
 
     Raises:
         DamagedHistory: If the bytes are damaged.
     """
-    try:
-        buckets = np.frombuffer(b"".join(summaries), _BUCKET)
-    except ValueError as error:
-        raise DamagedHistory(f"a summary of a history is damaged: {error}") from error
+    buckets = _buckets(summaries)
     steps, first = np.unique(buckets["steps"].ravel(), return_index=True)
     return steps.astype(np.int64), buckets["values"].ravel()[first].astype(np.float64)
 
@@ -100,13 +94,17 @@ def means_of_summaries(summaries: Sequence[bytes]) -> tuple[Steps, Values, Value
     Raises:
         DamagedHistory: If the bytes are damaged.
     """
-    try:
-        buckets = np.frombuffer(b"".join(summaries), _BUCKET)
-    except ValueError as error:
-        raise DamagedHistory(f"a summary of a history is damaged: {error}") from error
+    buckets = _buckets(summaries)
     first, last = buckets["steps"][:, 0], buckets["steps"][:, -1]
     middle = (first + (last - first) // 2).astype(np.int64)
     return middle, buckets["mean"].astype(np.float64), buckets["num_points"].astype(np.float64)
+
+
+def _buckets(summaries: Sequence[bytes]) -> Any:
+    try:
+        return np.frombuffer(b"".join(summaries), _BUCKET)
+    except ValueError as error:
+        raise DamagedHistory(f"a summary of a history is damaged: {error}") from error
 
 
 def _fill(bucket: Any, steps: Steps, values: Values) -> None:

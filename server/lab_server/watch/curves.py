@@ -15,8 +15,8 @@ from lab_server.watch.tails import Tails
 
 if TYPE_CHECKING:
     from lab_server.watch.buckets import Bucketed, Curve
-    from lab_server.watch.chunks import Values
     from lab_server.watch.history_plan import View
+    from lab_server.watch.series import Values
 
     Scale = Callable[[Values], Values]
     Rounding = Callable[[float], int]

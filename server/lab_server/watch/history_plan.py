@@ -14,14 +14,13 @@ import numpy as np
 
 from lab_server.store.protocol import SeriesChunk
 from lab_server.watch import chunks as codec
-from lab_server.watch.chunks import Steps, Values, decode_points, points_of_summaries
+from lab_server.watch.chunks import decode_points, points_of_summaries
 from lab_server.watch.items import Items, items_of
-from lab_server.watch.series import Series, Tail, last_of_each_step, series_of
+from lab_server.watch.series import Points, Series, Tail, last_of_each_step, series_of
 
 _FINE_POINTS: Final = 256
 """For each point asked for; of more points a plot is made from summaries: one bucket at least for each."""
 
-Points = tuple[Steps, Values]
 NO_POINTS: Points = (np.empty(0, np.int64), np.empty(0, np.float64))
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lab_server.watch.chunks import Steps, Values, means_of_summaries, points_of_summaries
-
-Points = tuple[Steps, Values]
+from lab_server.watch.chunks import means_of_summaries, points_of_summaries
+from lab_server.watch.series import Points, Steps, Values
 
 
 @dataclass(frozen=True, slots=True)

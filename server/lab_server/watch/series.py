@@ -21,6 +21,7 @@ T = TypeVar("T", bound=np.generic)
 
 Steps = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
+Points = tuple[Steps, Values]
 
 _MIN_MINMAXLTTB_POINTS = 3
 
@@ -81,7 +82,7 @@ class Tail:
         cut: see `MetricFold`.
     """
 
-    points: Mapping[str, tuple[Steps, Values]]
+    points: Mapping[str, Points]
     cut: int | None
 
 
@@ -110,7 +111,7 @@ class MetricFold:
                 case "truncate":
                     self._truncate(event.truncate.after_step)
 
-    def points(self) -> dict[str, tuple[Steps, Values]]:
+    def points(self) -> dict[str, Points]:
         """Return each metric's points by step, each step once."""
         return {name: points.all() for name, points in self._points.items()}
 
@@ -163,7 +164,7 @@ class _Points:
     def __len__(self) -> int:
         return self._num + len(self.new_steps)
 
-    def all(self) -> tuple[Steps, Values]:
+    def all(self) -> Points:
         """Return all of them by step, each step once."""
         if self.new_steps:
             self._take_in()
@@ -239,7 +240,7 @@ def _spread(length: int, num: int) -> npt.NDArray[np.intp]:
     return np.linspace(length - 1, 0, num).round().astype(np.intp)[::-1]
 
 
-def last_of_each_step(steps: Steps, values: Values) -> tuple[Steps, Values]:
+def last_of_each_step(steps: Steps, values: Values) -> Points:
     """Return points in the order of their steps; of those of one step, the one that came last."""
     if (steps[1:] > steps[:-1]).all():
         return steps, values

@@ -12,7 +12,7 @@ from lab_server.model.run import Run
 from lab_server.store.protocol import Store, StoredEvent
 
 if TYPE_CHECKING:
-    from lab_server.watch.chunks import Values
+    from lab_server.watch.series import Values
 
 _KINDS: Final = frozenset({"progress", "truncate"})
 _READ_BYTES: Final = 1 << 20
