@@ -11,11 +11,12 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from lab_server.errors import StoreError
+from lab_server.errors import NotFound, StoreError
 from lab_server.logs import RUNS, Seldom
 from lab_server.messages import events
 from lab_server.messages.events import EncodedEvent
 from lab_server.model.run import Run, RunState
+from lab_server.store.prefixes import full_id
 from lab_server.store.protocol import IdempotencyRecord, Store, StoredEvent
 from lab_server.watch.history import query_metrics
 from lab_server.watch.hub import Hub
@@ -68,6 +69,30 @@ class LiveRuns:
             NotFound: If there is none.
         """
         return self._unfinished.get(run_id) or await self._store.get(run_id)
+
+    async def named(self, text: str) -> Run:
+        """Return a run by its id, or by a prefix that only one has.
+
+        Raises:
+            NotFound: If there is none, or several.
+        """
+        try:
+            return await self.get(text)
+        except NotFound:
+            return await self.get(await full_id(self._store, "run", text))
+
+    async def with_key(self, idempotency: IdempotencyRecord | None) -> Run | None:
+        """Return the run of an earlier request with the same idempotency key, None if there was none.
+
+        Raises:
+            AlreadyExists: If that was another request.
+        """
+        found = await self._store.idempotency_record(idempotency.key) if idempotency else None
+        if idempotency is None or found is None:
+            return None
+        before, run_id = found
+        idempotency.check(before.fingerprint)
+        return await self.get(run_id)
 
     async def commit(
         self,

@@ -11,17 +11,17 @@ from typing import Any
 
 import structlog
 
-from lab_core.errors import LabError
+from lab_core.errors import ConfigError, LabError, Violation
 from lab_server.errors import InvalidState, StoreError
 from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
 from lab_server.logs import RUNS
-from lab_server.model.launch import LaunchSpec
-from lab_server.model.run import Begun, Run, RunState
-from lab_server.model.slot import agent_of, device_of
+from lab_server.model.run import Begun, Run, RunOptions, RunState
+from lab_server.model.slot import Wants, agent_of
 from lab_server.supervisor.attempt import Attempt
 from lab_server.supervisor.conclusion import INTERRUPTED, conclude
+from lab_server.supervisor.launching import launch_spec
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.queue import RunQueue
@@ -64,6 +64,25 @@ class Runner:
         attempt = self._attempts.get(run_id)
         return 0.0 if attempt is None else attempt.lag_s
 
+    def check_place(self, options: RunOptions, *, is_upload: bool) -> None:
+        """Refuse a run that no slot can ever have, as things are.
+
+        Args:
+            options: of the run.
+            is_upload: whether its experiment is in code that a client sent.
+
+        Raises:
+            ConfigError: If there is no such pool, no slot has the device, or none takes such code.
+        """
+        pool, pools = options.pool, self._executor.pools
+        if pool and pool not in pools:
+            there = f"it has {', '.join(pools)}" if pools else "it has none"
+            message = f"this server has no pool {pool!r}; {there}"
+            raise ConfigError([Violation("options.pool", message)])
+        wants = Wants(options.device, pool, is_upload=is_upload)
+        if not self._executor.may_come(wants):
+            self.slots.check(wants)
+
     def enqueue(self, run: Run) -> None:
         """Add a QUEUED run to the queue; it gets a slot when its turn comes."""
         self.queue.add(run)
@@ -97,7 +116,11 @@ class Runner:
         was_launched = run.process is not None or folder.pid_file(run.attempt).exists()
         run = replace(run, process=process)
         self._live_runs.track(run)
-        spec = None if was_launched or run.is_stop_requested else self._spec(run)
+        spec = (
+            None
+            if was_launched or run.is_stop_requested
+            else launch_spec(run, folder, self._options, self.slots.num_threads)
+        )
         attempt = Attempt(self._live_runs, self._executor, self._options, run, folder, spec)
         if run.is_stop_requested:
             if not folder.was_sent(run.attempt, "stop"):
@@ -257,9 +280,8 @@ class Runner:
             )
             run = await self._live_runs.change_state(starting, RunState.STARTING)
             folder = self._home.run_folder(run.experiment, run_id)
-            attempt = Attempt(
-                self._live_runs, self._executor, self._options, run, folder, self._spec(run)
-            )
+            spec = launch_spec(run, folder, self._options, self.slots.num_threads)
+            attempt = Attempt(self._live_runs, self._executor, self._options, run, folder, spec)
             self._attempts[run_id] = attempt
             return attempt
 
@@ -321,36 +343,3 @@ class Runner:
         """Commit what follows from an attempt's result, with what its trainer printed last."""
         run, event = conclude(run, result, self._options.max_retries)
         return await self._live_runs.commit(run, [*result.lines, event])
-
-    def _spec(self, run: Run) -> LaunchSpec:
-        request = run.request
-        folder = self._home.run_folder(run.experiment, run.id)
-        parent = request.parent
-        return LaunchSpec(
-            run_id=run.id,
-            attempt=run.attempt,
-            folder=folder.path,
-            experiment=run.experiment,
-            overrides=request.overrides,
-            run_order=request.run_order,
-            models=request.models,
-            writers=request.options.writers,
-            name=request.name,
-            tags=request.tags,
-            notes=request.notes,
-            device=device_of(run.slot),
-            num_threads=self.slots.num_threads,
-            is_resume=run.attempt > 1,
-            max_checkpoint_step=-1 if run.checkpoint_step is None else run.checkpoint_step,
-            parent_run_id=parent.run_id if parent else "",
-            parent_folder=folder.parent if parent else None,
-            parent_step=parent.step if parent else 0,
-            until_step=run.until_step,
-            seed=f"{request.trial.seed}" if request.trial else run.id,
-            code_digest=run.code_digest,
-            usage_interval_s=self._options.usage_interval_s,
-            media=self._options.media,
-            is_saved_at_end=request.options.final_checkpoint,
-            slot=run.slot,
-            upload=request.upload,
-        )

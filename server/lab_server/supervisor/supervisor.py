@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lab_core.configs import PlainValue
-from lab_core.errors import ConfigError, LabError, Violation
-from lab_server.errors import CheckpointNotFound, InvalidState, NotFound, StoreError
+from lab_server.errors import InvalidState
 from lab_server.executors.protocol import Executor
-from lab_server.files.home import Home, new_run_id, remove
-from lab_server.files.run_folder import RunFolder
+from lab_server.files.home import Home, new_run_id
 from lab_server.messages.values import unicode_of
-from lab_server.model.run import Run, RunOptions, RunParent, RunRequest, RunState, TagChange
+from lab_server.model.run import Run, RunOptions, RunRequest, RunState, TagChange
 from lab_server.model.slot import Slot, Wants
-from lab_server.store.prefixes import full_id
 from lab_server.store.protocol import IdempotencyRecord, Store
+from lab_server.supervisor.creation import Creation
 from lab_server.supervisor.deletions import Deletions
 from lab_server.supervisor.forecast import Forecast, forecasts
 from lab_server.supervisor.live_runs import LiveRuns, run_to_completion
@@ -50,6 +47,7 @@ class Supervisor:
         self._executor = executor
         self._files = RunFiles(self._live_runs, elsewhere, self._home)
         self._runner = Runner(self._live_runs, executor, self._home, options, self._files)
+        self._creation = Creation(self._live_runs, store, self._home, self._files, self._runner)
         self._deletions = Deletions(self._live_runs, store, hub, self._home)
         self._last_queue_key = 0
 
@@ -100,6 +98,10 @@ class Supervisor:
         """Return every slot with the id of the run that has it, "" when it is free."""
         return tuple(self._runner.slots)
 
+    def check_place(self, options: RunOptions, *, is_upload: bool) -> None:
+        """See RunControl."""
+        self._runner.check_place(options, is_upload=is_upload)
+
     def forecasts(self) -> Mapping[str, Forecast]:
         """See RunControl."""
         return forecasts(self.live(), self.slots())
@@ -119,7 +121,7 @@ class Supervisor:
         Raises:
             NotFound: If there is none, or several.
         """
-        run = await self._find(run_id)
+        run = await self._live_runs.named(run_id)
         now = self._now(run)
         return replace(
             run, reason=f"{run.reason}; {now}" if run.reason and now else run.reason or now
@@ -170,10 +172,18 @@ class Supervisor:
             ConfigError: If no slot has the device that it asks for, or there is no such pool.
             NotFound: If the run or the checkpoint that it continues does not exist.
         """
-        idempotency = IdempotencyRecord(key, fingerprint) if key else None
-        return await run_to_completion(
-            self._create(request, owner, config_hash, configs, idempotency, code_digest)
+        run = Run(
+            id=new_run_id(),
+            request=request,
+            owner=owner,
+            create_time_ns=time.time_ns(),
+            config_hash=config_hash,
+            configs={name: unicode_of(value) for name, value in (configs or {}).items()},
+            planned_digest=code_digest,
+            home=self._files.home_id,
         )
+        idempotency = IdempotencyRecord(key, fingerprint) if key else None
+        return await run_to_completion(self._creation.create(run, idempotency))
 
     async def start(
         self,
@@ -199,11 +209,19 @@ class Supervisor:
             NotFound: If there is no such run.
             QueueFull: If as many runs wait as may.
         """
-        run = await self._find(run_id)
+        run = await self._creation.record(await self._live_runs.named(run_id))
         until = f" until={until_step}" if until_step else ""
         fingerprint = f"start {run.id} resume={resume}{until}"
         idempotency = IdempotencyRecord(key, fingerprint) if key else None
-        return await self._start(run.id, resume, until_step, idempotency, code_digest)
+        # after the run was read: one that the same request has started meanwhile is no error
+        known = await self._live_runs.with_key(idempotency)
+        if known is not None:
+            return known
+        _check_startable(run, resume, until_step)
+        await self._files.bring(run)
+        return await self._live_runs.exclusively(
+            run.id, lambda: self._queue(run.id, resume, until_step, idempotency, code_digest)
+        )
 
     async def stop(self, run_id: str, *, checkpoint: bool, grace_s: float | None = None) -> Run:
         """Ask a run to stop; returns when the request is recorded.
@@ -212,7 +230,7 @@ class Supervisor:
             InvalidState: If it has ended.
             NotFound: If there is no such run.
         """
-        run = await self._find(run_id)
+        run = await self._live_runs.named(run_id)
         reason = "stopped on request"
         return await self._runner.stop(
             run.id, checkpoint=checkpoint, grace_s=grace_s, reason=reason
@@ -226,7 +244,7 @@ class Supervisor:
             NotFound: If there is no such run.
             StoreError: If the request cannot be written.
         """
-        run = await self._find(run_id)
+        run = await self._live_runs.named(run_id)
         return await self._runner.save_checkpoint(run.id)
 
     async def bring_files(self, run: Run) -> Run:
@@ -251,7 +269,7 @@ class Supervisor:
         Raises:
             NotFound: If there is no such run.
         """
-        run = await self._find(run_id)
+        run = await self._live_runs.named(run_id)
         async with self._live_runs.lock(run.id):
             run = await self._live_runs.get(run.id)
             request = replace(
@@ -270,135 +288,10 @@ class Supervisor:
             NotFound: If there is no such run.
             StoreError: If nothing was deleted.
         """
-        run = await self._find(run_id)
+        run = await self._live_runs.named(run_id)
         await self._live_runs.exclusively(run.id, lambda: self._delete(run.id))
 
     # ---- steps
-
-    async def _find(self, run_id: str) -> Run:
-        try:
-            return await self._live_runs.get(run_id)
-        except NotFound:
-            return await self._live_runs.get(await full_id(self._store, "run", run_id))
-
-    def _folder(self, run: Run) -> RunFolder:
-        return self._home.run_folder(run.experiment, run.id)
-
-    async def _known(self, idempotency: IdempotencyRecord | None) -> Run | None:
-        """Return the run that was submitted with the same key before, None if none was."""
-        found = await self._store.idempotency_record(idempotency.key) if idempotency else None
-        if idempotency is None or found is None:
-            return None
-        before, run_id = found
-        idempotency.check(before.fingerprint)
-        return await self._live_runs.get(run_id)
-
-    async def _create(
-        self,
-        request: RunRequest,
-        owner: str,
-        config_hash: str,
-        configs: Mapping[str, PlainValue] | None,
-        idempotency: IdempotencyRecord | None,
-        code_digest: str,
-    ) -> Run:
-        known = await self._known(idempotency)
-        if known is not None:
-            return await self._record_created(known)
-        self.check_place(request.options, is_upload=request.upload is not None)
-        run = Run(
-            id=new_run_id(),
-            request=await self._with_parent(request),
-            owner=owner,
-            create_time_ns=time.time_ns(),
-            config_hash=config_hash,
-            configs={name: unicode_of(value) for name, value in (configs or {}).items()},
-            planned_digest=code_digest,
-            home=self._files.home_id,
-        )
-        folder = self._folder(run)
-        try:
-            await asyncio.to_thread(folder.make)
-            if request.upload is not None:
-                note = self._home.uploads.note_run
-                await asyncio.to_thread(note, request.upload, run.id, folder.path)
-            if run.request.parent is not None:
-                parent = await self._live_runs.get(run.request.parent.run_id)
-                source = self._folder(await self._files.bring(parent))
-                step = run.request.parent.step
-                await asyncio.to_thread(self._home.adopt_checkpoint, source, step, folder)
-            created = await self._store.create(run, idempotency)
-        except OSError as error:
-            await asyncio.to_thread(remove, folder.path)
-            raise StoreError(f"the run's folder cannot be made: {error.strerror}") from error
-        except LabError:
-            await asyncio.to_thread(remove, folder.path)
-            raise
-        if created.id != run.id:  # two concurrent requests with one key
-            await asyncio.to_thread(remove, folder.path)
-        return await self._record_created(created)
-
-    def check_place(self, options: RunOptions, *, is_upload: bool) -> None:
-        """Refuse a run that no slot can ever have, as things are.
-
-        Args:
-            options: of the run.
-            is_upload: whether its experiment is in code that a client sent.
-
-        Raises:
-            ConfigError: If there is no such pool, no slot has the device, or none takes such code.
-        """
-        pool, pools = options.pool, self._executor.pools
-        if pool and pool not in pools:
-            there = f"it has {', '.join(pools)}" if pools else "it has none"
-            message = f"this server has no pool {pool!r}; {there}"
-            raise ConfigError([Violation("options.pool", message)])
-        wants = Wants(options.device, pool, is_upload=is_upload)
-        if not self._executor.may_come(wants):
-            self._runner.slots.check(wants)
-
-    async def _with_parent(self, request: RunRequest) -> RunRequest:
-        if request.parent is None:
-            return request
-        parent = await self._find(request.parent.run_id)
-        if parent.experiment != request.experiment:
-            raise InvalidState(
-                f"a run of {request.experiment!r} cannot continue {parent.id}, "
-                f"which is one of {parent.experiment!r}"
-            )
-        step = request.parent.step or parent.checkpoint_step
-        if step is None:
-            raise CheckpointNotFound(f"of run {parent.id}", "it has none")
-        return replace(request, parent=RunParent(parent.id, step))
-
-    async def _record_created(self, run: Run) -> Run:
-        """Record the run's first event, unless it is there: a server may be killed before it."""
-        async with self._live_runs.lock(run.id):
-            run = await self._live_runs.get(run.id)
-            if run.last_seq:
-                return run
-            parent = run.request.parent
-            reason = f"forked from {parent.run_id} at step {parent.step}" if parent else ""
-            return await self._live_runs.change_state(run, RunState.CREATED, reason)
-
-    async def _start(
-        self,
-        run_id: str,
-        resume: bool,
-        until_step: int,
-        idempotency: IdempotencyRecord | None,
-        code_digest: str,
-    ) -> Run:
-        run = await self._record_created(await self._live_runs.get(run_id))
-        # after the run was read: one that the same request has started meanwhile is no error
-        known = await self._known(idempotency)
-        if known is not None:
-            return known
-        _check_startable(run, resume, until_step)
-        await self._files.bring(run)
-        return await self._live_runs.exclusively(
-            run_id, lambda: self._queue(run_id, resume, until_step, idempotency, code_digest)
-        )
 
     async def _queue(
         self,
@@ -408,12 +301,12 @@ class Supervisor:
         idempotency: IdempotencyRecord | None,
         code_digest: str,
     ) -> Run:
-        known = await self._known(idempotency)
+        known = await self._live_runs.with_key(idempotency)
         if known is not None:  # the same request was on its way
             return known
         run = await self._live_runs.get(run_id)
         _check_startable(run, resume, until_step)
-        self.check_place(run.request.options, is_upload=run.request.upload is not None)
+        self._runner.check_place(run.request.options, is_upload=run.request.upload is not None)
         self._runner.queue.check_room(run)
         self._last_queue_key = max(self._last_queue_key + 1, time.time_ns())
         queued = replace(
