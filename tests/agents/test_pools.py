@@ -17,8 +17,8 @@ from lab_server.executors.pools.sizing import Changes, Standing, changes
 from lab_server.executors.remote.registry import Agents
 from lab_server.model.agent import NAME, Hello, Stop
 from lab_server.model.slot import Slot, Wants
+from lab_server.settings.loading import load
 from lab_server.settings.pools import PoolSettings
-from lab_server.settings.settings import load
 
 TWO_SLOTS = PoolSettings(name="gpus", slots="cpu:2", min=1, max=4)
 

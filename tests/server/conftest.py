@@ -54,7 +54,7 @@ from lab_server.security.sessions import Sessions
 from lab_server.security.tls import Certificates
 from lab_server.security.tokens import Tokens
 from lab_server.settings.address import Address, listen
-from lab_server.settings.settings import load
+from lab_server.settings.loading import load
 from lab_server.store.sql import SqlStore
 from lab_server.watch.hub import Hub
 from lab_server.watch.media_index import MediaIndex

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lab_server.cli.commands import app
-from lab_server.settings.settings import names
+from lab_server.settings.loading import names
 
 run = CliRunner().invoke
 

@@ -17,7 +17,7 @@ from lab_rpc.v1 import training_service_pb2, training_service_pb2_grpc
 from lab_server.messages import events
 from lab_server.model.run import RunState
 from lab_server.rpc.server import limits_of
-from lab_server.settings.settings import load
+from lab_server.settings.loading import load
 from tests.server.conftest import Surface, open_surface
 
 pb = training_service_pb2

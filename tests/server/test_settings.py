@@ -9,7 +9,7 @@ import pytest
 
 from lab_core.errors import SettingsError
 from lab_server.settings.address import Address
-from lab_server.settings.settings import load, names
+from lab_server.settings.loading import load, names
 
 
 @pytest.fixture(autouse=True)

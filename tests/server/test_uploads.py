@@ -24,7 +24,7 @@ from lab_server.model.roles import Role
 from lab_server.model.upload import Upload
 from lab_server.model.upload_manifest import Manifest, ManifestFile
 from lab_server.security.tokens import TokenFile, Tokens
-from lab_server.settings.settings import load
+from lab_server.settings.loading import load
 from tests.server.conftest import Surface, open_surface
 
 pb = training_service_pb2

@@ -51,11 +51,10 @@ class Membership:
         self._home = home
         self._outages = Seldom()
         if not settings.store:
-            path = settings.home / "lab.db"
-            self.store = SqlStore(f"sqlite:///{path}", home.reserve.release)
+            self.store = SqlStore(settings.store_url, home.reserve.release)
             return
         self.store = SqlStore(
-            settings.store,
+            settings.store_url,
             server_id=self._server_id(),
             address=address,
             home=home.server_id(),

@@ -21,7 +21,8 @@ from lab_server.executors.local import LocalExecutor
 from lab_server.files.home import Home
 from lab_server.model.slot import Slot, parse_slots
 from lab_server.model.sources import missing_source
-from lab_server.settings.settings import Loaded, Settings
+from lab_server.settings.loading import Loaded
+from lab_server.settings.settings import Settings
 
 if TYPE_CHECKING:
     from lab_server.app.own_slots import OwnSlots

@@ -11,7 +11,7 @@ import typer
 
 from lab_core.errors import SettingsError
 from lab_server.cli.exit_codes import errors_as_exit_codes
-from lab_server.settings.settings import load
+from lab_server.settings.loading import load
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -66,4 +66,4 @@ def _in_store(home: Path | None, store: str, work: Callable[[Connection], T]) ->
     from lab_server.store.beside import beside_the_server
 
     settings = load({"home": home, "store": store or None}).settings
-    return beside_the_server(settings.store or f"sqlite:///{settings.home / 'lab.db'}", work)
+    return beside_the_server(settings.store_url, work)

@@ -10,7 +10,7 @@ import typer
 
 from lab_core.errors import SettingsError
 from lab_server.cli.exit_codes import errors_as_exit_codes
-from lab_server.settings.settings import load
+from lab_server.settings.loading import load
 
 app = typer.Typer(help="Create a CA of your own and certificates.", no_args_is_help=True)
 

@@ -13,7 +13,8 @@ import typer
 
 from lab_server.cli import agents, certs, reload, tokens
 from lab_server.cli.exit_codes import errors_as_exit_codes
-from lab_server.settings.settings import Loaded, Settings, load
+from lab_server.settings.loading import Loaded, load
+from lab_server.settings.settings import Settings
 
 app = typer.Typer(
     name="lab-server",

@@ -15,7 +15,7 @@ def reload(
 ) -> None:
     """Import the experiments of a running server anew; runs that train are not touched."""
     from lab_server.app.reload import ask_to_reload
-    from lab_server.settings.settings import load
+    from lab_server.settings.loading import load
 
     with errors_as_exit_codes():
         pid = ask_to_reload(load({"home": home}).settings.home)

@@ -13,7 +13,7 @@ import typer
 from lab_core.errors import SettingsError
 from lab_server.cli.exit_codes import errors_as_exit_codes
 from lab_server.model.roles import Role
-from lab_server.settings.settings import load
+from lab_server.settings.loading import load
 
 app = typer.Typer(help="Create, list and revoke bearer tokens.", no_args_is_help=True)
 
@@ -122,9 +122,8 @@ def _agents() -> dict[str, str]:
     from lab_server.store.agent_table import used_by
     from lab_server.store.beside import beside_the_server
 
-    settings = load().settings
     with contextlib.suppress(StoreRefused):
-        return beside_the_server(settings.store or f"sqlite:///{settings.home / 'lab.db'}", used_by)
+        return beside_the_server(load().settings.store_url, used_by)
     return {}
 
 
