@@ -84,9 +84,11 @@ async def test_what_waits_for_an_agent_says_that_it_cannot_come_back(desk: Desk)
 
 async def test_without_a_credential_an_agent_can_do_nothing(desk: Desk) -> None:
     for metadata in ((), (("authorization", "Bearer lab_00_x"),)):
-        for name in ("AppendEvents", "CompareFiles", "CommitFiles"):
+        append = desk.stub.AppendEvents(pb.AppendEventsRequest(key=KEY), metadata=metadata)
+        assert await code_of(append) == "UNAUTHENTICATED"
+        for name in ("CompareFiles", "UploadChunks", "CommitFiles"):
             request = getattr(pb, f"{name}Request")(key=KEY)
-            call = getattr(desk.stub, name)(request, metadata=metadata)
+            call = getattr(desk.stub, name)(iter([request]), metadata=metadata)
             assert await code_of(call) == "UNAUTHENTICATED"
         for name in ("FetchFiles", "FetchUpload"):
             request = getattr(pb, f"{name}Request")(key=KEY)
@@ -128,8 +130,11 @@ async def test_events_of_a_run_that_is_not_its_own_are_refused(desk: Desk, tmp_p
         path="model.pt", size_bytes=len(data), chunks=[hashlib.sha256(data).digest()]
     )
     compare = pb.CompareFilesRequest(key=KEY, files=[file])
-    assert await code_of(desk.stub.CompareFiles(compare, metadata=others)) == "PERMISSION_DENIED"
-    missing = (await desk.stub.CompareFiles(compare, metadata=mine)).missing
+    assert (
+        await code_of(desk.stub.CompareFiles(iter([compare]), metadata=others))
+        == "PERMISSION_DENIED"
+    )
+    missing = (await desk.stub.CompareFiles(iter([compare]), metadata=mine)).missing
     assert list(missing) == list(file.chunks)
 
     async def chunks() -> AsyncIterator[pb.UploadChunksRequest]:
@@ -137,15 +142,21 @@ async def test_events_of_a_run_that_is_not_its_own_are_refused(desk: Desk, tmp_p
 
     assert await code_of(desk.stub.UploadChunks(chunks(), metadata=others)) == "PERMISSION_DENIED"
     await desk.stub.UploadChunks(chunks(), metadata=mine)
-    await desk.stub.CommitFiles(pb.CommitFilesRequest(key=KEY, files=[file]), metadata=mine)
+    commit = pb.CommitFilesRequest(key=KEY, files=[file])
+    await desk.stub.CommitFiles(iter([commit]), metadata=mine)
     assert (tmp_path / "r1" / "model.pt").read_bytes() == data
     fetch = desk.stub.FetchFiles(pb.FetchFilesRequest(key=KEY), metadata=mine)
     first, got = [answer async for answer in fetch]
     assert first == pb.FetchFilesResponse(etag=first.etag), "the state of all files alone"
     assert (got.path, got.data) == ("model.pt", data)
-    odd = pb.FileChunks(path="x", size_bytes=1, chunks=[b"short"])
-    request_odd = pb.CompareFilesRequest(key=KEY, files=[odd])
-    assert await code_of(desk.stub.CompareFiles(request_odd, metadata=mine)) == "INVALID_ARGUMENT"
+    for odd in (
+        pb.FileChunks(path="x", size_bytes=1, chunks=[b"short"]),
+        pb.FileChunks(path="", size_bytes=1, chunks=[bytes(32)]),
+    ):
+        asked = iter([pb.CompareFilesRequest(key=KEY, files=[odd])])
+        assert await code_of(desk.stub.CompareFiles(asked, metadata=mine)) == "INVALID_ARGUMENT"
+    unheard = desk.stub.CompareFiles(iter(()), metadata=mine)
+    assert await code_of(unheard) == "FAILED_PRECONDITION"
 
 
 async def test_files_are_put_together_once_at_a_time_and_only_while_the_attempt_goes_on(
@@ -171,7 +182,7 @@ async def test_files_are_put_together_once_at_a_time_and_only_while_the_attempt_
 
     monkeypatch.setattr(Arrivals, "commit", commit)
     request = pb.CommitFilesRequest(key=KEY, removed=["x"])
-    first = desk.stub.CommitFiles(request, metadata=mine)
+    first = desk.stub.CommitFiles(iter([request]), metadata=mine)
     await began.wait()
     first.cancel()  # as a deadline does: the agent asks again
 
@@ -182,7 +193,7 @@ async def test_files_are_put_together_once_at_a_time_and_only_while_the_attempt_
         return find(name, wanted)
 
     monkeypatch.setattr(desk.agents, "attempt", note)
-    second = asyncio.create_task(code_of(desk.stub.CommitFiles(request, metadata=mine)))
+    second = asyncio.create_task(code_of(desk.stub.CommitFiles(iter([request]), metadata=mine)))
     await asked.wait()
     desk.agents.forget(key)
     may_end.set()

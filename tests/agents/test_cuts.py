@@ -61,13 +61,16 @@ class Silent(agent_service_pb2_grpc.AgentServiceServicer):
             await asyncio.Event().wait()
         return pb.AppendEventsResponse(offset=7)
 
-    Join = CompareFiles = AppendEvents
+    Join = AppendEvents
 
-    async def CommitFiles(self, request: Any, context: Any) -> Any:
+    async def CompareFiles(self, request_iterator: Any, context: Any) -> Any:
+        return pb.CompareFilesResponse(missing=[b"hash"])
+
+    async def CommitFiles(self, request_iterator: Any, context: Any) -> Any:
         return pb.CommitFilesResponse()
 
     async def UploadChunks(self, request_iterator: Any, context: Any) -> Any:
-        raise NotImplementedError
+        return pb.UploadChunksResponse()
 
     async def FetchUpload(self, request: Any, context: Any) -> AsyncIterator[Any]:
         raise NotImplementedError
@@ -188,10 +191,12 @@ async def test_a_task_that_is_cancelled_in_a_call_ends(
             await calling
 
 
-async def test_putting_files_together_may_take_longer_than_other_calls(
+async def test_what_files_take_grows_with_them_and_has_no_bound_of_its_own(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lab_server.agent.link._CALL_S", -1.0)
     async with serving(Silent()) as a, open_channel(a, None) as channel:
         link.attached(stub_of(channel))
+        assert await link.compare(KEY, []) == [b"hash"]
+        await link.upload(KEY, [b"data"])
         await link.commit(KEY, [], ["notes.txt"])

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from lab_rpc.v1 import agent_service_pb2 as pb
 from lab_server.agent.files import RunFiles
-from lab_server.agent.link import Refused
+from lab_server.agent.home import Identity
+from lab_server.agent.link import Link, Refused, pages_of
+from lab_server.errors import InvalidRequest
+from lab_server.files import chunks
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.agent import AttemptKey
+from tests.agents.conftest import Desk
+from tests.agents.test_registry import KEY, Side, spec_of
+
+
+@dataclass
+class Rig:
+    """A run's files on an agent.
+
+    Attributes:
+        here: the run's folder.
+        there: the one on the server.
+    """
+
+    files: RunFiles
+    here: Path
+    there: Path
 
 
 class Received:
@@ -90,3 +113,70 @@ async def test_rows_that_are_in_a_databases_journal_alone_are_sent(tmp_path: Pat
     arrived.write_bytes(received.chunks[-1])
     with contextlib.closing(sqlite3.connect(arrived)) as reading:
         assert reading.execute("SELECT step FROM rows").fetchall() == [(1,), (2,)]
+
+
+@pytest.fixture
+async def rig(desk: Desk, tmp_path: Path) -> AsyncIterator[Rig]:
+    """An attempt of an agent that is attached to a real service, with its folders there and here."""
+    metadata = await desk.joined()
+    credential_id, _, secret = metadata[0][1].removeprefix("Bearer lab_").partition("_")
+    link = Link(Identity("a1", "gpus", secret, credential_id))
+    link.attached(desk.stub)
+    side = Side(desk.agents)
+    launching = asyncio.create_task(desk.agents.launch(spec_of(tmp_path / "r1")))
+    await asyncio.sleep(0)
+    here = RunFolder(tmp_path / "agent" / "r1")
+    here.make()
+    yield Rig(RunFiles(link, KEY, here), here.path, tmp_path / "r1")
+    side.agents.close()
+    launching.cancel()
+
+
+async def test_a_checkpoint_of_more_chunks_than_one_message_holds_arrives(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("lab_server.files.chunks", "lab_server.agent.files"):
+        monkeypatch.setattr(f"{module}.CHUNK_BYTES", 16)
+    # the hashes alone are 5 MB, and a message of gRPC has 4 MiB
+    written = {"model.pt": b"".join(bytes([n % 5]) * 16 for n in range(150_000)), "empty.pt": b""}
+    checkpoint = rig.here / "checkpoints" / "10"
+    checkpoint.mkdir(parents=True)
+    for name, data in written.items():
+        (checkpoint / name).write_bytes(data)
+    await rig.files.upload()
+    there = rig.there / "checkpoints" / "10"
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == written
+
+
+async def test_many_files_arrive_and_many_are_removed(rig: Rig) -> None:
+    (rig.here / "plots").mkdir()
+    for number in range(1000):
+        (rig.here / "plots" / f"{number:0240}.txt").write_text(str(number))
+    await rig.files.upload()
+    arrived = {path.name: path.read_text() for path in (rig.there / "plots").iterdir()}
+    assert arrived == {f"{number:0240}.txt": str(number) for number in range(1000)}
+    for number in range(1, 1000):
+        (rig.here / "plots" / f"{number:0240}.txt").unlink()
+    await rig.files.upload()
+    assert [path.read_text() for path in (rig.there / "plots").iterdir()] == ["0"]
+
+
+def test_more_chunks_than_can_be_known_at_once_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunks, "MAX_CHUNKS", 3)
+    files = chunks.FileList()
+    files.add("a", 3 << 20, [bytes(32), bytes(32)])
+    files.add("", 0, [bytes(32)])
+    (whole,) = files.whole()
+    assert (whole.path, whole.size_bytes, len(whole.chunks)) == ("a", 3 << 20, 3)
+    with pytest.raises(InvalidRequest, match="at most 3 chunks"):
+        files.add("b", 1, [bytes(32)])
+
+
+def test_no_request_about_files_is_near_the_limit_of_one() -> None:
+    sizes = [1] * 1000 + [9000, 0, 20_000]
+    files = [chunks.FileChunks("p" * 4000, n << 20, (bytes(32),) * n) for n in sizes]
+    pages = list(pages_of(files))
+    assert sum(len(file.chunks) for page in pages for file in page) == sum(sizes)
+    assert max(pb.CompareFilesRequest(files=page).ByteSize() for page in pages) < 1 << 20

@@ -172,10 +172,10 @@ async def test_bad_input_gets_a_status_and_a_sentence(
 
 
 async def test_a_body_that_is_not_json_or_too_large_is_refused(surface: Surface) -> None:
-    async with open_site(surface, max_message_bytes=65536) as site:
+    async with open_site(surface, max_message_bytes=2 << 20) as site:
         async with site.post(f"{API}/runs", data={"experiment": "mnist"}) as response:
             assert response.status == 415
-        async with site.post(f"{API}/runs", json={"notes": "x" * 70000}) as response:
+        async with site.post(f"{API}/runs", json={"notes": "x" * (2 << 20)}) as response:
             assert response.status == 413
             assert "max_message_bytes" in (await response.json())["error"]["message"]
 

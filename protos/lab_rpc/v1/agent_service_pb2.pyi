@@ -844,7 +844,7 @@ Global___FetchUploadResponse: typing_extensions.TypeAlias = FetchUploadResponse
 
 @typing.final
 class FileChunks(google.protobuf.message.Message):
-    """A file as its chunks."""
+    """A file as its chunks, or more of the chunks of the one before."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -852,7 +852,7 @@ class FileChunks(google.protobuf.message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     CHUNKS_FIELD_NUMBER: builtins.int
     path: builtins.str
-    """The path below the run's folder, with forward slashes."""
+    """The path below the run's folder, with forward slashes; empty when the chunks go on with the last file."""
     size_bytes: builtins.int
     """The file's size."""
     @property
@@ -880,7 +880,7 @@ class CompareFilesRequest(google.protobuf.message.Message):
     FILES_FIELD_NUMBER: builtins.int
     @property
     def key(self) -> Global___AttemptKey:
-        """The attempt."""
+        """The attempt; needed in the first request only."""
 
     @property
     def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FileChunks]:
@@ -965,7 +965,7 @@ class CommitFilesRequest(google.protobuf.message.Message):
     REMOVED_FIELD_NUMBER: builtins.int
     @property
     def key(self) -> Global___AttemptKey:
-        """The attempt."""
+        """The attempt; needed in the first request only."""
 
     @property
     def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FileChunks]:

@@ -62,7 +62,7 @@ class AgentServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadResponse.FromString,
                 _registered_method=True)
-        self.CompareFiles = channel.unary_unary(
+        self.CompareFiles = channel.stream_unary(
                 '/lab_rpc.v1.AgentService/CompareFiles',
                 request_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.CompareFilesRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.CompareFilesResponse.FromString,
@@ -72,7 +72,7 @@ class AgentServiceStub(object):
                 request_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.UploadChunksRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.UploadChunksResponse.FromString,
                 _registered_method=True)
-        self.CommitFiles = channel.unary_unary(
+        self.CommitFiles = channel.stream_unary(
                 '/lab_rpc.v1.AgentService/CommitFiles',
                 request_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.CommitFilesRequest.SerializeToString,
                 response_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.CommitFilesResponse.FromString,
@@ -120,8 +120,8 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CompareFiles(self, request, context):
-        """Ask which chunks of an attempt's files the server lacks.
+    def CompareFiles(self, request_iterator, context):
+        """Ask which chunks of an attempt's files the server lacks; large files take several requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,8 +134,8 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CommitFiles(self, request, context):
-        """Put files together from chunks that the server has, each one complete or not at all.
+    def CommitFiles(self, request_iterator, context):
+        """Put files together from chunks that the server has, each one complete or not at all, once all is said.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,7 +169,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.FetchUploadResponse.SerializeToString,
             ),
-            'CompareFiles': grpc.unary_unary_rpc_method_handler(
+            'CompareFiles': grpc.stream_unary_rpc_method_handler(
                     servicer.CompareFiles,
                     request_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.CompareFilesRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.CompareFilesResponse.SerializeToString,
@@ -179,7 +179,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.UploadChunksRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.UploadChunksResponse.SerializeToString,
             ),
-            'CommitFiles': grpc.unary_unary_rpc_method_handler(
+            'CommitFiles': grpc.stream_unary_rpc_method_handler(
                     servicer.CommitFiles,
                     request_deserializer=lab__rpc_dot_v1_dot_agent__service__pb2.CommitFilesRequest.FromString,
                     response_serializer=lab__rpc_dot_v1_dot_agent__service__pb2.CommitFilesResponse.SerializeToString,
@@ -334,7 +334,7 @@ class AgentService(object):
             _registered_method=True)
 
     @staticmethod
-    def CompareFiles(request,
+    def CompareFiles(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -344,8 +344,8 @@ class AgentService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/lab_rpc.v1.AgentService/CompareFiles',
             lab__rpc_dot_v1_dot_agent__service__pb2.CompareFilesRequest.SerializeToString,
@@ -388,7 +388,7 @@ class AgentService(object):
             _registered_method=True)
 
     @staticmethod
-    def CommitFiles(request,
+    def CommitFiles(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -398,8 +398,8 @@ class AgentService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
             '/lab_rpc.v1.AgentService/CommitFiles',
             lab__rpc_dot_v1_dot_agent__service__pb2.CommitFilesRequest.SerializeToString,

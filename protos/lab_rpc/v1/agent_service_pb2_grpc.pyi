@@ -107,15 +107,15 @@ _AgentServiceFetchUploadType = typing_extensions.TypeVar(
 
 _AgentServiceCompareFilesType = typing_extensions.TypeVar(
     '_AgentServiceCompareFilesType',
-    grpc.UnaryUnaryMultiCallable[
+    grpc.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
         lab_rpc.v1.agent_service_pb2.CompareFilesResponse,
     ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    grpc.aio.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
         lab_rpc.v1.agent_service_pb2.CompareFilesResponse,
     ],
-    default=grpc.UnaryUnaryMultiCallable[
+    default=grpc.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
         lab_rpc.v1.agent_service_pb2.CompareFilesResponse,
     ],
@@ -139,15 +139,15 @@ _AgentServiceUploadChunksType = typing_extensions.TypeVar(
 
 _AgentServiceCommitFilesType = typing_extensions.TypeVar(
     '_AgentServiceCommitFilesType',
-    grpc.UnaryUnaryMultiCallable[
+    grpc.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CommitFilesRequest,
         lab_rpc.v1.agent_service_pb2.CommitFilesResponse,
     ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    grpc.aio.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CommitFilesRequest,
         lab_rpc.v1.agent_service_pb2.CommitFilesResponse,
     ],
-    default=grpc.UnaryUnaryMultiCallable[
+    default=grpc.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CommitFilesRequest,
         lab_rpc.v1.agent_service_pb2.CommitFilesResponse,
     ],
@@ -181,7 +181,7 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
             lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
             lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
         ],
-        grpc.UnaryUnaryMultiCallable[
+        grpc.StreamUnaryMultiCallable[
             lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
             lab_rpc.v1.agent_service_pb2.CompareFilesResponse,
         ],
@@ -189,7 +189,7 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
             lab_rpc.v1.agent_service_pb2.UploadChunksRequest,
             lab_rpc.v1.agent_service_pb2.UploadChunksResponse,
         ],
-        grpc.UnaryUnaryMultiCallable[
+        grpc.StreamUnaryMultiCallable[
             lab_rpc.v1.agent_service_pb2.CommitFilesRequest,
             lab_rpc.v1.agent_service_pb2.CommitFilesResponse,
         ],
@@ -217,7 +217,7 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
             lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
             lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
         ],
-        grpc.aio.UnaryUnaryMultiCallable[
+        grpc.aio.StreamUnaryMultiCallable[
             lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
             lab_rpc.v1.agent_service_pb2.CompareFilesResponse,
         ],
@@ -225,7 +225,7 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
             lab_rpc.v1.agent_service_pb2.UploadChunksRequest,
             lab_rpc.v1.agent_service_pb2.UploadChunksResponse,
         ],
-        grpc.aio.UnaryUnaryMultiCallable[
+        grpc.aio.StreamUnaryMultiCallable[
             lab_rpc.v1.agent_service_pb2.CommitFilesRequest,
             lab_rpc.v1.agent_service_pb2.CommitFilesResponse,
         ],
@@ -247,13 +247,13 @@ class AgentServiceStub(typing.Generic[_AgentServiceJoinType, _AgentServiceAttach
     """Get the code that a client sent and that an attempt's run uses."""
 
     CompareFiles: _AgentServiceCompareFilesType
-    """Ask which chunks of an attempt's files the server lacks."""
+    """Ask which chunks of an attempt's files the server lacks; large files take several requests."""
 
     UploadChunks: _AgentServiceUploadChunksType
     """Upload chunks that the server lacks."""
 
     CommitFiles: _AgentServiceCommitFilesType
-    """Put files together from chunks that the server has, each one complete or not at all."""
+    """Put files together from chunks that the server has, each one complete or not at all, once all is said."""
 
 AgentServiceAsyncStub: typing_extensions.TypeAlias = AgentServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -276,7 +276,7 @@ AgentServiceAsyncStub: typing_extensions.TypeAlias = AgentServiceStub[
         lab_rpc.v1.agent_service_pb2.FetchUploadRequest,
         lab_rpc.v1.agent_service_pb2.FetchUploadResponse,
     ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    grpc.aio.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
         lab_rpc.v1.agent_service_pb2.CompareFilesResponse,
     ],
@@ -284,7 +284,7 @@ AgentServiceAsyncStub: typing_extensions.TypeAlias = AgentServiceStub[
         lab_rpc.v1.agent_service_pb2.UploadChunksRequest,
         lab_rpc.v1.agent_service_pb2.UploadChunksResponse,
     ],
-    grpc.aio.UnaryUnaryMultiCallable[
+    grpc.aio.StreamUnaryMultiCallable[
         lab_rpc.v1.agent_service_pb2.CommitFilesRequest,
         lab_rpc.v1.agent_service_pb2.CommitFilesResponse,
     ],
@@ -339,10 +339,10 @@ class AgentServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def CompareFiles(
         self,
-        request: lab_rpc.v1.agent_service_pb2.CompareFilesRequest,
+        request_iterator: _MaybeAsyncIterator[lab_rpc.v1.agent_service_pb2.CompareFilesRequest],
         context: _ServicerContext,
     ) -> typing.Union[lab_rpc.v1.agent_service_pb2.CompareFilesResponse, collections.abc.Awaitable[lab_rpc.v1.agent_service_pb2.CompareFilesResponse]]:
-        """Ask which chunks of an attempt's files the server lacks."""
+        """Ask which chunks of an attempt's files the server lacks; large files take several requests."""
 
     @abc.abstractmethod
     def UploadChunks(
@@ -355,9 +355,9 @@ class AgentServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def CommitFiles(
         self,
-        request: lab_rpc.v1.agent_service_pb2.CommitFilesRequest,
+        request_iterator: _MaybeAsyncIterator[lab_rpc.v1.agent_service_pb2.CommitFilesRequest],
         context: _ServicerContext,
     ) -> typing.Union[lab_rpc.v1.agent_service_pb2.CommitFilesResponse, collections.abc.Awaitable[lab_rpc.v1.agent_service_pb2.CommitFilesResponse]]:
-        """Put files together from chunks that the server has, each one complete or not at all."""
+        """Put files together from chunks that the server has, each one complete or not at all, once all is said."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from lab_server.model.agent import AttemptKey
 from lab_server.security.tokens import written
 
 _CALL_S = 60.0
+_PAGE_CHUNKS = 8192  # of 34 bytes each
+_PAGE_PATHS = 64  # of up to 4 KiB
 _PAUSE_S = 0.2
 _MAX_PAUSE_S = 5.0
 _OPTIONS = (
@@ -29,7 +31,7 @@ _OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_receive_message_length", -1),
 )
 # what the server answers when it is there and means it
 _FINAL = frozenset(
@@ -158,8 +160,12 @@ class Link:
 
     async def compare(self, key: AttemptKey, files: list[FileChunks]) -> list[bytes]:
         """Return the hashes of the chunks that the server lacks."""
-        request = pb.CompareFilesRequest(key=key_to_proto(key), files=map(_file_to_proto, files))
-        return list((await self._call("CompareFiles", request)).missing)
+
+        def requests() -> Iterator[pb.CompareFilesRequest]:
+            for page in pages_of(files):
+                yield pb.CompareFilesRequest(key=key_to_proto(key), files=page)
+
+        return list((await self._call("CompareFiles", requests, timeout_s=None)).missing)
 
     async def upload(self, key: AttemptKey, chunks: list[bytes]) -> None:
         """Upload chunks."""
@@ -168,14 +174,19 @@ class Link:
             for data in chunks:
                 yield pb.UploadChunksRequest(key=key_to_proto(key), data=data)
 
-        await self._call("UploadChunks", requests)
+        await self._call("UploadChunks", requests, timeout_s=None)
 
     async def commit(self, key: AttemptKey, files: list[FileChunks], removed: list[str]) -> None:
-        """Have files put together, and others removed; large ones take their time."""
-        request = pb.CommitFilesRequest(
-            key=key_to_proto(key), files=map(_file_to_proto, files), removed=removed
-        )
-        await self._call("CommitFiles", request, timeout_s=None)
+        """Have files put together, and others removed."""
+
+        def requests() -> Iterator[pb.CommitFilesRequest]:
+            for page in pages_of(files):
+                yield pb.CommitFilesRequest(key=key_to_proto(key), files=page)
+            for begin in range(0, len(removed), _PAGE_PATHS):
+                paths = removed[begin : begin + _PAGE_PATHS]
+                yield pb.CommitFilesRequest(key=key_to_proto(key), removed=paths)
+
+        await self._call("CommitFiles", requests, timeout_s=None)
 
     async def fetch(
         self, key: AttemptKey, etag: str = "", after_path: str = "", offset: int = 0
@@ -252,5 +263,18 @@ def stub_of(channel: grpc.aio.Channel) -> Any:
     return agent_service_pb2_grpc.AgentServiceStub(channel)
 
 
-def _file_to_proto(file: FileChunks) -> pb.FileChunks:
-    return pb.FileChunks(path=file.path, size_bytes=file.size_bytes, chunks=file.chunks)
+def pages_of(files: Iterable[FileChunks]) -> Iterator[list[pb.FileChunks]]:
+    """Yield files for one request or more, each far smaller than a server's limit of one."""
+    page: list[pb.FileChunks] = []
+    size = 0
+    for file in files:
+        path = file.path
+        for begin in range(0, len(file.chunks) or 1, _PAGE_CHUNKS):
+            chunks = file.chunks[begin : begin + _PAGE_CHUNKS]
+            if len(page) == _PAGE_PATHS or size + len(chunks) > _PAGE_CHUNKS:
+                yield page
+                page, size = [], 0
+            page.append(pb.FileChunks(path=path, size_bytes=file.size_bytes, chunks=chunks))
+            path = ""
+            size += len(chunks)
+    yield page

@@ -16,7 +16,10 @@ from lab_server.files.arriving import is_below
 from lab_server.files.run_folder import RunFolder
 
 CHUNK_BYTES: Final = 1 << 20
+MAX_CHUNKS: Final = 4 << 20
+"""Of the files that travel together, such as those of a checkpoint of 4 TiB: they are known at once."""
 
+_HASH_BYTES: Final = hashlib.sha256().digest_size
 _INTERNALS: Final = frozenset({"spool", "control", "parent"})
 
 
@@ -33,6 +36,38 @@ class FileChunks:
     path: str
     size_bytes: int
     chunks: tuple[bytes, ...]
+
+
+class FileList:
+    """Files that are told one after the other, each with all of its chunks or with some at a time."""
+
+    def __init__(self) -> None:
+        self._files: list[tuple[str, int, list[bytes]]] = []
+        self._num_chunks = 0
+
+    def add(self, path: str, size_bytes: int, chunks: Sequence[bytes]) -> None:
+        """Take a file, or without a path more of the chunks of the one before.
+
+        Raises:
+            InvalidRequest: If there is no file before, or a chunk's hash is none, or there are too many.
+        """
+        self._num_chunks += len(chunks)
+        problem = ""
+        if not path and not self._files:
+            problem = "there is no file before these chunks"
+        if any(len(chunk) != _HASH_BYTES for chunk in chunks):
+            problem = "a chunk's hash is not a SHA-256"
+        if self._num_chunks > MAX_CHUNKS:
+            problem = f"there may be at most {MAX_CHUNKS} chunks at a time"
+        if problem:
+            raise InvalidRequest([Violation("files.chunks", problem)])
+        if path:
+            self._files.append((path, size_bytes, []))
+        self._files[-1][2].extend(chunks)
+
+    def whole(self) -> list[FileChunks]:
+        """Return the files."""
+        return [FileChunks(path, size, tuple(chunks)) for path, size, chunks in self._files]
 
 
 def chunks_of(file: Path, path: str) -> FileChunks:

@@ -29,7 +29,7 @@ from lab_server.executors.remote.mirror import MAX_APPEND_BYTES
 from lab_server.executors.remote.registry import Agents
 from lab_server.executors.upload_generations import NO_UPLOADS
 from lab_server.files import artifacts
-from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks
+from lab_server.files.chunks import CHUNK_BYTES, Arrivals, FileChunks, FileList
 from lab_server.files.pieces import read_pieces
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.uploads import UploadStore
@@ -186,11 +186,11 @@ class AgentService:
             yield pb.FetchUploadResponse(data=data).SerializeToString()
 
     async def CompareFiles(  # noqa: N802
-        self, request: pb.CompareFilesRequest, context: Context
+        self, requests: AsyncIterator[pb.CompareFilesRequest], context: Context
     ) -> pb.CompareFilesResponse:
         """Tell which chunks are to be uploaded."""
-        files = _files(request.files)
-        missing = await self._arrive(request.key, context, lambda at: at.missing(files))
+        key, files, _ = await self._told(requests, context)
+        missing = await self._arrive(key, context, lambda at: at.missing(files))
         return pb.CompareFilesResponse(missing=missing)
 
     async def UploadChunks(  # noqa: N802
@@ -208,12 +208,30 @@ class AgentService:
         return pb.UploadChunksResponse()
 
     async def CommitFiles(  # noqa: N802
-        self, request: pb.CommitFilesRequest, context: Context
+        self, requests: AsyncIterator[pb.CommitFilesRequest], context: Context
     ) -> pb.CommitFilesResponse:
         """Put files together."""
-        files, removed = _files(request.files), tuple(request.removed)
-        await self._arrive(request.key, context, lambda at: at.commit(files, removed))
+        key, files, removed = await self._told(requests, context)
+        await self._arrive(key, context, lambda at: at.commit(files, removed))
         return pb.CommitFilesResponse()
+
+    async def _told(
+        self,
+        requests: AsyncIterator[pb.CompareFilesRequest] | AsyncIterator[pb.CommitFilesRequest],
+        context: Context,
+    ) -> tuple[pb.AttemptKey, list[FileChunks], list[str]]:
+        """Return what an agent says about the files of one of its attempts, in as many requests as it takes."""
+        key: pb.AttemptKey | None = None
+        files, removed = FileList(), []
+        async for request in requests:
+            if key is None:
+                key = request.key
+                self._attempt(key, context)  # before there is much of it
+            for file in request.files:
+                files.add(file.path, file.size_bytes, file.chunks)
+            if isinstance(request, pb.CommitFilesRequest):
+                removed += request.removed
+        return key or pb.AttemptKey(), files.whole(), removed
 
     def _me(self, context: Context) -> AgentCredential:
         self._check_open()
@@ -276,14 +294,6 @@ def _etag(folder: Path, paths: Iterable[str]) -> str:
             stat = (folder / path).lstat()
             listing.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino} {path}\0".encode())
     return listing.hexdigest()
-
-
-def _files(messages: Iterable[pb.FileChunks]) -> list[FileChunks]:
-    size = hashlib.sha256().digest_size
-    files = [FileChunks(m.path, m.size_bytes, tuple(m.chunks)) for m in messages]
-    if any(len(chunk) != size for file in files for chunk in file.chunks):
-        raise InvalidRequest([Violation("files.chunks", "a chunk's hash is not a SHA-256")])
-    return files
 
 
 def _check_version(version: str) -> None:

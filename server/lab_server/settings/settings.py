@@ -150,7 +150,8 @@ class Settings(BaseSettings):
     insecure: bool = Field(
         False, description="allow listening beyond loopback without TLS and tokens"
     )
-    max_message_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = Field(
+    # an agent's request has a MiB of data, and would be refused for ever
+    max_message_bytes: Annotated[int, Field(ge=2 * 1024 * 1024, le=256 * 1024 * 1024)] = Field(
         4 * 1024 * 1024, description="largest request, in bytes"
     )
     max_streams: Count = Field(200, description="maximum number of open streams per principal")
