@@ -222,7 +222,8 @@ class AgentService:
     ) -> tuple[pb.AttemptKey, list[FileChunks], list[str]]:
         """Return what an agent says about the files of one of its attempts, in as many requests as it takes."""
         key: pb.AttemptKey | None = None
-        files, removed = FileList(), []
+        files = FileList()
+        removed: list[str] = []
         async for request in requests:
             if key is None:
                 key = request.key
