@@ -107,6 +107,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 def test_a_misspelt_variable_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_SLOST", "cpu:2")
     monkeypatch.setenv("LAB_TOKEN", "of the client, and no setting")
+    monkeypatch.setenv("LAB_JOIN_TOKEN", "of an agent, and no setting")
     (warning,) = load().warnings
     assert "'LAB_SLOST'; did you mean 'LAB_SLOTS'?" in warning
 

@@ -21,7 +21,7 @@ from lab_server.settings.settings import ENV_PREFIX, Settings
 _OTHER_VARIABLES = frozenset(
     {
         *("LAB_SERVER", "LAB_TOKEN", "LAB_TLS", "LAB_CA", "LAB_CERT", "LAB_KEY"),
-        *("LAB_DATA_PATH", "LAB_CONFIG", "LAB_RUN_ATTEMPT", "LAB_TRAINER"),
+        *("LAB_JOIN_TOKEN", "LAB_DATA_PATH", "LAB_CONFIG", "LAB_RUN_ATTEMPT", "LAB_TRAINER"),
     }
 )
 
