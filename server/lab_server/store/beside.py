@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -12,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lab_server.errors import StoreRefused
 from lab_server.store import migrations, schema
+from lab_server.store.databases.urls import check_is_there, is_sqlite, parse_url
 
 T = TypeVar("T")
 
@@ -26,13 +26,14 @@ def beside_the_server(url: str, work: Callable[[Connection], T]) -> T:
     Raises:
         StoreRefused: If there is no store of this version, or it cannot be opened.
     """
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        if not Path(parsed.database or "").is_file():
-            raise StoreRefused(f"there is no store at {url}")  # SQLite would make one
+    parsed = parse_url(url)
+    check_is_there(parsed)
+    if is_sqlite(parsed):
         engine = sa.create_engine(parsed, connect_args={"timeout": 10.0})
     else:
-        engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"))
+        from lab_server.store.databases.postgresql import with_driver
+
+        engine = sa.create_engine(with_driver(parsed))
     place = parsed.set(query={}).render_as_string()
     try:
         with engine.begin() as connection:

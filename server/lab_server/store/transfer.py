@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -20,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from lab_server.errors import StoreError, StoreRefused
 from lab_server.store import migrations, schema
 from lab_server.store.databases.database import Database
-from lab_server.store.databases.urls import open_database
+from lab_server.store.databases.urls import check_is_there, open_database, parse_url
 
 _OF_SERVERS: Final = (schema.servers, schema.members)  # those that run now
 _TABLES: Final = [table for table in schema.metadata.sorted_tables if table not in _OF_SERVERS]
@@ -51,8 +50,7 @@ def move(source_url: str, target_url: str, progress: Progress = lambda *_: None)
         StoreRefused: If the source is no store of this version, or the target is not empty.
         StoreError: If a database fails, a server is using one of them, or a row arrived changed.
     """
-    if source_url.startswith("sqlite:///") and not Path(source_url[len("sqlite:///") :]).is_file():
-        raise StoreRefused(f"there is no store at {source_url}")  # SQLite would make one
+    check_is_there(parse_url(source_url))
     with _opened(source_url) as source, _opened(target_url) as target:
         try:
             return _move(source, target, progress)

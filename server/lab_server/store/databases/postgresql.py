@@ -80,14 +80,8 @@ class PostgresDatabase:
     """
 
     def __init__(self, url: sa.URL, address: str = "", home: str = "") -> None:
-        try:
-            import psycopg  # noqa: F401
-        except ImportError:
-            raise StoreRefused(
-                "a store on PostgreSQL needs: pip install 'lab-train[postgresql]'"
-            ) from None
         self.place = url.set(drivername="postgresql", query={}).render_as_string()
-        url = url.set(drivername="postgresql+psycopg")
+        url = with_driver(url)
         self._address = address or socket.gethostname()
         self._session = secrets.token_hex(8)
         self._membership = Membership(
@@ -287,6 +281,21 @@ class PostgresDatabase:
             if has_joined and not is_ours:
                 self._when_replaced()
                 return
+
+
+def with_driver(url: sa.URL) -> sa.URL:
+    """Return a URL that names the driver.
+
+    Raises:
+        StoreRefused: If the driver is not installed.
+    """
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise StoreRefused(
+            "a store on PostgreSQL needs: pip install 'lab-train[postgresql]'"
+        ) from None
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _names(session: str) -> tuple[str, str]:
