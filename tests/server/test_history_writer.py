@@ -350,6 +350,45 @@ async def test_a_run_whose_log_cannot_be_read_does_not_keep_others_from_their_tu
     task.cancel()
 
 
+async def test_a_mistake_in_one_run_is_logged_and_keeps_no_other_from_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    for run_id in ("r1", "r2"):
+        run = await store.create(Run(run_id, RunRequest("mnist")), None)
+        metrics = events.encode_metrics(1, 1, [Column("a", [1], [1.0])])
+        await store.commit(dataclasses.replace(run, last_seq=1), metrics)
+    read_events, mistakes = store.events, ["r1"]
+
+    async def failing(run_id: str, *args: Any) -> Any:
+        if run_id in mistakes:
+            raise ZeroDivisionError("a mistake of ours")
+        return await read_events(run_id, *args)
+
+    monkeypatch.setattr(store, "events", failing)
+    writer = HistoryWriter(store)
+    with capture_logs() as lines:
+        task = asyncio.create_task(writer.run())
+        await _settled(store, {"r1": True})
+    assert [(line["run"], line["log_level"]) for line in lines] == [("r1", "error")]
+    mistakes.clear()
+    run = await store.get("r1")
+    writer.note(await store.commit(dataclasses.replace(run, last_seq=2), [state(RunState.FAILED)]))
+    await _settled(store, {})
+    task.cancel()
+
+
+async def test_nothing_is_kept_of_runs_that_are_not_due() -> None:
+    store = MemoryStore()
+    writer = HistoryWriter(store)
+    for number in range(3):
+        run = await store.create(Run(f"r{number}", RunRequest("mnist")), None)
+        changed = dataclasses.replace(run, last_seq=1)
+        writer.note(await store.commit(changed, [state(RunState.CREATED)]))
+        await store.delete(run.id)
+    assert not [name for name, value in vars(writer).items() if "r1" in str(value)]
+
+
 async def test_a_run_deleted_while_its_history_is_written_stays_deleted() -> None:
     store = MemoryStore()
     await store.create(Run("r1", RunRequest("mnist")), None)

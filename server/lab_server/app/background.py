@@ -8,8 +8,8 @@ import gc
 import importlib
 import socket
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, ParamSpec
 
 import structlog
 
@@ -37,10 +37,29 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("lab_server")
 
+P = ParamSpec("P")
+
+_RESTART_S = 60.0
 _RETENTION_INTERVAL_S = 600.0
 _SERVERS_INTERVAL_S = 1.0
 _MEMORY_INTERVAL_S = 5.0
 _CROWD = 50
+
+
+async def keep_up(
+    work: Callable[P, Awaitable[None]], *arguments: P.args, **named: P.kwargs
+) -> None:
+    """Do some work to its end; when a mistake ends it before, log that, and begin again a minute later."""
+    while True:
+        try:
+            await work(*arguments, **named)
+        except Exception:
+            _log.exception(
+                "a task of the server failed; beginning it again", task=work.__qualname__
+            )
+            await asyncio.sleep(_RESTART_S)
+        else:
+            return
 
 
 async def serve_http(

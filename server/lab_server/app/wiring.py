@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from lab_server.app.background import (
     give_back_memory,
     keep_telling_servers,
+    keep_up,
     load_catalogue,
     prune_uploads,
     retain,
@@ -192,12 +193,12 @@ async def open_server(
             hub.observe(history_writer.note)
             retention = Retention(settings.retention_days, settings.retention_count)
             works = (
-                retain(retention, store, leading, searches.needs),
-                prune_uploads(Home(home).uploads),
-                history_writer.run(),
-                pools.run(leading.waiting, leading.slots),
-                credentials.keep_fresh(),
-                keep_telling_servers(store, agents),
+                keep_up(retain, retention, store, leading, searches.needs),
+                keep_up(prune_uploads, Home(home).uploads),
+                keep_up(history_writer.run),
+                keep_up(pools.run, leading.waiting, leading.slots),
+                keep_up(credentials.keep_fresh),
+                keep_up(keep_telling_servers, store, agents),
             )
             tasks.extend(asyncio.create_task(work) for work in works)
 
@@ -283,7 +284,8 @@ async def open_server(
         stack.push_async_callback(drain)
         # before: what its trainers still write goes to this server
         stack.push_async_callback(own_slots.end, stop_trainers=settings.on_shutdown == "stop")
-        http = serve_http(
+        http = keep_up(
+            serve_http,
             http_socket,
             stack,
             settings,
@@ -306,7 +308,11 @@ async def open_server(
             is_ready=lambda: health.is_serving,
             certificates=certificates,
         )
-        works = [http, load_catalogue(catalogue, health, devices), give_back_memory(limits, hub)]
+        works = [
+            http,
+            keep_up(load_catalogue, catalogue, health, devices),
+            keep_up(give_back_memory, limits, hub),
+        ]
         if is_follower:
             works.append(membership.follow(following, lead))
         tasks.extend(asyncio.create_task(work) for work in works)

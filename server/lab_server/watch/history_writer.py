@@ -6,6 +6,7 @@ What is not written yet, or is lost, only makes a query slower: it reads the res
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -32,7 +33,7 @@ _RETRY_S: Final = 60.0
 
 
 class HistoryWriter:
-    """Folds and compacts a run's log when it has ended, or has grown by so many events.
+    """Folds and compacts a run's log when it has ended, and whenever it has grown by so many events.
 
     Lives in the event loop's thread; the work itself is done in others.
     """
@@ -40,16 +41,14 @@ class HistoryWriter:
     def __init__(self, store: Store, max_behind: int = MAX_BEHIND) -> None:
         self._store = store
         self._max_behind = max_behind
-        self._num_behind: dict[str, int] = {}
         self._due: dict[str, None] = {}
         self._is_due = asyncio.Event()
 
     def note(self, events: Sequence[StoredEvent]) -> None:
         """Take note of events that were added to a run's log."""
         for event in events:
-            num = self._num_behind[event.run_id] = self._num_behind.get(event.run_id, 0) + 1
             has_ended = event.kind == "state" and decode_state(event.payload).state.is_terminal
-            if has_ended or num >= self._max_behind:
+            if has_ended or event.seq % self._max_behind == 0:
                 self._due[event.run_id] = None
                 self._is_due.set()
 
@@ -64,7 +63,7 @@ class HistoryWriter:
                     while self._due:
                         run_id = next(iter(self._due))
                         del self._due[run_id]
-                        await self.write(run_id)
+                        await self._try_to_write(run_id)
                     self._is_due.clear()
                     await self._is_due.wait()
             except StoreError as error:
@@ -74,14 +73,24 @@ class HistoryWriter:
 
     async def write(self, run_id: str) -> None:
         """Fold what a run's log has beyond its history, and compact it."""
-        self._num_behind.pop(run_id, None)
-        try:
+        with contextlib.suppress(NotFound):  # it was deleted
             last_seq = (await self._store.get(run_id)).last_seq
             while await self._fold(run_id, last_seq):
                 pass
             await self._store.compact(run_id, last_seq)
-        except NotFound:
-            self._num_behind.pop(run_id, None)  # deleted
+
+    async def _try_to_write(self, run_id: str) -> None:
+        """Do what `write` does; one run that cannot be written keeps no other from its turn.
+
+        Raises:
+            StoreError: If the store could not read or write.
+        """
+        try:
+            await self.write(run_id)
+        except StoreError:
+            raise
+        except Exception:
+            _log.exception("cannot write a history; queries read the log instead", run=run_id)
 
     async def _fold(self, run_id: str, last_seq: int) -> bool:
         """Fold some more events; False when there is nothing to do."""
