@@ -38,6 +38,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnencryptedToken",
+    "UnknownName",
     "UploadError",
     "UploadNotFound",
     "Violation",
@@ -396,7 +397,20 @@ class DownloadError(LabError):
 
 
 class MissingExtra(LabError):
-    """Something is needed that only an extra of the package installs."""
+    """A package is needed that only an extra of lab-train installs.
+
+    Attributes:
+        package: which is not installed.
+        extra: the extra that has it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(package, extra)
+        self.package = package
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.package} is not installed; install it with: pip install 'lab-train[{self.extra}]'"
 
 
 class ConnectionSettingsError(LabError):

@@ -77,9 +77,9 @@ def connect(
     """Choose the server to train on; without this call LAB_SERVER does, else 127.0.0.1:50051.
 
     Args:
-        address: HOST:PORT, or several servers of one store with commas between.
+        address: HOST:PORT, or several servers of one store with commas between. `https://` before it encrypts.
         token: proves who asks; LAB_TOKEN when None.
-        tls: encrypt; when None, as LAB_TLS says or when a certificate is given.
+        tls: encrypt; when None, LAB_TLS says so, or else `https://`, or that a certificate is given.
         ca: file of the authority to trust.
         cert: file of the client's certificate.
         key: file of its key.

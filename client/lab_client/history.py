@@ -78,9 +78,7 @@ class History(Mapping[str, Series]):
         try:
             import pandas as pd
         except ImportError:
-            raise MissingExtra(
-                "pandas is not installed; install it with: pip install 'lab-train[plot]'"
-            ) from None
+            raise MissingExtra("pandas", "plot") from None
         columns = {
             item.name: pd.Series(list(item.values), index=list(item.steps), dtype="float64")
             for item in self.series.values()
@@ -102,9 +100,7 @@ class History(Mapping[str, Series]):
         try:
             from lab_client.figure import NotebookFigure
         except ImportError:
-            raise MissingExtra(
-                "matplotlib is not installed; install it with: pip install 'lab-train[plot]'"
-            ) from None
+            raise MissingExtra("matplotlib", "plot") from None
         wanted = main_names(self) if names is None else [names] if isinstance(names, str) else names
         chosen = [self.series[name] for name in wanted]
         num_rows = max(1, len(chosen))

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_INSTALL = "install it with: pip install 'lab-train[plot]'"
-
 
 def trials_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return trials as a frame: a row each, by number, with a column `params.KEY` for each item.
@@ -24,7 +22,7 @@ def trials_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     try:
         import pandas as pd
     except ImportError:
-        raise MissingExtra(f"pandas is not installed; {_INSTALL}") from None
+        raise MissingExtra("pandas", "plot") from None
     rows = [
         {
             "number": trial.number,
@@ -51,7 +49,7 @@ def plot_search(info: SearchInfo, trials: Sequence[Trial]) -> Any:
     try:
         from lab_client.figure import NotebookFigure
     except ImportError:
-        raise MissingExtra(f"matplotlib is not installed; {_INSTALL}") from None
+        raise MissingExtra("matplotlib", "plot") from None
     figure = NotebookFigure(figsize=(9, 7), layout="constrained")
     history, coordinates = figure.subplots(2, 1)
     _draw_history(history, info, trials)

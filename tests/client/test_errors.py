@@ -18,6 +18,7 @@ SAMPLES: list[LabError] = [
     errors.RunFailed("r", "FAILED", "out of memory"),
     errors.SearchFailed("s", "FAILED", "no trial gave a value"),
     errors.ServerError("it broke", "INTERNAL"),
+    errors.MissingExtra("pandas", "plot"),
 ]
 
 
