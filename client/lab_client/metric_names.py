@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
-SYSTEM_PREFIX = "system."
-"""What names of metrics begin with that say what a run uses of its machine."""
+from lab_rpc.metric_names import SYSTEM_PREFIX, matcher
+
+__all__ = ["SYSTEM_PREFIX", "chosen", "important", "main_names"]
 
 _MOST_METRICS = 4
 
@@ -29,12 +29,8 @@ def chosen(metrics: Mapping[str, float], globs: Sequence[str]) -> dict[str, floa
     """Return the metrics that match one of some globs; the most important ones without any globs."""
     if not globs:
         return important(metrics)
-    patterns = [glob.replace("[", "[[]") for glob in globs]
-    return {
-        name: value
-        for name, value in metrics.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    is_chosen = matcher(globs)
+    return {name: value for name, value in metrics.items() if is_chosen(name)}
 
 
 def main_names(names: Iterable[str]) -> list[str]:
