@@ -13,10 +13,8 @@ def main() -> None:
     """Run the command; without the extra, say in one line what to install."""
     # gRPC's own log lines would stand between the user and the sentence that says what is wrong.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # where they are not UTF-8, a name may have what they have not
+    # where they are not UTF-8, a name may have what they have not
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lab_client import errors
-from lab_client.cli.arguments import literal, parse_value, split_pairs
+from lab_client.cli.arguments import client_for_completion, literal, parse_value, split_pairs
 from lab_client.configs import ConfigItem, ExperimentSchema, PlainValue
 from lab_client.searches import (
     Domain,
@@ -78,8 +78,6 @@ def _parse_range(key: str, found: re.Match[str], item: ConfigItem | None) -> Dom
 
 def complete_searches(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of the newest searches that begin so."""
-    from lab_client.cli.arguments import client_for_completion
-
     try:
         with client_for_completion(ctx) as client:
             return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TextIO
@@ -99,15 +100,7 @@ class BarView(ProgressView):
 
     def __init__(self, info: RunInfo) -> None:
         super().__init__(info)
-        import warnings
-
-        from tqdm import TqdmExperimentalWarning
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TqdmExperimentalWarning)
-            from tqdm.auto import tqdm
-
-        self._bar: Any = tqdm(
+        self._bar = make_bar(
             total=self.total_steps or None, initial=self.step, desc=self._what(), unit="step"
         )
 
@@ -174,6 +167,17 @@ class LinesView(ProgressView):
         total = f"/{self.total_steps}" if self.total_steps else ""
         values = "".join(f" {k}={v:.4g}" for k, v in chosen(self.metrics, self.globs).items())
         return f"{self.state} step {self.step}{total}{values}"
+
+
+def make_bar(**settings: Any) -> Any:
+    """Return a bar of tqdm, for a terminal or a notebook."""
+    from tqdm import TqdmExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmExperimentalWarning)
+        from tqdm.auto import tqdm
+
+    return tqdm(**settings)
 
 
 def in_notebook() -> bool:

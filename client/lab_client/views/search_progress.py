@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 from lab_client.searches import SearchEntry, SearchInfo, SearchState, Trial, TrialState
-from lab_client.views.progress import in_notebook
+from lab_client.views.progress import in_notebook, make_bar
 
 _LIVE = (TrialState.RUNNING, TrialState.PAUSED)
 
@@ -121,15 +121,7 @@ class SearchBar(SearchView):
 
     def __init__(self, info: SearchInfo) -> None:
         super().__init__(info)
-        import warnings
-
-        from tqdm import TqdmExperimentalWarning
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TqdmExperimentalWarning)
-            from tqdm.auto import tqdm
-
-        self._bar: Any = tqdm(total=self.max_trials, desc=info.name, unit="trial")
+        self._bar = make_bar(total=self.max_trials, desc=info.name, unit="trial")
 
     def waits(self, reason: str) -> None:
         """Say above the bar what the search waits for."""
