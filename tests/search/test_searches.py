@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab_core.errors import Violation
-from lab_server.errors import CheckCrashed, InvalidState, QueueFull, StoreError
+from lab_server.errors import CheckCrashed, InvalidState, NotFound, QueueFull, StoreError
 from lab_server.model.domain import Choice, FloatRange
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.run import Run, RunState
@@ -25,6 +25,7 @@ from lab_server.model.search import (
 )
 from lab_server.model.search_log import Asked, Ended, Paused
 from lab_server.search.fold import Search
+from lab_server.supervisor.live_runs import run_to_completion
 from tests.search.rig import GRID, PLANE, SearchRig, loss, spec
 
 WRONG = {"a": Choice((1, 2)), "wrong": Choice(("", "raise", "nan", "missing"))}
@@ -209,6 +210,145 @@ async def test_a_search_whose_end_is_being_written_has_ended_for_who_asks_to_sto
     go.set()
     with pytest.raises(InvalidState, match="has ended: it is COMPLETED"):
         await stopping
+
+
+@pytest.mark.parametrize("others", ["extend", "pause"])
+async def test_who_asks_while_a_search_is_extended_that_has_ended_is_served_next(
+    rig: SearchRig, others: str
+) -> None:
+    search_id = await rig.create(spec(max_trials=1, fixed={"steps": 30}))
+    await rig.ended(search_id)
+    extended = rig.searches.change_budget(
+        search_id, lambda budget: dataclasses.replace(budget, max_trials=4)
+    )
+    if others == "extend":
+        other = rig.searches.change_budget(
+            search_id, lambda budget: dataclasses.replace(budget, parallel=3)
+        )
+    else:
+        other = rig.searches.pause(search_id)
+    await asyncio.gather(extended, other)
+    search = await rig.searches.folded(search_id)
+    if others == "pause":
+        assert search.state is SearchState.PAUSED
+        await rig.searches.resume(search_id)
+    search = await rig.ended(search_id)
+    assert (states(search), search.state) == ([TrialState.COMPLETED] * 4, SearchState.COMPLETED)
+    assert search.spec.budget.parallel == (3 if others == "extend" else 2)
+    assert sum((await rig.store.counts()).values()) == 4
+
+
+async def test_who_waits_for_a_search_that_ends_is_served_also_when_it_goes_on(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_ending, go = asyncio.Event(), asyncio.Event()
+    write = rig.log_store.append
+
+    async def append(record: SearchRecord, payloads: Sequence[bytes]) -> None:
+        if record.state.is_terminal and not is_ending.is_set():
+            is_ending.set()
+            await go.wait()
+        await write(record, payloads)
+
+    monkeypatch.setattr(rig.log_store, "append", append)
+    search_id = await rig.create(spec(max_trials=1, fixed={"steps": 30}))
+    await is_ending.wait()
+    changes = [
+        asyncio.create_task(work)
+        for work in (
+            rig.searches.change_budget(
+                search_id, lambda budget: dataclasses.replace(budget, max_trials=6)
+            ),
+            rig.searches.enqueue(search_id, [{"a": 3, "b": 1.5}]),
+            rig.searches.enqueue(search_id, [{"a": 3, "b": 0.5}]),
+        )
+    ]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(*changes)
+    search = await rig.ended(search_id)
+    assert states(search) == [TrialState.COMPLETED] * 6
+    asked = [entry for entry in await rig.entries(search_id) if isinstance(entry, Asked)]
+    enqueued = [dict(entry.params) for entry in asked if entry.is_enqueued]
+    assert enqueued == [{"a": 3, "b": 1.5}, {"a": 3, "b": 0.5}]
+    assert sum(isinstance(entry, Ended) for entry in await rig.entries(search_id)) == 2
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_a_search_whose_caller_goes_away_goes_on_all_the_same(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    wanted = spec(max_trials=1)
+    search_id = "" if is_new else await rig.create(wanted, key="k")
+    if search_id:
+        await rig.ended(search_id)
+    name = "create" if is_new else "append"
+    write, is_writing, go = getattr(rig.log_store, name), asyncio.Event(), asyncio.Event()
+
+    async def write_late(*arguments: Any) -> Any:
+        await go.wait()
+        return await write(*arguments)
+
+    def write_slowly(*arguments: Any) -> Any:
+        is_writing.set()
+        return run_to_completion(write_late(*arguments))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.log_store, name, write_slowly, raising=False)
+        asking: asyncio.Task[Any] = asyncio.create_task(
+            rig.create(wanted, key="k")
+            if is_new
+            else rig.searches.change_budget(
+                search_id, lambda budget: dataclasses.replace(budget, max_trials=2)
+            )
+        )
+        await is_writing.wait()
+    asking.cancel()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    search_id = await rig.create(wanted, key="k")
+    search = await rig.ended(search_id)
+    assert states(search) == [TrialState.COMPLETED] * (1 if is_new else 2)
+
+
+@pytest.mark.parametrize("is_deleted_first", [False, True])
+async def test_a_search_is_extended_or_deleted_and_never_half_of_both(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch, is_deleted_first: bool
+) -> None:
+    search_id = await rig.create(spec(max_trials=1, fixed={"steps": 30}))
+    await rig.ended(search_id)
+    is_writing, go = asyncio.Event(), asyncio.Event()
+    name = "delete" if is_deleted_first else "append"
+    write = getattr(rig.log_store, name)
+
+    async def write_slowly(*arguments: Any) -> None:
+        is_writing.set()
+        await go.wait()
+        await write(*arguments)
+
+    def extend() -> Any:
+        return rig.searches.change_budget(
+            search_id, lambda budget: dataclasses.replace(budget, max_trials=2)
+        )
+
+    def delete() -> Any:
+        return rig.searches.delete(search_id)
+
+    order = (delete, extend) if is_deleted_first else (extend, delete)
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.log_store, name, write_slowly, raising=False)
+        first = asyncio.create_task(order[0]())
+        await is_writing.wait()
+    second = asyncio.create_task(order[1]())
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    go.set()
+    await first
+    with pytest.raises(NotFound if is_deleted_first else InvalidState):
+        await second
+    if not is_deleted_first:
+        assert states(await rig.ended(search_id)) == [TrialState.COMPLETED] * 2
 
 
 async def test_a_search_that_has_ended_goes_on_with_more_trials(rig: SearchRig) -> None:

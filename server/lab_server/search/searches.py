@@ -7,6 +7,7 @@ import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -45,6 +46,7 @@ from lab_server.store import (
     StoredEvent,
 )
 from lab_server.store.prefixes import full_id
+from lab_server.supervisor.live_runs import run_to_completion
 from lab_server.supervisor.protocol import RunControl
 from lab_server.watch.hub import HEARTBEAT_S, Hub
 
@@ -96,16 +98,18 @@ class Searches:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._by_run: dict[str, Controller] = {}
         self._watchers: dict[str, asyncio.Event] = {}
+        # held while a search gets a controller, is changed or deleted: its log has one writer
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._is_closed = False
         hub.observe(self._note)
 
     async def start_up(self) -> None:
         """Go on with every search that has not ended, from where its log ends; again is fine."""
         for record in await self._store.unfinished():
-            search = await load(self._store, record.id)
-            if record.id in self._controllers:  # it was created meanwhile
-                continue
-            self._control(search)
+            async with self._lock(record.id):
+                if record.id in self._controllers:  # it was created meanwhile
+                    continue
+                self._control(await load(self._store, record.id))
             _log.info("went on with a search", search=record.id, entries=record.last_seq)
 
     def close(self) -> None:
@@ -225,10 +229,14 @@ class Searches:
         ]
         # decoded: the search is what its log says, for this server as for the next one
         search = Search(new_run_id(), owner, list(map(search_log.decode, payloads)))
-        record = await self._store.create(record_of(search.view()), payloads, idempotency)
-        if record.id == search.id:
-            self._control(search)
-        return record
+
+        async def create() -> SearchRecord:
+            record = await self._store.create(record_of(search.view()), payloads, idempotency)
+            if record.id == search.id:
+                self._control(search)
+            return record
+
+        return await run_to_completion(create())
 
     async def pause(self, search_id: str) -> SearchRecord:
         """Propose nothing more until it is resumed; what trains goes on."""
@@ -299,21 +307,25 @@ class Searches:
         Raises:
             InvalidState: If it has not ended.
         """
-        record = await self._store.get(search_id)
-        if not record.state.is_terminal:
-            raise InvalidState(
-                f"search {search_id} cannot be deleted: it is {record.state.value}; stop it first"
-            )
-        await self._store.delete(search_id)
+        async with self._lock(search_id):
+            record = await self._store.get(search_id)
+            if not record.state.is_terminal:
+                raise InvalidState(
+                    f"search {search_id} cannot be deleted: it is {record.state.value}; stop it first"
+                )
+            await self._store.delete(search_id)
         self._wake(search_id)
 
     # ---- steps
 
-    def _control(self, search: Search) -> Controller:
-        controller = Controller(
-            search, self._store, self._trial_runs, self._catalogue, self._on_entries
-        )
-        self._controllers[search.id] = controller
+    def _lock(self, search_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(search_id, asyncio.Lock())
+
+    def _controller(self, search: Search) -> Controller:
+        return Controller(search, self._store, self._trial_runs, self._catalogue, self._on_entries)
+
+    def _control(self, search: Search) -> None:
+        controller = self._controllers[search.id] = self._controller(search)
         for trial in search.trials:  # also those that are paused: they may be promoted
             self._by_run[trial.run_id] = controller
         # its log lines are not those of the call that created it
@@ -321,7 +333,6 @@ class Searches:
         self._tasks[search.id] = asyncio.create_task(
             self._run(controller), name=search.id, context=context
         )
-        return controller
 
     async def _run(self, controller: Controller) -> None:
         await controller.run()
@@ -338,12 +349,17 @@ class Searches:
         *,
         revive: bool = False,
     ) -> SearchRecord:
+        async with self._lock(search_id):
+            await run_to_completion(self._write(search_id, decide, revive))
+        return await self._store.get(search_id)
+
+    async def _write(
+        self, search_id: str, decide: Callable[[Search], Sequence[Entry]], revive: bool
+    ) -> None:
+        """Write what somebody asked for; a search that goes on by it gets a controller."""
         controller = self._controllers.get(search_id)
         if controller is None and revive:
-            search = await load(self._store, search_id)
-            controller = self._controllers.get(search_id) or Controller(
-                search, self._store, self._trial_runs, self._catalogue, self._on_entries
-            )
+            controller = self._controller(await load(self._store, search_id))
         if controller is None:
             record = await self._store.get(search_id)
             if not record.state.is_terminal:
@@ -359,7 +375,6 @@ class Searches:
         await controller.append(decide_unless_ended)
         if search_id not in self._controllers and not controller.search.state.is_terminal:
             self._control(controller.search)
-        return await self._store.get(search_id)
 
     def _note(self, events: Sequence[StoredEvent]) -> None:
         """Wake the searches whose trials' runs have changed."""
