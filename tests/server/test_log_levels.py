@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lab_server.executors.last_lines import last_lines
 from lab_server.files.log_levels import RECORD, LogLevels
-from lab_server.files.log_tail import unsent_log_lines
+from lab_server.files.log_sent import LogSent
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.log_level import LogLevel, LogLine
 
@@ -67,7 +68,7 @@ def test_what_a_killed_trainer_printed_last_keeps_its_levels(tmp_path: Path) -> 
     folder = RunFolder(tmp_path)
     folder.make()
     write(tmp_path, ("sent", LogLevel.STDOUT), ("late", LogLevel.STDERR), ("last", LogLevel.STDOUT))
-    folder.log_position(1).write_bytes((5).to_bytes(8, "little"))
-    lines, size = unsent_log_lines(folder, 1)
-    assert lines == [LogLine("late", LogLevel.STDERR), LogLine("last")]
-    assert size == 15
+    LogSent(5, 0).write(folder.log_position(1))
+    last = last_lines(folder, 1)
+    assert last is not None
+    assert last.lines == [LogLine("late", LogLevel.STDERR), LogLine("last")]

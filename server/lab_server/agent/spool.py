@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 
 from lab_server.agent.link import Link, Refused
+from lab_server.executors.last_lines import last_lines
 from lab_server.executors.last_rows import take_over
 from lab_server.executors.spool_bell import SpoolBell
-from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader, SpoolWriter
 from lab_server.messages import events
@@ -94,18 +95,16 @@ def complete(folder: RunFolder, attempt: int) -> None:
     if has_outcome or is_damaged:
         return
     take_over(folder, attempt, end)
-    lines, position = unsent_log_lines(folder, attempt)
-    if not lines:
+    last = last_lines(folder, attempt)
+    if last is None or not last.lines:
         return
-    with SpoolReader(folder.spool(attempt)) as spool:
-        while spool.read():
-            pass
-        if spool.unread_bytes():
-            os.truncate(spool.path, spool.offset)
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(folder.spool(attempt), last.sent.spool_end)  # a torn record
+    # first: what it says holds, whether the lines follow or not
+    last.sent.write(folder.log_position(attempt))
     with SpoolWriter(folder.spool(attempt)) as writer:
-        told = events.encode_lines(attempt, time.time_ns(), lines)
+        told = events.encode_lines(attempt, time.time_ns(), last.lines)
         writer.append([event.payload for event in told])
-    folder.log_position(attempt).write_bytes(position.to_bytes(8, "little"))
 
 
 def _is_outcome(payload: bytes) -> bool:

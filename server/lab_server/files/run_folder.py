@@ -68,7 +68,7 @@ class RunFolder:
         return self.spool_folder / f"{attempt}.heartbeat"
 
     def log_position(self, attempt: int) -> Path:
-        """The byte of the log up to which it is in the spool: eight bytes, little endian."""
+        """How much of the log is in the spool; see `files.log_sent`."""
         return self.spool_folder / f"{attempt}.log"
 
     def reserve(self, attempt: int) -> Path:

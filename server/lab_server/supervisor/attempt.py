@@ -13,10 +13,10 @@ from dataclasses import replace
 import structlog
 
 from lab_server.errors import LaunchError, StoreError
+from lab_server.executors.last_lines import last_lines
 from lab_server.executors.last_rows import take_over
 from lab_server.executors.protocol import Executor
 from lab_server.executors.spool_bell import SpoolBell
-from lab_server.files.log_tail import unsent_log_lines
 from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader
 from lab_server.logs import RUNS
@@ -286,8 +286,8 @@ class Attempt:
 
     def _unsent_lines(self) -> Sequence[EncodedEvent]:
         """Return what a killed trainer, or a child of it, printed and could not send."""
-        lines = unsent_log_lines(self._folder, self._number)[0]
-        return events.encode_lines(self._number, time.time_ns(), lines)
+        last = last_lines(self._folder, self._number)
+        return events.encode_lines(self._number, time.time_ns(), last.lines if last else ())
 
     async def _read(self) -> bool:
         """Move events from the spool into the log; return whether there were any."""

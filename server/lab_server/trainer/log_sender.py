@@ -7,6 +7,7 @@ import os
 import time
 
 from lab_server.files.log_levels import LogLevels
+from lab_server.files.log_sent import LogSent
 from lab_server.files.run_folder import RunFolder
 from lab_server.messages import events
 from lab_server.model.log_level import LogLine
@@ -82,5 +83,6 @@ class LogSender:
 
     def _save_position(self) -> None:
         """Record how much was sent, so that the server can add the rest when the trainer is killed."""
+        sent = LogSent(self._offset - len(self._line), self._outbox.spool_end)
         with contextlib.suppress(OSError):
-            self._position.write_bytes((self._offset - len(self._line)).to_bytes(8, "little"))
+            sent.write(self._position)

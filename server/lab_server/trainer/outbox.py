@@ -44,6 +44,11 @@ class Outbox:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
         self.tail = TailWriter(folder.tail(attempt))
 
+    @property
+    def spool_end(self) -> int:
+        """The spool's length."""
+        return self._spool.end
+
     def send(self, told: Iterable[EncodedEvent], *, is_urgent: bool = True) -> None:
         """Append events.
 
