@@ -10,11 +10,19 @@ from typing import Any
 import pytest
 
 from lab_core.errors import Violation
-from lab_server.errors import CheckCrashed, InvalidState, NotFound, QueueFull, StoreError
+from lab_server.errors import (
+    CheckCrashed,
+    InvalidRequest,
+    InvalidState,
+    NotFound,
+    QueueFull,
+    StoreError,
+)
 from lab_server.model.domain import Choice, FloatRange
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.run import Run, RunState
 from lab_server.model.search import (
+    Budget,
     Direction,
     Objective,
     Reduction,
@@ -210,6 +218,47 @@ async def test_a_search_whose_end_is_being_written_has_ended_for_who_asks_to_sto
     go.set()
     with pytest.raises(InvalidState, match="has ended: it is COMPLETED"):
         await stopping
+
+
+async def test_a_grid_is_not_extended_beyond_its_points(rig: SearchRig) -> None:
+    def to(max_trials: int) -> Callable[[Budget], Budget]:
+        return lambda budget: dataclasses.replace(budget, max_trials=max_trials)
+
+    search_id = await rig.create(spec(max_trials=4, parallel=1, fixed={"steps": 60}))
+    await rig.searches.enqueue(search_id, [{"a": 3, "b": 1.5}])
+    for _ in range(2):  # while it runs, and when it has ended
+        with pytest.raises(InvalidRequest) as refused:
+            await rig.searches.change_budget(search_id, to(8))
+        assert str(refused.value.violations[0]) == (
+            "the grid has 6 points and 1 enqueued: max_trials can be at most 7, got 8"
+        )
+        assert len((await rig.ended(search_id)).trials) == 4
+    assert [dict(t.params) for t in (await rig.ended(search_id)).trials].count(
+        {"a": 3, "b": 1.5}
+    ) == 1
+    await rig.searches.change_budget(search_id, to(7))
+    assert len((await rig.ended(search_id)).trials) == 7
+    with pytest.raises(InvalidRequest, match="can be at most 7, got 100"):
+        await rig.searches.change_budget(search_id, to(100))
+    other = await rig.create(spec(max_trials=1))
+    await rig.ended(other)
+    with pytest.raises(InvalidRequest, match="the grid has 6 points: max_trials can be at most 6"):
+        await rig.searches.change_budget(other, to(7))
+    endless = await rig.create(spec(max_trials=1, space=PLANE, sampler=Sampler.RANDOM))
+    await rig.searches.change_budget(endless, to(8))
+    assert len((await rig.ended(endless)).trials) == 8
+
+
+async def test_a_grid_all_of_whose_points_are_made_takes_no_more_and_is_not_to_be_extended(
+    rig: SearchRig,
+) -> None:
+    search_id = await rig.create(
+        spec(space={"a": Choice((1,))}, max_trials=1, fixed={"steps": 500})
+    )
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(search.trials))
+    with pytest.raises(InvalidState, match=r"any more: all points of its grid are made \(1\)$"):
+        await rig.searches.enqueue(search_id, [{"a": 1}])
 
 
 @pytest.mark.parametrize("others", ["extend", "pause"])

@@ -63,9 +63,28 @@ def why_no_more(search: Search, now_ns: int) -> str:
     """Return why nothing more is proposed, not even a point that is enqueued now; "" if something may be."""
     if search.state is SearchState.STOPPING:
         return "it is stopping"
-    if len(search.trials) >= search.spec.budget.max_trials:
-        return f"all of its trials are made ({len(search.trials)}); extend it first"
+    num = len(search.trials)
+    if num >= search.spec.budget.max_trials:
+        if not extension_problem(search, num + 1):
+            return f"all of its trials are made ({num}); extend it first"
+        return f"all points of its grid are made ({num})"
     return _over(search, now_ns) or _spent(search)
+
+
+def extension_problem(search: Search, max_trials: int) -> str:
+    """Return why a search can never make so many trials, "" if it can: a grid ends with its points."""
+    if search.spec.sampler is not Sampler.GRID:
+        return ""
+    size = grid.size(search.spec.space)
+    num_enqueued = len(search.trials) - search.num_drawn + len(search.points)
+    if max_trials <= size + num_enqueued:
+        return ""
+    points = "1 point" if size == 1 else f"{size} points"
+    enqueued = f" and {num_enqueued} enqueued" if num_enqueued else ""
+    return (
+        f"the grid has {points}{enqueued}: max_trials can be at most {size + num_enqueued},"
+        f" got {max_trials}"
+    )
 
 
 def num_seen(search: Search, number: int) -> int:

@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from lab_server.errors import InvalidState, Unavailable
+from lab_core.errors import Violation
+from lab_server.errors import InvalidRequest, InvalidState, Unavailable
 from lab_server.executors.catalogue import Catalogue
 from lab_server.files.home import new_run_id
 from lab_server.messages import search_log
@@ -263,11 +264,19 @@ class Searches:
     async def change_budget(
         self, search_id: str, change: Callable[[Budget], Budget]
     ) -> SearchRecord:
-        """Change the budget; a search that has ended goes on with a larger one."""
+        """Change the budget; a search that has ended goes on with a larger one.
+
+        Raises:
+            InvalidRequest: If it is a grid with fewer points than it is to have trials.
+        """
 
         def decide(search: Search) -> Sequence[Entry]:
-            budget = change(search.spec.budget)
-            return () if budget == search.spec.budget else [BudgetChanged(budget)]
+            before, budget = search.spec.budget, change(search.spec.budget)
+            if budget.max_trials > before.max_trials:
+                problem = policy.extension_problem(search, budget.max_trials)
+                if problem:
+                    raise InvalidRequest([Violation("budget.max_trials", problem)])
+            return () if budget == before else [BudgetChanged(budget)]
 
         return await self._change(search_id, decide, revive=True)
 
