@@ -62,9 +62,9 @@ def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
             str(tmp_path),
             "--insecure",
             "--experiments",
-            "a",
+            "a, b",
             "--experiments",
-            "b",
+            "c",
         ],
         env={"LAB_QUEUE_LIMIT": "7"},
     )
@@ -77,7 +77,7 @@ def test_config_prints_each_setting_with_its_origin(tmp_path: Path) -> None:
     assert f'home = "{tmp_path}" # flag' in lines
     assert "queue_limit = 7 # environment" in lines
     assert "insecure = true # flag" in lines
-    assert 'experiments = ["a", "b"] # flag' in lines
+    assert 'experiments = ["a", "b", "c"] # flag' in lines
     assert "grace_s = 10.0 # default" in lines
     assert "# tokens = # default" in lines
     waits = next(line for line in lines if line.startswith("thread_wait"))

@@ -36,6 +36,7 @@ from lab_client.runs import RunState
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d)")
 _COLOURS = {LogLevel.WARNING: "yellow", LogLevel.ERROR: "red"}
+_MOST = 20  # runs listed unless more are asked for
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -94,7 +95,10 @@ def runs(
             help="What to show of each run, separated by commas: name,learning_rate,max(accuracy)."
         ),
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most runs to list.")] = 20,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-n", min=1, help=f"The most runs to list.  [default: {_MOST}]"),
+    ] = None,
     show_all: Annotated[bool, typer.Option("--all", "-a", help="List all runs.")] = False,
     all_metrics: Annotated[
         bool, typer.Option(help="With --json, include the indicators of single parameters.")
@@ -102,6 +106,7 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
+    limit = _limit(limit, show_all)
     client = connect(context)
     filters: dict[str, Any] = {
         "experiment": experiment,
@@ -112,7 +117,7 @@ def runs(
     }
     order_by = f"{sort or 'create_time'}{'' if ascending else ' desc'}" if sort or ascending else ""
     with told_warnings():
-        handles = list(client.runs(**filters, order_by=order_by, limit=None if show_all else limit))
+        handles = list(client.runs(**filters, order_by=order_by, limit=limit))
     found = [handle.info for handle in handles]
     names = split_columns(columns)
     if as_json and names:
@@ -135,10 +140,17 @@ def runs(
         typer.echo("No run matches; see all with: lab runs", err=True)
     else:
         typer.echo("There are no runs; start one with: lab run EXPERIMENT", err=True)
-    if not show_all and len(found) == limit:
+    if limit is not None and len(found) == limit:
         num_all = client.count_runs(**filters)
         if num_all > limit:
             typer.echo(f"lab: {limit} of {num_all}; --all shows them", err=True)
+
+
+def _limit(given: int | None, show_all: bool) -> int | None:
+    """Return how many runs to list; None for all."""
+    if show_all and given is not None:
+        raise typer.BadParameter(f"give --all or --limit {given}, not both")
+    return None if show_all else given or _MOST
 
 
 def status(

@@ -53,7 +53,9 @@ def join(
     ] = "",
     experiments: Annotated[
         list[str] | None,
-        typer.Option(help="module or file with experiments, as of the server; repeatable"),
+        typer.Option(
+            help="module or file with experiments, as of the server; several: repeat it, or separate them by commas"
+        ),
     ] = None,
     home: Annotated[
         Path | None, typer.Option(help="folder of the agent (default: in the user's data folder)")
@@ -97,9 +99,11 @@ def join(
     from lab_server.model.slot import parse_slots
     from lab_server.model.sources import missing_source
     from lab_server.settings.address import Address
+    from lab_server.settings.lists import split_at_commas
 
     with errors_as_exit_codes("lab-agent"):
         addresses = [part.strip() for part in server.split(",")]
+        sources = split_at_commas(*(experiments or ()))
         for address in addresses:
             try:
                 Address.parse(address)
@@ -110,7 +114,7 @@ def join(
         problems += [] if chosen else ["--slots none leaves an agent nothing to do"]
         problems += [
             f"--experiments names {source}, but {gone}"
-            for source in experiments or ()
+            for source in sources
             if (gone := missing_source(source))
         ]
         called = name or socket.gethostname()
@@ -133,7 +137,7 @@ def join(
                 pool=pool,
                 token=token,
                 slots=chosen,
-                experiments=tuple(experiments or ()),
+                experiments=sources,
                 home=folder.expanduser().absolute(),
                 tls_files=(ca, cert, key) if tls or ca or cert else None,
                 on_shutdown=on_shutdown.value,

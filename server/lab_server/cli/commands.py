@@ -13,6 +13,7 @@ import typer
 
 from lab_server.cli import agents, certs, reload, tokens
 from lab_server.cli.exit_codes import errors_as_exit_codes
+from lab_server.settings.lists import split_at_commas
 from lab_server.settings.loading import Loaded, load
 from lab_server.settings.settings import Settings
 
@@ -75,7 +76,7 @@ def _metavar(kind: Any) -> str | None:
 
 def _plain(value: Any) -> Any:
     """Return a flag's value, None for a list flag that was not given."""
-    return (tuple(value) or None) if isinstance(value, list) else value
+    return (split_at_commas(*value) or None) if isinstance(value, list) else value
 
 
 def _help(name: str) -> str:
@@ -85,6 +86,8 @@ def _help(name: str) -> str:
     told = (
         "" if all(one in str(field.description) for one in choices) else f": {', '.join(choices)}"
     )
+    if field.annotation == tuple[str, ...]:
+        told += "; several: repeat it, or separate them by commas"
     is_nothing = default is None or default is False or default in ("", ())
     tail = "" if is_nothing else f" [default: {default}]"
     return f"{field.description}{told}{tail}"

@@ -19,6 +19,7 @@ from lab_core.errors import SettingsError
 from lab_server.model.agent import HOSTS_POOL
 from lab_server.model.slot import parse_slots
 from lab_server.settings.address import Address
+from lab_server.settings.lists import split_at_commas
 from lab_server.settings.pools import PoolSettings
 
 ENV_PREFIX = "LAB_"
@@ -217,11 +218,7 @@ class Settings(BaseSettings):
     @field_validator("experiments", "preload", "allowed_hosts", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return split_at_commas(value) if isinstance(value, str) else value
 
     @field_validator("allowed_hosts")
     @classmethod

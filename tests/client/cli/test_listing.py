@@ -51,6 +51,12 @@ def test_a_list_that_is_cut_says_so(lab: Lab, twin: Twin) -> None:
         assert all(f"n{index}" in whole.stdout for index in range(5))
 
 
+def test_a_list_cannot_be_cut_and_whole(lab: Lab) -> None:
+    both = lab("runs", "-n", "3", "--all")
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert "give --all or --limit 3, not both" in both.stderr
+
+
 def test_columns_are_what_was_asked_for(lab: Lab, twin: Twin) -> None:
     run = twin.add_run(name="first", tags=["a", "b"], metrics={"acc": 0.123456789})
     run.message.configs["lr"].double_value = 0.1
