@@ -8,8 +8,8 @@ import gc
 import importlib
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ParamSpec
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import structlog
 
@@ -44,6 +44,30 @@ _RETENTION_INTERVAL_S = 600.0
 _SERVERS_INTERVAL_S = 1.0
 _MEMORY_INTERVAL_S = 5.0
 _CROWD = 50
+_END_S = 5.0
+
+
+class Tasks:
+    """Holds what a server does, and ends it on exit."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, *works: Coroutine[Any, Any, None]) -> None:
+        """Begin to do some works, each by itself."""
+        for work in works:
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def __aenter__(self) -> Tasks:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_END_S)
 
 
 async def keep_up(

@@ -34,6 +34,10 @@ class SwitchedControl:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.current, name)
 
+    async def shut_down(self, *, stop_trainers: bool) -> None:
+        """Shut down whichever it is by then."""
+        await self.current.shut_down(stop_trainers=stop_trainers)
+
 
 class Membership:
     """This server among those of its store.

@@ -106,6 +106,7 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
         )
         stack.push_async_callback(executor.close)
         # Imported here, as they take as long to import as everything else together.
+        from lab_server.app.background import keep_up
         from lab_server.app.wiring import open_server
 
         server = await stack.enter_async_context(open_server(settings, executor, own))
@@ -115,7 +116,7 @@ async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:
         gc.enable()
         if not await _has_slots(server.own_slots, asked_to_end):
             return
-        watching = asyncio.create_task(server.own_slots.watch())
+        watching = asyncio.create_task(keep_up(server.own_slots.watch))
         stack.callback(watching.cancel)
         print(  # noqa: T201 - the one line on stdout, which scripts wait for
             f"lab-server ready grpc={server.grpc_address} http={server.http_address}", flush=True
