@@ -11,15 +11,17 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
+from lab_core.checkpoints import latest_good
 from lab_core.errors import SettingsError
 from lab_rpc.v1 import config_pb2, event_pb2, training_service_pb2, training_service_pb2_grpc
+from lab_server.app.backup import back_up
 from lab_server.cli.commands import app
-from lab_server.files.backup import back_up
 from tests.servers import RealServer, start_server
 
 pytestmark = pytest.mark.slow
 
 pb = training_service_pb2
+RUNNING = event_pb2.RUN_STATE_RUNNING
 EXPERIMENTS = str(Path(__file__).parents[1] / "experiments.py")
 Stub = training_service_pb2_grpc.TrainingServiceStub
 
@@ -33,8 +35,12 @@ def new_run(stub: Stub, num_steps: int, step_s: float) -> str:
         "steps": config_pb2.Value(int_value=num_steps),
         "step_s": config_pb2.Value(double_value=step_s),
     }
+    return start_run(stub, "counting", overrides)
+
+
+def start_run(stub: Stub, experiment: str, overrides: dict[str, config_pb2.Value]) -> str:
     config = config_pb2.ConfigMessage(overrides=overrides)
-    request = pb.CreateRunRequest(experiment="counting", config=config)
+    request = pb.CreateRunRequest(experiment=experiment, config=config)
     run_id: str = stub.CreateRun(request, timeout=120).run.id
     stub.StartRun(pb.StartRunRequest(run_id=run_id), timeout=60)
     return run_id
@@ -95,6 +101,41 @@ def _check_restored(
     assert again[-1].state.state == event_pb2.RUN_STATE_COMPLETED
     (series,) = stub.QueryMetrics(pb.QueryMetricsRequest(run_id=training, names=["loss"])).series
     assert list(series.steps) == list(range(120))
+
+
+def test_a_run_that_saves_at_each_step_goes_on_from_a_backup(tmp_path: Path) -> None:
+    num_steps = 400
+    overrides = {
+        "loop_count": config_pb2.Value(int_value=num_steps),
+        "checkpoint_interval": config_pb2.Value(int_value=1),
+    }
+    original = start(tmp_path / "original")
+    try:
+        with grpc.insecure_channel(original.address) as channel:
+            stub = Stub(channel)
+            run_id = start_run(stub, "valley", overrides)
+            events(stub, run_id, num_steps=20)
+            for number in range(5):
+                back_up(original.home, tmp_path / str(number))
+                (folder,) = (tmp_path / str(number)).glob("runs/valley/*/checkpoints")
+                good, damaged = latest_good(folder)
+                assert good is not None
+                assert damaged == ()
+            assert stub.GetRun(pb.GetRunRequest(run_id=run_id)).run.state == RUNNING
+    finally:
+        original.stop()
+    restored = start(tmp_path / "4")
+    try:
+        with grpc.insecure_channel(restored.address) as channel:
+            told = events(Stub(channel), run_id)
+            assert told[-1].state.state == event_pb2.RUN_STATE_COMPLETED
+            (begun,) = (event.truncate for event in told if event.HasField("truncate"))
+            assert begun.after_step >= 20, "from a checkpoint"
+            request = pb.QueryMetricsRequest(run_id=run_id, names=["loss"])
+            (series,) = Stub(channel).QueryMetrics(request).series
+            assert list(series.steps) == list(range(1, num_steps + 1))
+    finally:
+        restored.stop()
 
 
 @pytest.mark.parametrize("is_server", [True, False])

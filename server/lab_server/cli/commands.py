@@ -136,7 +136,7 @@ def backup(
     home: Annotated[Path | None, typer.Option(help="folder to copy (env LAB_HOME)")] = None,
 ) -> None:
     """Copy LAB_HOME, even while a server is running; restore with `serve --home COPY`."""
-    from lab_server.files.backup import back_up
+    from lab_server.app.backup import back_up
 
     with errors_as_exit_codes():
         settings = load({"home": home}).settings
