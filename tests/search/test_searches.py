@@ -32,6 +32,7 @@ from lab_server.model.search import (
     TrialState,
 )
 from lab_server.model.search_log import Asked, Ended, Paused
+from lab_server.search.controller import Controller
 from lab_server.search.fold import Search
 from lab_server.supervisor.live_runs import run_to_completion
 from tests.search.rig import GRID, PLANE, SearchRig, loss, spec
@@ -493,6 +494,34 @@ async def test_an_error_of_the_server_ends_the_search_with_a_sentence(
     search = await rig.ended(await rig.create(spec()))
     assert search.state is SearchState.FAILED
     assert "ZeroDivisionError('oops')" in search.reason
+
+
+async def test_an_end_that_cannot_be_written_for_a_mistake_is_tried_again_after_a_pause(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_server.search.sampling.propose", lambda *_: 1 / 0)
+    pauses, num_pauses_before, fail = list[float](), list[int](), Controller._fail
+
+    async def fail_twice(controller: Controller, reason: str) -> None:
+        num_pauses_before.append(len(pauses))
+        if len(num_pauses_before) <= 2:
+            raise ZeroDivisionError("oops again")
+        await fail(controller, reason)
+
+    class Pausing:
+        """The module asyncio, with pauses that only note how long they would be."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+        async def sleep(self, seconds: float) -> None:
+            pauses.append(seconds)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("lab_server.search.controller.asyncio", Pausing())
+    monkeypatch.setattr(Controller, "_fail", fail_twice)
+    search = await rig.ended(await rig.create(spec()))
+    assert (search.state, num_pauses_before) == (SearchState.FAILED, [0, 1, 2])
 
 
 @pytest.mark.parametrize("breaks", ["module", "check", "name"])
