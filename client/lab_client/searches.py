@@ -172,8 +172,9 @@ class SearchState(StrEnum):
 class TrialState(StrEnum):
     """The state of a trial.
 
-    PAUSED trials may be promoted to the next rung; PRUNED ones ended early; FAILED and INFEASIBLE ones
-    count as the worst; what a person stopped is LEFT_OUT and says nothing about its configs.
+    PAUSED trials may be promoted to the next rung; PRUNED ones ended early, as others were better or their
+    time was over; FAILED and INFEASIBLE ones count as the worst; what a person stopped is LEFT_OUT and says
+    nothing about its configs.
 
     Example:
         >>> from lab_client import TrialState

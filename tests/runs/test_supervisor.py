@@ -285,6 +285,7 @@ async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
     run = await rig.ended(await rig.start(is_endless=True, options=RunOptions(max_runtime_s=0.5)))
     assert run.state is RunState.STOPPED
     assert run.reason == "stopped: it reached its max_runtime of 0.5 s"
+    assert run.is_out_of_time
     assert run.checkpoint_step == run.step > 0
 
 

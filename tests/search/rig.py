@@ -193,7 +193,7 @@ class ToyRuns(FakeSupervisor):
 
     async def end(self, run: Run, state: RunState, reason: str = "") -> None:
         """Bring a run to its end."""
-        is_stopped = reason == "stopped"
+        is_stopped = reason.startswith("stopped")
         await self.move(
             run,
             state,

@@ -291,3 +291,72 @@ async def test_without_lockstep_what_has_ended_counts(rig: SearchRig) -> None:
     pruned = [e for e in await rig.entries(search.id) if isinstance(e, Pruned)]
     assert {entry.number for entry in pruned} <= {3, 4, 5}
     assert search.best is search.trials[0]
+
+
+OUT_OF_TIME = "stopped: it reached its max_runtime of 2 s"
+
+
+async def out_of_time(rig: SearchRig, after_step: int, *numbers: int, **changes: Any) -> Search:
+    """Return a search that has ended, some of whose runs may train no longer at a step."""
+    say = rig.runs.say
+
+    async def say_until(run: Run, *news: Any) -> Run:
+        run = await say(run, *news)
+        trial = run.request.trial
+        if trial is not None and trial.number in numbers and run.step == after_step:
+            rig.runs.endings[run.id] = RunState.STOPPED, OUT_OF_TIME
+        return run
+
+    rig.runs.say = say_until  # type: ignore[method-assign]
+    return await rig.ended(await rig.create(spec(**changes)))
+
+
+async def test_a_trial_that_runs_out_of_time_counts_as_one_that_ended_early(rig: SearchRig) -> None:
+    search = await out_of_time(rig, 5, 0, 3)
+    states = [trial.state for trial in search.trials]
+    assert states == [
+        TrialState.PRUNED if number in (0, 3) else TrialState.COMPLETED for number in range(6)
+    ]
+    trial = search.trials[3]
+    assert (trial.value, trial.step, trial.reason) == (loss(trial.params, 5), 5, OUT_OF_TIME)
+    assert search.best is search.trials[2]
+
+
+async def test_a_search_whose_every_trial_runs_out_of_time_has_the_best_of_them(
+    rig: SearchRig,
+) -> None:
+    search = await out_of_time(rig, 5, *range(6))
+    assert {trial.state for trial in search.trials} == {TrialState.PRUNED}
+    assert search.best is not None
+    assert (dict(search.best.params), search.best.value) == (
+        {"a": 2, "b": 0.5},
+        loss({"a": 2, "b": 0.5}, 5),
+    )
+    assert (search.state, search.reason) == (SearchState.COMPLETED, "all 6 trials are done")
+
+
+async def test_a_trial_that_measured_nothing_in_its_time_has_failed(rig: SearchRig) -> None:
+    search = await out_of_time(rig, 5, 0, max_trials=1, fixed={"wrong": "missing"})
+    (trial,) = search.trials
+    assert trial.state is TrialState.FAILED
+    assert trial.reason == f"{OUT_OF_TIME}; it did not report the metric 'loss'"
+
+
+@pytest.mark.parametrize("after_step", [1, 4])
+async def test_of_a_trial_that_runs_out_of_time_the_next_best_has_the_place(
+    rig: SearchRig, after_step: int
+) -> None:
+    """At the first rung, at whose step it has no value to compare, or on its way to the next."""
+    halving: dict[str, Any] = {
+        "space": NINE,
+        "max_trials": 9,
+        "parallel": 3,
+        "early_stopping": Halving(2, 3),
+        "fixed": {"steps": 30},
+    }
+    search = await out_of_time(rig, after_step, 0, **halving)
+    assert search.trials[0].state is TrialState.PRUNED
+    promoted = [trial.number for trial in search.trials if 1 in trial.values]
+    assert promoted == ([1, 2, 3] if after_step == 1 else [0, 1, 2, 3])
+    assert search.best is search.trials[1]
+    assert search.best.state is TrialState.COMPLETED

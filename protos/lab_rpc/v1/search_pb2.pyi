@@ -185,7 +185,7 @@ class _TrialStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     TRIAL_STATE_COMPLETED: _TrialState.ValueType  # 3
     """Trained to its end."""
     TRIAL_STATE_PRUNED: _TrialState.ValueType  # 4
-    """Ended early, as others were better."""
+    """Ended early: others were better, or its run trained as long as it may. Has the value of then."""
     TRIAL_STATE_FAILED: _TrialState.ValueType  # 5
     """Its configs failed: an error, no value, or one that is not a number. Counts as the worst."""
     TRIAL_STATE_INFEASIBLE: _TrialState.ValueType  # 6
@@ -205,7 +205,7 @@ TRIAL_STATE_PAUSED: TrialState.ValueType  # 2
 TRIAL_STATE_COMPLETED: TrialState.ValueType  # 3
 """Trained to its end."""
 TRIAL_STATE_PRUNED: TrialState.ValueType  # 4
-"""Ended early, as others were better."""
+"""Ended early: others were better, or its run trained as long as it may. Has the value of then."""
 TRIAL_STATE_FAILED: TrialState.ValueType  # 5
 """Its configs failed: an error, no value, or one that is not a number. Counts as the worst."""
 TRIAL_STATE_INFEASIBLE: TrialState.ValueType  # 6

@@ -6,10 +6,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from lab_core.configs import PlainValue
 from lab_server.model.upload import Upload
+
+OUT_OF_TIME: Final = "stopped: it reached its max_runtime of"
+"""Begins the reason of a run that trained as long as it may."""
 
 
 class RunState(enum.Enum):
@@ -217,6 +220,11 @@ class Run:
             and not self.is_stop_requested
             and 0 < self.until_step <= (self.checkpoint_step or 0)
         )
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the run was stopped because it had trained as long as it may."""
+        return self.state is RunState.STOPPED and self.reason.startswith(OUT_OF_TIME)
 
     @property
     def experiment(self) -> str:

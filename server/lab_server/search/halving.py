@@ -50,5 +50,6 @@ def _rungs(search: Search) -> list[list[Trial]]:
 
 
 def _value_at(trial: Trial, rung: int) -> float | None:
-    # one that has failed since was not worth its place: the next best gets it
-    return None if trial.state is TrialState.FAILED else trial.values[rung]
+    # one that has failed or run out of time since was not worth its place: the next best gets it
+    is_out = trial.state in (TrialState.FAILED, TrialState.PRUNED)
+    return None if is_out else trial.values[rung]

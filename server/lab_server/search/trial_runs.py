@@ -151,7 +151,7 @@ class TrialRuns:
                 step=pruned.step,
                 reason=pruned.reason,
             )
-        if run.is_stop_requested:
+        if run.is_stop_requested and not run.is_out_of_time:
             return _left_out(trial, f"its run was stopped: {run.reason}", run)
         if run.state is RunState.FAILED:
             if _is_disk_full(run):
@@ -165,7 +165,11 @@ class TrialRuns:
         if is_paused and not curve.values:
             problem += f" up to step {trial.until_step}, where trials are compared; if it comes later, use larger min_steps"
         if measured.value is None:
-            return Told(**at, state=TrialState.FAILED, step=step, reason=problem)
+            reason = f"{run.reason}; {problem}" if run.is_out_of_time else problem
+            return Told(**at, state=TrialState.FAILED, step=step, reason=reason)
+        if run.is_out_of_time:
+            value = measured.value
+            return Told(**at, state=TrialState.PRUNED, value=value, step=step, reason=run.reason)
         return Told(
             **at,
             state=TrialState.PAUSED if is_paused else TrialState.COMPLETED,

@@ -17,7 +17,7 @@ from lab_server.executors.protocol import Executor
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
 from lab_server.logs import RUNS
-from lab_server.model.run import Begun, Run, RunOptions, RunState
+from lab_server.model.run import OUT_OF_TIME, Begun, Run, RunOptions, RunState
 from lab_server.model.slot import Wants, agent_of
 from lab_server.supervisor.attempt import Attempt
 from lab_server.supervisor.conclusion import INTERRUPTED, conclude
@@ -333,7 +333,7 @@ class Runner:
         except OSError:
             began = time.time()
         await asyncio.sleep(max(0.0, began + limit_s - time.time()))
-        reason = f"stopped: it reached its max_runtime of {limit_s:g} s"
+        reason = f"{OUT_OF_TIME} {limit_s:g} s"
         with contextlib.suppress(InvalidState):
             await self._live_runs.persist(
                 lambda: self.stop(run.id, checkpoint=True, grace_s=None, reason=reason)
