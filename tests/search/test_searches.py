@@ -170,6 +170,20 @@ async def test_a_run_that_a_person_stops_is_left_out(rig: SearchRig) -> None:
     assert search.state is SearchState.FAILED
 
 
+async def test_a_run_that_had_come_to_its_end_when_a_person_stopped_it_counts(
+    rig: SearchRig,
+) -> None:
+    search_id = await rig.create(spec(fixed={"steps": 10_000}, max_trials=1))
+    search = await rig.searches.folded(search_id)
+    await rig.until(lambda: bool(rig.training(3)))
+    run_id = search.trials[0].run_id
+    rig.runs.endings[run_id] = RunState.COMPLETED, "stopped"  # asked to stop, and done before
+    search = await rig.ended(search_id)
+    assert (await rig.runs.get(run_id)).is_stop_requested
+    assert states(search) == [TrialState.COMPLETED]
+    assert search.best is search.trials[0]
+
+
 async def test_it_ends_when_its_steps_are_used_up(rig: SearchRig) -> None:
     search = await rig.ended(await rig.create(spec(max_steps=18, parallel=1)))
     assert len(search.trials) == 2

@@ -151,7 +151,7 @@ class TrialRuns:
                 step=pruned.step,
                 reason=pruned.reason,
             )
-        if run.is_stop_requested and not run.is_out_of_time:
+        if _is_cut_off(run):
             return _left_out(trial, f"its run was stopped: {run.reason}", run)
         if run.state is RunState.FAILED:
             if _is_disk_full(run):
@@ -201,6 +201,12 @@ def _key(search: Search, trial: Trial) -> str:
 def _is_below(run: Run, trial: Trial) -> bool:
     """Return whether a run is paused at a lower rung than its trial trains for."""
     return run.is_paused and (not trial.until_step or run.until_step < trial.until_step)
+
+
+def _is_cut_off(run: Run) -> bool:
+    """Return whether somebody stopped a run before it was trained as far as it was to be."""
+    is_done = run.state is RunState.COMPLETED or run.is_out_of_time
+    return run.is_stop_requested and not is_done
 
 
 def _is_disk_full(run: Run) -> bool:
