@@ -28,6 +28,7 @@ class LiveServer(LiveProcess):
 
     def __init__(self, home: Path, *arguments: str) -> None:
         home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)  # its log is in it before the server says so
         self.home = home
         self._arguments = arguments
         self.address = f"127.0.0.1:{free_port()}"

@@ -44,7 +44,7 @@ def server(home: Path) -> Iterator[Server]:
         *("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--home", str(home)),
         *("--on-shutdown", "stop"),
     ]
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "server.log").open("ab") as log:
         # In a new session, so that Ctrl-C in the terminal reaches only this script, which stops the server.
         process = subprocess.Popen(

@@ -63,6 +63,7 @@ def start_server(
 ) -> RealServer:
     """Start a server on free ports and wait until it is ready."""
     home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # its log is in it before the server says so
     log = home / log_name
     with log.open("ab") as errors:
         process = subprocess.Popen(
@@ -114,6 +115,7 @@ class RealAgent:
 def launch_agent(address: str, home: Path, *arguments: str) -> RealAgent:
     """Start an agent with one slot; its name is that of its folder, unless the arguments say another."""
     home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # its log is in it before the server says so
     log = home / "agent.log"
     with log.open("ab") as errors:
         process = subprocess.Popen(

@@ -128,7 +128,9 @@ def test_loopback_needs_nothing(address: str) -> None:
     assert load({"grpc": address}).settings.grpc_address.is_loopback
 
 
-@pytest.mark.parametrize("flags", [{"tls_cert": "c"}, {"tls_key": "k"}, {"tls_client_ca": "ca"}])
+@pytest.mark.parametrize(
+    "flags", [{"tls_cert": "c"}, {"tls_key": "k"}, {"tls_client_ca": "ca"}, {"peer_ca": "ca"}]
+)
 def test_half_of_tls_is_an_error(flags: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="tls_"):
         load(flags)

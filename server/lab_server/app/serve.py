@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +18,7 @@ from lab_server.app.reload import RELOAD_SIGNAL, named_in
 from lab_server.executors.gpus import default_slots, missing_gpus
 from lab_server.executors.local import LocalExecutor
 from lab_server.files.home import Home
+from lab_server.files.own_home import make_home
 from lab_server.model.slot import Slot, parse_slots
 from lab_server.model.sources import missing_source
 from lab_server.settings.loading import Loaded
@@ -40,7 +40,7 @@ def run(loaded: Loaded) -> None:
     settings = loaded.settings
     slots = parse_slots(settings.slots or default_slots())
     _check(loaded, slots)
-    _make_home(settings.home, has_database=not settings.store)
+    make_home(settings.home, has_database=not settings.store)
     logs.set_up(settings.log_format, settings.log_level)
     for warning in loaded.warnings:
         _log.warning(warning)
@@ -64,25 +64,6 @@ def _check(loaded: Loaded, slots: Sequence[Slot]) -> None:
     ]
     if problems:
         raise SettingsError("\n".join(problems))
-
-
-def _make_home(home: Path, *, has_database: bool) -> None:
-    """Make the home and its database, or take the ones there are; nobody else may read them."""
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingsError(f"cannot make the folder home={home}: {error.strerror}") from None
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise SettingsError(f"cannot write to the folder home={home}")
-    try:
-        home.chmod(0o700)
-        if has_database:
-            # SQLite gives the files beside it the same mode
-            os.close(os.open(home / "lab.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        for path in home.glob("lab.db*"):
-            path.chmod(0o600)
-    except OSError as error:
-        raise SettingsError(f"cannot make home={home} private: {error.strerror}") from None
 
 
 async def _serve(settings: Settings, slots: Sequence[Slot]) -> None:

@@ -234,6 +234,10 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key belong together: set both or none")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        if self.peer_ca is not None and self.tls_cert is None:
+            raise ValueError(
+                "peer_ca needs tls_cert and tls_key: servers without them reach each other without TLS"
+            )
         return self
 
     @model_validator(mode="after")
