@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,3 @@ class Provenance:
         """Return the files in which two runs differ, by path; those of only one of them too."""
         paths = sorted({*self.files, *other.files})
         return tuple(path for path in paths if self.files.get(path) != other.files.get(path))
-
-    def changed_environment(self, other: Provenance) -> tuple[str, ...]:
-        """Return the names of what differs in versions and machine."""
-        ours, theirs = self.environment, other.environment
-        names = (field.name for field in fields(Environment))
-        return tuple(name for name in names if getattr(ours, name) != getattr(theirs, name))
