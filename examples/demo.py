@@ -68,11 +68,48 @@ def run_series(http: str) -> list[str]:
     return [line for line in lines if SHOWN.match(line)]
 
 
+@dataclass
+class Watched:
+    """What was seen of a run: the last values, and samples of the metrics page meanwhile."""
+
+    values: dict[str, float]
+    scraped: list[str]
+
+
+def watch(run: lab_client.Run, http: str) -> Watched:
+    """Show a run in a bar until it has ended."""
+    seen = Watched({}, [])
+    values = seen.values
+    with tqdm(unit="step", dynamic_ncols=True, disable=None) as bar:
+        for event in run.events():
+            match event.body:
+                case Progress(total_steps=total_steps) if bar.total != total_steps:
+                    bar.total = total_steps
+                case Metrics() as metrics:
+                    for point in metrics.points():
+                        values.update(point.values)
+                        bar.update(point.step - bar.n)
+                        if "accuracy" in point.values:
+                            tqdm.write(
+                                f"  step {point.step:4d}   test loss {values['test_loss']:.4f}"
+                                f"   accuracy {values['accuracy']:.4f}"
+                            )
+                            seen.scraped = run_series(http) or seen.scraped
+                    bar.set_postfix(train_loss=f"{values['train_loss']:.4f}")
+    return seen
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--home", type=Path, default=Path(".demo"), help="where the runs are kept")
     arguments = parser.parse_args()
+    configs = {
+        "dataset": "mnist_5k",
+        "epochs": arguments.epochs,
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+    }
 
     print("Starting lab-server ...", flush=True)
     with (
@@ -85,46 +122,23 @@ def main() -> None:
         client.experiment("mnist")
 
         begin = time.perf_counter()
-        configs = {
-            "dataset": "mnist_5k",
-            "epochs": arguments.epochs,
-            "learning_rate": 0.05,
-            "momentum": 0.9,
-        }
         run = client.create("mnist", configs, name="demo").start()
         print(f"Run {run.id}: mnist {configs}", flush=True)
-
-        scraped: list[str] = []
-        values: dict[str, float] = {}
-        with tqdm(unit="step", dynamic_ncols=True, disable=None) as bar:
-            for event in run.events():
-                match event.body:
-                    case Progress(total_steps=total_steps) if bar.total != total_steps:
-                        bar.total = total_steps
-                    case Metrics() as metrics:
-                        for point in metrics.points():
-                            values.update(point.values)
-                            bar.update(point.step - bar.n)
-                            if "accuracy" in point.values:
-                                tqdm.write(
-                                    f"  step {point.step:4d}   test loss {values['test_loss']:.4f}"
-                                    f"   accuracy {values['accuracy']:.4f}"
-                                )
-                                scraped = run_series(address.http) or scraped
-                        bar.set_postfix(train_loss=f"{values['train_loss']:.4f}")
+        seen = watch(run, address.http)
         ended = run.wait()
         duration_s = time.perf_counter() - begin
 
+        if ended.state != "COMPLETED":
+            raise SystemExit(f"the run did not complete: {ended.reason}")
+
         print("\nFrom /metrics, while it trained:")
-        for line in scraped:
+        for line in seen.scraped:
             print(f"  {line}")
         print(
-            f"\n{ended.state}: accuracy {values['accuracy']:.4f} on 1,000 test digits, after"
+            f"\n{ended.state}: accuracy {seen.values['accuracy']:.4f} on 1,000 test digits, after"
             f" {ended.step} steps in {duration_s:.1f} s"
         )
         print(f"Its files: {ended.folder}")
-        if ended.state != "COMPLETED":
-            raise SystemExit(f"the run did not complete: {ended.reason}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ successive halving, on the 5,000 digits that the package has with it. Needs the 
 from __future__ import annotations
 
 import argparse
-import os
 
 from lab_client import Client, Halving, choice, log_uniform, uniform
 
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--plot", default="search.png", help="the file to draw to")
     arguments = parser.parse_args()
     data = {"dataset": "mnist_5k", "epochs": arguments.epochs}
-    with Client(os.environ.get("LAB_SERVER")) as client:
+    with Client() as client:
         tutorial = client.create("mnist", data, name="tutorial").start()
         study = client.search(
             "mnist",
