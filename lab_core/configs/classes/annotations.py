@@ -8,29 +8,15 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from lab_core.configs.schema.constraints import LENGTHS, constraint_problem, read_metadata
-from lab_core.configs.schema.plain import Misfit, PlainValue, fit, is_plain, parse_type, to_plain
+from lab_core.configs.classes.type_info import TypeInfo, converted, infer
+from lab_core.configs.classes.unions import bounds_of, choices_of, union
+from lab_core.configs.schema.constraints import LENGTHS, read_metadata
+from lab_core.configs.schema.plain import PlainValue, is_plain, to_plain
 
 MISSING: Any = object()
 """There is no annotation, or it cannot be evaluated."""
-
-
-class TypeInfo(NamedTuple):
-    """A parsed annotation.
-
-    Attributes:
-        text: the plain type; `object` when a message cannot set it.
-        constraints: bounds and choices as plain data.
-        convert: turns a plain value into the annotated type: a list into a tuple, a name into an enum.
-        cls: the class of an `object`, for checking and building values; of a converted value, too.
-    """
-
-    text: str
-    constraints: Mapping[str, PlainValue] = {}
-    convert: Callable[[Any], Any] | None = None
-    cls: type | None = None
 
 
 _OBJECT = TypeInfo("object")
@@ -82,7 +68,7 @@ def understand(annotation: Any) -> TypeInfo:
     if origin is typing.Literal:
         return _literal(arguments)
     if origin in (typing.Union, types.UnionType):
-        return _union(arguments)
+        return union([understand(member) for member in arguments])
     if origin in (list, collections.abc.Sequence):
         return _list(arguments[0], None)
     if origin is tuple:
@@ -102,78 +88,11 @@ def is_path_class(cls: type) -> bool:
     return pathlib is not None and issubclass(cls, pathlib.PurePath)
 
 
-def infer(value: object) -> TypeInfo:
-    """Return the type of an item that has no annotation, from its value."""
-    if isinstance(value, bool):
-        return _ATOMS[bool]
-    for kind in (int, float, str):
-        if type(value) is kind:
-            return _ATOMS[kind]
-    if value is None:
-        return _ATOMS[Any]
-    if isinstance(value, list | tuple) and is_plain(value):
-        inner = {infer(v).text for v in value}
-        text = f"list[{inner.pop() if len(inner) == 1 else 'any'}]"
-        return TypeInfo(text, convert=tuple if isinstance(value, tuple) else None)
-    return _OBJECT
-
-
 def _literal(values: tuple[Any, ...]) -> TypeInfo:
     if not all(is_plain(v) for v in values):
         return _OBJECT
     text = " | ".join(dict.fromkeys(infer(v).text if v is not None else "None" for v in values))
     return TypeInfo(text, {"choices": [to_plain(v) for v in values]})
-
-
-def _union(members: tuple[Any, ...]) -> TypeInfo:
-    infos = [understand(m) for m in members]
-    if any(info.text == "object" for info in infos):
-        return TypeInfo("object | None") if any(i.text == "None" for i in infos) else _OBJECT
-    constraints: dict[str, PlainValue] = {}
-    for info in infos:
-        constraints.update(info.constraints)
-    if choices := _choices(infos):
-        constraints["choices"] = choices
-    else:
-        constraints.pop("choices", None)
-
-    def convert(value: Any) -> Any:
-        info = next((i for i in infos if i.convert is not None and _fits(i, value)), None)
-        return value if info is None else _converted(info, value)
-
-    classes = [info.cls for info in infos if info.cls is not None]
-    return TypeInfo(
-        " | ".join(dict.fromkeys(info.text for info in infos)),
-        constraints,
-        convert if any(info.convert is not None for info in infos) else None,
-        classes[0] if len(classes) == 1 else None,
-    )
-
-
-def _choices(infos: list[TypeInfo]) -> list[PlainValue]:
-    """Return the choices of all members, without those of a type of which another member takes any value."""
-    is_open = {info.text for info in infos if "choices" not in info.constraints}
-    if "any" in is_open:
-        return []
-    if "float" in is_open:
-        is_open.add("int")  # which is taken as a float
-    listed = [typing.cast(list[PlainValue], i.constraints.get("choices", [])) for i in infos]
-    kept = [choice for each in listed for choice in each if infer(choice).text not in is_open]
-    return [*kept, None] if kept and "None" in is_open else kept
-
-
-def _fits(info: TypeInfo, value: Any) -> bool:
-    try:
-        fit(parse_type(info.text), value)
-    except Misfit:
-        return False
-    return constraint_problem(info.constraints, value) is None
-
-
-def _converted(info: TypeInfo, value: Any) -> Any:
-    """Return a plain value as the annotation has it; what is so already as it is."""
-    is_done = value is None or (info.cls is not None and isinstance(value, info.cls))
-    return value if info.convert is None or is_done else info.convert(value)
 
 
 def _list(element: Any, convert: Callable[[Any], Any] | None) -> TypeInfo:
@@ -185,7 +104,7 @@ def _list(element: Any, convert: Callable[[Any], Any] | None) -> TypeInfo:
         whole = convert or list
 
         def convert(values: Any) -> Any:
-            return whole(_converted(inner, value) for value in values)
+            return whole(converted(inner, value) for value in values)
 
     return TypeInfo(f"list[{inner.text}]", constraints, convert)
 
@@ -196,12 +115,13 @@ def _tuple(elements: tuple[Any, ...]) -> TypeInfo:
     infos = [understand(e) for e in elements]
     if not infos or any(info.text == "object" for info in infos):
         return TypeInfo("object", cls=tuple)
-    constraints: dict[str, PlainValue] = {"min_length": len(infos), "max_length": len(infos)}
-    if choices := _choices(infos):
+    constraints = {key: bound for key, bound in bounds_of(infos).items() if key not in LENGTHS}
+    constraints |= {"min_length": len(infos), "max_length": len(infos)}
+    if choices := choices_of(infos):
         constraints["choices"] = choices
 
     def convert(values: Any) -> Any:
-        return tuple(map(_converted, infos, values))
+        return tuple(map(converted, infos, values))
 
     text = f"list[{' | '.join(dict.fromkeys(info.text for info in infos))}]"
     return TypeInfo(text, constraints, convert)

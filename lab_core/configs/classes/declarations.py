@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab_core.configs.classes.annotations import TypeInfo
+from lab_core.configs.classes.type_info import TypeInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -44,7 +44,7 @@ def describe(merge: Merge) -> Schema:
             Aggregate(
                 key,
                 option,
-                tuple((k, to_plain(v) if is_plain(v) else None) for k, v in choices),
+                tuple((k, _chosen(merge.sources[k], v)) for k, v in choices),
             )
             for (key, option), choices in merge.aggregates.items()
         ),
@@ -105,6 +105,16 @@ def _plain_default(source: ItemRecipe, names: list[str]) -> PlainValue:
         return fit(parse_type(source.info.text), raw)
     except Misfit:
         return to_plain(raw)  # reported when a config message is planned
+
+
+def _chosen(source: ItemRecipe, value: Any) -> PlainValue:
+    """Return what an aggregate chooses as plain data; None if it has no plain form."""
+    if not is_plain(value):
+        return None
+    try:
+        return fit(parse_type(source.info.text), value)
+    except Misfit:
+        return to_plain(value)  # an option's name, or reported when a config message is planned
 
 
 def _named(raw: Any) -> Any:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab_core.configs.classes.annotations import MISSING, TypeInfo, evaluate, infer, understand
+from lab_core.configs.classes.annotations import MISSING, evaluate, understand
 from lab_core.configs.classes.build import how_to_build
 from lab_core.configs.classes.declarations import Declarations, Option, read_class
 from lab_core.configs.classes.marker import ConfigsMarker, declares_items
 from lab_core.configs.classes.recipe import BoundOption, ItemRecipe
+from lab_core.configs.classes.type_info import TypeInfo, infer
 from lab_core.errors import ConfigError, Violation
 
 _MAX_DEPTH = 8

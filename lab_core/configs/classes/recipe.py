@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab_core.configs.classes.annotations import MISSING, TypeInfo
+from lab_core.configs.classes.annotations import MISSING
 from lab_core.configs.classes.build import Build
 from lab_core.configs.classes.declarations import Option
 from lab_core.configs.classes.marker import ConfigsMarker
+from lab_core.configs.classes.type_info import TypeInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

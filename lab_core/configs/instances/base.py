@@ -131,7 +131,7 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
         def register(function: F) -> F:
             given = name if name is not None else function.__name__
             many = given if isinstance(given, list | tuple) else [given]
-            keys = tuple(key_of(item) for item in many)
+            keys = tuple(cls._lab_item(item) for item in many)
             made = Option(option or function.__name__, function, keys)
             for key in keys:
                 cls._lab_own.options.setdefault(key, {})[made.name] = made
@@ -151,9 +151,10 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
     @classmethod
     def aggregate(cls, item: Any, option: str, *choices: tuple[Any, Any]) -> None:
         """Let one option of an item select options of other items: each choice is an item and its option."""
+        key = cls._lab_item(item)
         chosen = tuple((key_of(target), value) for target, value in choices)
-        cls._lab_own.aggregates.setdefault(key_of(item), {})[option] = chosen
-        cls._lab_declare(key_of(item))
+        cls._lab_own.aggregates.setdefault(key, {})[option] = chosen
+        cls._lab_declare(key)
         registered()
 
     @classmethod
@@ -165,6 +166,15 @@ class BaseConfigs(ConfigsMarker, metaclass=_ConfigsMeta):
         cls._lab_own.checks[function.__name__] = function
         registered()
         return function
+
+    @classmethod
+    def _lab_item(cls, item: object) -> str:
+        """Return the key of an item that is there, or may be made."""
+        key = key_of(item)
+        if "." not in key and not isinstance(_find(cls, key), ItemAttribute | None):
+            sentence = f"{key!r} is a method of {cls.__name__}; give the item another name"
+            raise ConfigError([Violation(key, sentence)])
+        return key
 
     @classmethod
     def _lab_declare(cls, key: str) -> None:

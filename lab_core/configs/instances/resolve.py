@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from lab_core.configs.classes.spec import Spec, spec_of
+from lab_core.configs.classes.unions import member_problem
 from lab_core.configs.instances.base import BaseConfigs
 from lab_core.configs.instances.checks import run_checks
 from lab_core.configs.instances.from_dict import configs_from_dict
 from lab_core.configs.schema.choices import Chooser
+from lab_core.configs.schema.suggest import shown
 from lab_core.configs.schema.validate import (
     aggregate_problems,
+    checked_message,
     clean_run_order,
     clean_values,
     default_problems,
@@ -63,13 +66,10 @@ def calculate(
         ConfigError: With all violations at once, before anything is computed; also if an item that
             the run order needs has no value or depends on itself.
     """
-    if isinstance(configs, Mapping):
-        conf = configs_from_dict(configs)
-    else:
-        conf = configs() if isinstance(configs, type) else configs
+    conf = _instance(configs)
     state = conf._lab_state
     spec = state.spec
-    given = flatten(spec, overrides or {})
+    given = flatten(spec, checked_message(overrides))
     clean, order, problems = _validate(spec, given, state.assigned, run_order, coerce_strings)
     late = [state.after_read(k) for k, v in clean.items() if not state.is_overridden(k, v)]
     problems += [p for p in late if p is not None]
@@ -83,6 +83,17 @@ def calculate(
         if name in spec.sources:
             state.read(name)
     return conf
+
+
+def _instance(configs: object) -> BaseConfigs:
+    if isinstance(configs, Mapping):
+        return configs_from_dict(configs)
+    if isinstance(configs, BaseConfigs):
+        return configs
+    if isinstance(configs, type) and issubclass(configs, BaseConfigs):
+        return configs()
+    sentence = "configs must be a config class, an instance of one or a dict, got "
+    raise ConfigError([Violation("", sentence + shown(configs))])
 
 
 def check(
@@ -100,7 +111,7 @@ def check(
         spec = spec_of(configs_class)
     except ConfigError as error:
         return error.violations
-    given = flatten(spec, overrides or {})
+    given = flatten(spec, checked_message(overrides))
     _, _, problems = _validate(spec, given, {}, run_order, coerce_strings)
     return tuple(problems)
 
@@ -128,9 +139,10 @@ def _validate(
     clean, problems = clean_values(
         schema, given, coerce_strings=coerce_strings, accept_object=accept_object
     )
+    problems += _member_problems(spec, clean)
     not_overridden = {k: v for k, v in assigned.items() if k not in given}
     cleaned_assigned, wrong = clean_values(schema, not_overridden, accept_object=accept_object)
-    problems += wrong
+    problems += wrong + _member_problems(spec, cleaned_assigned)
     order, wrong = clean_run_order(schema, run_order)
     chooser = Chooser(schema, clean, cleaned_assigned)
     everything = {**assigned, **given}
@@ -143,6 +155,16 @@ def _validate(
         problems += missing_in_run_order(schema, chooser, order)
     problems += run_checks(spec, clean, cleaned_assigned, broken)
     return clean, order, problems
+
+
+def _member_problems(spec: Spec, clean: Mapping[str, Any]) -> list[Violation]:
+    """Return the violations of bounds that a schema cannot tell: those of single members of a union."""
+    return [
+        Violation(key, f"{key} {problem}")
+        for key, value in clean.items()
+        if not (isinstance(value, str) and value in spec.sources[key].options)
+        and (problem := member_problem(spec.sources[key].info, value))
+    ]
 
 
 def flatten(spec: Spec, overrides: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

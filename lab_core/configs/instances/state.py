@@ -19,6 +19,7 @@ from lab_core.configs.classes.marker import ConfigsMarker
 from lab_core.configs.classes.recipe import BoundOption, ItemRecipe
 from lab_core.configs.classes.spec import Spec, merged
 from lab_core.configs.instances.claims import Claims
+from lab_core.configs.instances.values import is_same, own_copy
 from lab_core.configs.schema.choices import Choice, Chooser
 from lab_core.errors import ConfigError, Violation
 
@@ -149,7 +150,7 @@ class State:
 
     def is_overridden(self, key: str, value: Any) -> bool:
         """Return whether an item already has this override."""
-        return key in self.overrides and self.overrides[key] == value
+        return key in self.overrides and is_same(self.overrides[key], value)
 
     def after_read(self, key: str) -> Violation | None:
         """Return the violation if an item can no longer be set, else None."""
@@ -247,7 +248,9 @@ class State:
             self.reads[key] = tuple(frame.reads)
             return value
         if choice.source == "aggregate" and choice.aggregate is not None:
-            value = self.spec.aggregate_values[choice.aggregate.key, choice.aggregate.option, key]
+            # as in the schema, if it is plain there: 1 is 1.0 under float
+            chosen = choice.aggregate.key, choice.aggregate.option, key
+            value = self.spec.aggregate_values[chosen] if choice.value is None else choice.value
         elif choice.source == "default":
             # the schema's default is as the type has it: 1 is 1.0 under float
             is_raw = choice.value is None or (
@@ -266,7 +269,7 @@ class State:
         convert, cls = source.info.convert, source.info.cls
         if convert is not None and value is not None and not (cls and isinstance(value, cls)):
             value = convert(value)
-        return _own_copy(value)
+        return own_copy(value)
 
     def _call(self, key: str, bound: BoundOption, together: Sequence[str]) -> None:
         """Call an option's function, and store its results for the items it computes."""
@@ -354,15 +357,6 @@ def _raise_recursion_limit(depth: int) -> None:
     # never lowered again: another thread may be deeper
     if sys.getrecursionlimit() < needed:
         sys.setrecursionlimit(needed)
-
-
-def _own_copy(value: Any) -> Any:
-    """Return a deep copy of containers, so that instances share none; other objects are not copied."""
-    if type(value) in (list, tuple):
-        return type(value)(map(_own_copy, value))
-    if type(value) is dict:
-        return {key: _own_copy(inner) for key, inner in value.items()}
-    return set(value) if type(value) is set else value
 
 
 def _takes_configs(function: Any) -> bool:

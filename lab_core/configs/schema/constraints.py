@@ -50,7 +50,7 @@ def constraint_problem(constraints: Mapping[str, PlainValue], value: object) -> 
             wrong = _not_chosen(_choices(constraints), value)
             if wrong:
                 return wrong
-        elif name in _BOUNDS and isinstance(value, int | float):
+        elif name in _BOUNDS and isinstance(value, int | float) and not isinstance(value, bool):
             words, holds = _BOUNDS[name]
             if not holds(value, bound):
                 return f"must be {words} {bound}, got {shown(value)}"

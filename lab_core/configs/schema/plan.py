@@ -12,6 +12,7 @@ from lab_core.configs.schema.plain import PlainValue
 from lab_core.configs.schema.schema import Schema, SchemaItem
 from lab_core.configs.schema.validate import (
     aggregate_problems,
+    checked_message,
     clean_run_order,
     clean_values,
     default_problems,
@@ -122,7 +123,7 @@ def plan(
     Raises:
         ConfigError: With all violations at once.
     """
-    given = overrides or {}
+    given = checked_message(overrides)
     clean, problems = clean_values(schema, given, coerce_strings=coerce_strings)
     order, wrong = clean_run_order(schema, run_order)
     chooser = Chooser(schema, clean, {})

@@ -7,7 +7,15 @@ from typing import Any
 
 from lab_core.configs.schema.choices import Chooser
 from lab_core.configs.schema.constraints import constraint_problem
-from lab_core.configs.schema.plain import Misfit, TooLarge, describe, fit, is_settable, parse_type
+from lab_core.configs.schema.plain import (
+    Misfit,
+    TooLarge,
+    accepts_none,
+    describe,
+    fit,
+    is_settable,
+    parse_type,
+)
 from lab_core.configs.schema.schema import Schema, SchemaItem
 from lab_core.configs.schema.suggest import did_you_mean, shown
 from lab_core.errors import ConfigError, Violation
@@ -18,6 +26,18 @@ AcceptObject = Callable[[str, Any], bool]
 
 def _no_objects(_key: str, _value: Any) -> bool:
     return False
+
+
+def checked_message(overrides: object) -> Mapping[str, Any]:
+    """Return the values of a config message; none of None.
+
+    Raises:
+        ConfigError: If it is no mapping.
+    """
+    if overrides is None or isinstance(overrides, Mapping):
+        return overrides or {}
+    sentence = f"overrides must be a dict, such as {{'epochs': 2}}, got {shown(overrides)}"
+    raise ConfigError([Violation("", sentence)])
 
 
 def clean_values(
@@ -162,9 +182,10 @@ def clean_run_order(
     """Return the flattened run order and its violations."""
     if run_order is None:
         return schema.default_run_order, []
-    names: list[str] = []
-    for entry in [run_order] if isinstance(run_order, str) else run_order:
-        names += [entry] if isinstance(entry, str) else list(entry)
+    names, wrong = _flat(run_order)
+    if wrong:
+        sentence = f"the run order must be a list of names, got {wrong}"
+        return (), [Violation("run_order", sentence)]
     known = [*schema.keys(), *schema.run_targets]
     problems = [
         Violation(
@@ -174,6 +195,22 @@ def clean_run_order(
         if name not in known
     ]
     return tuple(names), problems
+
+
+def _flat(run_order: object) -> tuple[list[str], str]:
+    """Return the names in a run order, and what is in it instead of one."""
+    if isinstance(run_order, str):
+        return [run_order], ""
+    if not isinstance(run_order, Iterable):
+        return [], shown(run_order)
+    names: list[str] = []
+    for entry in run_order:
+        inner = [entry] if isinstance(entry, str) or not isinstance(entry, Iterable) else entry
+        for name in inner:
+            if not isinstance(name, str):
+                return [], f"{shown(name)} in it"
+            names.append(name)
+    return names, ""
 
 
 def missing_in_run_order(
@@ -196,7 +233,9 @@ def aggregate_problems(schema: Schema, chooser: Chooser) -> list[Violation]:
         except ConfigError as error:
             problems += error.violations  # once: each item of the cycle would report it again
             break
-        if choice.source == "aggregate" and isinstance(choice.value, str) and choice.option is None:
+        is_value = choice.source == "aggregate" and choice.option is None
+        is_told = isinstance(choice.value, str) or is_settable(item.type)  # else it is an object
+        if is_value and is_told and (choice.value is not None or accepts_none(item.type)):
             _, wrong = clean_values(schema, {item.key: choice.value})
             problems += wrong
     return problems
