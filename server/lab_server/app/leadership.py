@@ -28,8 +28,13 @@ _INTERVAL_S: Final = 1.0
 class SwitchedControl:
     """The run control of a server that may come to lead: first a follower's, then the supervisor."""
 
-    def __init__(self, current: Any) -> None:
-        self.current = current
+    def __init__(self, following: Following) -> None:
+        self.current: Following | Supervisor = following
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether it is the supervisor by now."""
+        return isinstance(self.current, Supervisor)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.current, name)

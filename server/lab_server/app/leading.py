@@ -30,18 +30,12 @@ async def lead(parts: Parts, settings: Settings, tasks: Tasks) -> None:
     parts.hub.is_announcing = True
     await machines.credentials.refresh()
     machines.agents.expect(machines.credentials.pools())
-    if parts.control.current is parts.following:
-        parts.control.current = await started(
-            Supervisor(
-                store,
-                parts.hub,
-                machines.executor,
-                settings.home,
-                _supervisor_options(settings),
-                parts.elsewhere,
-            )
-        )
     leading = parts.control.current
+    if not isinstance(leading, Supervisor):
+        options = _supervisor_options(settings)
+        leading = parts.control.current = await started(
+            Supervisor(store, parts.hub, machines.executor, settings.home, options, parts.elsewhere)
+        )
     await parts.searches.start_up()
     history_writer = HistoryWriter(store)
     parts.hub.observe(history_writer.note)

@@ -102,7 +102,7 @@ class Services:
         self._agents = AgentService(
             agents,
             parts.machines.credentials,
-            is_open=lambda: parts.control.current is not parts.following,
+            is_open=lambda: parts.control.is_leading,
             uploads=sent_code,
         )
 
