@@ -15,8 +15,8 @@ from lab_server.api.gate import Gate
 from lab_server.api.parameters import Parameter, read_parameters
 from lab_server.api.routes import Route
 from lab_server.errors import InvalidRequest
-from lab_server.rpc.curves import ChartRequest, Curves
-from lab_server.watch.curves import AXES, COLUMNS, Chart
+from lab_server.rpc.curves import Curves
+from lab_server.watch.curves import AXES, COLUMNS, Chart, CurveQuery
 
 ROUTE: Final = Route(
     "GET", "/api/v1/curves", "QueryMetrics", "Metrics of runs over one x, in common buckets."
@@ -72,8 +72,8 @@ class CurvesEndpoint:
         if wanted["min"] >= wanted["max"]:
             raise InvalidRequest([Violation("max", "max must be more than min")])
         chart = await self._curves.query(
-            ChartRequest(
-                run_ids=wanted["runs"],
+            wanted["runs"],
+            CurveQuery(
                 names=wanted["metrics"],
                 axis=wanted["x"],
                 num_buckets=wanted["buckets"],
@@ -81,7 +81,7 @@ class CurvesEndpoint:
                 high=wanted["max"],
                 smoothing=wanted["smoothing"],
                 columns=wanted["columns"] or COLUMNS,
-            )
+            ),
         )
         return web.Response(
             body=encode(chart),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from lab_core.errors import LabError
 from lab_server.executors.catalogue import Catalogue
@@ -14,23 +13,9 @@ from lab_server.rpc import requests
 from lab_server.rpc.run_lookup import find_run
 from lab_server.store import Store, StoredEvent
 from lab_server.supervisor.protocol import RunControl
-from lab_server.watch.curves import COLUMNS, Axis, Chart, CurveQuery, query_curves
+from lab_server.watch.curves import Chart, CurveQuery, query_curves
 from lab_server.watch.step_times import StepTimes
 from lab_server.watch.tails import Tails
-
-
-@dataclass(frozen=True, slots=True)
-class ChartRequest:
-    """Which curves a caller asks for; see `lab_server.watch.curves.CurveQuery`."""
-
-    run_ids: Sequence[str]
-    names: Sequence[str]
-    axis: Axis = "step"
-    num_buckets: int = 600
-    low: float = math.nan
-    high: float = math.nan
-    smoothing: float = 0.0
-    columns: Sequence[str] = COLUMNS
 
 
 class Curves:
@@ -47,29 +32,19 @@ class Curves:
         """Take note of events that were published."""
         self._tails.note(events)
 
-    async def query(self, wanted: ChartRequest) -> Chart:
-        """Return the curves.
+    async def query(self, run_ids: Sequence[str], query: CurveQuery) -> Chart:
+        """Return the curves of runs, which may be named by prefixes of their ids.
 
         Raises:
             InvalidRequest: If a name or an id cannot be one.
             NotFound: If a run does not exist.
         """
-        requests.check_patterns(wanted.names)
-        runs = await self._runs(wanted.run_ids)
-        epochs = {}
-        if wanted.axis == "epoch":
+        requests.check_patterns(query.names)
+        runs = await self._runs(run_ids)
+        if query.axis == "epoch":
             each = await asyncio.gather(*map(self._epochs, runs))
             epochs = {run.id: num for run, num in zip(runs, each, strict=True)}
-        query = CurveQuery(
-            names=wanted.names,
-            axis=wanted.axis,
-            num_buckets=wanted.num_buckets,
-            low=wanted.low,
-            high=wanted.high,
-            smoothing=wanted.smoothing,
-            columns=wanted.columns,
-            epochs=epochs,
-        )
+            query = replace(query, epochs=epochs)
         return await query_curves(self._store, self._times, self._tails, runs, query)
 
     async def _runs(self, run_ids: Sequence[str]) -> list[Run]:
