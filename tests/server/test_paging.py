@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab_rpc.v1 import training_service_pb2
+from lab_rpc.v1 import search_service_pb2, training_service_pb2
 from lab_server.errors import InvalidRequest
 from lab_server.files.secret import server_secret
 from lab_server.rpc.paging import Paging
@@ -36,6 +36,13 @@ def test_a_token_is_valid_after_a_restart_and_in_no_other_home(tmp_path: Path) -
     assert opens(of_home(tmp_path), token)
     assert not opens(of_home(other), token)
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def test_a_token_of_searches_is_none_of_runs(tmp_path: Path) -> None:
+    paging = of_home(tmp_path)
+    token = paging.token(search_service_pb2.ListSearchesRequest(), "s1")
+    assert paging.position(search_service_pb2.ListSearchesRequest(page_token=token)) == "s1"
+    assert not opens(paging, token)
 
 
 @pytest.mark.parametrize("content", [b"", b"short"])

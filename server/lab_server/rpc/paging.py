@@ -39,7 +39,7 @@ class Paging:
     """Makes queries and page tokens; a token is the store's position with a MAC, so it cannot be forged."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self._key = hmac.digest(secret, b"lab-train page token", hashlib.sha256)
 
     def query(self, message: training_service_pb2.ListRunsRequest) -> RunQuery:
         """Return a request's query.
@@ -111,8 +111,13 @@ class Paging:
         bare.page_token, bare.page_size = "", 0
         if isinstance(bare, training_service_pb2.ListRunsRequest):
             bare.ClearField("metrics")  # they do not say which runs are meant
-        signed = bare.SerializeToString(deterministic=True) + b"\0" + data
-        return hmac.digest(self._secret, signed, hashlib.sha256)[:_MAC_BYTES]
+        kind, request = (
+            bare.DESCRIPTOR.full_name.encode(),
+            bare.SerializeToString(deterministic=True),
+        )
+        return hmac.digest(self._key, b"\0".join((kind, request, data)), hashlib.sha256)[
+            :_MAC_BYTES
+        ]
 
 
 def _order(checks: Checks, order_by: str) -> tuple[Name, bool]:
