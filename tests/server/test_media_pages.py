@@ -19,8 +19,8 @@ from lab_server.model.run import RunState
 from lab_server.pages.indexed import plot_of
 from lab_server.trainer.media import MediaFilter
 from tests.server.conftest import Surface
+from tests.server.sites import EVIL
 from tests.server.test_media import media, picture, text
-from tests.server.test_pages import EVIL
 
 
 def histogram(step: int, *, total: float = 2.0) -> list[EncodedEvent]:
@@ -28,7 +28,7 @@ def histogram(step: int, *, total: float = 2.0) -> list[EncodedEvent]:
     return MediaFilter(MediaLimits()).events(1, 2, Batch(histograms=(point,)))
 
 
-async def _page(site: aiohttp.ClientSession, path: str) -> tuple[int, str]:
+async def get_page(site: aiohttp.ClientSession, path: str) -> tuple[int, str]:
     async with site.get(path) as response:
         return response.status, await response.text()
 
@@ -43,21 +43,21 @@ async def test_a_step_shows_what_was_tracked_last_up_to_it(
 ) -> None:
     run = await surface.run(RunState.RUNNING)
     path = f"/runs/{run.id}/media"
-    assert path not in (await _page(site, f"/runs/{run.id}"))[1]
+    assert path not in (await get_page(site, f"/runs/{run.id}"))[1]
     for step in (1, 5):
         told = media(text(step, value=f"note of {step}"), picture(step, 4, 6, 3, num=2))
         run = await surface.supervisor.say(run, *told)
     run = await surface.supervisor.say(run, *histogram(3))
 
-    assert path in (await _page(site, f"/runs/{run.id}"))[1]
-    status, last = await _page(site, path)
+    assert path in (await get_page(site, f"/runs/{run.id}"))[1]
+    status, last = await get_page(site, path)
     assert status == 200
     assert _captions(last) == [("samples", 5), ("note", 5), ("weights", 3)]
     assert "note of 5" in last
     assert "5 numbers; mean 0.5, standard deviation 0.3536; 1 NaN, 0 infinite" in last
     assert last.count("<rect") == 2
     assert "at=3" in last, "the way back"
-    _, before = await _page(site, f"{path}?at=2")
+    _, before = await get_page(site, f"{path}?at=2")
     assert _captions(before) == [("samples", 1), ("note", 1)]
     assert "at=3" in before, "and forth"
 
@@ -76,11 +76,11 @@ async def test_the_page_leaves_out_what_a_resume_took_back(
     run = await surface.run(RunState.RUNNING)
     path = f"/runs/{run.id}/media"
     run = await surface.supervisor.say(run, *media(text(1), text(2, value="taken back")))
-    assert "taken back" in (await _page(site, path))[1]
+    assert "taken back" in (await get_page(site, path))[1]
     run = await surface.supervisor.say(run, events.encode_truncate(2, 1, 1))
-    assert _captions((await _page(site, path))[1]) == [("note", 1)]
+    assert _captions((await get_page(site, path))[1]) == [("note", 1)]
     await surface.supervisor.say(run, *media(text(2, value="again")))
-    page = (await _page(site, path))[1]
+    page = (await get_page(site, path))[1]
     assert ("taken back" in page, "again" in page) == (False, True)
 
 
@@ -89,18 +89,18 @@ async def test_the_first_names_are_shown_and_all_at_a_link(
 ) -> None:
     run = await surface.run(RunState.RUNNING)
     await surface.supervisor.say(run, *media(*(text(1, f"note{i:02}") for i in range(20))))
-    _, first = await _page(site, f"/runs/{run.id}/media")
+    _, first = await get_page(site, f"/runs/{run.id}/media")
     assert len(_captions(first)) == 12
     assert "8 more names" in first
     (link,) = re.findall(r'href="([^"]*names=all[^"]*)"', first)
-    _, whole = await _page(site, link.replace("&amp;", "&"))
+    _, whole = await get_page(site, link.replace("&amp;", "&"))
     assert len(_captions(whole)) == 20
 
 
 async def test_tracked_text_is_text(surface: Surface, site: aiohttp.ClientSession) -> None:
     run = await surface.run(RunState.RUNNING)
     await surface.supervisor.say(run, *media(text(1, EVIL, EVIL)))
-    _, page = await _page(site, f"/runs/{run.id}/media")
+    _, page = await get_page(site, f"/runs/{run.id}/media")
     assert "<img src=x" not in page
     assert "&lt;img src=x" in page
 
@@ -121,9 +121,9 @@ async def test_what_is_not_there_gets_a_sentence(
 ) -> None:
     run = await surface.run(RunState.RUNNING)
     await surface.supervisor.say(run, *media(text(1), picture(1, 4, 6, 3)))
-    found, page = await _page(site, f"/runs/{run.id}/{path}")
+    found, page = await get_page(site, f"/runs/{run.id}/{path}")
     assert (found, sentence in page) == (status, True), page
-    assert (await _page(site, "/runs/nobody/media"))[0] == 404
+    assert (await get_page(site, "/runs/nobody/media"))[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ async def test_a_histogram_without_a_width_is_words(
     point = HistogramPoint("weights", 1, 0.0, edges, counts, 4, 0.0, 0.0, 0, 0)
     told = MediaFilter(MediaLimits()).events(1, 2, Batch(histograms=(point,)))
     await surface.supervisor.say(run, *told)
-    status, page = await _page(site, f"/runs/{run.id}/media")
+    status, page = await get_page(site, f"/runs/{run.id}/media")
     assert (status, "4 numbers" in page) == (200, True)
 
 
@@ -157,13 +157,13 @@ async def test_indexed_values_are_a_plot_and_a_table_of_the_greatest(
     run = await surface.supervisor.say(run, *indexed(1, *pairs))
     run = await surface.supervisor.say(run, *indexed(2, (4, 0.5), (-7, float("nan")), (9, 2.5)))
     path = f"/runs/{run.id}/media"
-    status, page = await _page(site, path)
+    status, page = await get_page(site, path)
     assert (status, _captions(page)) == (200, [("sample loss", 2)])
     assert "3 values; mean 1.5, greatest 2.5 at 9; 1 NaN, 0 infinite" in page
     rows = re.findall(r'<th scope="row" class="num">(-?\d+)</th><td class="num">([^<]*)', page)
     assert rows == [("-7", "nan"), ("9", "2.5"), ("4", "0.5")], "what is wrong first"
     assert 'd="M0 110.0V110.0M300 0.0V0.0"' in page
-    _, before = await _page(site, f"{path}?at=1")
+    _, before = await get_page(site, f"{path}?at=1")
     rows = re.findall(r'<th scope="row" class="num">(\d+)</th>', before)
     assert rows == [str(index) for index in range(149, 49, -1)]
     assert "50 more" in before

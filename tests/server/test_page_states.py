@@ -19,8 +19,8 @@ from lab_server.model.run import RunRequest, RunState
 from lab_server.pages.render import linked
 from lab_server.security.tokens import TokenFile, Tokens
 from tests.server.conftest import Surface, open_site, open_surface
+from tests.server.sites import get_page, send_form
 from tests.server.test_api_streams import Column
-from tests.server.test_pages import _page, _send
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ async def logged_in(
         headers = {"Authorization": f"Bearer {olga}"}
         async with site.post("/api/v1/searches", json={"spec": spec}, headers=headers) as response:
             search = (await response.json())["search"]["id"]
-        assert (await _send(site, "/login", {"token": token}))[0] == 303
+        assert (await send_form(site, "/login", {"token": token}))[0] == 303
         yield Guarded(site, run.id, search)
 
 
@@ -106,13 +106,13 @@ async def test_pages_offer_what_the_caller_may_do(
 ) -> None:
     async with logged_in(tmp_path, token_file, name, role) as guarded:
         site = guarded.site
-        assert _offered((await _page(site, f"/runs/{guarded.run}"))[1]) == of_run
-        assert _offered((await _page(site, f"/searches/{guarded.search}"))[1]) == of_search
-        _, table = await _page(site, "/")
+        assert _offered((await get_page(site, f"/runs/{guarded.run}"))[1]) == of_run
+        assert _offered((await get_page(site, f"/searches/{guarded.search}"))[1]) == of_search
+        _, table = await get_page(site, "/")
         assert _offered(table) == of_table
         assert ">New run</a>" in table if of_run else ">New run</a>" not in table
         assert f"{name}, {role.name.lower()}" in table
-        _, form = await _page(site, "/new?experiment=mnist")
+        _, form = await get_page(site, "/new?experiment=mnist")
         assert ('value="start"' in form) == bool(of_run)
         assert ("As viewer you may check configs" in form) != bool(of_run)
 
@@ -120,16 +120,16 @@ async def test_pages_offer_what_the_caller_may_do(
 async def test_an_error_page_is_the_callers_own(tmp_path: Path, token_file: TokenFile) -> None:
     async with logged_in(tmp_path, token_file, "vera", Role.VIEWER) as guarded:
         for path in ("/nothing", "/runs/nothing"):
-            status, page = await _page(guarded.site, path)
+            status, page = await get_page(guarded.site, path)
             assert (status, "vera, viewer" in page, "Log out" in page) == (404, True, True)
-        status, page = await _send(guarded.site, f"/runs/{guarded.run}/start")
+        status, page = await send_form(guarded.site, f"/runs/{guarded.run}/start")
         assert (status, "vera, viewer" in page) == (403, True)
         guarded.site.cookie_jar.clear()
-        _, page = await _page(guarded.site, "/nothing")
+        _, page = await get_page(guarded.site, "/nothing")
         assert (">Searches</a>" in page, ">Log in</a>" in page) == (False, True)
-        status, page = await _page(guarded.site, "/nothing", Host="evil.test")
+        status, page = await get_page(guarded.site, "/nothing", Host="evil.test")
         assert (status, ">Log in</a>" in page) == (421, False), "it leads nowhere"
-        _, page = await _page(guarded.site, "/login")
+        _, page = await get_page(guarded.site, "/login")
         assert ">Searches</a>" not in page, "no links to what needs a login"
 
 
@@ -184,7 +184,7 @@ async def test_what_the_server_cannot_do_now_is_said(
         raise error
 
     monkeypatch.setattr(surface.service, "StartRun", refuse)
-    found, page = await _send(site, "/runs/a/start")
+    found, page = await send_form(site, "/runs/a/start")
     assert (found, f"<h1>{title}</h1>" in page, sentence in page) == (status, True, True)
     assert "secret" not in page
 
@@ -196,7 +196,7 @@ async def test_a_failed_run_shows_its_error_first(
     told = events.encode_state(1, 1, RunState.FAILED, "ValueError: no <b>", "at line 7 <b>")
     run = await surface.supervisor.move(run, RunState.FAILED, reason="ValueError: no <b>")
     await surface.supervisor.say(run, told)
-    _, page = await _page(site, f"/runs/{run.id}")
+    _, page = await get_page(site, f"/runs/{run.id}")
     top = page[page.index('id="status"') : page.index('class="bar"')]
     assert "ValueError: no &lt;b&gt;" in top
     assert "at line 7 &lt;b&gt;" in top
@@ -211,7 +211,7 @@ async def test_results_come_before_the_configs_that_differ(
         await surface.supervisor.say(
             run, *events.encode_metrics(1, 1, [Column("loss", [1], [7.5])])
         )
-    _, page = await _page(site, "/")
+    _, page = await get_page(site, "/")
     head = page[page.index("<thead>") : page.index("</thead>")]
     assert head.index(">loss<") < head.index(">epochs<")
     assert page.index('<td class="num">7.5</td>') < page.index('<td class="config"><bdi>2</bdi>')
@@ -226,7 +226,7 @@ def test_ids_of_runs_in_a_sentence_are_links() -> None:
 
 async def test_what_is_wrong_in_a_form_is_linked_and_described(site: aiohttp.ClientSession) -> None:
     wrong = {"experiment": "mnist", "c.epochs": "0", "action": "start"}
-    status, page = await _send(site, "/new", wrong)
+    status, page = await send_form(site, "/new", wrong)
     assert status == 400
     (field,) = re.findall(r'<a href="#(c-\d+)">epochs</a>', page)
     assert re.search(
@@ -243,7 +243,7 @@ async def test_the_servers_own_files_of_a_run_are_not_listed(
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("log.txt", "log.levels", "sqlite.db", "sqlite.db-wal"):
         (folder / name).write_bytes(b"x")
-    _, page = await _page(site, f"/runs/{run.id}")
+    _, page = await get_page(site, f"/runs/{run.id}")
     listed = re.findall(r"download>([^<]*)</a>", page)
     assert listed == ["log.txt", "sqlite.db"]
 
@@ -258,7 +258,7 @@ async def test_a_runs_page_does_not_wait_for_a_leader_that_says_nothing(
     monkeypatch.setattr("lab_server.pages.run._PATIENCE_S", 0.05)
     monkeypatch.setattr(surface.service, "PlanRun", never)
     monkeypatch.setattr(surface.service, "ListArtifacts", never)
-    status, page = await _page(site, f"/runs/{run.id}")
+    status, page = await get_page(site, f"/runs/{run.id}")
     assert (status, "the server that has its files does not answer" in page) == (200, True)
     assert '<th scope="row" class="key">epochs</th>' in page
 
@@ -273,7 +273,7 @@ async def test_of_an_experiment_that_is_gone_what_was_set_is_shown_and_why_not_a
         key=None,
         fingerprint="",
     )
-    _, page = await _page(site, f"/runs/{run.id}")
+    _, page = await get_page(site, f"/runs/{run.id}")
     configs = page[page.index('id="configs-title"') : page.index('id="about-title"')]
     assert "there is no experiment &#39;gone&#39;" in configs
     assert re.findall(r'<th scope="col"[^>]*>([^<]*)<', configs) == ["config", "value", "from"]
@@ -284,13 +284,13 @@ async def test_a_column_that_says_nothing_is_not_there(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
     run = await surface.run(RunState.RUNNING)
-    _, page = await _page(site, f"/runs/{run.id}")
+    _, page = await get_page(site, f"/runs/{run.id}")
     assert '<th scope="col">why, where</th>' not in page
     run = await surface.supervisor.move(run, RunState.STOPPED, reason="somebody stopped it")
     await surface.supervisor.say(
         run, events.encode_state(1, 1, RunState.STOPPED, "somebody stopped it")
     )
-    _, page = await _page(site, f"/runs/{run.id}")
+    _, page = await get_page(site, f"/runs/{run.id}")
     assert '<th scope="col">why, where</th>' in page
     assert '<td class="lines">somebody stopped it</td>' in page
 
@@ -302,14 +302,14 @@ async def test_a_long_value_is_cut_in_the_table_and_the_legend(
     for letter in "ab":
         config = {"overrides": {"label": {"string_value": letter * 300}}}
         ids.append((await surface.run(RunState.RUNNING, config=config)).id)
-    _, page = await _page(site, "/")
+    _, page = await get_page(site, "/")
     assert f"<bdi>{'a' * 59}…</bdi>" in page
-    _, page = await _page(site, f"/compare?runs={ids[0]}&runs={ids[1]}")
+    _, page = await get_page(site, f"/compare?runs={ids[0]}&runs={ids[1]}")
     assert f"<bdi>label={'b' * 59}…</bdi>" in page
     assert f"<bdi>{'b' * 300}</bdi>" in page, "whole in the table of what differs"
 
 
 async def test_an_empty_server_says_so_in_any_order(site: aiohttp.ClientSession) -> None:
     for path in ("/", "/?sort=name", "/?m=loss"):
-        assert "No runs yet" in (await _page(site, path))[1]
-    assert "No runs match" in (await _page(site, "/?q=loss+<+1"))[1]
+        assert "No runs yet" in (await get_page(site, path))[1]
+    assert "No runs match" in (await get_page(site, "/?q=loss+<+1"))[1]
