@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import lab_client
+from lab_client import choice
+from tests.browser.shown import EVIL, Shown
 from tests.servers import RealServer, start_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -106,7 +108,7 @@ class Windows:
 @pytest.fixture
 def windows(browser: Any) -> Iterator[Windows]:
     """Windows of the browser; at the end no page in them has complained of anything."""
-    with closing(Windows(browser)) as opened:
+    with contextlib.closing(Windows(browser)) as opened:
         yield opened
         assert opened.problems == []
 
@@ -132,6 +134,26 @@ def client(lab: RealServer) -> Iterator[lab_client.Client]:
     """A client of it."""
     with lab_client.Client(lab.address, timeout_s=WAIT_S, retry_timeout_s=WAIT_S) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def shown(lab: RealServer, client: lab_client.Client) -> Shown:
+    """Runs that ended, one that failed, one with a nasty name, and a search."""
+    runs = [
+        client.create("counting", {"steps": 30}, name="first").start(),
+        client.create("counting", {"steps": 60}, name=EVIL, tags=[EVIL]).start(),
+        client.create("raises").start(),
+        client.create("painted").start(),
+        client.create("counting", {"steps": 3}, name="a long name " * 16).start(),
+    ]
+    created = client.create("counting", {"steps": 4}, tags=["never started"])
+    search = client.search("counting", {"steps": choice(3, 4)}, minimize="loss", max_trials=2)
+    for run in runs:
+        with contextlib.suppress(lab_client.errors.RunFailed):
+            run.wait()
+    search.wait()
+    first, nasty, failed, painted, long = (run.id for run in runs)
+    return Shown(lab.http_url, first, nasty, failed, painted, long, created.id, search.id)
 
 
 @pytest.fixture
