@@ -12,6 +12,7 @@ import pytest_asyncio
 from lab_server.executors.local import LocalExecutor
 from lab_server.model.slot import Slot
 from tests.runs.rig import TOYS, Gate, Rig, Slotted
+from tests.runs.twins import STEPS, Undisturbed
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -20,6 +21,20 @@ async def executor() -> AsyncIterator[LocalExecutor]:
     executor = LocalExecutor((Slot("cpu:0", "cpu"),), experiments=(str(TOYS),))
     yield executor
     await executor.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def undisturbed(
+    executor: LocalExecutor, tmp_path_factory: pytest.TempPathFactory
+) -> Undisturbed:
+    """The twin of the runs that the tests disturb."""
+    rig = Rig(tmp_path_factory.mktemp("twin"), executor)
+    await rig.open()
+    twin = Undisturbed()
+    run = await rig.ended(await rig.start())
+    twin.points, twin.weights = await rig.points(run), rig.weights(run, STEPS)
+    await rig.end()
+    return twin
 
 
 @pytest_asyncio.fixture(loop_scope="session")
