@@ -180,3 +180,55 @@ def test_no_request_about_files_is_near_the_limit_of_one() -> None:
     pages = list(pages_of(files))
     assert sum(len(file.chunks) for page in pages for file in page) == sum(sizes)
     assert max(pb.CompareFilesRequest(files=page).ByteSize() for page in pages) < 1 << 20
+
+
+async def test_what_an_experiment_has_beside_its_checkpoints_arrives_and_stays(rig: Rig) -> None:
+    there, here = rig.there / "checkpoints", rig.here / "checkpoints"
+    for path in ("10/model.pt", "best/model.pt", "best/notes.txt", "10.pt", "1st/model.pt"):
+        (here / path).parent.mkdir(parents=True, exist_ok=True)
+        (here / path).write_text(path)
+    await rig.files.upload()
+    (here / "best" / "notes.txt").write_text("others")
+    await rig.files.upload()
+    arrived = {str(p.relative_to(there)): p.read_text() for p in there.rglob("*") if p.is_file()}
+    assert arrived == {
+        **{path: path for path in ("10/model.pt", "best/model.pt", "10.pt", "1st/model.pt")},
+        "best/notes.txt": "others",
+    }
+
+
+async def test_a_file_that_changes_all_the_time_keeps_no_checkpoint_from_the_server(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab_server.agent.files._RETRY_S", 0.0)
+    status = rig.here / "status.json"
+    status.write_text("0")
+    (rig.here / "checkpoints" / "10").mkdir(parents=True)
+    (rig.here / "checkpoints" / "10" / "model.pt").write_text("weights")
+    compare = Link.compare
+
+    async def change_first(link: Link, *arguments: Any) -> list[bytes]:
+        status.write_text(str(int(status.read_text()) + 1))
+        return await compare(link, *arguments)
+
+    monkeypatch.setattr(Link, "compare", change_first)
+    async with asyncio.timeout(60):
+        await rig.files.upload()
+    assert (rig.there / "checkpoints" / "10" / "model.pt").read_text() == "weights"
+    assert (rig.there / "status.json").read_text() == "0", "as it was when it was looked at"
+    await rig.files.upload()
+    assert (rig.there / "status.json").read_text() != "0"
+
+
+async def test_databases_of_one_name_and_files_named_so_arrive(rig: Rig) -> None:
+    for folder in ("a", "b"):
+        (rig.here / folder).mkdir()
+        with contextlib.closing(sqlite3.connect(rig.here / folder / "x.db")) as writing:
+            writing.execute(f"CREATE TABLE {folder} (step INTEGER)")
+    (rig.here / "c.db").write_bytes(b"no database")
+    async with asyncio.timeout(60):
+        await rig.files.upload()
+    for folder in ("a", "b"):
+        with contextlib.closing(sqlite3.connect(rig.there / folder / "x.db")) as reading:
+            assert reading.execute("SELECT name FROM sqlite_master").fetchall() == [(folder,)]
+    assert (rig.there / "c.db").read_bytes() == b"no database"

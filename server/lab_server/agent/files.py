@@ -15,7 +15,7 @@ from lab_server.agent.fetching import Fetching
 from lab_server.agent.link import Link, Refused
 from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, FileChunks, chunks_of
-from lab_server.files.run_folder import RunFolder
+from lab_server.files.run_folder import RunFolder, is_step
 from lab_server.model.agent import AttemptKey
 
 _log = structlog.get_logger("lab_agent")
@@ -26,6 +26,7 @@ DISK_ERRORS = (OSError, sqlite3.Error)
 _RETRY_S = 1.0
 _LAST_TRIES = 60
 _UPLOAD_CHUNKS = 8
+_COPIED_BYTES = 16 << 20
 
 Stamp = tuple[int, int, int, int]
 
@@ -61,12 +62,12 @@ class RunFiles:
         await Fetching(self._link, self._key, self._folder).run()
         for path, stamp in await asyncio.to_thread(self._loose):
             self._sent[path] = stamp
-        self._checkpoints = await asyncio.to_thread(self._steps)
+        self._checkpoints = await asyncio.to_thread(self._folder.steps)
 
     @property
     def has_new_checkpoint(self) -> bool:
         """Whether the trainer has taken or dropped one since the last upload."""
-        return self._steps() != self._checkpoints
+        return self._folder.steps() != self._checkpoints
 
     def forget(self) -> None:
         """Take nothing to have been sent."""
@@ -112,7 +113,7 @@ class RunFiles:
         await self.upload()
 
     async def _upload(self) -> tuple[dict[str, Stamp], set[int]]:
-        steps = await asyncio.to_thread(self._steps)
+        steps = await asyncio.to_thread(self._folder.steps)
         loose = await asyncio.to_thread(self._loose)
         changed = [(path, stamp) for path, stamp in loose if self._sent.get(path) != stamp]
         gone = [path for path in self._sent if path not in dict(loose)]
@@ -121,9 +122,8 @@ class RunFiles:
             files: dict[str, Path] = {}
             for path, _ in changed:
                 source = self._folder.path / path
-                if path.endswith(".db"):
-                    source = await asyncio.to_thread(_snapshot, source, snapshots)
-                files[path] = source
+                with contextlib.suppress(FileNotFoundError):  # removed just now
+                    files[path] = await asyncio.to_thread(_still, source, snapshots, len(files))
             await self._send(files, [*gone, *dropped])
         for step in sorted(steps - self._checkpoints):
             folder = self._folder.checkpoints / str(step)
@@ -157,23 +157,22 @@ class RunFiles:
                 raise _ChunksMissing from None
             raise
 
-    def _steps(self) -> set[int]:
-        """Return the steps of the checkpoints that are complete."""
-        return {int(path.name) for path in self._folder.checkpoints.glob("[0-9]*")}
-
     def _loose(self) -> list[tuple[str, Stamp]]:
         """Return the files that are in no checkpoint, with what changes when they do."""
         found = []
         for path in artifacts.paths(self._folder.path):
             # what begins with a dot is a draft, or a reserve
             is_ours = "/." not in f"/{path}" and not path.endswith(_SQLITE_SIDES)
-            if path.startswith(("checkpoints/", "parent/")) or not is_ours:
+            top, _, below = path.partition("/")
+            is_checkpoint = top == "checkpoints" and is_step(below.partition("/")[0])
+            if is_checkpoint or top == "parent" or not is_ours:
                 continue
             with contextlib.suppress(OSError):
                 found.append((path, _stamp(self._folder.path / path)))
         return found
 
 
+_SQLITE = b"SQLite format 3\0"
 _SQLITE_SIDES = ("-wal", "-shm", "-journal")
 
 
@@ -186,15 +185,29 @@ def _snapshots(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _snapshot(database: Path, folder: Path) -> Path:
-    """Return a copy of a database that its trainer writes to, of one moment."""
-    copy = folder / database.name
-    with (
-        contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as reading,
-        contextlib.closing(sqlite3.connect(copy)) as writing,
-    ):
-        reading.backup(writing)
+def _still(source: Path, folder: Path, number: int) -> Path:
+    """Return a file that does not change while it is sent: a copy where the trainer may write to it.
+
+    A large one that is no database is sent as it is: it grows, or is as good as never changed.
+    """
+    copy = folder / str(number)
+    if _is_database(source):
+        with (
+            contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as reading,
+            contextlib.closing(sqlite3.connect(copy)) as writing,
+        ):
+            reading.backup(writing)
+    elif source.stat().st_size <= _COPIED_BYTES:
+        shutil.copyfile(source, copy)
+    else:
+        return source
     return copy
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file is an SQLite database; others are named so, too."""
+    with path.open("rb") as file:
+        return path.suffix == ".db" and file.read(len(_SQLITE)) == _SQLITE
 
 
 def _stamp(path: Path) -> Stamp:

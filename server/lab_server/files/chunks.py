@@ -13,7 +13,7 @@ from typing import Final
 from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest, InvalidState
 from lab_server.files.arriving import is_below
-from lab_server.files.run_folder import RunFolder
+from lab_server.files.run_folder import RunFolder, is_step
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_CHUNKS: Final = 4 << 20
@@ -135,7 +135,7 @@ class Arrivals:
         checkpoints = self._folder.checkpoints
         whole: dict[Path, Path] = {}
         for target, draft in drafts:
-            if target.parent.parent == checkpoints:
+            if target.parent.parent == checkpoints and is_step(target.parent.name):
                 aside = whole.setdefault(target.parent, self._staging / f"{target.parent.name}.dir")
                 aside.mkdir(exist_ok=True)
                 draft.replace(aside / target.name)

@@ -73,7 +73,7 @@ class Home:
             CheckpointNotFound: If the run has none, or none of this step.
         """
         if step is None or not (parent.checkpoints / str(step)).is_dir():
-            there = sorted(int(path.name) for path in parent.checkpoints.glob("[0-9]*"))
+            there = sorted(parent.steps())
             hint = (
                 f"it has checkpoints of steps {', '.join(map(str, there))}"
                 if there

@@ -47,6 +47,13 @@ class RunFolder:
         """A run folder of its own, with the checkpoint that a fork starts from."""
         return self.path / "parent"
 
+    def steps(self) -> set[int]:
+        """Return the steps of the checkpoints; an experiment may have other things in their folder, too."""
+        with contextlib.suppress(OSError):
+            entries = list(os.scandir(self.checkpoints))
+            return {int(e.name) for e in entries if is_step(e.name) and e.is_dir()}
+        return set()
+
     def code(self, digest: str) -> Path:
         """Copies of the source files of an attempt; attempts of equal code share them."""
         return self.path / "code" / digest[:12]
@@ -143,6 +150,11 @@ class RunFolder:
     def was_sent(self, attempt: int, command: str) -> bool:
         """Whether a command for the attempt's trainer is in the file, whole."""
         return any(json.loads(line).get("command") == command for line in self.commands(attempt))
+
+
+def is_step(name: str) -> bool:
+    """Whether a name in the folder of the checkpoints is that of a checkpoint, not of something else."""
+    return name.isascii() and name.isdecimal()
 
 
 def _attempt_of(path: Path) -> int:
