@@ -25,6 +25,7 @@ from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.records import AttemptResult
 from lab_server.supervisor.run_files import NoOtherHomes, RunFiles
 from lab_server.supervisor.runner import Runner
+from lab_server.supervisor.time_limit import trained_ns
 from lab_server.watch.hub import Hub
 from lab_server.where import parse_name
 from tests.server.fakes import FakeExecutor
@@ -42,7 +43,7 @@ def runner(store: SqlStore, tmp_path: Path) -> Runner:
     executor = FakeExecutor((Slot("cpu:0", "cpu"),))
     live = LiveRuns(store, Hub(store))
     files = RunFiles(live, NoOtherHomes(), Home(tmp_path))
-    return Runner(live, executor, Home(tmp_path), SupervisorOptions(), files)
+    return Runner(live, store, executor, Home(tmp_path), SupervisorOptions(), files)
 
 
 async def stored(store: SqlStore, **fields: Any) -> Run:
@@ -81,17 +82,19 @@ async def test_a_failure_that_came_of_the_servers_signals_is_not_the_runs_own(
 
 
 async def test_the_time_that_a_run_may_train_does_not_begin_anew_at_a_retry(
-    runner: Runner, store: SqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await stored(store, state=RunState.RUNNING)
-    options = RunOptions(max_runtime_s=1000.0)
-    run = replace(run, attempt=4, num_retries=2, request=RunRequest("toy", options=options))
-    folder = Home(tmp_path).run_folder("toy", "r")
-    folder.make()
-    for attempt, age_s in ((1, 5000), (2, 1001), (3, 500), (4, 0)):
-        folder.pid_file(attempt).touch()
-        began = time.time() - age_s
-        os.utime(folder.pid_file(attempt), (began, began))
+    run = replace(run, request=RunRequest("toy", options=RunOptions(max_runtime_s=1000.0)))
+    # the first attempt was of an earlier start; the last two have trained 501 and 500 s
+    ages_s = {9000: "STARTING", 6000: "STOPPED", 5900: "QUEUED"}
+    ages_s |= {5000: "STARTING", 4499: "QUEUED", 500: "STARTING", 499: "RUNNING"}
+    log = [
+        events.encode_state(1, time.time_ns() - age_s * 10**9, RunState(state))
+        for age_s, state in ages_s.items()
+    ]
+    run = replace(run, last_seq=len(log))
+    await store.commit(run, log)
     stopped: list[str] = []
 
     async def stop(run_id: str, **_: Any) -> Run:
@@ -102,11 +105,30 @@ async def test_the_time_that_a_run_may_train_does_not_begin_anew_at_a_retry(
     async with asyncio.timeout(60):
         await runner._limit_runtime(run)
     assert stopped == ["r"]
-    # the first attempt was of an earlier start
-    task = asyncio.create_task(runner._limit_runtime(replace(run, num_retries=1)))
+    longer = replace(run, request=RunRequest("toy", options=RunOptions(max_runtime_s=1100.0)))
+    task = asyncio.create_task(runner._limit_runtime(longer))
     done, _ = await asyncio.wait({task}, timeout=0.1)
     task.cancel()
     assert not done
+
+
+def test_what_a_run_has_trained_is_the_time_of_its_attempts_since_it_was_started() -> None:
+    created, queued, starting, running, stopped = (
+        RunState.CREATED,
+        RunState.QUEUED,
+        RunState.STARTING,
+        RunState.RUNNING,
+        RunState.STOPPED,
+    )
+    first = [(created, 1), (queued, 5), (starting, 10), (running, 11)]
+    assert trained_ns(first[:2], 100) == 0
+    assert trained_ns(first, 100) == 90
+    retried = [*first, (queued, 30), (starting, 1000), (running, 1001)]
+    assert trained_ns(retried[:-2], 999) == 20
+    assert trained_ns(retried, 1100) == 120
+    resumed = [*retried, (stopped, 1200), (queued, 2000)]
+    assert trained_ns(resumed, 2500) == 0
+    assert trained_ns([*resumed, (starting, 3000)], 3007) == 7
 
 
 async def test_a_fork_is_told_of_a_checkpoint_that_its_parent_drops_meanwhile(

@@ -16,6 +16,7 @@ from lab_server.messages import events
 from lab_server.model.agent import AGENT_LEFT
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import RunOptions, RunState, TagChange, TrainerProcess
+from lab_server.supervisor import live_runs
 from tests.runs.rig import Gate, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -281,12 +282,28 @@ async def test_an_agent_that_stops_before_a_run_begins_costs_it_no_retry(
 
 
 @pytest.mark.slow
-async def test_a_run_ends_when_its_time_is_over(rig: Rig) -> None:
+async def test_a_run_ends_when_its_time_is_over(make_rig: Callable[..., Any]) -> None:
+    rig: Rig = await make_rig(grace_s=60.0)
     run = await rig.ended(await rig.start(is_endless=True, options=RunOptions(max_runtime_s=0.5)))
     assert run.state is RunState.STOPPED
     assert run.reason == "stopped: it reached its max_runtime of 0.5 s"
     assert run.is_out_of_time
     assert run.checkpoint_step == run.step > 0
+
+
+async def test_the_time_of_a_run_is_not_begun_anew_by_the_next_server(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AnHourAgo:
+        def time_ns(self) -> int:
+            return time.time_ns() - 3600 * 10**9
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live_runs, "time", AnHourAgo())
+        run = await rig.reaches(await rig.start(is_endless=True), RunState.RUNNING)
+    await rig.restart(max_runtime_s=3000.0)
+    run = await rig.ended(run)
+    assert run.reason == "stopped: it reached its max_runtime of 3000 s"
 
 
 @pytest.mark.slow

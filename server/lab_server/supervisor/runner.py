@@ -19,6 +19,7 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.logs import RUNS
 from lab_server.model.run import OUT_OF_TIME, Begun, Run, RunOptions, RunState
 from lab_server.model.slot import Wants, agent_of
+from lab_server.store.protocol import Store
 from lab_server.supervisor.attempt import Attempt
 from lab_server.supervisor.conclusion import INTERRUPTED, conclude
 from lab_server.supervisor.launching import launch_spec
@@ -28,6 +29,7 @@ from lab_server.supervisor.queue import RunQueue
 from lab_server.supervisor.records import AttemptResult
 from lab_server.supervisor.run_files import RunFiles
 from lab_server.supervisor.slot_table import SlotTable
+from lab_server.supervisor.time_limit import seconds_trained
 
 _log = structlog.get_logger(RUNS)
 
@@ -40,12 +42,14 @@ class Runner:
     def __init__(
         self,
         live_runs: LiveRuns,
+        store: Store,
         executor: Executor,
         home: Home,
         options: SupervisorOptions,
         files: RunFiles,
     ) -> None:
         self._live_runs = live_runs
+        self._store = store
         self._files = files
         self._executor = executor
         self._home = home
@@ -326,13 +330,10 @@ class Runner:
         limit_s = min((limit for limit in limits_s if limit > 0), default=0.0)
         if not limit_s:
             return
-        # counts from the last StartRun on; retries do not start it anew
-        folder = self._home.run_folder(run.experiment, run.id)
-        try:
-            began = folder.pid_file(run.attempt - run.num_retries).stat().st_mtime
-        except OSError:
-            began = time.time()
-        await asyncio.sleep(max(0.0, began + limit_s - time.time()))
+        trained_s = await self._live_runs.persist(
+            lambda: seconds_trained(self._store, run.id, time.time_ns())
+        )
+        await asyncio.sleep(max(0.0, limit_s - trained_s))
         reason = f"{OUT_OF_TIME} {limit_s:g} s"
         with contextlib.suppress(InvalidState):
             await self._live_runs.persist(

@@ -46,7 +46,7 @@ class Supervisor:
         self._live_runs = LiveRuns(store, hub)
         self._executor = executor
         self._files = RunFiles(self._live_runs, elsewhere, self._home)
-        self._runner = Runner(self._live_runs, executor, self._home, options, self._files)
+        self._runner = Runner(self._live_runs, store, executor, self._home, options, self._files)
         self._creation = Creation(self._live_runs, store, self._home, self._files, self._runner)
         self._deletions = Deletions(self._live_runs, store, hub, self._home)
         self._last_queue_key = 0
