@@ -59,6 +59,28 @@ async def test_the_start_that_comes_late_leaves_the_other_one_its_slot(
     assert (now.attempt, slots_of(rig)) == (1, ["", run.id])
 
 
+async def test_a_start_that_a_mistake_ends_gives_its_slot_back(
+    make_rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig: Rig = await make_rig(num_slots=1)
+    commit = rig.store.commit
+
+    async def fail(run: Run, *arguments: Any) -> Any:
+        if run.state is RunState.STARTING:
+            raise ZeroDivisionError("a mistake of ours")
+        return await commit(run, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "commit", fail)
+        run = await rig.start()
+        await becomes_true(lambda: num_tasks(rig, run) == 0)
+    assert slots_of(rig) == [""]
+    assert (await rig.ended(await rig.start())).state is RunState.COMPLETED
+    await rig.supervisor.stop(run.id, checkpoint=False)
+    await rig.supervisor.start(run.id, resume=True)
+    assert (await rig.ended(run)).state is RunState.COMPLETED
+
+
 async def test_a_run_that_waited_for_its_files_is_in_the_queue_once(
     make_rig: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,24 @@ async def test_a_server_that_stops_its_trainers_lets_the_next_one_go_on(rig: Rig
     assert now.attempt == 2
 
 
+async def test_a_server_that_stops_its_trainers_starts_no_other_one_meanwhile(
+    rig: Rig, gate: Gate
+) -> None:
+    busy = await rig.start(deaf_at=7, gate=gate.path)
+    await gate.reached()
+    run = await rig.create(is_endless=True)
+    async with rig.supervisor._live_runs.lock(run.id):  # its start waits here
+        queued = dataclasses.replace(run, queue_key=1)
+        queued = await rig.supervisor._live_runs.change_state(queued, RunState.QUEUED)
+        rig.supervisor._runner.enqueue(queued)
+        ending = asyncio.create_task(rig.supervisor.shut_down(stop_trainers=True))
+        await asyncio.sleep(0)
+    await ending
+    left = await rig.store.get(run.id)
+    assert (left.state, left.process, left.attempt) == (RunState.QUEUED, None, 0)
+    assert (await rig.store.get(busy.id)).process is None
+
+
 async def test_a_stop_that_its_server_did_not_outlive_still_counts(rig: Rig, gate: Gate) -> None:
     run = await rig.start(stop_at=7, gate=gate.path)
     await gate.reached()

@@ -232,16 +232,21 @@ class Runner:
 
     async def _start(self, queued: Run, slot: str) -> None:
         """Start a run in its slot, as it was when its turn came."""
-        if not await self._has_files(queued, slot):
-            return
-        attempt = await self._live_runs.persist(lambda: self._begin_attempt(queued, slot))
-        if attempt is None:
-            self._release(slot, queued.id)
-        else:
+        attempt, has_files = None, False
+        try:
+            has_files = await self._has_files(queued)
+            if has_files:
+                attempt = await self._live_runs.persist(lambda: self._begin_attempt(queued, slot))
+        finally:
+            if attempt is None:
+                self._release(slot, queued.id)
+        if attempt is not None:
             await self._follow_attempt(queued.id, attempt)
+        elif not has_files:
+            await self._wait_for_files(queued)
 
-    async def _has_files(self, queued: Run, slot: str) -> bool:
-        """Bring a run's files here; where that cannot be, the run gives its slot back, and waits again."""
+    async def _has_files(self, queued: Run) -> bool:
+        """Bring a run's files here, and note why if that cannot be."""
         run_id = queued.id
         try:
             await self._files.bring(queued)
@@ -249,15 +254,17 @@ class Runner:
             if run_id not in self.without_files:
                 _log.warning("a run waits for its files", run=run_id, reason=str(error))
             self.without_files[run_id] = str(error)
-            self._release(slot, run_id)
-            await asyncio.sleep(_FILES_RETRY_S)
-            if waiting := self._still_queued(queued):
-                self.enqueue(waiting)
-            else:
-                self.without_files.pop(run_id, None)
             return False
         self.without_files.pop(run_id, None)
         return True
+
+    async def _wait_for_files(self, queued: Run) -> None:
+        """Put a run whose files cannot be brought now into the queue again, a little later."""
+        await asyncio.sleep(_FILES_RETRY_S)
+        if waiting := self._still_queued(queued):
+            self.enqueue(waiting)
+        else:
+            self.without_files.pop(queued.id, None)
 
     def _still_queued(self, queued: Run) -> Run | None:
         """Return a run as it is now; None if it was stopped meanwhile, also where it waits again since."""
@@ -267,11 +274,11 @@ class Runner:
         return run if run.queue_key == queued.queue_key else None
 
     async def _begin_attempt(self, queued: Run, slot: str) -> Attempt | None:
-        """Commit that a run is STARTING; return its attempt, None if it was stopped just now."""
+        """Commit that a run is STARTING; return its attempt, None if it is not to begin any more."""
         run_id = queued.id
         async with self._live_runs.lock(run_id):
             run = self._still_queued(queued)
-            if run is None:
+            if run is None or self._is_closing:
                 return None
             starting = replace(
                 run,
