@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -182,6 +183,15 @@ async def test_a_run_that_had_come_to_its_end_when_a_person_stopped_it_counts(
     assert (await rig.runs.get(run_id)).is_stop_requested
     assert states(search) == [TrialState.COMPLETED]
     assert search.best is search.trials[0]
+
+
+async def test_nothing_is_kept_of_who_has_watched(rig: SearchRig) -> None:
+    search_id = await rig.create(spec(max_trials=1))
+    for _ in range(2):  # live, and when it has ended
+        await rig.ended(search_id)
+    gc.collect()
+    assert not rig.searches._watchers
+    assert not rig.searches._locks
 
 
 async def test_it_ends_when_its_steps_are_used_up(rig: SearchRig) -> None:

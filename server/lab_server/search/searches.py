@@ -98,7 +98,7 @@ class Searches:
         self._controllers: dict[str, Controller] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._by_run: dict[str, Controller] = {}
-        self._watchers: dict[str, asyncio.Event] = {}
+        self._watchers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         # held while a search gets a controller, is changed or deleted: its log has one writer
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._is_closed = False
