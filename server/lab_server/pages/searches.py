@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
 
-from lab_rpc.v1 import search_pb2, search_service_pb2
+from lab_rpc.v1 import run_pb2, search_pb2, search_service_pb2, training_service_pb2
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
+from lab_server.errors import NotFound
 from lab_server.messages.values import value_from_proto
 from lab_server.pages.forms import read_form
 from lab_server.pages.render import Pages, config_text
@@ -19,6 +21,7 @@ from lab_server.rpc.site_parts import SiteParts
 pb = search_service_pb2
 
 _MAX_TRIALS: Final = 1000
+_MAX_LIVE: Final = 32  # whose runs are looked at
 _ENDED: Final = ("COMPLETED", "STOPPED", "FAILED")
 
 
@@ -29,6 +32,7 @@ class SearchPages:
         self._gate = gate
         self._pages = pages
         self._service = parts.searches
+        self._runs = parts.service
 
     async def show_all(self, request: web.Request) -> web.StreamResponse:
         """Show the searches."""
@@ -53,6 +57,7 @@ class SearchPages:
         answer = await self._service.ListTrials(asked, None)
         keys = sorted(search.spec.space)
         trials = list(answer.trials)
+        queued = await self._queued(trials)
         values = {
             "search": search,
             "state": _state(search),
@@ -60,17 +65,34 @@ class SearchPages:
             "is_paused": _state(search) == "PAUSED",
             "keys": keys,
             "best": _params(search.best),
-            "trials": [(trial, _trial_state(trial), _params(trial)) for trial in trials],
+            "trials": [
+                (trial, _trial_state(trial, trial.number in queued), _params(trial))
+                for trial in trials
+            ],
             "has_rungs": search.spec.HasField("halving"),
             "has_reasons": any(trial.reason for trial in trials),
             "has_more": answer.HasField("next_number"),
             "importances": sorted(found.importances.items(), key=lambda pair: -pair[1]),
-            "counts": _counts(search),
+            "counts": _counts(search, len(queued)),
             "objective": _objective(search),
             "space": [(key, _domain(search.spec.space[key])) for key in keys],
             "data": json.dumps(_results(search, trials, keys)),
         }
         return self._pages.page("search.html", values)
+
+    async def _queued(self, trials: Sequence[search_pb2.Trial]) -> set[int]:
+        """Return the numbers of trials whose runs wait for a slot."""
+        queued = set()
+        live = [trial for trial in trials if trial.state == search_pb2.TRIAL_STATE_RUNNING]
+        for trial in live[:_MAX_LIVE]:
+            try:
+                wanted = training_service_pb2.GetRunRequest(run_id=trial.run_id)
+                answer = await self._runs.GetRun(wanted, None)
+            except NotFound:
+                continue
+            if answer.run.state == run_pb2.RUN_STATE_QUEUED:
+                queued.add(trial.number)
+        return queued
 
     async def act(self, request: web.Request) -> web.StreamResponse:
         """Pause, go on, stop or delete, and show the search again."""
@@ -105,7 +127,9 @@ def _objective(search: search_pb2.Search) -> str:
     return f"{'greatest' if is_max else 'least'} {wanted.metric}"
 
 
-def _trial_state(trial: search_pb2.Trial) -> str:
+def _trial_state(trial: search_pb2.Trial, is_queued: bool) -> str:
+    if is_queued:
+        return "QUEUED"
     return search_pb2.TrialState.Name(trial.state).removeprefix("TRIAL_STATE_")
 
 
@@ -117,13 +141,17 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else config_text(value)
 
 
-def _counts(search: search_pb2.Search) -> str:
-    names = [
-        (search_pb2.TrialState.Name(found.state).removeprefix("TRIAL_STATE_").lower(), found.count)
+def _counts(search: search_pb2.Search, num_queued: int = 0) -> str:
+    counts = {
+        search_pb2.TrialState.Name(found.state).removeprefix("TRIAL_STATE_"): found.count
         for found in search.trials
-        if found.count
-    ]
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in names)
+    }
+    if num_queued:
+        counts = {"QUEUED": num_queued} | counts
+        counts["RUNNING"] -= num_queued
+    return ", ".join(
+        f"{count} {name.lower().replace('_', ' ')}" for name, count in counts.items() if count > 0
+    )
 
 
 def _domain(domain: search_pb2.Domain) -> str:

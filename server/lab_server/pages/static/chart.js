@@ -80,6 +80,18 @@ function linesOf(chart, main, strokeOfRun) {
   return { columns, series, bands };
 }
 
+/**
+ * The part of y that a chart shows: as uPlot chooses it, but -1 to 1 and not 0 to 100 where all is 0.
+ * @param {any} _plot
+ * @param {number | null} min
+ * @param {number | null} max
+ */
+function rangeOf(_plot, min, max) {
+  if (min === null || max === null) return [null, null];
+  // @ts-ignore - a global of the vendored script
+  return min === 0 && max === 0 ? [-1, 1] : window.uPlot.rangeNum(min, max, 0.1, true);
+}
+
 /** @param {Chart} chart */
 function notesOf(chart) {
   const notFinite = chart.curves.reduce((sum, curve) => sum + curve.num_not_finite, 0);
@@ -171,7 +183,7 @@ export class Figure {
     // @ts-ignore - a global of the vendored script
     return new window.uPlot({
       width: this.place.clientWidth, height: HEIGHT, series, bands,
-      scales: { x: { time: isWall }, y: { distr: this.board.isLog ? 3 : 1 } },
+      scales: { x: { time: isWall }, y: this.board.isLog ? { distr: 3 } : { range: rangeOf } },
       axes: [{ ...axis, size: 32, values: isWall ? undefined : (/** @type {any} */ _u, /** @type {number[]} */ v) => v.map(short) },
         { ...axis, size: 62, values: (/** @type {any} */ _u, /** @type {number[]} */ v) => v.map((n) => (n === null ? "" : short(n))) }],
       legend: { show: false },
