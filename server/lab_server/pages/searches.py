@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
 from aiohttp import web
 
-from lab_rpc.v1 import run_pb2, search_pb2, search_service_pb2, training_service_pb2
+from lab_rpc.v1 import event_pb2, search_pb2, search_service_pb2, training_service_pb2
 from lab_server.api.gate import Gate
 from lab_server.api.routes import method_of
 from lab_server.errors import NotFound
@@ -83,14 +84,14 @@ class SearchPages:
     async def _queued(self, trials: Sequence[search_pb2.Trial]) -> set[int]:
         """Return the numbers of trials whose runs wait for a slot."""
         queued = set()
-        live = [trial for trial in trials if trial.state == search_pb2.TRIAL_STATE_RUNNING]
-        for trial in live[:_MAX_LIVE]:
+        live = (trial for trial in trials if trial.state == search_pb2.TRIAL_STATE_RUNNING)
+        for trial in islice((trial for trial in live if trial.run_id), _MAX_LIVE):
             try:
                 wanted = training_service_pb2.GetRunRequest(run_id=trial.run_id)
                 answer = await self._runs.GetRun(wanted, None)
             except NotFound:
                 continue
-            if answer.run.state == run_pb2.RUN_STATE_QUEUED:
+            if answer.run.state == event_pb2.RUN_STATE_QUEUED:
                 queued.add(trial.number)
         return queued
 
