@@ -13,7 +13,9 @@ def test_a_trial_that_waits_for_a_slot_is_shown_as_queued(
     lab: RealServer, client: Client, windows: Windows, steer: Callable[..., str]
 ) -> None:
     held = [client.create("steered", {"file": steer(1, 0.5)}).start() for _ in range(2)]
-    search = client.search("counting", {"steps": choice(3, 4)}, minimize="loss", max_trials=2, parallel=2)
+    search = client.search(
+        "counting", {"steps": choice(3, 4)}, minimize="loss", max_trials=2, parallel=2
+    )
     page = windows.open(f"{lab.http_url}/searches/{search.id}")
     page.locator("#trials .state.queued").nth(1).wait_for()
     page.locator("#status").get_by_text("2 queued").wait_for()

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from lab_client import Client, choice, log_uniform
@@ -61,6 +62,6 @@ def test_a_metric_that_is_always_zero_is_drawn_in_the_middle_between_one_and_min
 
 def is_dark_at_its_edges(region: Any) -> tuple[bool, bool]:
     """Return whether a table's region is darker than its page at its left and at its right edge."""
-    picture = Image.open(io.BytesIO(region.screenshot())).convert("L")
-    lowest = picture.height - 6  # below the text of the last line, above its border
-    return picture.getpixel((1, lowest)) < 240, picture.getpixel((picture.width - 2, lowest)) < 240
+    picture = np.asarray(Image.open(io.BytesIO(region.screenshot())).convert("L"))
+    below_the_text = picture[-6]
+    return bool(below_the_text[1] < 240), bool(below_the_text[-2] < 240)
