@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from lab_server.executors.generation_client import GenerationClient, GenerationD
 from lab_server.executors.source_watch import SourceWatch
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.generation import GenerationSpec
+from lab_server.processes.patience import patiently
 
 _log = structlog.get_logger("lab_server.forkserver")
 
@@ -104,7 +106,8 @@ class CurrentGeneration:
     async def _current(self) -> _Loaded:
         loaded = self._loaded
         if self._loading is None and loaded is not None and loaded.generation.is_alive:
-            changed = await asyncio.to_thread(loaded.watch.changed) if self._is_watching else []
+            look = partial(asyncio.to_thread, loaded.watch.changed)
+            changed = await patiently(look) if self._is_watching else []
             # meanwhile somebody else may have found the same
             if not changed and loaded is self._loaded and self._loading is None:
                 return loaded

@@ -17,6 +17,7 @@ import structlog
 from lab_server.errors import Unavailable
 from lab_server.model.generation import GenerationSpec
 from lab_server.processes.lineage import MARKER, MARKER_LENGTH
+from lab_server.processes.patience import seen
 
 _log = structlog.get_logger("lab_server.forkserver")
 
@@ -79,7 +80,7 @@ class ForkServerClient:
             self._keeper = asyncio.create_task(self._keep(), name="forkserver")
         line = json.dumps({"op": "open", "spec": spec.to_json()}).encode() + b"\n"
         while not self._is_closed:
-            ours, theirs = socket.socketpair()
+            ours, theirs = await seen(socket.socketpair)
             with theirs:
                 try:
                     async with self._sending:
@@ -119,7 +120,7 @@ class ForkServerClient:
             _log.warning("the forkserver exited; starting another", status=returncode)
             await asyncio.sleep(min(_BACKOFF_S * 2**num_deaths, _MAX_BACKOFF_S))
             self._socket.close()
-            self._socket, self._process = self._spawn()
+            self._socket, self._process = await seen(self._spawn)
 
     async def _read_to_end(self) -> bool:
         """Read what it says until it ends; return whether it said anything."""

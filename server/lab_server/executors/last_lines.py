@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from lab_server.descriptors import raise_if_blind
 from lab_server.files.log_levels import LogLevels
 from lab_server.files.log_sent import LogSent
 from lab_server.files.run_folder import RunFolder
@@ -34,6 +35,9 @@ def last_lines(folder: RunFolder, attempt: int) -> LastLines | None:
     """Return the lines that a trainer did not send, None if it is not known what it sent.
 
     Call it when no process of the attempt is left.
+
+    Raises:
+        OSError: If there is no file descriptor to read them with.
     """
     noted = LogSent.read(folder.log_position(attempt))
     if noted is None:
@@ -41,7 +45,8 @@ def last_lines(folder: RunFolder, attempt: int) -> LastLines | None:
     num_there, spool_end = _lines_behind(folder, attempt, noted.spool_end)
     try:
         log = folder.log.open("rb")
-    except OSError:
+    except OSError as error:
+        raise_if_blind(error)
         return None
     with log:
         position = _behind_lines(log, noted.log_end, num_there)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lab_core.configs import PlainValue
 from lab_core.errors import Violation
+from lab_server.descriptors import raise_if_blind
 from lab_server.errors import CheckCrashed, LaunchError, NotFound
 from lab_server.executors.current_generation import CurrentGeneration
 from lab_server.executors.forkserver_client import ForkServerClient
@@ -29,7 +32,10 @@ from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot
 from lab_server.model.upload import Upload
 from lab_server.processes import lineage, proc
+from lab_server.processes.patience import patiently, seen
 from lab_server.processes.pid_file import read_pid_file
+
+T = TypeVar("T")
 
 _POLL_S = 0.01
 _REPORT_S = 0.5  # from a process's end to the forkserver's report of its status
@@ -146,7 +152,7 @@ class LocalExecutor(OneMachine):
         """
         folder = RunFolder(spec.folder)
         pid_file = folder.pid_file(spec.attempt)
-        process = read_pid_file(pid_file)
+        process = await seen(lambda: read_pid_file(pid_file))
         if process is not None:
             return process
         try:
@@ -159,7 +165,7 @@ class LocalExecutor(OneMachine):
                 await generation.ask("launch", spec=spec.to_json())
         except NotFound as error:
             raise LaunchError(str(error)) from error
-        process = read_pid_file(pid_file)
+        process = await seen(lambda: read_pid_file(pid_file))
         if process is None:
             raise LaunchError(
                 f"the trainer of {spec.run_id} could not write to {spec.folder}; is the disk full?"
@@ -175,8 +181,9 @@ class LocalExecutor(OneMachine):
     ) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, else None."""
         del begun
-        process = read_pid_file(RunFolder(spec_folder).pid_file(attempt))
-        if process is None or not await asyncio.to_thread(lineage.members, process):
+        pid_file = RunFolder(spec_folder).pid_file(attempt)
+        process = await seen(lambda: read_pid_file(pid_file))
+        if process is None or not await _in_thread(lineage.members, process):
             return None
         return process
 
@@ -199,19 +206,20 @@ class LocalExecutor(OneMachine):
         Raises:
             LaunchError: If a process does not exit after SIGKILL, which happens in some states of the kernel.
         """
-        trainer = proc.stat(process.pid)
-        if grace_s > 0 and trainer is not None and proc.is_alive(process):
+        trainer = await seen(lambda: proc.find(process)) if grace_s > 0 else None
+        if trainer is not None:
             # not its children: a trainer whose data loaders die fails before it has saved
-            proc.send_signal(trainer, signal.SIGTERM)
+            await seen(partial(proc.send_signal, trainer, signal.SIGTERM))
             await _first_of(_ended(process), grace_s)
-        deadline = asyncio.get_running_loop().time() + _KILL_S
+        loop, deadline = asyncio.get_running_loop(), math.inf
         killed: dict[int, proc.ProcessStat] = {}
         # again, as long as there are some: between a look and the kill, one may have forked
-        while members := await asyncio.to_thread(lineage.members_or_dying, process, killed):
+        while members := await _in_thread(lineage.members_or_dying, process, killed):
             for member in members:
-                proc.send_signal(member, signal.SIGKILL)
+                await seen(partial(proc.send_signal, member, signal.SIGKILL))
                 killed[member.pid] = member
-            if asyncio.get_running_loop().time() > deadline:
+            deadline = min(deadline, loop.time() + _KILL_S)
+            if loop.time() > deadline:
                 pids = ", ".join(str(member.pid) for member in members)
                 raise LaunchError(f"process {pids} did not exit after SIGKILL")
             await asyncio.sleep(_POLL_S)
@@ -260,14 +268,13 @@ class LocalExecutor(OneMachine):
 async def _ended(process: TrainerProcess) -> None:
     """Return when a process, child or not, has ended; a pidfd becomes readable then."""
     loop = asyncio.get_running_loop()
-    try:
-        fd = os.pidfd_open(process.pid)
-    except OSError:  # gone; or a kernel or sandbox without pidfds
-        while proc.is_alive(process):  # noqa: ASYNC110 - another process sets no Event
+    fd = await seen(lambda: _pidfd(process.pid))
+    if fd < 0:
+        while await seen(lambda: proc.is_alive(process)):  # noqa: ASYNC110 - another process sets no Event
             await asyncio.sleep(_POLL_S)
         return
     try:
-        if proc.is_alive(process):
+        if await seen(lambda: proc.is_alive(process)):
             ended = asyncio.Event()
             loop.add_reader(fd, ended.set)
             try:
@@ -276,6 +283,20 @@ async def _ended(process: TrainerProcess) -> None:
                 loop.remove_reader(fd)
     finally:
         os.close(fd)
+
+
+def _pidfd(pid: int) -> int:
+    """Return a pidfd of a process; -1 when it is gone, or the kernel or a sandbox has no pidfds."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise_if_blind(error)
+        return -1
+
+
+async def _in_thread(look: Callable[..., T], *arguments: Any) -> T:
+    """Return what a look returns that takes a while, as soon as there are file descriptors for it."""
+    return await patiently(lambda: asyncio.to_thread(look, *arguments))
 
 
 async def _first_of(awaitable: Any, timeout_s: float) -> None:

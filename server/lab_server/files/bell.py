@@ -18,21 +18,26 @@ class Bell:
 
     def __init__(self, spool: Path) -> None:
         self._address = _address(spool)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket: socket.socket | None = None
 
     def ring(self) -> None:
         """Wake who listens."""
         with contextlib.suppress(OSError):
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._socket.setblocking(False)
             self._socket.sendto(b"", self._address)
 
 
 def listen(spool: Path) -> socket.socket | None:
     """Return a socket that becomes readable when the bell of a spool rings.
 
-    None where it cannot be had: another server listens, or the system knows no such names.
+    None where it cannot be had: another server listens, the system knows no such names, or has no file descriptor.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    except OSError:
+        return None
     listener.setblocking(False)
     try:
         listener.bind(_address(spool))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lab_server.descriptors import raise_if_blind
 from lab_server.model.log_level import LogLevel, LogLine
 
 RECORD: Final = struct.Struct("<QII")
@@ -73,7 +74,8 @@ def _split(data: bytes) -> Sequence[bytes]:
 def _read(path: Path, begin: int, end: int) -> Iterator[_Range]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        raise_if_blind(error)
         return
     try:
         num_records = os.fstat(fd).st_size // RECORD.size

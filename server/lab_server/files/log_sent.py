@@ -12,6 +12,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab_server.descriptors import raise_if_blind
+
 _NUMBERS = struct.Struct("<QQ")
 _SIZE = _NUMBERS.size + 4
 
@@ -43,10 +45,15 @@ class LogSent:
 
     @classmethod
     def read(cls, path: Path) -> LogSent | None:
-        """Return what is in a file, None if it is not there, or a power cut tore it."""
+        """Return what is in a file, None if it is not there, or a power cut tore it.
+
+        Raises:
+            OSError: If there is no file descriptor to read it with.
+        """
         try:
             data = path.read_bytes()
-        except OSError:
+        except OSError as error:
+            raise_if_blind(error)
             return None
         numbers, crc = data[: _NUMBERS.size], data[_NUMBERS.size : _SIZE]
         if len(data) < _SIZE or zlib.crc32(numbers) != int.from_bytes(crc, "little"):

@@ -10,6 +10,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab_server.descriptors import raise_if_blind
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -135,10 +137,15 @@ class RunFolder:
             os.close(fd)
 
     def commands(self, attempt: int) -> list[str]:
-        """Return the lines of the file that are commands for the attempt's trainer, whole ones."""
+        """Return the lines of the file that are commands for the attempt's trainer, whole ones.
+
+        Raises:
+            OSError: If there is no file descriptor to read them with.
+        """
         try:
             lines = self.control.read_bytes().splitlines()
-        except OSError:
+        except OSError as error:
+            raise_if_blind(error)
             return []
         found = []
         for line in lines:

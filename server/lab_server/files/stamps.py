@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from lab_server.descriptors import raise_if_blind
+
 _SETTLED_NS = 100_000_000  # a clock of a file system may tick as rarely as every 10 ms
 
 
@@ -50,10 +52,15 @@ def read(path: str | Path) -> tuple[bytes, Stamp]:
 
 
 def stamp(path: str | Path) -> Stamp:
-    """Return the stamp of a file, or of the names in a folder, as it is now."""
+    """Return the stamp of a file, or of the names in a folder, as it is now.
+
+    Raises:
+        OSError: If there is no file descriptor to read it with.
+    """
     try:
         return _stamp_of_names(path) if os.path.isdir(path) else read(path)[1]
-    except OSError:
+    except OSError as error:
+        raise_if_blind(error)
         return Stamp("", ())
 
 

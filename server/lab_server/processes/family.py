@@ -43,11 +43,12 @@ def own_use() -> FamilyUse:
 
 
 def _family(pid: int) -> Iterator[ProcessStat]:
-    found = stat(pid)
-    if found is None:
-        return
-    yield found
-    with contextlib.suppress(OSError):  # it ended just now, or the kernel does not list children
+    # it ended just now, or the kernel does not list children, or there is no file descriptor to look with
+    with contextlib.suppress(OSError):
+        found = stat(pid)
+        if found is None:
+            return
+        yield found
         for task in os.listdir(f"/proc/{pid}/task"):
             children = Path(f"/proc/{pid}/task/{task}/children").read_bytes()
             for child in children.split():

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lab_server.descriptors import raise_if_blind
 from lab_server.model.run import TrainerProcess
 from lab_server.processes.proc import ProcessStat, all_processes, stat
 
@@ -122,7 +123,8 @@ def write_marker(value: str) -> None:
 def _carries(pid: int, entry: bytes) -> bool:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
+    except OSError as error:
+        raise_if_blind(error)
         return False
     return entry in environment.split(b"\0")
 

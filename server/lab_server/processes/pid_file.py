@@ -7,6 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from lab_server.descriptors import raise_if_blind
 from lab_server.model.run import TrainerProcess
 
 
@@ -35,6 +36,9 @@ def read_pid_file(path: Path) -> TrainerProcess | None:
 
     None also when it is of an earlier boot, or in a copy of the folder, restored from a backup, say: then
     the process is not this folder's. One on an agent's machine has another boot, of which the agent knows.
+
+    Raises:
+        OSError: If there is no file descriptor to look with.
     """
     try:
         found = json.loads(path.read_text())
@@ -44,7 +48,10 @@ def read_pid_file(path: Path) -> TrainerProcess | None:
             boot_id(),
             path.parent.stat().st_ino,
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except OSError as error:
+        raise_if_blind(error)
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return process if is_ours else None
 
@@ -54,5 +61,6 @@ def boot_id() -> str:
     """Return the id of this boot: pids and start times are comparable only within one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+    except OSError as error:
+        raise_if_blind(error)
         return ""

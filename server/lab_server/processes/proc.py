@@ -1,4 +1,7 @@
-"""Processes as /proc describes them, and a signal to exactly one."""
+"""Processes as /proc describes them, and a signal to exactly one.
+
+What says that there is no process looks at /proc, and raises an OSError where it has no file descriptor to look with.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import signal
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
+from lab_server.descriptors import raise_if_blind
 from lab_server.model.run import TrainerProcess
 
 
@@ -36,7 +40,8 @@ def stat(pid: int, in_sessions: Container[int] | None = None) -> ProcessStat | N
     try:
         # not Path: it takes longer than the kernel
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        raise_if_blind(error)
         return None
     try:
         text = os.read(fd, 4096)
@@ -71,8 +76,14 @@ def identify(pid: int) -> TrainerProcess | None:
 
 def is_alive(process: TrainerProcess) -> bool:
     """True while the process itself runs."""
+    return find(process) is not None
+
+
+def find(process: TrainerProcess) -> ProcessStat | None:
+    """Return what /proc says of a process while it itself runs, else None."""
     found = stat(process.pid)
-    return found is not None and found.is_alive and found.start_ticks == process.start_ticks
+    is_it = found is not None and found.is_alive and found.start_ticks == process.start_ticks
+    return found if is_it else None
 
 
 def send_signal(found: ProcessStat, number: signal.Signals) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import structlog
 
+from lab_server.descriptors import raise_if_blind
 from lab_server.errors import LaunchError, StoreError
 from lab_server.executors.last_lines import last_lines
 from lab_server.executors.last_rows import take_over
@@ -25,6 +26,7 @@ from lab_server.messages.events import EncodedEvent
 from lab_server.messages.projection import apply_events
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Run, TrainerProcess
+from lab_server.processes.patience import patiently
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.supervisor.options import SupervisorOptions
 from lab_server.supervisor.records import AttemptResult, read_records
@@ -39,6 +41,7 @@ _EXIT_S = 5.0  # from the outcome to the process's end
 _DAMAGE_S = 1.0
 _BEAT_POLL_S = 1.0
 _STORE_RETRY_S = 1.0
+_KILL_RETRY_S = 1.0
 _SILENCE_S = 10.0  # a trainer reports within the half of it that it does no more steps
 _SILENT_STEPS = 6.0
 
@@ -88,7 +91,11 @@ class Attempt:
     @property
     def lag_s(self) -> float:
         """Age of the oldest event that is in the spool and not in the log."""
-        return time.monotonic() - self._caught_up if self._spool.unread_bytes() else 0.0
+        try:
+            has_more = self._spool.unread_bytes() > 0
+        except OSError:  # it cannot be opened now
+            has_more = True
+        return time.monotonic() - self._caught_up if has_more else 0.0
 
     def stop_within(self, grace_s: float) -> None:
         """End the trainer by signals unless it ends by itself before; the earliest deadline holds."""
@@ -111,7 +118,8 @@ class Attempt:
     async def run(self) -> AttemptResult:
         """Launch the trainer, unless it runs already, and follow it to its end."""
         try:
-            await self._follow()
+            # again, where there was no file descriptor for something: all that it has done is done
+            await patiently(self._follow)
         except LaunchError as error:
             return AttemptResult(cause=f"{NOT_STARTED}{error}")
         except Exception:
@@ -149,7 +157,7 @@ class Attempt:
 
     async def _launch(self, spec: LaunchSpec) -> None:
         process = await self._executor.launch(spec)
-        self._process = process
+        self._process, self._spec = process, None
 
         async def record_process() -> None:
             async with self._lock:
@@ -183,15 +191,16 @@ class Attempt:
     async def _end_all(self, process: TrainerProcess) -> None:
         """Kill what the trainer left behind: a slot is free only when no process is left."""
         if self._killing is not None:
-            with contextlib.suppress(LaunchError):
+            with contextlib.suppress(LaunchError, OSError):
                 await self._killing
         while True:
             try:
                 await self._executor.kill(process, grace_s=0)
-            except LaunchError as error:
+            except (LaunchError, OSError) as error:
                 _log.error(
                     "cannot end the trainer; trying again", run=self._run_id, error=str(error)
                 )
+                await asyncio.sleep(_KILL_RETRY_S)
             else:
                 return
 
@@ -274,6 +283,7 @@ class Attempt:
                     take_over, self._folder, self._number, self._spool.offset
                 )
             except OSError as error:
+                raise_if_blind(error)
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     _log.error("lost the last metrics", run=self._run_id, error=str(error))
                     return False

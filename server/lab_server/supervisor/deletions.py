@@ -15,6 +15,7 @@ from lab_server.errors import NotFound, StoreError
 from lab_server.files.home import Home, empty, remove
 from lab_server.logs import RUNS
 from lab_server.model.run import Run
+from lab_server.processes.patience import seen
 from lab_server.store.protocol import Store
 from lab_server.supervisor.live_runs import LiveRuns
 from lab_server.watch.hub import Hub
@@ -35,7 +36,7 @@ class Deletions:
     async def start_up(self) -> None:
         """Finish what an earlier server has left; what a full disk does not let be deleted stays whole."""
         await asyncio.to_thread(self._home.prepare)
-        for trash in self._home.pending_deletions():
+        for trash in await seen(self._home.pending_deletions):
             try:
                 await self.delete(await self._store.get(trash.name))
             except NotFound:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.logs import RUNS
 from lab_server.model.run import OUT_OF_TIME, Begun, Run, RunOptions, RunState
 from lab_server.model.slot import Wants, agent_of
+from lab_server.processes.patience import patiently, seen
 from lab_server.store.protocol import Store
 from lab_server.supervisor.attempt import Attempt
 from lab_server.supervisor.conclusion import INTERRUPTED, conclude
@@ -127,7 +129,7 @@ class Runner:
         )
         attempt = Attempt(self._live_runs, self._executor, self._options, run, folder, spec)
         if run.is_stop_requested:
-            if not folder.was_sent(run.attempt, "stop"):
+            if not await seen(lambda: folder.was_sent(run.attempt, "stop")):
                 # the earlier server ended between recording the request and this
                 await self._send_stop(run, folder, checkpoint=True)
             attempt.stop_within(self._options.grace_s)
@@ -212,8 +214,9 @@ class Runner:
         return run
 
     async def _send_stop(self, run: Run, folder: RunFolder, *, checkpoint: bool) -> bool:
+        send = partial(folder.send, run.attempt, "stop", checkpoint=checkpoint)
         try:
-            await asyncio.to_thread(folder.send, run.attempt, "stop", checkpoint=checkpoint)
+            await patiently(lambda: asyncio.to_thread(send))
             await self._executor.relay(folder.path, run.attempt)
         except OSError as error:
             _log.warning("cannot send the stop command; killing", run=run.id, error=str(error))

@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -21,6 +22,8 @@ from lab_server.model.run import TrainerProcess
 from lab_server.processes import proc
 
 EXIT_CRASHED = 70  # EX_SOFTWARE
+
+_RETRY_S = 0.5
 
 
 class LineServer:
@@ -62,7 +65,7 @@ class LineServer:
     def _receive(self) -> None:
         data = self._read()
         # what a server asked for and did not live to see done is the next one's to ask for
-        if not data or not proc.is_alive(self._server):
+        if not data or not self._is_server_alive():
             self._is_open = False
             return
         *lines, self._pending = (self._pending + data).split(b"\n")
@@ -75,6 +78,13 @@ class LineServer:
                 trace = traceback.format_exc()
                 self.log("error", "a request failed", op=request["op"], exception=trace, **run)
                 self._send({"id": request["id"], "error": f"{type(error).__name__}: {error}"})
+
+    def _is_server_alive(self) -> bool:
+        while True:
+            try:
+                return proc.is_alive(self._server)
+            except OSError:  # there is no file descriptor to look with
+                time.sleep(_RETRY_S)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
