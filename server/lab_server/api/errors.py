@@ -44,7 +44,7 @@ def http_status(error: Exception) -> int:
     """Return the HTTP status of an error; 500 for one that no caller should be able to cause."""
     if isinstance(error, Refused):
         return error.http_status
-    status = status_of(error) if isinstance(error, LabError) else None
+    status = status_of(error)
     return _HTTP_STATUSES[status.code] if status is not None else 500
 
 
@@ -52,7 +52,7 @@ def error_json(error: Exception) -> dict[str, Any]:
     """Return an error as the API's answer; one that no caller should be able to cause is logged."""
     if isinstance(error, Refused):
         return _body("REFUSED", error.reason, str(error))
-    status = status_of(error) if isinstance(error, LabError) else None
+    status = status_of(error)
     if status is None:
         _log.exception("unexpected error", exc_info=error)
         return _body("INTERNAL", "INTERNAL", "internal error; see the server's log")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import typer
 
 from lab_core.errors import LabError, SettingsError
+from lab_server.descriptors import is_shortage
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -21,3 +22,8 @@ def errors_as_exit_codes(command: str = "lab-server") -> Iterator[None]:
     except LabError as error:
         typer.echo(f"{command}: {error}", err=True)
         raise typer.Exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED) from None
+    except OSError as error:
+        if not is_shortage(error):
+            raise
+        typer.echo(f"{command}: no file descriptors are left; see ulimit -n", err=True)
+        raise typer.Exit(EXIT_FAILED) from None

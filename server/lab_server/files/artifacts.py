@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from lab_core.errors import Violation
+from lab_server.descriptors import raise_if_blind
 from lab_server.errors import InvalidRequest, InvalidState, NotFound
 
 CHUNK_BYTES: Final = 256 << 10
@@ -68,6 +69,7 @@ async def read_chunks(folder: Path, path: str, offset: int = 0) -> AsyncIterator
     try:
         fd = await asyncio.to_thread(_open, folder, artifact.path)
     except OSError as error:
+        raise_if_blind(error)
         raise NotFound("artifact", path, "it was removed or replaced just now") from error
     try:
         size = os.fstat(fd).st_size
@@ -107,7 +109,8 @@ async def read_part(folder: Path, path: str, offset: int, max_bytes: int) -> tup
 def _part(folder: Path, path: str, offset: int, max_bytes: int) -> tuple[int, bytes]:
     try:
         fd = _open(folder, path)
-    except OSError:
+    except OSError as error:
+        raise_if_blind(error)
         return 0, b""
     try:
         size = os.fstat(fd).st_size

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_rpc import uploads as rules
+from lab_server.descriptors import raise_if_blind
 from lab_server.errors import NotFound
 from lab_server.files.arriving import sync_folder
 from lab_server.model.upload import Upload
@@ -101,7 +102,8 @@ class UploadStore:
                 with (folder / file.path).open("rb") as opened:
                     while data := await asyncio.to_thread(opened.read, rules.CHUNK_BYTES):
                         yield data
-        except OSError:
+        except OSError as error:
+            raise_if_blind(error)
             raise _gone(upload) from None
 
     def is_whole(self, upload: Upload) -> bool:
@@ -112,7 +114,10 @@ class UploadStore:
             return manifest.upload_id == upload.id and all(
                 _sha256(folder / file.path) == file.sha256 for file in manifest.files
             )
-        except (OSError, NotFound):
+        except OSError as error:
+            raise_if_blind(error)
+            return False
+        except NotFound:
             return False
 
     def check(self, upload: Upload) -> None:
@@ -184,7 +189,10 @@ class UploadStore:
     def _record(self, upload_id: str) -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = json.loads((self._folder / upload_id / _RECORD).read_text())
-        except (OSError, ValueError):
+        except OSError as error:
+            raise_if_blind(error)
+            return None
+        except ValueError:
             return None
         return found
 
@@ -216,4 +224,6 @@ def _owners(record: dict[str, Any]) -> set[str]:
 
 
 def _is_used(path: Path) -> bool:
-    return any(Path(run.read_text()).exists() for run in path.glob("runs/*"))
+    runs = path / "runs"
+    # not glob, which may take a folder that it cannot read for an empty one
+    return runs.is_dir() and any(Path(run.read_text()).exists() for run in runs.iterdir())

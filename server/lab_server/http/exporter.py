@@ -51,7 +51,10 @@ class Exporter:
     async def scrape(self, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition in a format that the scraper accepts, and its content type."""
         live = [run.process for run in self._supervisor.live() if run.process]
-        self._live.usages = await self._executor.usages(live)
+        try:
+            self._live.usages = await self._executor.usages(live)
+        except OSError:  # there is no file descriptor to look with
+            self._live.usages = {}
         try:
             self._live.counts = await self._store.counts()
         except StoreError:  # what needs no store is told all the more

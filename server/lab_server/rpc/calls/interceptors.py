@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from lab_core.errors import LabError, Violation
+from lab_core.errors import Violation
 from lab_server.errors import InvalidRequest
 from lab_server.rpc.calls.status import status_of
 
@@ -92,7 +92,7 @@ async def errors_as_statuses(method: str, proceed: Call, request: Any, context: 
         # what a read or write raises when the client ended the call before grpc cancelled this task
         raise asyncio.CancelledError from error
     except Exception as error:
-        status = status_of(error) if isinstance(error, LabError) else None
+        status = status_of(error)
         if status is None:
             _log.exception("unexpected error", method=method)
             await _abort(context, grpc.StatusCode.INTERNAL, _internal())

@@ -18,6 +18,7 @@ from lab_core.errors import (
     RunNotFound,
     Violation,
 )
+from lab_server.descriptors import is_shortage
 from lab_server.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -82,8 +83,10 @@ class Status:
     details: bytes
 
 
-def status_of(error: LabError) -> Status | None:
+def status_of(error: Exception) -> Status | None:
     """Return an error's status, None if no caller should be able to cause it."""
+    if is_shortage(error):
+        error = Unavailable("the server has no file descriptors left; try again later")
     if isinstance(error, Forwarded):
         return Status(error.code, error.reason, error.message, b"")
     for kind, code, reason in _CODES:
