@@ -38,6 +38,7 @@ from lab_server.model.agent import (
     Welcome,
 )
 from lab_server.model.agent import Servers as ServersTold
+from lab_server.processes.patience import seen
 
 _log = structlog.get_logger("lab_agent")
 
@@ -95,7 +96,7 @@ class Agent:
         Raises:
             Refused: If a server refuses the agent before any has taken it.
         """
-        self._holding.take_over()
+        await seen(self._holding.take_over)
         works = (
             self._holding.beat(),
             self._lease.watch(),

@@ -16,12 +16,14 @@ from lab_server.agent.link import Link, Refused
 from lab_server.agent.spool import Shipper, complete
 from lab_server.agent.trainer import HeldTrainer
 from lab_server.agent.uploads import AgentUploads
+from lab_server.descriptors import is_shortage
 from lab_server.errors import DamagedFile, LaunchError
 from lab_server.executors.protocol import Executor
 from lab_server.model.agent import AttemptKey, Beat, Ended, FromAgent, Launched
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import num_threads_each
+from lab_server.processes.patience import patiently, seen
 from lab_server.processes.pid_file import read_pid_file
 
 _log = structlog.get_logger("lab_agent")
@@ -140,7 +142,8 @@ class HeldAttempt:
             return
         self._commands.open()
         try:
-            await self._follow()
+            # again, where there was no file descriptor for something: all that it has done is done
+            await patiently(self._follow)
         except Exception as error:
             await self._give_up(error)
 
@@ -160,11 +163,13 @@ class HeldAttempt:
             try:
                 self._tell(Launched(self.key, await self._launch()))
             except (DamagedFile, LaunchError, OSError) as error:
+                if is_shortage(error):
+                    raise
                 self._tell(Launched(self.key, None, str(error)))
                 return
         else:
             found = await self._trainer.find(self._folder, self.key.attempt)
-            began = found or read_pid_file(pid_file)
+            began = found or await seen(lambda: read_pid_file(pid_file))
             if began is not None:
                 self._tell(Launched(self.key, began))
         shipping = asyncio.create_task(self._shipper.run())

@@ -17,6 +17,7 @@ from lab_server.files import artifacts
 from lab_server.files.chunks import CHUNK_BYTES, FileChunks, chunks_of
 from lab_server.files.run_folder import RunFolder, is_step
 from lab_server.model.agent import AttemptKey
+from lab_server.processes.patience import patiently
 
 _log = structlog.get_logger("lab_agent")
 
@@ -102,7 +103,7 @@ class RunFiles:
         """
         for _ in range(_LAST_TRIES - 1):
             try:
-                return await self.upload()
+                return await patiently(self.upload)
             except DISK_ERRORS as error:
                 _log.warning(
                     "cannot upload a run's files; trying again",
@@ -110,7 +111,7 @@ class RunFiles:
                     reason=str(error),
                 )
                 await asyncio.sleep(_RETRY_S)
-        await self.upload()
+        await patiently(self.upload)
 
     async def _upload(self) -> tuple[dict[str, Stamp], set[int]]:
         steps = await asyncio.to_thread(self._folder.steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -11,7 +11,7 @@ from lab_server.agent.attempt import HeldAttempt
 from lab_server.agent.home import AgentHome
 from lab_server.agent.link import Link
 from lab_server.agent.uploads import AgentUploads
-from lab_server.executors.protocol import Executor
+from lab_server.executors.protocol import Executor, Usage
 from lab_server.model.agent import (
     AGENT_LEFT,
     AttemptKey,
@@ -23,6 +23,8 @@ from lab_server.model.agent import (
     Release,
 )
 from lab_server.model.launch import LaunchSpec
+from lab_server.model.run import TrainerProcess
+from lab_server.processes.patience import note_shortage, patiently
 
 _log = structlog.get_logger("lab_agent")
 
@@ -56,6 +58,7 @@ class Holding:
         self._tell = tell
         self._held: dict[AttemptKey, HeldAttempt] = {}
         self._releasing: dict[AttemptKey, asyncio.Task[None]] = {}
+        self._usages: Mapping[TrainerProcess, Usage] = {}
         self.is_closed = False
 
     @property
@@ -121,12 +124,22 @@ class Holding:
             await asyncio.sleep(_BEAT_S)
             running = [held for held in self._held.values() if held.process is not None]
             processes = [held.process for held in running if held.process is not None]
-            usages = await self._executor.usages(processes) if processes else {}
+            usages = self._usages = await self._usages_of(processes) if processes else {}
             for held in running:
                 usage = usages.get(held.process) if held.process is not None else None
                 beat = held.beat((usage.cpu_seconds, usage.memory_bytes) if usage else None)
                 if beat is not None:
                     self._tell(beat)
+
+    async def _usages_of(
+        self, processes: Sequence[TrainerProcess]
+    ) -> Mapping[TrainerProcess, Usage]:
+        """Return what trainers use; as it was last, where there is no file descriptor to look with."""
+        try:
+            return await self._executor.usages(processes)
+        except OSError as error:
+            note_shortage(error)
+            return {process: self._usages.get(process, Usage(0.0, 0)) for process in processes}
 
     async def close(self) -> None:
         """Let go of the attempts; their trainers go on, and the next agent of the home takes them over."""
@@ -156,7 +169,7 @@ class Holding:
         async def prepare() -> None:
             if ending:
                 await asyncio.wait(ending)
-            await asyncio.to_thread(self._home.hold, spec)
+            await patiently(lambda: asyncio.to_thread(self._home.hold, spec))
 
         self._hold(spec, prepare)
 

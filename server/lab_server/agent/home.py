@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab_core.errors import SettingsError
+from lab_server.descriptors import raise_if_blind
 from lab_server.files.home import Home
 from lab_server.files.run_folder import RunFolder
 from lab_server.model.agent import AttemptKey
@@ -75,7 +76,10 @@ class AgentHome:
         """Return the name that the agent has had, "" if it is new."""
         try:
             return str(json.loads(self._identity.read_text())["name"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except OSError as error:
+            raise_if_blind(error)
+            return ""
+        except (ValueError, TypeError, KeyError):
             return ""
 
     def identity(self, name: str, pool: str) -> Identity:
@@ -87,7 +91,10 @@ class AgentHome:
         """
         try:
             found = Identity(**json.loads(self._identity.read_text()))
-        except (OSError, ValueError, TypeError):
+        except OSError as error:
+            raise_if_blind(error)
+            found = None
+        except (ValueError, TypeError):
             found = None
         if found is not None and found.name == name and pool in ("", found.pool):
             return found
@@ -109,11 +116,14 @@ class AgentHome:
         _write(self._note(key), json.dumps(spec.to_json()))
 
     def held(self) -> list[LaunchSpec]:
-        """Return the attempts that are held, also from before this process."""
-        return [
-            LaunchSpec.from_json(json.loads(path.read_text()))
-            for path in sorted(self._attempts.glob("*.json"))
-        ]
+        """Return the attempts that are held, also from before this process.
+
+        Raises:
+            OSError: If one cannot be read.
+        """
+        # not glob, which may take a folder that it cannot read for an empty one
+        notes = [path for path in self._attempts.iterdir() if path.suffix == ".json"]
+        return [LaunchSpec.from_json(json.loads(path.read_text())) for path in sorted(notes)]
 
     def release(self, spec: LaunchSpec) -> None:
         """Forget an attempt, with the files of its run."""

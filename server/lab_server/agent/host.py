@@ -23,6 +23,7 @@ import lab_server
 from lab_server.agent.options import Options
 from lab_server.agent.run import run
 from lab_server.agent.servers import HostServers
+from lab_server.descriptors import raise_if_blind
 from lab_server.executors.thread_wait import Policy
 from lab_server.model.agent import HOSTS_POOL
 from lab_server.model.run import TrainerProcess
@@ -80,7 +81,10 @@ def host_name() -> str:
 
 
 class HostFolder:
-    """The folder of the agent of this host below a server's home."""
+    """The folder of the agent of this host below a server's home.
+
+    What says who runs raises an OSError where there is no file descriptor to look with.
+    """
 
     def __init__(self, home: Path) -> None:
         self.path = home / "agents" / host_name()
@@ -96,15 +100,22 @@ class HostFolder:
             OSError: If it cannot be made.
         """
         self.sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in self.sockets.glob("*.sock"):
-            if proc.identify(int(path.stem)) is None:
+        for pid, path in self._servers():
+            if proc.identify(pid) is None:
                 path.unlink(missing_ok=True)
 
     @property
     def other_servers(self) -> list[int]:
         """The processes of other servers of the home on this host."""
-        pids = [int(path.stem) for path in self.sockets.glob("*.sock")]
-        return [pid for pid in pids if pid != os.getpid() and proc.identify(pid) is not None]
+        pids = [pid for pid, _ in self._servers() if pid != os.getpid()]
+        return [pid for pid in pids if proc.identify(pid) is not None]
+
+    def _servers(self) -> list[tuple[int, Path]]:
+        """Return the pid of each server that has, or had, a socket, with its path."""
+        with contextlib.suppress(FileNotFoundError):
+            paths = [path for path in self.sockets.iterdir() if path.suffix == ".sock"]
+            return [(int(path.stem), path) for path in paths]
+        return []
 
     def running(self) -> TrainerProcess | None:
         """Return the agent's process, None if there is none that lives."""
@@ -115,13 +126,16 @@ class HostFolder:
         """Return the fingerprint of the options of the agent that runs."""
         try:
             return self._started_with.read_text()
-        except OSError:
+        except OSError as error:
+            raise_if_blind(error)
             return ""
 
     @property
     def is_idle(self) -> bool:
         """Whether the agent holds nothing."""
-        return not any(self.path.glob("attempts/*.json"))
+        with contextlib.suppress(FileNotFoundError):
+            return not any(name.endswith(".json") for name in os.listdir(self.path / "attempts"))
+        return True
 
     @contextlib.contextmanager
     def named(self, fingerprint: str) -> Iterator[None]:

@@ -15,6 +15,7 @@ from lab_server.files.run_folder import RunFolder
 from lab_server.files.spool import SpoolReader, SpoolWriter
 from lab_server.messages import events
 from lab_server.model.agent import AttemptKey
+from lab_server.processes.patience import patiently
 
 _POLL_S = 0.01  # where the bell is not heard
 _SHIP_BYTES = 512 << 10
@@ -45,6 +46,9 @@ class Shipper:
         Raises:
             Refused: If the attempt is over, for the server.
         """
+        return await patiently(self._run)
+
+    async def _run(self) -> int:
         try:
             there = await self._there()
             while True:

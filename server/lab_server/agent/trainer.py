@@ -16,6 +16,8 @@ from lab_server.model.run import TrainerProcess
 
 _log = structlog.get_logger("lab_agent")
 
+_RETRY_S = 1.0
+
 
 class HeldTrainer:
     """At most one process, with its children. The agent's loop owns it.
@@ -86,8 +88,9 @@ class HeldTrainer:
                     killing, self._killing = self._killing, None
                     await killing
                 await self._executor.kill(self.process, grace_s=0)
-            except LaunchError as error:
+            except (LaunchError, OSError) as error:
                 _log.error("cannot end a trainer; trying again", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
             else:
                 return
 

@@ -26,6 +26,7 @@ from lab_server.files.home import Home
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
 from lab_server.processes import proc
+from lab_server.processes.patience import seen
 from lab_server.settings.settings import Settings
 
 _log = structlog.get_logger("lab_server.agents")
@@ -89,8 +90,8 @@ class OwnSlots:
         if not self._slots:
             return
         options = self._options()
-        running = self._folder.running()
-        if running is not None and self._folder.started_with() == options.fingerprint():
+        running = await seen(self._folder.running)
+        if running is not None and await seen(self._folder.started_with) == options.fingerprint():
             _log.info("found the agent of the own slots", pid=running.pid)
             return
         if running is not None:
@@ -105,7 +106,7 @@ class OwnSlots:
             await asyncio.sleep(pause_s)
             if self._process is not None:
                 self._process.poll()  # else it stays a zombie
-            if self._folder.running() is not None:
+            if await seen(self._folder.running) is not None:
                 pause_s = _LOOK_S
                 continue
             _log.warning("the agent of the own slots ended; starting another")
@@ -115,26 +116,27 @@ class OwnSlots:
                 pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
                 _log.error("cannot start the agent of the own slots", reason=str(error))
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Have the agent import its experiments anew."""
-        running = self._folder.running() if self._slots else None
+        running = await seen(self._folder.running) if self._slots else None
         if running is not None:
-            _signal(running, orders.RELOAD_SIGNAL)
+            await _signal(running, orders.RELOAD_SIGNAL)
 
     async def end(self, *, stop_trainers: bool) -> None:
         """Have the agent end: with its trainers, or as soon as they have ended.
 
         It stays as it is where another server of the home uses it.
         """
-        running = self._folder.running() if self._slots else None
-        if running is None or self._folder.other_servers:
+        running = await seen(self._folder.running) if self._slots else None
+        others = await seen(lambda: self._folder.other_servers) if running is not None else []
+        if running is None or others:
             return
         if stop_trainers:
             await self._end(running, orders.STOP_SIGNAL, self._settings.grace_s + _STOP_S)
-        elif self._folder.is_idle:
+        elif await seen(lambda: self._folder.is_idle):
             await self._end(running, orders.RETIRE_SIGNAL, _IDLE_S)
         else:
-            _signal(running, orders.RETIRE_SIGNAL)
+            await _signal(running, orders.RETIRE_SIGNAL)
 
     # ---- steps
 
@@ -171,7 +173,8 @@ class OwnSlots:
             )
         elif not ready.result():
             await asyncio.to_thread(process.wait)
-            if self._folder.running() is None:  # else another server of the home was faster
+            # else another server of the home was faster
+            if await seen(self._folder.running) is None:
                 raise SettingsError(f"the agent of the own slots ended: {self._last_words()}")
         else:
             _log.info("started the agent of the own slots", pid=process.pid)
@@ -205,18 +208,18 @@ class OwnSlots:
     async def _end(
         self, process: TrainerProcess, number: signal.Signals, patience_s: float
     ) -> None:
-        _signal(process, number)
+        await _signal(process, number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
-                while proc.is_alive(process):  # noqa: ASYNC110 - another process sets no Event
+                while await seen(lambda: proc.is_alive(process)):  # noqa: ASYNC110 - another process sets no Event
                     await asyncio.sleep(_POLL_S)
                 return
         if number is orders.LEAVE_SIGNAL:
             _log.warning("the agent of the own slots does not end; killing it", pid=process.pid)
-            _signal(process, signal.SIGKILL)
+            await _signal(process, signal.SIGKILL)
 
 
-def _signal(process: TrainerProcess, number: signal.Signals) -> None:
-    found = proc.stat(process.pid)
-    if found is not None and proc.is_alive(process):
-        proc.send_signal(found, number)
+async def _signal(process: TrainerProcess, number: signal.Signals) -> None:
+    found = await seen(lambda: proc.find(process))
+    if found is not None:
+        await seen(lambda: proc.send_signal(found, number))

@@ -114,8 +114,7 @@ async def open_server(
                 tasks.start(parts.membership.follow(parts.following, begin))
 
             def reload() -> None:
-                parts.machines.own_slots.reload()
-                tasks.start(parts.catalogue.reload())
+                tasks.start(parts.machines.own_slots.reload(), parts.catalogue.reload())
 
             yield Server(
                 ports.grpc_address,

@@ -21,6 +21,7 @@ from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot, Wants, agent_of, parse_slots
 from lab_server.model.upload import Upload
+from lab_server.processes.patience import seen
 
 
 class ClusterExecutor:
@@ -146,7 +147,7 @@ class ClusterExecutor:
     ) -> TrainerProcess | None:
         """Return the attempt's trainer while any process of it lives, or may live, else None."""
         if agent_of(begun.slot):
-            return self._agents.adopt(spec_folder, attempt, begun)
+            return await seen(lambda: self._agents.adopt(spec_folder, attempt, begun))
         return await self._here.inspect(spec_folder, attempt)
 
     def out_of_reach(self, process: TrainerProcess) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from lab_server.descriptors import is_shortage
 from lab_server.errors import LaunchError
 from lab_server.executors.protocol import Usage
 from lab_server.executors.remote.mirror import Mirror
@@ -13,6 +14,8 @@ from lab_server.model.agent import AttemptKey, Beat, Ended, Kill, Launch, Launch
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.processes.pid_file import read_pid_file, write_pid_file
+
+_RETRY_S = 1.0
 
 
 class RemoteAttempt:
@@ -99,6 +102,9 @@ class RemoteAttempt:
         try:
             write_pid_file(self.folder.pid_file(self.key.attempt), process)
         except OSError as error:
+            if is_shortage(error):
+                asyncio.get_running_loop().call_later(_RETRY_S, self.note_launched, told)
+                return
             self.fail(f"{self.folder.path} cannot be written: {error.strerror}")
             return
         self.process = process

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from lab_server.descriptors import raise_if_blind
 from lab_server.errors import InvalidState, LaunchError, PermissionDenied
 from lab_server.executors.protocol import Usage
 from lab_server.executors.remote.agent import Agent
@@ -38,6 +39,8 @@ from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot, agent_of
 
 _log = structlog.get_logger("lab_server.agents")
+
+_RETRY_S = 1.0
 
 
 class Agents:
@@ -207,6 +210,9 @@ class Agents:
         """Return the trainer of an attempt that an earlier server gave to an agent, None if it has none yet.
 
         The agent has one lease, from now on, to attach.
+
+        Raises:
+            OSError: If there is no file descriptor to look with; call it again.
         """
         name = agent_of(begun.slot)
         if name not in self._agents:
@@ -216,6 +222,7 @@ class Agents:
         try:
             attempt.bring_up(begun.process, begun.spool_offset)
         except OSError as error:  # the agent tells and ships it again
+            raise_if_blind(error)
             _log.warning("cannot write what the store knows of an attempt", reason=error.strerror)
         return attempt.process
 
@@ -240,7 +247,12 @@ class Agents:
         agent = self._agents.get(attempt.agent) if attempt else None
         if attempt is None or agent is None or agent.send is None:
             return
-        for line in attempt.folder.commands(key.attempt):
+        try:
+            lines = attempt.folder.commands(key.attempt)
+        except OSError:  # there is no file descriptor to read them with
+            asyncio.get_running_loop().call_later(_RETRY_S, self.relay, key)
+            return
+        for line in lines:
             agent.send(Command(key, line))
 
     def forget(self, key: AttemptKey) -> None:
