@@ -16,6 +16,7 @@ from lab_server.executors.local import LocalExecutor
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.processes import proc
+from tests.runs.rig import becomes_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -137,6 +138,20 @@ async def test_an_attempt_is_launched_once(executor: LocalExecutor, endless: Lau
     finally:
         await executor.kill(first, grace_s=0)
     assert await executor.inspect(endless.folder, 1) is None
+
+
+async def test_nothing_is_kept_of_trainers_that_are_gone(
+    executor: LocalExecutor, endless: LaunchSpec
+) -> None:
+    before = len(executor._statuses)
+    # one of the two comes too late to get the attempt
+    process, _ = await asyncio.gather(executor.launch(endless), executor.launch(endless))
+    assert len(executor._statuses) == before + 1
+    await executor.kill(process, grace_s=0)
+    await becomes_true(lambda: proc.stat(process.pid) is None)
+    for _ in range(2):  # what was told of them comes before the last answer
+        await executor._experiments.ask("describe")
+    assert len(executor._statuses) == before
 
 
 async def test_a_trainer_has_a_session_and_a_marker_of_its_own(

@@ -17,6 +17,7 @@ from lab_core.errors import Violation
 from lab_server.descriptors import raise_if_blind
 from lab_server.errors import CheckCrashed, LaunchError, NotFound
 from lab_server.executors.current_generation import CurrentGeneration
+from lab_server.executors.exit_statuses import ExitStatuses, describe
 from lab_server.executors.forkserver_client import ForkServerClient
 from lab_server.executors.one_machine import OneMachine
 from lab_server.executors.protocol import Usage
@@ -27,7 +28,7 @@ from lab_server.files.uploads import UploadStore
 from lab_server.model.experiment import ExperimentEntry
 from lab_server.model.fork import ForkSource, ForkTrial
 from lab_server.model.generation import GenerationSpec
-from lab_server.model.launch import DISK_FULL, EXIT_DISK_FULL, EXIT_INTERRUPTED, LaunchSpec
+from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot
 from lab_server.model.upload import Upload
@@ -67,20 +68,20 @@ class LocalExecutor(OneMachine):
         thread_wait: Policy = "auto",
     ) -> None:
         self._slots = tuple(slots)
-        self._statuses: dict[int, asyncio.Future[int]] = {}
+        self._statuses = ExitStatuses()
         self._forkserver = ForkServerClient(
             preload=preload,
             libraries=libraries,
             environment=environment(thread_wait, len(slots)),
-            on_exit=self._on_late_exit,
+            on_exit=self._statuses.note,
         )
         self._experiments = CurrentGeneration(
             self._forkserver,
             GenerationSpec(tuple(experiments)),
             is_watching=auto_reload,
-            on_exit=self._on_exit,
+            on_exit=self._statuses.note,
         )
-        self._uploads = UploadGenerations(self._forkserver, uploads, self._on_exit)
+        self._uploads = UploadGenerations(self._forkserver, uploads, self._statuses.note)
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -160,18 +161,19 @@ class LocalExecutor(OneMachine):
             folder.make()
         except OSError as error:
             raise LaunchError(f"{spec.folder} cannot be created: {error.strerror}") from error
-        try:
-            async with self._generation(spec.upload) as generation:
-                await generation.ask("launch", spec=spec.to_json())
-        except NotFound as error:
-            raise LaunchError(str(error)) from error
-        process = await seen(lambda: read_pid_file(pid_file))
-        if process is None:
-            raise LaunchError(
-                f"the trainer of {spec.run_id} could not write to {spec.folder}; is the disk full?"
-            )
-        self._status(process.pid)
-        return process
+        with self._statuses.launching():
+            try:
+                async with self._generation(spec.upload) as generation:
+                    await generation.ask("launch", spec=spec.to_json())
+            except NotFound as error:
+                raise LaunchError(str(error)) from error
+            process = await seen(lambda: read_pid_file(pid_file))
+            if process is None:
+                raise LaunchError(
+                    f"the trainer of {spec.run_id} could not write to {spec.folder}; is the disk full?"
+                )
+            self._statuses.expect(process.pid)
+            return process
 
     async def inspect(
         self,
@@ -194,7 +196,7 @@ class LocalExecutor(OneMachine):
         if status is None:
             return ""
         try:
-            return _describe_exit(await asyncio.wait_for(asyncio.shield(status), _REPORT_S))
+            return describe(await asyncio.wait_for(asyncio.shield(status), _REPORT_S))
         except TimeoutError:
             return ""
 
@@ -223,7 +225,7 @@ class LocalExecutor(OneMachine):
                 pids = ", ".join(str(member.pid) for member in members)
                 raise LaunchError(f"process {pids} did not exit after SIGKILL")
             await asyncio.sleep(_POLL_S)
-        self._statuses.pop(process.pid, None)
+        self._statuses.forget(process.pid)
 
     async def usages(self, trainers: Sequence[TrainerProcess]) -> Mapping[TrainerProcess, Usage]:
         """Return what each trainer and its session use; one that is gone is not in it."""
@@ -250,19 +252,6 @@ class LocalExecutor(OneMachine):
             return
         async with self._uploads.of(upload) as generation:
             yield generation
-
-    def _on_exit(self, pid: int, status: int) -> None:
-        # it may come before `launch` has returned
-        future = self._status(pid)
-        if not future.done():
-            future.set_result(status)
-
-    def _on_late_exit(self, pid: int, status: int) -> None:
-        if pid in self._statuses:  # others are orphans of trainers
-            self._on_exit(pid, status)
-
-    def _status(self, pid: int) -> asyncio.Future[int]:
-        return self._statuses.setdefault(pid, asyncio.get_running_loop().create_future())
 
 
 async def _ended(process: TrainerProcess) -> None:
@@ -304,16 +293,3 @@ async def _first_of(awaitable: Any, timeout_s: float) -> None:
         await asyncio.wait_for(awaitable, timeout_s)
     except TimeoutError:
         return
-
-
-def _describe_exit(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        hint = "; the machine may have run out of memory" if number == signal.SIGKILL else ""
-        return f"it was killed by {name}{hint}"
-    if os.WEXITSTATUS(status) == EXIT_DISK_FULL:
-        return DISK_FULL
-    if os.WEXITSTATUS(status) == EXIT_INTERRUPTED:
-        return "it was sent SIGTERM, saved a checkpoint and exited"
-    return f"it exited with status {os.WEXITSTATUS(status)}"
