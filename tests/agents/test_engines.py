@@ -13,6 +13,7 @@ from aiohttp import web
 from lab_server.executors.pools.engine import EngineError, Job, JobState
 from lab_server.executors.pools.ray import RayEngine
 from lab_server.executors.pools.slurm import SlurmEngine
+from lab_server.processes import file_limit
 from lab_server.settings.pools import PoolSettings
 
 COMMAND = ["lab-agent", "join", "lab:1", "--name", "it's"]
@@ -136,6 +137,7 @@ class Slurm:
             script = folder / name
             script.write_text(
                 f'#!/bin/sh\nprintf "%s\\n" "$@" "token=$LAB_JOIN_TOKEN" >> {folder}/{name}.calls\n'
+                f"echo files=$(ulimit -Sn) >> {folder}/{name}.calls\n"
                 f"cat {folder}/{name}.out 2>/dev/null\n"
                 f"cat {folder}/{name}.err >&2 2>/dev/null && exit 1\nexit 0\n"
             )
@@ -192,6 +194,14 @@ async def test_each_state_of_slurm_is_known(slurm: Slurm) -> None:
         "gpus-5": Job(JobState.ENDED, "Slurm says TIMEOUT", True),
         "gpus-6": Job(JobState.RUNNING),
     }
+
+
+async def test_a_job_of_slurm_gets_the_limit_of_files_that_the_server_was_given(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_limit, "_given", [77])  # as by raise_limit
+    await SlurmEngine(SLURM_POOL).submit("gpus-1", COMMAND, {})
+    assert "files=77" in slurm.calls("sbatch")
 
 
 async def test_what_slurm_says_no_to_is_told(slurm: Slurm) -> None:

@@ -47,6 +47,7 @@ class HostOptions:
         token: by which the agent may join.
         slots: the name and the device of each.
         tls_files: CA, certificate and key, by which servers trust each other; empty for none.
+        file_limit: how many files each trainer may have open; 0 for as many as the agent was started with.
     """
 
     home: str
@@ -62,6 +63,7 @@ class HostOptions:
     grace_s: float = 10.0
     log_format: Literal["auto", "human", "json"] = "auto"
     log_level: str = "info"
+    file_limit: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Return it as plain data."""
@@ -180,6 +182,7 @@ def run_host(options: HostOptions) -> None:
             auto_reload=options.auto_reload,
             libraries=options.libraries,
             thread_wait=options.thread_wait,
+            file_limit=options.file_limit,
         ),
         folder.named(options.fingerprint()),
     )

@@ -31,6 +31,7 @@ class Options:
         auto_reload: whether edited experiments are used without being asked to.
         libraries: modules that are imported once, as torch is.
         thread_wait: how the threads of a trainer wait for each other.
+        file_limit: how many files each trainer may have open; 0 for as many as the agent was started with.
     """
 
     servers: Servers
@@ -50,3 +51,4 @@ class Options:
     auto_reload: bool = False
     libraries: Sequence[str] = ()
     thread_wait: Policy = "auto"
+    file_limit: int = 0

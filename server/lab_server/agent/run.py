@@ -16,6 +16,7 @@ from lab_server.agent.orders import Orders, until_forgotten
 from lab_server.errors import LaunchError
 from lab_server.executors.gpu_readings import Devices
 from lab_server.executors.local import LocalExecutor
+from lab_server.processes.file_limit import raise_limit
 
 _log = structlog.get_logger("lab_agent")
 
@@ -35,6 +36,7 @@ def run(
         SettingsError: If the home, a file or an address cannot be used.
     """
     parent_pid = os.getppid()
+    raise_limit(options.file_limit)
     home = AgentHome(options.home, is_ephemeral=options.is_ephemeral)
     try:
         with home.opened(), meanwhile:

@@ -26,6 +26,7 @@ from lab_server.files.home import Home
 from lab_server.model.run import TrainerProcess
 from lab_server.model.slot import Slot
 from lab_server.processes import proc
+from lab_server.processes.file_limit import limit_of_children
 from lab_server.processes.patience import seen
 from lab_server.settings.settings import Settings
 
@@ -157,6 +158,7 @@ class OwnSlots:
             grace_s=settings.grace_s,
             log_format=settings.log_format,
             log_level=settings.log_level,
+            file_limit=limit_of_children(),
         )
 
     async def _start(self, options: HostOptions) -> None:

@@ -21,6 +21,7 @@ from lab_server.files.home import Home
 from lab_server.files.own_home import make_home
 from lab_server.model.slot import Slot, parse_slots
 from lab_server.model.sources import missing_source
+from lab_server.processes.file_limit import raise_limit
 from lab_server.settings.loading import Loaded
 from lab_server.settings.settings import Settings
 
@@ -44,6 +45,7 @@ def run(loaded: Loaded) -> None:
     logs.set_up(settings.log_format, settings.log_level)
     for warning in loaded.warnings:
         _log.warning(warning)
+    raise_limit()
     asyncio.run(_serve(settings, slots))
 
 

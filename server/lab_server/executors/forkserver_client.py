@@ -16,6 +16,7 @@ import structlog
 
 from lab_server.errors import Unavailable
 from lab_server.model.generation import GenerationSpec
+from lab_server.processes.file_limit import limit_of_children
 from lab_server.processes.lineage import MARKER, MARKER_LENGTH
 from lab_server.processes.patience import seen
 
@@ -149,7 +150,7 @@ class ForkServerClient:
         with theirs:
             command = [sys.executable, "-m", "lab_server.trainer.forkserver"]
             command += ["--fd", str(theirs.fileno()), "--server-pid", str(os.getpid())]
-            command += self._arguments
+            command += ["--file-limit", str(limit_of_children()), *self._arguments]
             process = subprocess.Popen(  # noqa: S603 - our own module
                 command,
                 stdin=subprocess.DEVNULL,

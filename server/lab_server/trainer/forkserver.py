@@ -28,6 +28,7 @@ from lab_core.provenance import is_installed
 from lab_server.model.generation import GenerationSpec
 from lab_server.model.run import TrainerProcess
 from lab_server.processes import lineage, proc
+from lab_server.processes.file_limit import set_limit
 from lab_server.trainer.generation import Generation
 from lab_server.trainer.line_server import LineServer
 
@@ -117,10 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="lab_server.trainer.forkserver")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--server-pid", type=int, required=True)
+    parser.add_argument("--file-limit", type=int, default=0)
     parser.add_argument("--preload", default=",".join(_PRELOAD))
     parser.add_argument("--library", action="append", default=[])
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if options.file_limit:
+        set_limit(options.file_limit)
     # not only by its socket: it looks there after its imports, and then it finds old requests first
     lineage.die_with_parent()
     owner = proc.identify(options.server_pid)

@@ -6,10 +6,12 @@ import asyncio
 import math
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lab_server.executors.pools.engine import EngineError, Job, JobState
+from lab_server.processes.file_limit import limit_of_children
 from lab_server.settings.pools import PoolSettings
 
 _TIMEOUT_S: Final = 30.0
@@ -88,6 +90,12 @@ def _job(status: str, reason: str) -> Job:
     return Job(JobState.ENDED, f"Slurm says {status}", status not in _CALM)
 
 
+def _with_given_limit(arguments: Sequence[str]) -> Sequence[str]:
+    """Return a command with the limit of open files that this process was given: Slurm passes it on to jobs."""
+    limit = limit_of_children()
+    return ["sh", "-c", f'ulimit -Sn {limit}; exec "$@"', "sh", *arguments] if limit else arguments
+
+
 async def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return what one of Slurm's commands prints.
 
@@ -95,9 +103,11 @@ async def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
         EngineError: If it is not installed, fails, or takes too long.
     """
     name = arguments[0]
+    if shutil.which(name) is None:
+        raise EngineError(f"cannot run {name}: it is not installed")
     try:
         process = await asyncio.create_subprocess_exec(
-            *arguments,
+            *_with_given_limit(arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
