@@ -31,6 +31,8 @@ from lab_server.model.agent import (
 from lab_server.model.launch import LaunchSpec
 from lab_server.model.run import Begun, TrainerProcess
 from lab_server.model.slot import Slot, Wants
+from tests.descriptors import no_descriptors
+from tests.runs.rig import becomes_true
 
 KEY = AttemptKey("r1", 1)
 PROCESS = TrainerProcess(4242, 1)
@@ -209,6 +211,30 @@ async def test_a_command_reaches_the_attempt_that_it_is_for(agents: Agents, fold
     agents.relay(KEY)
     (command,) = [said for said in side.told if isinstance(said, Command)]
     assert '"attempt": 1' in command.line
+
+
+async def test_a_server_without_a_file_descriptor_takes_a_launch_down_later(
+    agents: Agents, folder: Path
+) -> None:
+    side = Side(agents)
+    launching = asyncio.create_task(agents.launch(spec_of(folder)))
+    await asyncio.sleep(0)
+    with no_descriptors():
+        side.say(Launched(KEY, PROCESS))
+        assert not launching.done()
+    assert (await launching).pid == PROCESS.pid
+
+
+async def test_a_server_without_a_file_descriptor_passes_a_command_on_later(
+    agents: Agents, folder: Path
+) -> None:
+    side = Side(agents)
+    await launched(agents, side, folder)
+    RunFolder(folder).send(1, "stop")
+    with no_descriptors():
+        agents.relay(KEY)
+        assert not any(isinstance(said, Command) for said in side.told)
+    await becomes_true(lambda: any(isinstance(said, Command) for said in side.told))
 
 
 async def test_an_attempt_has_ended_when_all_of_its_spool_is_here(
