@@ -33,6 +33,7 @@ LOOKS: dict[str, Callable[[Path], Any]] = {
     "its family": lambda _: lineage.members(TrainerProcess(os.getpid(), 0)),
     "a pid file": lambda path: read_pid_file(path / "spool" / "1.pid"),
     "commands": lambda path: RunFolder(path).commands(1),
+    "checkpoints": lambda path: RunFolder(path).steps(),
     "a file's stamp": lambda path: stamps.stamp(path / "control"),
     "the names in a folder": stamps.stamp,
     "last lines": lambda path: last_lines(RunFolder(path), 1),
@@ -57,6 +58,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "uploads" / UPLOAD.id / "files").mkdir(parents=True)
     (tmp_path / "uploads" / UPLOAD.id / "upload.json").write_text("{}")
     (tmp_path / "attempts").mkdir()
+    (tmp_path / "checkpoints").mkdir()
     host = HostFolder(tmp_path)
     host.make()
     (host.path / "attempts").mkdir()

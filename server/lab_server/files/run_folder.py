@@ -50,11 +50,17 @@ class RunFolder:
         return self.path / "parent"
 
     def steps(self) -> set[int]:
-        """Return the steps of the checkpoints; an experiment may have other things in their folder, too."""
-        with contextlib.suppress(OSError):
+        """Return the steps of the checkpoints; an experiment may have other things in their folder, too.
+
+        Raises:
+            OSError: If there is no file descriptor to look with.
+        """
+        try:
             entries = list(os.scandir(self.checkpoints))
-            return {int(e.name) for e in entries if is_step(e.name) and e.is_dir()}
-        return set()
+        except OSError as error:
+            raise_if_blind(error)
+            return set()
+        return {int(e.name) for e in entries if is_step(e.name) and e.is_dir()}
 
     def code(self, digest: str) -> Path:
         """Copies of the source files of an attempt; attempts of equal code share them."""
