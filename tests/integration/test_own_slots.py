@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import lab_client
+from lab_client.events import Truncate
 from lab_server.agent.host import HostFolder, host_name
 from lab_server.model.run import TrainerProcess
 from tests.agents.test_real_agents import Gate, recorded, told_by, wait_until, weights
@@ -93,6 +94,10 @@ def kill(server: RealServer) -> None:
     server.process.wait()
 
 
+def has_the_checkpoint(server: RealServer, run: lab_client.Run) -> bool:
+    return (server.home / "runs" / "toy" / run.id / "checkpoints" / "30").is_dir()
+
+
 def leads(server: RealServer) -> bool:
     return "leading" in server.log.read_text()
 
@@ -117,8 +122,11 @@ def test_a_leader_with_a_home_of_its_own_dies_and_its_trainings_go_on(
         assert run.info.slot == f"hosts/{host_name()}/cpu:0"
         before = agent_of(leader)
         until_told_of(leader, follower)
+        wait_until(lambda: has_the_checkpoint(leader, run), "the files")
         kill(leader)
         wait_until(lambda: leads(follower), "another leader")
+        # also what the dead server had of it, while its trainer waits
+        wait_until(lambda: has_the_checkpoint(follower, run), "the files")
         gate.open()
 
         told = told_by(run)
@@ -222,22 +230,28 @@ def test_an_agent_that_trains_stays_until_it_has_ended(servers: Servers, tmp_pat
     wait_until(lambda: has_no_agent(leader), "the agent's end")
 
 
+@pytest.mark.parametrize("is_leader", [True, False])
 def test_stopping_trainers_with_the_server_saves_them_for_the_next(
-    servers: Servers, tmp_path: Path
+    servers: Servers, tmp_path: Path, is_leader: bool
 ) -> None:
-    gate = Gate(tmp_path, step=34)
+    gate = Gate(tmp_path)
+    if not is_leader:
+        servers.start("b", "--slots", "none")
     server = servers.start("a", "--on-shutdown", "stop", "--grace-s", "60")
     with lab_client.Client(server.address, timeout_s=PATIENCE_S) as client:
-        run_id = client.create("toy", gate.overrides).start().id
+        # at that step it waits until it is asked to end
+        config = {"stop_at": 34, "gate": gate.overrides["gate"]}
+        run_id = client.create("toy", config).start().id
         gate.wait()
         server.process.send_signal(signal.SIGTERM)
-        gate.open()
         server.process.wait(PATIENCE_S)
     assert has_no_agent(server)
     server = servers.start("a")
     with lab_client.Client(server.address, timeout_s=PATIENCE_S) as client:
         run = client.run(run_id)
-        assert run.wait().state == "COMPLETED"
+        assert (run.wait().state, run.info.attempt) == ("COMPLETED", 2)
+        (resumed,) = [e.body for e in run.events() if isinstance(e.body, Truncate)]
+        assert resumed.checkpoint_step == 34, "it saved when it was asked to end"
 
 
 def test_tokens_and_certificates_do_not_keep_the_agent_out(
@@ -307,6 +321,31 @@ def test_edited_experiments_are_trained_as_they_are_now(servers: Servers, tmp_pa
             assert run.wait().state == "COMPLETED"
             assert list(run.history()["value"].values) == [2.0]
         assert list(first.history()["value"].values) == [1.0]
+
+
+def test_a_follower_has_its_own_agent_reload(servers: Servers, tmp_path: Path) -> None:
+    code, gate = tmp_path / "edited.py", tmp_path / "gate"
+    gate.touch()
+    code.write_text(EDITED.format(value=1, gate=str(gate)))
+    leader = servers.start("a", "--slots", "none", "--no-auto-reload", experiments=code)
+    follower = servers.start("b", "--no-auto-reload", experiments=code)
+    with lab_client.Client(leader.address, timeout_s=PATIENCE_S) as client:
+        code.write_text(EDITED.format(value=2, gate=str(gate)))
+        reload = [sys.executable, "-m", "lab_server", "reload", "--home", str(follower.home)]
+        subprocess.run(reload, check=True, timeout=60)
+
+        def is_another() -> bool:
+            run = client.create("edited").start()  # as the leader knows it still
+            wait_until(
+                lambda: run.refresh().state == "COMPLETED" or "another version" in run.info.reason,
+                "its end or a reason to wait",
+            )
+            if run.info.state == "COMPLETED":
+                return False
+            run.stop()
+            return True
+
+        wait_until(is_another, "the agent's other version")
 
 
 def test_reload_reaches_the_agent_where_the_look_for_edits_is_off(
