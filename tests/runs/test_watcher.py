@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,20 @@ def until(is_so: Callable[[], bool]) -> None:
 
 
 def watch(
-    folder: RunFolder, keeper_pid: int = 0, lease: Path | None = None
+    folder: RunFolder,
+    keeper_pid: int = 0,
+    lease: Path | None = None,
+    usage_interval_s: float = 0.0,
 ) -> tuple[Watcher, Outbox]:
     outbox = Outbox(folder, 1)
-    watcher = Watcher(folder, outbox, log_offset=0, keeper_pid=keeper_pid, lease=lease)
+    watcher = Watcher(
+        folder,
+        outbox,
+        log_offset=0,
+        keeper_pid=keeper_pid,
+        lease=lease,
+        usage_interval_s=usage_interval_s,
+    )
     watcher.note_start()
     watcher.start()
     return watcher, outbox
@@ -86,6 +97,17 @@ def test_steps_that_no_number_counts_stop_neither_commands_nor_log_nor_heartbeat
     (log,) = sent(folder, "log")
     assert list(events.decode(log).log.lines) == ["printed"]
     assert {events.decode(p).progress.total_steps for p in sent(folder, "progress")} == {0}
+
+
+def test_what_a_run_uses_is_sent_at_the_step_that_it_waits_at_before_the_first_look(
+    folder: RunFolder, stopped: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = chain([0], repeat(30))
+    monkeypatch.setattr(loop, "get_global_step", lambda: next(steps))
+    watcher, _ = watch(folder, usage_interval_s=0.001)
+    until(lambda: bool(sent(folder, "metrics")))
+    watcher.stop()
+    assert [list(events.decode(one).metrics.steps) for one in sent(folder, "metrics")] == [[30]]
 
 
 @pytest.mark.parametrize("broken", ["get_global_step", "total_steps", "activity_count"])

@@ -59,6 +59,7 @@ class Watcher:
         self._log = LogSender(folder, outbox, log_offset)
         self._usage: Usage | None = None
         self._usage_interval_s, self._device = usage_interval_s, device
+        self._start_step = 0
         self._speed: Speed | None = None
         self._sent: tuple[int, float] = 0, 0.0
         self._failed: list[object] = []
@@ -79,8 +80,9 @@ class Watcher:
         self._thread.start()
 
     def note_start(self) -> None:
-        """Measure the speed from now and from the present step, a resumed run's from its checkpoint."""
-        self._speed = Speed(time.monotonic(), loop.get_global_step())
+        """Measure speed and use from now and from the present step, a resumed run's from its checkpoint."""
+        self._start_step = loop.get_global_step()
+        self._speed = Speed(time.monotonic(), self._start_step)
 
     def stop(self) -> None:
         """Send the rest of the log and the last step, and end the thread."""
@@ -196,7 +198,7 @@ class Watcher:
             return  # before it trains it has no step
         step = loop.get_global_step()
         if self._usage is None:
-            self._usage = Usage(self._usage_interval_s, self._device, now, step)
+            self._usage = Usage(self._usage_interval_s, self._device, now, self._start_step)
         elif 0 <= step <= _INT64_MAX and (read := self._usage.read(now, step)):
             self._outbox.send(events.encode_metrics(self._outbox.attempt, time.time_ns(), read))
 
