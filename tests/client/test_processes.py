@@ -51,30 +51,30 @@ next(events)
 """
 
 
-@pytest.mark.slow
-def test_a_client_works_on_both_sides_of_a_fork(twin: Twin) -> None:
+def of_a_process_that_watches(twin: Twin, code: str) -> subprocess.CompletedProcess[str]:
+    """Return how a process ended that was given the twin's address and a run that trains.
+
+    The tests' own process has the twin's threads, which no fork survives.
+    """
     run = twin.add_run()
     run.state(event_pb2.RUN_STATE_RUNNING)
-    # In a process of its own: the tests' process has the twin's threads, which no fork survives.
-    result = subprocess.run(
-        [sys.executable, "-c", FORKS, twin.address, run.message.id],
+    return subprocess.run(
+        [sys.executable, "-c", code, twin.address, run.message.id],
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+@pytest.mark.slow
+def test_a_client_works_on_both_sides_of_a_fork(twin: Twin) -> None:
+    result = of_a_process_that_watches(twin, FORKS)
     assert result.stdout == "done\n", result.stderr
     assert "skipping fork() handlers" not in result.stderr, "a thread was inside of gRPC at a fork"
 
 
 def test_a_process_ends_with_a_stream_open(twin: Twin) -> None:
-    run = twin.add_run()
-    run.state(event_pb2.RUN_STATE_RUNNING)
-    result = subprocess.run(
-        [sys.executable, "-c", LEAVES, twin.address, run.message.id],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    result = of_a_process_that_watches(twin, LEAVES)
     assert (result.returncode, result.stderr) == (0, "")
     assert "it reads on" not in result.stdout, "in gRPC, whose locks nobody lets go any more"
 
