@@ -7,6 +7,9 @@ import math
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +19,7 @@ from google.rpc import code_pb2, error_details_pb2
 from lab_client import RunOptions, RunState, errors
 from lab_client.aio.client import AsyncClient
 from lab_client.aio.run import AsyncRun
+from lab_client.protocol import operations, search_operations
 from lab_client.sync.client import Client
 from lab_client.sync.run import Run
 from lab_rpc.v1 import event_pb2, training_service_pb2
@@ -281,6 +285,51 @@ def test_numbers_and_texts_that_cannot_be_sent_are_told(client: Any, twin: Twin)
     ):
         with pytest.raises(errors.InvalidRequest):
             call()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        operations.get,
+        operations.delete,
+        operations.save_checkpoint,
+        operations.query_metrics,
+        operations.artifacts,
+        operations.experiment,
+        partial(operations.update, notes=""),
+        partial(operations.queue, resume=False),
+        partial(operations.stop, checkpoint=False, grace_s=None),
+        search_operations.get_search,
+        search_operations.importances,
+        search_operations.delete_search,
+        partial(search_operations.set_paused, is_paused=True),
+        partial(search_operations.extend, max_trials=1),
+        partial(search_operations.stop_search, with_trials=True),
+        partial(search_operations.enqueue, points=()),
+        lambda text: search_operations.list_trials(text).next_call(),
+        lambda text: search_operations.list_searches(experiment=text).next_call(),
+        lambda text: operations.list_runs(where=text).next_call(),
+        lambda text: operations.count_runs(tags=text),
+        lambda text: next(operations.plan(text)),
+        lambda text: next(operations.create("mnist", models=[text])),
+    ],
+)
+def test_no_call_sends_a_text_that_is_no_utf_8(make: Callable[[str], Any]) -> None:
+    make("mnist")
+    with pytest.raises(errors.InvalidRequest, match="this cannot be sent: "):
+        make("\ud800")
+
+
+def test_no_stream_asks_for_a_text_that_is_no_utf_8(client: Any, tmp_path: Path) -> None:
+    for call in (
+        lambda: list(client.watch("\ud800")),
+        lambda: next(client.watch_metrics(run_ids="\ud800")),
+        lambda: client.download("\ud800", "log.txt", tmp_path),
+        lambda: client.download("r1", "\ud800", tmp_path / "log.txt"),
+    ):
+        with pytest.raises(errors.InvalidRequest, match="this cannot be sent: "):
+            call()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_orders_models_and_lists_that_are_none_are_told(client: Any) -> None:

@@ -19,7 +19,7 @@ import grpc.aio
 
 from lab_client.errors import InvalidRequest, InvalidState, LabError, Unavailable
 from lab_client.protocol import operations
-from lab_client.protocol.calls import CallSequence, Operation
+from lab_client.protocol.calls import CallSequence, Operation, sendable
 from lab_client.protocol.download import Download
 from lab_client.protocol.pages import Pages
 from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
@@ -215,7 +215,7 @@ class AsyncShell:
     def _open(self, server: Target, stream: Resumable[Any], timeout_s: float) -> Any:
         try:
             return self._bound(server, stream.rpc)(
-                stream.request(), timeout=timeout_s, metadata=self._metadata
+                sendable(stream.request), timeout=timeout_s, metadata=self._metadata
             )
         except grpc.aio.UsageError:
             raise InvalidState("this client was closed during a call") from None

@@ -2,58 +2,60 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from lab_client.errors import InvalidRequest, Violation
 
-P = ParamSpec("P")
 T = TypeVar("T")
 CallSequence = Generator["Operation[Any]", Any, T]
 """Several calls of which each needs the answers before it: yields them, returns what they make."""
+Request: TypeAlias = Message | Callable[[], Iterator[Message]]
+"""What is sent; for a stream of messages what begins it, for each try anew."""
 
 
-@dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
     """One call.
 
-    Attributes:
+    Args:
         rpc: the RPC's name.
-        request: what is sent; for a stream of messages what begins it, for each try anew.
+        make: builds what is sent; is called here, once.
         parse: reads the answer.
         is_safe: whether it may be sent again when there was no answer: it only reads, sets a
             state whatever it was before, or carries an idempotency key.
-    """
-
-    rpc: str
-    request: Message | Callable[[], Iterator[Message]]
-    parse: Callable[[Any], T]
-    is_safe: bool = True
-
-    def to_send(self) -> Message | Iterator[Message]:
-        """Return what gRPC is to be given."""
-        return self.request() if callable(self.request) else self.request
-
-
-def sendable(make: Callable[P, T]) -> Callable[P, T]:
-    """Have what makes a call raise an error of this package for a value that cannot be sent.
 
     Raises:
         InvalidRequest: for a number that is too large or small, or a text that is none.
     """
 
-    @functools.wraps(make)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return make(*args, **kwargs)
-        except ValueError as error:
-            raise InvalidRequest([Violation("", f"this cannot be sent: {error}")]) from None
+    def __init__(
+        self,
+        rpc: str,
+        make: Callable[[], Request],
+        parse: Callable[[Any], T],
+        *,
+        is_safe: bool = True,
+    ) -> None:
+        self.rpc, self.parse, self.is_safe = rpc, parse, is_safe
+        self._request = sendable(make)
 
-    return checked
+    def to_send(self) -> Message | Iterator[Message]:
+        """Return what gRPC is to be given."""
+        return self._request() if callable(self._request) else self._request
+
+
+def sendable(make: Callable[[], T]) -> T:
+    """Return the message that `make` builds; the one place for values that no message can hold.
+
+    Raises:
+        InvalidRequest: for a number that is too large or small, or a text that is none.
+    """
+    try:
+        return make()
+    except ValueError as error:
+        raise InvalidRequest([Violation("", f"this cannot be sent: {error}")]) from None
 
 
 def as_texts(tags: Iterable[str]) -> list[str]:

@@ -45,7 +45,7 @@ class Download:
         self._run_id = run_id
         self._path = path
         # The partial file belongs to one file of one run: no other's bytes are ever resumed.
-        tag = hashlib.sha256(f"{run_id}\n{path}".encode()).hexdigest()[:8]
+        tag = hashlib.sha256(f"{run_id}\n{path}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
         self._part = self.target.with_name(f".{self.target.name}.{tag}.part")
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()

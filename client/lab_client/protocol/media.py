@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol, TypeVar
 
 from lab_client import media
-from lab_client.protocol.calls import Operation, sendable
+from lab_client.protocol.calls import Operation
 from lab_client.protocol.media_convert import media_items
 from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.streams import as_list
@@ -46,17 +46,21 @@ def of_kind(kind: type[M]) -> AskForMedia[M]:
         min_step: int | None = None,
         max_step: int | None = None,
     ) -> Pages[M]:
-        @sendable
+        wanted = as_list(names)
+
         def ask(token: str, _size: int) -> Operation[Page[M]]:
-            request = pb.QueryMediaRequest(
-                run_id=run_id,
-                kind=_KINDS[kind],
-                names=as_list(names),
-                min_step=min_step,
-                max_step=max_step,
-                page_token=token,
+            return Operation(
+                "QueryMedia",
+                lambda: pb.QueryMediaRequest(
+                    run_id=run_id,
+                    kind=_KINDS[kind],
+                    names=wanted,
+                    min_step=min_step,
+                    max_step=max_step,
+                    page_token=token,
+                ),
+                parse,
             )
-            return Operation("QueryMedia", request, parse)
 
         return Pages(ask)
 

@@ -11,7 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lab_client.configs import RunOrder
 from lab_client.errors import ConfigError, InvalidRequest, Violation
 from lab_client.protocol import config_convert, run_convert, search_convert
-from lab_client.protocol.calls import Operation, as_texts, sendable
+from lab_client.protocol.calls import Operation, as_texts
 from lab_client.protocol.pages import Page, Pages
 from lab_client.protocol.search_convert import REDUCTIONS, SAMPLERS, to_enum
 from lab_client.runs import RunOptions
@@ -126,29 +126,29 @@ def create_search(
             )
     except (TypeError, ValueError) as error:  # a negative number where there is none, say
         raise ConfigError([Violation("", f"the search cannot be sent: {error}")]) from None
-    request = pb.CreateSearchRequest(
-        spec=spec, idempotency_key=idempotency_key or os.urandom(16).hex()
+    return Operation(
+        "CreateSearch",
+        lambda: pb.CreateSearchRequest(
+            spec=spec, idempotency_key=idempotency_key or os.urandom(16).hex()
+        ),
+        _search,
     )
-    return Operation("CreateSearch", request, _search)
 
 
-@sendable
 def get_search(search_id: str) -> Operation[SearchInfo]:
     """Ask for a search, by its id or a prefix that only it has."""
-    return Operation("GetSearch", pb.GetSearchRequest(search_id=search_id), _search)
+    return Operation("GetSearch", lambda: pb.GetSearchRequest(search_id=search_id), _search)
 
 
 def importances(search_id: str) -> Operation[dict[str, float]]:
     """Ask how much each item matters, the most important first."""
-    request = pb.GetSearchRequest(search_id=search_id, with_importances=True)
     return Operation(
         "GetSearch",
-        request,
+        lambda: pb.GetSearchRequest(search_id=search_id, with_importances=True),
         lambda answer: dict(sorted(answer.importances.items(), key=lambda item: -item[1])),
     )
 
 
-@sendable
 def list_searches(
     *,
     experiment: str = "",
@@ -161,10 +161,13 @@ def list_searches(
     numbers = [to_enum("states", "SEARCH_STATE", str(n).lower(), known) for n in names]
 
     def ask(token: str, size: int) -> Operation[Page[SearchInfo]]:
-        request = pb.ListSearchesRequest(
-            experiment=experiment, states=numbers, page_size=size, page_token=token
+        return Operation(
+            "ListSearches",
+            lambda: pb.ListSearchesRequest(
+                experiment=experiment, states=numbers, page_size=size, page_token=token
+            ),
+            _search_page,
         )
-        return Operation("ListSearches", request, _search_page)
 
     return Pages(ask, limit)
 
@@ -177,8 +180,11 @@ def list_trials(search_id: str) -> Pages[Trial]:
     """Ask for a search's trials, by number; as many a page as the server likes to send."""
 
     def ask(token: str, _size: int) -> Operation[Page[Trial]]:
-        request = pb.ListTrialsRequest(search_id=search_id, first_number=int(token or 0))
-        return Operation("ListTrials", request, _trial_page)
+        return Operation(
+            "ListTrials",
+            lambda: pb.ListTrialsRequest(search_id=search_id, first_number=int(token or 0)),
+            _trial_page,
+        )
 
     return Pages(ask)
 
@@ -190,10 +196,13 @@ def _trial_page(answer: pb.ListTrialsResponse) -> Page[Trial]:
 
 def set_paused(search_id: str, is_paused: bool) -> Operation[SearchInfo]:
     """Pause a search, or let it go on."""
-    request = pb.UpdateSearchRequest(
-        search_id=search_id, paused=is_paused, update_mask=FieldMask(paths=["paused"])
+    return Operation(
+        "UpdateSearch",
+        lambda: pb.UpdateSearchRequest(
+            search_id=search_id, paused=is_paused, update_mask=FieldMask(paths=["paused"])
+        ),
+        _search,
     )
-    return Operation("UpdateSearch", request, _search)
 
 
 def extend(
@@ -215,33 +224,45 @@ def extend(
     if not changes:
         sentence = "nothing to change: give max_trials, max_steps, max_seconds or parallel"
         raise InvalidRequest([Violation("", sentence)])
-    try:
-        budget = search_pb2.SearchBudget(**changes)
-    except ValueError as error:
-        raise InvalidRequest([Violation("budget", str(error))]) from None
     mask = FieldMask(paths=[f"budget.{name}" for name in sorted(changes)])
-    request = pb.UpdateSearchRequest(search_id=search_id, budget=budget, update_mask=mask)
-    return Operation("UpdateSearch", request, _search)
+    return Operation(
+        "UpdateSearch",
+        lambda: pb.UpdateSearchRequest(
+            search_id=search_id, budget=search_pb2.SearchBudget(**changes), update_mask=mask
+        ),
+        _search,
+    )
 
 
 def stop_search(search_id: str, *, with_trials: bool) -> Operation[SearchInfo]:
     """Ask a search to stop."""
-    request = pb.StopSearchRequest(search_id=search_id, with_trials=with_trials)
-    return Operation("StopSearch", request, _search)
+    return Operation(
+        "StopSearch",
+        lambda: pb.StopSearchRequest(search_id=search_id, with_trials=with_trials),
+        _search,
+    )
 
 
 def enqueue(search_id: str, points: Iterable[Mapping[str, object]]) -> Operation[SearchInfo]:
     """Put points in front. Not sent twice: they would be there twice."""
-    request = pb.EnqueueTrialsRequest(
-        search_id=search_id, points=[search_convert.to_point(point) for point in points]
+    return Operation(
+        "EnqueueTrials",
+        lambda: pb.EnqueueTrialsRequest(
+            search_id=search_id, points=[search_convert.to_point(point) for point in points]
+        ),
+        _search,
+        is_safe=False,
     )
-    return Operation("EnqueueTrials", request, _search, is_safe=False)
 
 
 def delete_search(search_id: str) -> Operation[None]:
     """Delete a search. Not sent twice: a second answer would be that there is none."""
-    request = pb.DeleteSearchRequest(search_id=search_id)
-    return Operation("DeleteSearch", request, lambda _: None, is_safe=False)
+    return Operation(
+        "DeleteSearch",
+        lambda: pb.DeleteSearchRequest(search_id=search_id),
+        lambda _: None,
+        is_safe=False,
+    )
 
 
 def _ids(sources: Sources) -> list[str]:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from lab_client.errors import EventGap, InvalidRequest, Violation
 from lab_client.events import MetricsUpdate
 from lab_client.protocol import event_convert
+from lab_client.protocol.calls import sendable
 from lab_rpc.v1 import event_pb2
 from lab_rpc.v1 import training_service_pb2 as pb
 
@@ -179,8 +180,8 @@ def metrics_stream(
     from_start: bool = False,
 ) -> MetricsStream:
     """Return a stream of the metrics of all runs that match."""
-    return MetricsStream(
-        pb.WatchMetricsRequest(
+    request = sendable(
+        lambda: pb.WatchMetricsRequest(
             run_ids=as_list(run_ids),
             experiment=experiment,
             tags=as_list(tags),
@@ -189,6 +190,7 @@ def metrics_stream(
             from_start=from_start,
         )
     )
+    return MetricsStream(request)
 
 
 def check_seq(after_seq: int) -> None:

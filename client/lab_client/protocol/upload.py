@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import TypeAlias, TypeVar
 
@@ -29,7 +30,9 @@ def as_source(source: ExperimentSource) -> str | Bundle | SentCode:
 
 def send(bundle: Bundle) -> Operation[str]:
     """Send code and return its id."""
-    return Operation("UploadCode", lambda: _requests(bundle), lambda answer: str(answer.upload_id))
+    return Operation(
+        "UploadCode", lambda: partial(_requests, bundle), lambda answer: str(answer.upload_id)
+    )
 
 
 def with_code(

@@ -18,7 +18,7 @@ import grpc
 
 from lab_client.errors import InvalidRequest, InvalidState, LabError, Unavailable
 from lab_client.protocol import operations
-from lab_client.protocol.calls import CallSequence, Operation
+from lab_client.protocol.calls import CallSequence, Operation, sendable
 from lab_client.protocol.download import Download
 from lab_client.protocol.pages import Pages
 from lab_client.protocol.retry import Attempts, Reconnect, Timeouts
@@ -164,7 +164,7 @@ class SyncShell:
         while True:
             problem: LabError | None = None
             server = self._servers.current
-            call, request = self._bound(server, stream.rpc), stream.request()
+            call, request = self._bound(server, stream.rpc), sendable(stream.request)
             open_call = partial(
                 call, request, timeout=reconnect.call_timeout_s(), metadata=self._metadata
             )
