@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -133,3 +136,56 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(
 def test_chunks_that_do_not_fit_the_size_are_refused(arrivals: Arrivals) -> None:
     with pytest.raises(InvalidRequest, match="bytes are not"):
         arrivals.missing([FileChunks("x", 5, ())])
+
+
+def test_a_file_of_another_size_than_was_announced_does_not_come(
+    folder: RunFolder, arrivals: Arrivals
+) -> None:
+    arrivals.keep(b"abc")
+    with pytest.raises(InvalidState, match="has 3 bytes, not 5"):
+        arrivals.commit([FileChunks("x", 5, (hashlib.sha256(b"abc").digest(),))], [])
+    assert not (folder.path / "x").exists()
+
+
+def test_a_chunk_that_has_moved_within_its_file_does_not_travel(
+    tmp_path: Path, folder: RunFolder, arrivals: Arrivals
+) -> None:
+    (folder.path / "log.txt").write_bytes(b"." * CHUNK_BYTES + BIG)
+    file = file_of(tmp_path, "log.txt", BIG)
+    assert arrivals.missing([file]) == []
+    arrivals.commit([file], [])
+    assert (folder.path / "log.txt").read_bytes() == BIG
+
+
+def test_of_a_file_that_grows_meanwhile_come_the_bytes_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "log.txt"
+    source.write_bytes(b"old and new")
+    monkeypatch.setattr(os, "fstat", lambda _: SimpleNamespace(st_size=3))
+    assert chunks_of(source, "x") == FileChunks("x", 3, (hashlib.sha256(b"old").digest(),))
+
+
+def test_files_are_synced_before_they_are_in_their_places(
+    tmp_path: Path, folder: RunFolder, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append((folder.path / "x").exists()))
+    arrivals.keep(b"new")
+    arrivals.commit([file_of(tmp_path, "x", b"new")], [])
+    assert synced == [False]
+
+
+def test_a_chunk_that_could_not_be_written_whole_is_missing(
+    tmp_path: Path, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError("the disk is full")
+
+    file = file_of(tmp_path, "x", b"new")
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="full"):
+        arrivals.keep(b"new")
+    assert arrivals.missing([file]) == list(file.chunks)

@@ -61,9 +61,10 @@ def test_each_kind_is_read_page_by_page(client: Any, twin: Twin) -> None:
     (histogram, _) = handle.histograms()
     assert isinstance(histogram, TrackedHistogram)
     assert (histogram.edges, histogram.counts, histogram.num_nan) == ([0, 1, 2], [4, 5], 1)
-    assert next(iter(handle.indexed())) == IndexedValues(
-        "sample_loss", 3, [7, -1], [0.5, 0.25], is_cut=False
-    )
+    indexed = next(iter(handle.indexed()))
+    assert indexed == IndexedValues("sample_loss", 3, [7, -1], [0.5, 0.25], is_cut=False)
+    assert "sample_loss" in repr(indexed)
+    assert "[" not in repr(indexed), "a notebook shows no million of numbers"
 
 
 def test_items_are_chosen_by_name_and_step(client: Any, twin: Twin) -> None:

@@ -216,13 +216,19 @@ class Run:
         )
 
 
+def open_files_below(folder: Path) -> list[str]:
+    links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [link for link in links if link.startswith(f"{folder}/")]
+
+
 @pytest.mark.parametrize("cut_behind", [0, 300_000, 1_200_000])
 async def test_a_copy_that_was_cut_off_goes_on_and_nothing_comes_twice(
     tmp_path: Path, cut_behind: int
 ) -> None:
     run = Run(tmp_path)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError) as cut:
         await run.bring(cut_behind=cut_behind)
+    assert open_files_below(run.here.path) == [], f"also while {cut.value!r} is handled"
     assert await list_artifacts(run.here.path) == [], "a checkpoint appears whole, or not at all"
     await run.bring()
     assert await run.is_same()

@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 from collections.abc import AsyncIterator, Mapping
+from typing import NoReturn
 
 import aiohttp
 import grpc
@@ -13,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lab_rpc.v1 import training_service_pb2
+from lab_server.errors import StoreError
 from lab_server.http.server import Http
 from lab_server.messages import events
 from lab_server.model.run import RunState, TrainerProcess
@@ -88,6 +90,20 @@ async def test_a_run_has_series_while_it_trains_and_none_after(
     }
     await surface.supervisor.move(run, RunState.COMPLETED, slot="")
     assert not await scraper.of_run(run.id)
+
+
+async def test_without_the_store_what_needs_none_is_told(
+    surface: Surface, scraper: Scraper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse() -> NoReturn:
+        raise StoreError("the store is away")
+
+    before = await scraper.series()
+    assert before["lab_store_up", frozenset()] == 1
+    monkeypatch.setattr(surface.store, "counts", refuse)
+    found = await scraper.series()
+    assert found["lab_store_up", frozenset()] == 0
+    assert {name for name, _ in before} - {name for name, _ in found} == {"lab_runs"}
 
 
 @pytest.mark.slow

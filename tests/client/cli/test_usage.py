@@ -50,6 +50,28 @@ def test_help_cuts_nothing_where_there_is_little_room(command: list[str]) -> Non
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        (["run"], "run [OPTIONS] EXPERIMENT [KEY=VALUE]..."),
+        (["fork"], "fork [OPTIONS] RUN [KEY=VALUE]..."),
+        (["compare"], "compare [OPTIONS] RUN..."),
+        (["status"], "status [OPTIONS] RUN..."),
+        (["stop"], "stop [OPTIONS] RUN..."),
+        (["show"], "show [OPTIONS] EXPERIMENT"),
+        (["search"], "search [OPTIONS] EXPERIMENT [KEY=WHAT]..."),
+        (["search-try"], "search-try [OPTIONS] SEARCH KEY=VALUE..."),
+        (["download"], "download [OPTIONS] RUN [FILE]..."),
+        (["media"], "media [OPTIONS] RUN [NAME]..."),
+        ([], "--token TOKEN"),
+    ],
+)
+def test_help_names_what_is_to_be_given(command: list[str], usage: str) -> None:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*command, "--help"])
+    words = " ".join(result.stdout.split())
+    assert usage in words.replace("{", "").replace("}", "")  # typer's, around what must be given
+
+
 def test_old_habits_find_runs_and_rm(lab: Lab, twin: Twin, run: TwinRun) -> None:
     assert lab("ls").stdout == lab("runs").stdout
     assert "deleted" in lab("delete", run.message.id, "--yes").stdout
