@@ -194,17 +194,22 @@ async def test_a_search_that_is_stopped_has_the_best_of_those_that_were_compared
     assert search.best.value == loss({"a": 3}, 2)
 
 
-async def test_a_trial_that_is_stopped_before_it_goes_on_comes_to_no_other_rung(
-    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def let_none_go_on(rig: SearchRig, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Start the first leg of each trial, and refuse all others."""
     start = rig.runs.start
 
     async def start_first_legs(run_id: str, *, resume: bool = False, **arguments: Any) -> Run:
         if resume:
-            raise QueueFull(1)
+            raise error
         return await start(run_id, resume=resume, **arguments)
 
     monkeypatch.setattr(rig.runs, "start", start_first_legs)
+
+
+async def test_a_trial_that_is_stopped_before_it_goes_on_comes_to_no_other_rung(
+    rig: SearchRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_none_go_on(rig, monkeypatch, QueueFull(1))
     monkeypatch.setattr("lab_server.search.controller._RETRY_S", 0.001)
     search_id = await rig.create(
         spec(space=NINE, max_trials=9, early_stopping=Halving(2, 3), fixed={"steps": 30})
@@ -223,14 +228,8 @@ async def test_a_trial_that_is_stopped_before_it_goes_on_comes_to_no_other_rung(
 async def test_a_trial_that_cannot_go_on_keeps_the_steps_that_it_trained(
     rig: SearchRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = rig.runs.start
-
-    async def start_first_legs(run_id: str, *, resume: bool = False, **arguments: Any) -> Run:
-        if resume:
-            raise ConfigError([Violation("options.device", "there is no such device any more")])
-        return await start(run_id, resume=resume, **arguments)
-
-    monkeypatch.setattr(rig.runs, "start", start_first_legs)
+    gone = Violation("options.device", "there is no such device any more")
+    let_none_go_on(rig, monkeypatch, ConfigError([gone]))
     search = await halved(rig, max_trials=3)
     assert {trial.step for trial in search.trials if trial.state is TrialState.FAILED} == {2}
 

@@ -94,6 +94,10 @@ class Surface:
         attempt = 0 if state is RunState.QUEUED else 1
         return await self.supervisor.move(run, state, slot=slot, attempt=attempt)
 
+    def folder_of(self, run: Run) -> Path:
+        """Return the folder of a run's files, which may not be there."""
+        return self.home / "runs" / run.experiment / run.id
+
 
 @pytest.fixture
 async def surface(tmp_path: Path) -> AsyncIterator[Surface]:

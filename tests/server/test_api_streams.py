@@ -385,7 +385,7 @@ async def test_the_end_of_a_log_is_whole_lines_and_goes_on_from_there(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
     run = await surface.run()
-    folder = surface.home / "runs" / "mnist" / run.id
+    folder = surface.folder_of(run)
     path = f"{API}/runs/{run.id}/logs"
     async with site.get(path) as response:
         assert await response.json() == {
@@ -418,7 +418,7 @@ async def test_a_log_that_became_a_link_shows_nothing_of_its_target(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
     run = await surface.run()
-    folder = surface.home / "runs" / "mnist" / run.id
+    folder = surface.folder_of(run)
     folder.mkdir(parents=True)
     (folder / "log.txt").symlink_to("/etc/passwd")
     async with site.get(f"{API}/runs/{run.id}/logs") as response:
@@ -429,7 +429,7 @@ async def test_a_file_is_downloaded_whole_and_from_an_offset_and_never_shown(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
     run = await surface.run()
-    folder = surface.home / "runs" / "mnist" / run.id / "a ü"
+    folder = surface.folder_of(run) / "a ü"
     folder.mkdir(parents=True)
     content = b"<script>alert(1)</script>" * 30000
     (folder / "x<b>.html").write_bytes(content)
@@ -456,7 +456,7 @@ async def test_a_download_whose_file_is_cut_meanwhile_is_no_whole_file(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
     run = await surface.run()
-    folder = surface.home / "runs" / "mnist" / run.id
+    folder = surface.folder_of(run)
     folder.mkdir(parents=True)
     size = (64 << 20) + 200  # more than connections hold, and at last less than an error takes
     with (folder / "model.pt").open("wb") as file:
@@ -473,7 +473,7 @@ async def test_a_fork_may_have_code_of_its_own(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
     run = await surface.run(RunState.STOPPED)
-    (surface.home / "runs" / "mnist" / run.id / "checkpoints" / "7").mkdir(parents=True)
+    (surface.folder_of(run) / "checkpoints" / "7").mkdir(parents=True)
     body = {"step": 7, "upload_id": "0" * 64}
     async with site.post(f"{API}/runs/{run.id}/fork", json=body) as response:
         answer = await response.json()
@@ -488,7 +488,7 @@ async def test_a_fork_has_its_parents_configs_and_the_changes(
 ) -> None:
     config = {"overrides": {"epochs": {"int_value": 2}, "label": {"string_value": "x"}}}
     run = await surface.run(RunState.STOPPED, config=config, tags=["a"], name="parent")
-    (surface.home / "runs" / "mnist" / run.id / "checkpoints" / "7").mkdir(parents=True)
+    (surface.folder_of(run) / "checkpoints" / "7").mkdir(parents=True)
     body = {"step": 7, "config": {"overrides": {"epochs": 5}}, "notes": "longer"}
     async with site.post(f"{API}/runs/{run.id}/fork", json=body) as response:
         fork = (await response.json())["run"]

@@ -72,7 +72,7 @@ async def test_a_forks_form_has_its_parents_configs(
 ) -> None:
     config = {"overrides": {"epochs": {"int_value": 2}}}
     run = await surface.run(RunState.STOPPED, config=config, name="parent")
-    (surface.home / "runs" / "mnist" / run.id / "checkpoints" / "7").mkdir(parents=True)
+    (surface.folder_of(run) / "checkpoints" / "7").mkdir(parents=True)
     _, text = await get_page(site, f"/new?parent={run.id}&step=7")
     assert "Fork of <bdi>parent</bdi>" in text
     assert 'name="c.epochs" value="2"' in text

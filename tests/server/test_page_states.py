@@ -65,7 +65,7 @@ async def logged_in(
             RunRequest("mnist"), owner="olga", config_hash="", key=None, fingerprint=""
         )
         run = await surface.supervisor.move(run, RunState.STOPPED)
-        checkpoint = surface.home / "runs" / "mnist" / run.id / "checkpoints" / "7"
+        checkpoint = surface.folder_of(run) / "checkpoints" / "7"
         checkpoint.mkdir(parents=True)
         (checkpoint / "model.pt").write_bytes(b"x")
         space = {"epochs": {"choice": {"values": [1, 2]}}}
@@ -239,7 +239,7 @@ async def test_the_servers_own_files_of_a_run_are_not_listed(
     surface: Surface, site: aiohttp.ClientSession
 ) -> None:
     run = await surface.run(RunState.COMPLETED)
-    folder = surface.home / "runs" / "mnist" / run.id
+    folder = surface.folder_of(run)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("log.txt", "log.levels", "sqlite.db", "sqlite.db-wal"):
         (folder / name).write_bytes(b"x")

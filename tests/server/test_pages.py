@@ -85,7 +85,7 @@ async def test_a_runs_page_has_its_log_configs_history_and_files(
 ) -> None:
     config = {"overrides": {"epochs": {"int_value": 3}}}
     run = await surface.run(RunState.RUNNING, config=config, name="first", notes="a\nb")
-    folder = surface.home / "runs" / "mnist" / run.id
+    folder = surface.folder_of(run)
     (folder / "checkpoints" / "20").mkdir(parents=True)
     (folder / "checkpoints" / "20" / "model.pt").write_bytes(b"x" * 2000)
     (folder / "log.txt").write_text("step 1 <b>\nlook <i>\n")

@@ -182,7 +182,7 @@ async def test_each_caller_gets_what_the_table_says(guarded: Guarded, method: st
         )
         if method in ("StopRun", "SaveCheckpoint"):
             await guarded.surface.supervisor.move(run, RunState.RUNNING)
-        folder = guarded.surface.home / "runs" / "mnist" / run.id
+        folder = guarded.surface.folder_of(run)
         folder.mkdir(parents=True)
         (folder / "log.txt").write_text("x")
         found[caller] = await guarded.code(method, run.id, guarded.headers[caller])
@@ -210,7 +210,7 @@ async def test_each_caller_gets_the_same_by_http(guarded: Guarded, route: Route)
                 await guarded.surface.supervisor.move(run, RunState.RUNNING)
             if route.path.endswith("/resume"):
                 await guarded.surface.supervisor.move(run, RunState.STOPPED)
-            folder = guarded.surface.home / "runs" / "mnist" / run.id
+            folder = guarded.surface.folder_of(run)
             (folder / "checkpoints" / "1").mkdir(parents=True)
             (folder / "log.txt").write_text("x")
             search_id = ""

@@ -188,7 +188,7 @@ async def test_history_is_queried_by_name_and_step(surface: Surface) -> None:
 
 async def test_a_file_is_downloaded_whole_and_from_an_offset(surface: Surface) -> None:
     run = await surface.run()
-    folder = surface.home / "runs" / "mnist" / run.id
+    folder = surface.folder_of(run)
     folder.mkdir(parents=True)
     (folder / "log.txt").write_bytes(b"0123456789")
     listed = await surface.stub.ListArtifacts(pb.ListArtifactsRequest(run_id=run.id))

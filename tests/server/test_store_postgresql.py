@@ -29,6 +29,12 @@ SOCKET = ".s.PGSQL.5432"
 COMMIT = b"COMMIT\0"  # and not READ COMMITTED
 
 
+def end_lease(postgres: Postgres, url: str) -> None:
+    """Have the lease of the server that writes be over, as if that one had long been frozen."""
+    schema_name = url.rpartition("%3D")[2]
+    postgres.execute(f"UPDATE {schema_name}.servers SET lease_until_ms = 0")
+
+
 async def grow(store: SqlStore, run: Run) -> tuple[Run, StoredEvent]:
     run = dataclasses.replace(run, last_seq=run.last_seq + 1)
     (event,) = await store.commit(run, [events.encode_checkpoint(1, 1, 0)])
@@ -234,8 +240,7 @@ async def test_a_server_that_was_replaced_can_write_no_more(
     url = postgres.new_url()
     frozen = await asyncio.to_thread(SqlStore, url, server_id="first")
     run, event = await grow(frozen, await frozen.create(RUN, None))
-    schema_name = url.rpartition("%3D")[2]
-    postgres.execute(f"UPDATE {schema_name}.servers SET lease_until_ms = 0")
+    end_lease(postgres, url)
     second = await asyncio.to_thread(SqlStore, url, server_id="second")
 
     with pytest.raises(StoreError, match="another server took over the store"):
@@ -259,8 +264,7 @@ async def test_a_server_that_is_frozen_in_a_transaction_is_replaced(
     url = postgres.new_url()
     frozen = await asyncio.to_thread(SqlStore, url, server_id="first")
     run = await frozen.create(RUN, None)
-    schema_name = url.rpartition("%3D")[2]
-    postgres.execute(f"UPDATE {schema_name}.servers SET lease_until_ms = 0")
+    end_lease(postgres, url)
     database: Any = frozen._database
     engine = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg"),

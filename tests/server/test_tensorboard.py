@@ -32,7 +32,7 @@ def _write_events(folder: Path) -> None:
 
 async def _run(surface: Surface, name: str) -> Run:
     run = await surface.run(RunState.COMPLETED, name=name)
-    _write_events(surface.home / "runs" / "mnist" / run.id / "tensorboard")
+    _write_events(surface.folder_of(run) / "tensorboard")
     return run
 
 
