@@ -166,6 +166,21 @@ async def test_bytes_of_no_file_and_files_without_an_end_are_told(
     assert not (tmp_path / "one").exists()
 
 
+async def test_a_file_is_closed_where_its_reader_stops_early(tmp_path: Path) -> None:
+    path = "log.txt"
+    (tmp_path / path).write_bytes(DATA * 9)  # more than a chunk
+
+    def is_open() -> bool:
+        opened = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        return str((tmp_path / path).resolve()) in opened
+
+    pieces = read_pieces(tmp_path, [path])
+    await anext(pieces)
+    assert is_open()
+    await pieces.aclose()
+    assert not is_open()
+
+
 class Run:
     """A run's folder in another home, and its copy here.
 

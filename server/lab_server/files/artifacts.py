@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,7 +52,7 @@ async def list_artifacts(folder: Path) -> list[Artifact]:
     return await asyncio.to_thread(_list, folder)
 
 
-async def read_chunks(folder: Path, path: str, offset: int = 0) -> AsyncIterator[Chunk]:
+async def read_chunks(folder: Path, path: str, offset: int = 0) -> AsyncGenerator[Chunk]:
     """Yield a file from an offset on, in chunks of at most CHUNK_BYTES, at least one.
 
     A file that grows meanwhile is read up to the size that it had.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Piece:
     sha256: str = ""
 
 
-async def read_pieces(folder: Path, paths: Sequence[str], offset: int = 0) -> AsyncIterator[Piece]:
+async def read_pieces(folder: Path, paths: Sequence[str], offset: int = 0) -> AsyncGenerator[Piece]:
     """Yield files below a run's folder.
 
     Args:
@@ -42,6 +43,7 @@ async def read_pieces(folder: Path, paths: Sequence[str], offset: int = 0) -> As
     """
     for path in paths:
         begins = path
-        async for chunk in artifacts.read_chunks(folder, path, offset):
-            yield Piece(chunk.data, begins, chunk.size_bytes, offset, chunk.sha256)
-            begins, offset = "", 0
+        async with aclosing(artifacts.read_chunks(folder, path, offset)) as chunks:
+            async for chunk in chunks:
+                yield Piece(chunk.data, begins, chunk.size_bytes, offset, chunk.sha256)
+                begins, offset = "", 0

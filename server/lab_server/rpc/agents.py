@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -160,14 +160,15 @@ class AgentService:
         if request.etag == etag:
             paths, offset = [path for path in paths if path > request.after_path], request.offset
         yield pb.FetchFilesResponse(etag=etag).SerializeToString()
-        async for piece in read_pieces(folder, paths, offset):
-            yield pb.FetchFilesResponse(
-                path=piece.path,
-                size_bytes=piece.size_bytes,
-                offset=piece.offset,
-                data=piece.data,
-                sha256=piece.sha256,
-            ).SerializeToString()
+        async with aclosing(read_pieces(folder, paths, offset)) as pieces:
+            async for piece in pieces:
+                yield pb.FetchFilesResponse(
+                    path=piece.path,
+                    size_bytes=piece.size_bytes,
+                    offset=piece.offset,
+                    data=piece.data,
+                    sha256=piece.sha256,
+                ).SerializeToString()
 
     async def FetchUpload(  # noqa: N802
         self, request: pb.FetchUploadRequest, context: Context

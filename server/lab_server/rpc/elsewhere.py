@@ -62,7 +62,7 @@ class Elsewhere:
             answer = await stub.ListRunFiles(request, metadata=metadata, timeout=_CALL_S)
         return [Artifact(file.path, file.size_bytes) for file in answer.files]
 
-    async def read_chunks(self, run: Run, path: str, offset: int = 0) -> AsyncIterator[Chunk]:
+    async def read_chunks(self, run: Run, path: str, offset: int = 0) -> AsyncGenerator[Chunk]:
         """Yield a file from an offset on, as `artifacts.read_chunks` does.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from lab_server.files import artifacts
@@ -33,7 +33,7 @@ class FilesOfRuns:
             return await self._elsewhere.files(run)
         return await artifacts.list_artifacts(self._folder(run).path)
 
-    def read_chunks(self, run: Run, path: str, offset: int = 0) -> AsyncIterator[Chunk]:
+    def read_chunks(self, run: Run, path: str, offset: int = 0) -> AsyncGenerator[Chunk]:
         """Yield a file from an offset on; see `artifacts.read_chunks`."""
         if self._elsewhere is not None and self._elsewhere.has(run):
             return self._elsewhere.read_chunks(run, path, offset)

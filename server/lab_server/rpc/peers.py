@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import structlog
@@ -54,14 +55,15 @@ class PeerService:
     ) -> AsyncIterator[bytes]:
         """Yield files."""
         folder = self._folder(request, context).path
-        async for piece in read_pieces(folder, request.paths, request.offset):
-            yield pb.FetchRunFilesResponse(
-                path=piece.path,
-                size_bytes=piece.size_bytes,
-                offset=piece.offset,
-                data=piece.data,
-                sha256=piece.sha256,
-            ).SerializeToString()
+        async with aclosing(read_pieces(folder, request.paths, request.offset)) as pieces:
+            async for piece in pieces:
+                yield pb.FetchRunFilesResponse(
+                    path=piece.path,
+                    size_bytes=piece.size_bytes,
+                    offset=piece.offset,
+                    data=piece.data,
+                    sha256=piece.sha256,
+                ).SerializeToString()
 
     async def DropRunFiles(  # noqa: N802
         self, request: pb.DropRunFilesRequest, context: Context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from lab_core.errors import Violation
@@ -129,11 +130,13 @@ class Streams:
     ) -> AsyncIterator[bytes]:
         """Yield a file in chunks."""
         run = await find_run(self._supervisor, request.run_id)
+        reading = self._files.read_chunks(run, request.path, request.offset)
         with self._limits.stream(auth.current()):
-            async for chunk in self._files.read_chunks(run, request.path, request.offset):
-                yield pb.DownloadArtifactResponse(
-                    data=chunk.data, size_bytes=chunk.size_bytes, sha256=chunk.sha256
-                ).SerializeToString()
+            async with aclosing(reading) as chunks:
+                async for chunk in chunks:
+                    yield pb.DownloadArtifactResponse(
+                        data=chunk.data, size_bytes=chunk.size_bytes, sha256=chunk.sha256
+                    ).SerializeToString()
 
     async def _run_ids(self, request: pb.WatchMetricsRequest) -> frozenset[str]:
         if len(request.run_ids) > requests.MAX_NUM_IDS:
