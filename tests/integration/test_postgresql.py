@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -68,6 +69,9 @@ def test_a_training_goes_on_while_postgresql_is_away_and_nothing_is_lost(
             assert "lab_store_up 0.0" in page
             assert f'lab_run_step{{experiment="toy",run="{run.id}"}}' in page
             assert "lab_runs{" not in page
+            assert re.match(
+                r"✗ store: \S+: the store postgresql://\S+ cannot be", doctor(pg_server)
+            )
             time.sleep(3)  # time for an error storm
         finally:
             postgres.start()
@@ -82,6 +86,18 @@ def test_a_training_goes_on_while_postgresql_is_away_and_nothing_is_lost(
         assert not [event for event in told if "trying again" in event and told.count(event) > 1]
         assert "lab_store_up 1.0" in metrics(pg_server)
         assert not any("Traceback" in line for line in lines)
+
+
+def doctor(server: RealServer) -> str:
+    """Return the last line of lab doctor."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lab"), "--server", server.address, "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    return done.stdout.splitlines()[-1]
 
 
 def test_the_settings_are_printed_without_the_password() -> None:

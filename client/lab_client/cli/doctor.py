@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check the connection step by step: name, port, TLS, token, version."""
+    """Check the connection step by step: name, port, TLS, token, version, the server and its store."""
     findings = []
     for finding in examine(context.obj or Settings()):
         findings.append(finding)
@@ -176,20 +176,27 @@ def _ask(settings: Settings, target: Target) -> Iterator[Finding]:
             hint = "; the server may ask for a client certificate (LAB_CERT, LAB_KEY)"
             yield Finding("server", False, _without_advice(error) + (hint if target.is_tls else ""))
             return
-    if info.principal:
-        yield Finding("token", True, f"you are {info.principal}, {info.role}")
-    else:
-        yield Finding("token", True, "the server requires none")
-    yield Finding("version", True, f"server {info.version}, client {client_version() or 'unknown'}")
-    if info.absent_leader:
+        if info.principal:
+            yield Finding("token", True, f"you are {info.principal}, {info.role}")
+        else:
+            yield Finding("token", True, "the server requires none")
         yield Finding(
-            "server", False, f"the server {info.absent_leader}, which leads, does not answer"
+            "version", True, f"server {info.version}, client {client_version() or 'unknown'}"
         )
-        return
-    free = sum(not slot.run_id for slot in info.slots)
-    yield Finding(
-        "server",
-        True,
-        f"{free} of {len(info.slots)} slots free, {info.queue_length} of at most "
-        f"{info.queue_limit} runs waiting",
-    )
+        if info.absent_leader:
+            yield Finding(
+                "server", False, f"the server {info.absent_leader}, which leads, does not answer"
+            )
+            return
+        try:
+            next(client.runs(limit=1), None)
+        except errors.LabError as error:  # the server lives, and its store does not answer
+            yield Finding("store", False, _without_advice(error))
+            return
+        free = sum(not slot.run_id for slot in info.slots)
+        yield Finding(
+            "server",
+            True,
+            f"{free} of {len(info.slots)} slots free, {info.queue_length} of at most "
+            f"{info.queue_limit} runs waiting",
+        )

@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections import deque
 
+import grpc
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -187,6 +189,13 @@ def bad(settings: Settings) -> tuple[str, str]:
 
 def test_doctor_finds_nothing_wrong_with_a_good_connection(twin: Twin) -> None:
     assert bad(Settings(twin.address)) == ("", "")
+
+
+def test_doctor_says_that_the_store_of_a_server_that_lives_is_away(twin: Twin) -> None:
+    twin.failures["ListRuns"] = deque([grpc.StatusCode.UNAVAILABLE])
+    what, text = bad(Settings(twin.address))
+    assert what == "store"
+    assert "ListRuns fails as the test says" in text
 
 
 def test_doctor_says_exactly_what_is_wrong(twin: Twin) -> None:
