@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab_core.checkpoints._files import Checkpoint, list_checkpoints
+from lab_core.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,11 @@ class Retention:
 
     def __post_init__(self) -> None:
         if self.keep_last is not None and self.keep_last < 1:
-            raise ValueError(f"keep_last must be at least 1 or None, got {self.keep_last}")
+            raise SettingsError(f"keep_last must be at least 1 or None, got {self.keep_last}")
+        if not isinstance(self.keep_best, KeepBest | None):
+            raise SettingsError(
+                f"keep_best must be a KeepBest, such as KeepBest('accuracy'), got {self.keep_best!r}"
+            )
 
     def apply(self, folder: Path) -> tuple[Checkpoint, ...]:
         """Delete what is not kept under a run's ``checkpoints`` folder, and return it."""

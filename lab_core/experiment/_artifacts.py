@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -38,12 +39,15 @@ class Artifacts:
         """Save an array as ``numpy/<name>.npy`` and return the path."""
         import numpy as np
 
-        if not NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise LabError(f"an array's name is letters, digits, '_', '.' and '-', got {name!r}")
         path = self._folder / "numpy" / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, array)
-        return self._saved(path)
+
+        def write(draft: Path) -> None:
+            with draft.open("wb") as file:
+                np.save(file, array)
+
+        return self._saved(_write_whole(path, write, f"the array {name!r}"))
 
     def _saved(self, path: Path) -> Path:
         for callback in self._on_saved:
@@ -68,16 +72,33 @@ def save(run_folder: Path, name: str, content: bytes | str | os.PathLike[str]) -
             "an artifact's name is letters, digits, '_', '.' and '-', with '/' between folders, such as "
             f"plots/roc.png; got {name!r}"
         )
-    path = run_folder.joinpath(FOLDER, *parts)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(draft: Path) -> None:
         if isinstance(content, bytes | bytearray | memoryview):
             draft.write_bytes(content)
         else:
             shutil.copyfile(os.fspath(content), draft)  # not a number, which were a file descriptor
+
+    return _write_whole(run_folder.joinpath(FOLDER, *parts), write, f"the artifact {name!r}")
+
+
+def _write_whole(path: Path, write: Callable[[Path], object], what: str) -> Path:
+    """Have a file written under another name, and give it its own; return its path."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(draft)
         draft.replace(path)
-    except (OSError, TypeError) as error:
-        draft.unlink(missing_ok=True)
-        raise LabError(f"the artifact {name!r} cannot be saved: {error}") from error
+    except Exception as error:
+        # numpy raises whatever an object in an array does when it is pickled
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        hint = _hint(error)
+        raise LabError(f"{what} cannot be saved: {error}{hint}") from error
     return path
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "; content is bytes, or the path of a file to copy: a text is saved by text.encode()"
+    return ""

@@ -17,6 +17,7 @@ from lab_core.experiment._state import (
     Stateful,
     all_options,
     capture,
+    check_name,
     find_stateful,
 )
 from lab_core.logger import Text
@@ -60,10 +61,15 @@ class Checkpointing:
         """Put models, or anything with a state dict, into checkpoints under these names.
 
         Raises:
-            LabError: If one of them has no state dict.
+            LabError: If one of them has no state dict, or no name that a file can have.
         """
+        if not isinstance(models, Mapping):
+            raise LabError(
+                f"add_pytorch_models takes a dict, such as {{'model': model}}, got {models!r}"
+            )
         added: dict[str, Stateful] = {}
         for name, model in models.items():
+            check_name(name)
             if not isinstance(model, Stateful) or isinstance(model, type):
                 raise LabError(f"{name!r} has no state_dict: {type(model).__name__}")
             added[name] = model

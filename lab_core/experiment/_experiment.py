@@ -20,10 +20,17 @@ from lab_core.experiment._artifacts import Artifacts
 from lab_core.experiment._checkpointing import Checkpointing
 from lab_core.experiment._ending import note_end
 from lab_core.experiment._header import print_header
-from lab_core.experiment._places import NAME, find_run, main_script
+from lab_core.experiment._places import (
+    check_name,
+    find_run,
+    main_script,
+    make_folder,
+    name_of_script,
+)
 from lab_core.experiment._provenance import note_provenance
 from lab_core.experiment._record import RunRecord, Status, new_run_id, now, write_yaml
 from lab_core.experiment._reserve import Reserve
+from lab_core.experiment._writers import listed
 from lab_core.logger import Text
 from lab_core.provenance import (
     Code,
@@ -88,11 +95,10 @@ class Experiment:
         is_saved_at_end: bool = False,
     ) -> None:
         script = main_script()
-        name = name if name is not None else (script.stem if script else "interactive")
-        if not NAME.fullmatch(name):
-            raise SettingsError(
-                f"an experiment's name is letters, digits, '_', '.' and '-', got {name!r}"
-            )
+        name = name if name is not None else name_of_script(script)
+        check_name(name, "an experiment's name")
+        if run_id is not None:
+            check_name(run_id, "a run's id")
         self.record = RunRecord(
             id=run_id or new_run_id(),
             experiment=name,
@@ -104,6 +110,10 @@ class Experiment:
         )
         self.folder = folder or lab.get_experiments_path() / name / self.record.id
         self._is_console = console
+        if checkpoint_interval is not None and checkpoint_interval < 1:
+            raise SettingsError(
+                f"checkpoint_interval must be at least 1, or None, got {checkpoint_interval!r}"
+            )
         self._checkpoint_interval = checkpoint_interval
         self._is_code_recorded = is_code_recorded
         self._is_saved_at_end = is_saved_at_end
@@ -113,7 +123,7 @@ class Experiment:
         self._is_closed = False
         self.loop = loop.Loop()
         self._reserve = Reserve(self.folder / ".reserve")
-        wanted = list(_DEFAULT_WRITERS if writers is None else _listed(writers))
+        wanted = list(_DEFAULT_WRITERS if writers is None else listed(writers))
         if console and "console" not in wanted:
             wanted.append("console")
         self.tracker = tracker.Tracker(
@@ -259,7 +269,7 @@ class Experiment:
         return self
 
     def _begin(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if self._checkpointing.restorer is not None:
             self.record.start_step = self._checkpointing.restorer.step
         if self._is_code_recorded:
@@ -427,10 +437,3 @@ class Experiment:
     def _save_configs(self) -> None:
         if self.conf is not None:
             write_yaml(self.folder / "configs.yaml", to_yaml_data(self.conf))
-
-
-def _listed(writers: Iterable[str | Writer]) -> list[str | Writer]:
-    """Return writers in an order of their own: that of a set of names changes from run to run."""
-    if isinstance(writers, str):
-        return [writers]
-    return sorted(writers, key=lambda w: (0, w) if isinstance(w, str) else (1, w.name))

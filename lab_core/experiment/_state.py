@@ -54,11 +54,22 @@ def find_stateful(
         is_stateful = isinstance(value, Stateful) and not isinstance(value, type)
         stateful = value if is_stateful else own_generator(value)
         if stateful is not None:
-            if not _NAME.fullmatch(name):
-                raise CheckpointError(f"{name!r} cannot name a file of a checkpoint")
+            check_name(name)
             seen.add(id(value))
             found[name] = cast(Stateful, stateful)
     return found
+
+
+def check_name(name: object) -> None:
+    """Check the name of what has a state.
+
+    Raises:
+        CheckpointError: If it cannot name a file of a checkpoint.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise CheckpointError(
+            f"{name!r} cannot name a file of a checkpoint: use letters, digits, '_', '.' and '-', a letter first"
+        )
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from annotated_types import Ge
 from lab_core import loop, tracker
 from lab_core._interrupts import catch_interrupts
 from lab_core.configs import BaseConfigs
+from lab_core.errors import LabError
 
 __all__ = ["TrainingLoop", "TrainingLoopConfigs"]
 
@@ -49,6 +50,12 @@ class TrainingLoop:
         is_loop_on_interrupt: bool = True,
         checkpoint_interval: int | None = None,
     ) -> None:
+        _check_steps(
+            loop_step=loop_step,
+            log_new_line_interval=log_new_line_interval,
+            log_write_interval=log_write_interval,
+            save_models_interval=save_models_interval,
+        )
         self.loop_count = loop_count
         self.loop_step = loop_step
         self.is_save_models = is_save_models
@@ -115,6 +122,12 @@ class TrainingLoop:
         if is_saved:
             state.request_checkpoint()
         state.boundary()
+
+
+def _check_steps(**steps: int) -> None:
+    for name, number in steps.items():
+        if number < 1:
+            raise LabError(f"{name} must be at least 1, got {number!r}: is there no data?")
 
 
 class TrainingLoopConfigs(BaseConfigs):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from lab_core.errors import LabError
 from lab_core.logger.sinks import sink
 from lab_core.logger.styles import Part, Style
 
@@ -16,20 +17,33 @@ __all__ = ["Style", "Text", "inspect", "log", "styles"]
 _MAX_ITEMS = 20
 
 
-def log(message: str | Part | Sequence[Part] = "", style: Style = Style.none, *more: Part) -> None:
-    """Write one line: a text with a style, or parts with a style each.
+def log(message: object = "", style: Style = Style.none, *more: Part) -> None:
+    """Write one line: a text, or any other value, with a style, or parts with a style each.
 
     Example:
         >>> log([("accuracy: ", Text.key), ("97%", Text.value)])
         accuracy: 97%
+
+    Raises:
+        LabError: If a style or a part of the line is none.
     """
-    if isinstance(message, str):
-        parts: list[Part] = [(message, style)]
-    elif isinstance(message, tuple) and len(message) == 2 and isinstance(message[1], Style):
-        parts = [message]
-    else:
+    if _is_part(message):
+        parts: list[Any] = [message] if isinstance(message, tuple) else [(message, style)]
+    elif isinstance(message, list | tuple):
         parts = [part for part in message if part]
+    else:
+        parts = [(str(message), style)]
+    for part in (*parts, *more):
+        if not _is_part(part):
+            raise LabError(
+                f"a part of a line is a text, or a text and a style such as Text.success; got {part!r}"
+            )
     sink().print([*parts, *more])
+
+
+def _is_part(part: object) -> bool:
+    is_pair = isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Style)
+    return isinstance(part, str) or (is_pair and isinstance(part[0], str))  # type: ignore[index]
 
 
 def inspect(*values: Any, **named: Any) -> None:

@@ -7,9 +7,11 @@ thread that runs the training code owns it; other threads may only call
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import SupportsIndex
 
+from lab_core.errors import LabError
 from lab_core.loop._loop import Loop, StopRun
 from lab_core.loop._place import Resumable, nothing_to_train
 from lab_core.loop._range_loop import RangeLoop
@@ -78,13 +80,26 @@ def add_global_step(n: SupportsIndex = 1) -> None:
     _current.add(n)
 
 
-def loop(values: range | int) -> Iterator[int]:
+def loop(values: range | SupportsIndex) -> Iterator[int]:
     """Yield each value; the global step is at least that value while the body runs.
 
     A resumed run continues with the next value. Ctrl-C finishes the iteration, saves a checkpoint
     and ends the loop; a second one aborts.
+
+    Raises:
+        LabError: If it is neither a rising range nor a whole number.
     """
-    return RangeLoop(_current, range(values) if isinstance(values, int) else values).run()
+    return RangeLoop(_current, _rising(values)).run()
+
+
+def _rising(values: object) -> range:
+    if hasattr(values, "__index__") and not isinstance(values, bool):
+        return range(operator.index(values))
+    if not isinstance(values, range):
+        raise LabError(f"loop.loop takes a range or a number of steps, got {values!r}")
+    if values.step < 0:
+        raise LabError(f"loop.loop counts up, as the global step does; got {values!r}")
+    return values
 
 
 def finish_loop() -> None:

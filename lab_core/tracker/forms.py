@@ -32,13 +32,14 @@ def checked_step(step: object) -> int:
     Raises:
         TrackerError: If it is not.
     """
-    wanted = TrackerError(f"a step is a whole number, got {step!r}")
-    if isinstance(step, bool):
-        raise wanted
+    if isinstance(step, bool) or not hasattr(step, "__index__"):
+        raise TrackerError(f"a step is a whole number, got {step!r}")
     try:
-        at = operator.index(step)  # type: ignore[arg-type]
-    except TypeError:
-        raise wanted from None
-    if not 0 <= at < 2**63:
-        raise TrackerError(f"a step is at least 0 and below 2^63, got {at}")
+        at = operator.index(step)
+    except TypeError:  # of an array or tensor that is no single whole number
+        raise TrackerError(f"a step is a whole number, got {step!r}") from None
+    if at < 0:
+        raise TrackerError(f"a step is at least 0, got {max(at, -(2**63))}")
+    if at >= 2**63:
+        raise TrackerError("a step is below 2^63, and this one is not")
     return at

@@ -92,7 +92,7 @@ class Registry:
             or indicator.window < 1
         ):
             raise TrackerError(
-                f"the queue size of {name!r} must be at least 1, got {indicator.window!r}"
+                f"the queue size of {name!r} must be a whole number of at least 1, got {indicator.window!r}"
             )
         known = self._declared.get(name) or self._resolved.get(name)
         if known and replace(known, is_print=indicator.is_print) != replace(

@@ -126,7 +126,7 @@ class Tracker:
             self._registry.declare(Indicator(full, kind, window, is_print))
             self._numeric.clear()  # of names that were never kept, some may now be something else
 
-    def add(self, *args: Any, **named: Any) -> None:
+    def add(self, /, *args: Any, **named: Any) -> None:
         """Add values: `add(loss=x)`, `add("loss", x)` or `add({"loss": x})`.
 
         Raises:
@@ -157,7 +157,7 @@ class Tracker:
         with self._lock:
             self._keep(entries)
 
-    def save(self, *args: Any, step: int | None = None, **named: Any) -> None:  # noqa: C901  # each step calls it: no calls within
+    def save(self, /, *args: Any, step: int | None = None, **named: Any) -> None:  # noqa: C901  # each step calls it: no calls within
         """Write the values added since the last save, and those given: `save([step], ...)`.
 
         Everything stands at `step`; without one, at the global step, or, for what is left from an

@@ -182,7 +182,7 @@ def _as_float(name: str, value: object) -> float:
     try:
         return float(value)
     except Exception as error:
-        raise TrackerError(f"cannot track {name!r} = {_short(value)}: {error}") from error
+        raise TrackerError(f"cannot track {name!r}, {_short(value)}: {error}") from error
 
 
 def _array(name: str, value: Any, *, as_is: bool = False) -> Any:
@@ -268,7 +268,10 @@ def _short(value: object) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None:
         return f"a {type(value).__name__} of shape {tuple(shape)}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of an int of thousands of digits, and of what a user's class may do
+        return f"a value of type {type(value).__name__}"
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 

@@ -12,6 +12,7 @@ from lab_core.writers.base import Batch, ScalarColumn
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_MAX_NAME_CHARS = 100
 
 
 class ConsoleWriter:
@@ -56,7 +57,11 @@ class ConsoleWriter:
         for text in batch.texts:
             if text.is_print:
                 self._sink.print(
-                    [(f"{text.step:>8,}: ", Style.subtle), (text.name, Style.key), f" {text.text}"]
+                    [
+                        (f"{text.step:>8,}: ", Style.subtle),
+                        (shown_name(text.name), Style.key),
+                        f" {text.text}",
+                    ]
                 )
         if self._is_plain:
             now = time.monotonic()
@@ -100,7 +105,9 @@ class ConsoleWriter:
             self._sink.add_bar(bar)
         bar.total = self._total_steps()
         bar.done = self._step
-        bar.detail = "  ".join(f"{name} {number(value)}" for name, value in self._values.items())
+        bar.detail = "  ".join(
+            f"{shown_name(name)} {number(value)}" for name, value in self._values.items()
+        )
         self._sink.refresh()
 
 
@@ -108,8 +115,14 @@ def line(step: int, values: Mapping[str, float]) -> list[Part]:
     """Return a line with the values at a step."""
     parts: list[Part] = [(f"{step:>8,}: ", Style.subtle)]
     for name, value in values.items():
-        parts += [(name, Style.key), " ", (number(value), Style.value), "  "]
+        parts += [(shown_name(name), Style.key), " ", (number(value), Style.value), "  "]
     return parts[:-1]
+
+
+def shown_name(name: str) -> str:
+    """Return a name for the console: what would move its cursor replaced, and a long one shortened."""
+    text = name if name.isprintable() else "".join(c if c.isprintable() else "?" for c in name)
+    return text if len(text) <= _MAX_NAME_CHARS else f"{text[: _MAX_NAME_CHARS - 3]}..."
 
 
 def number(value: float) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from lab_core import checkpoints
 from lab_core.checkpoints import KeepBest, Retention, _files
-from lab_core.errors import CheckpointError
+from lab_core.errors import CheckpointError, SettingsError
 
 
 def save(folder: Path, step: int, **metrics: float) -> Path:
@@ -205,5 +205,5 @@ def test_a_checkpoint_that_somebody_else_deletes_meanwhile_is_no_error(
 
 
 def test_keeping_none_of_them_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(SettingsError, match="at least 1"):
         Retention(keep_last=0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lab_core import loop, tracker
-from lab_core.errors import TrackerError
+from lab_core.errors import LabError, TrackerError
 from lab_core.experiment import Experiment
 from lab_core.helpers.training_loop import TrainingLoop, TrainingLoopConfigs
 from lab_core.loop import Loop, StopRun
@@ -366,3 +366,19 @@ def test_what_is_no_number_of_steps_is_refused_when_it_is_added(n: Any) -> None:
     with pytest.raises(TrackerError):
         loop.add_global_step(n)
     assert loop.get_global_step() == 0
+
+
+def test_a_loop_takes_whole_numbers_and_rising_ranges() -> None:
+    assert list(loop.loop(np.int64(2))) == [0, 1]
+    for wrong in (2.0, [1, 2], True, "3"):
+        with pytest.raises(LabError, match="takes a range or a number of steps, got"):
+            loop.loop(wrong)  # type: ignore[arg-type]
+    with pytest.raises(LabError, match=r"counts up, .* got range\(3, 0, -1\)"):
+        loop.loop(range(3, 0, -1))
+
+
+def test_a_training_loop_without_steps_is_told_instead_of_going_on_for_ever() -> None:
+    with pytest.raises(LabError, match="loop_step must be at least 1, got 0"):
+        TrainingLoop(loop_count=3, loop_step=0)
+    with pytest.raises(LabError, match="log_write_interval must be at least 1, got 0"):
+        TrainingLoop(loop_count=3, log_write_interval=0)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lab_core import logger, monit
+from lab_core.errors import LabError
 from lab_core.logger import Text
 from lab_core.logger.bar import Bar
 from lab_core.logger.bars import count, eta
@@ -186,3 +187,14 @@ for i in monit.iterate("Train", 10):
     )
     assert run.returncode == 3, run.stderr
     assert run.stdout.count("\x1b[?25l") == run.stdout.count("\x1b[?25h") == 1
+
+
+def test_log_takes_any_value_and_tells_of_what_is_no_style(out: io.StringIO) -> None:
+    logger.log(5)
+    logger.log(None)
+    logger.log(np.zeros(2))
+    assert out.getvalue() == "5\nNone\n[0. 0.]\n"
+    with pytest.raises(LabError, match="a part of a line is a text, or a text and a style"):
+        logger.log("a", "b")  # type: ignore[arg-type]
+    with pytest.raises(LabError, match="a part of a line is a text, or a text and a style"):
+        logger.log([("a", "b")])

@@ -185,3 +185,16 @@ def test_errors_pickle() -> None:
     with pytest.raises(TrackerError) as caught:
         tracker.add(a=None)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_numbers_too_long_to_be_shown_are_told() -> None:
+    with pytest.raises(TrackerError, match="cannot track 'loss', a value of type int"):
+        tracker.add(loss=10**5000)
+    for step in (10**5000, -(10**5000)):
+        with pytest.raises(TrackerError, match="a step is"):
+            tracker.save(step, loss=1)
+
+
+def test_a_metric_may_be_called_self(saved: Saved) -> None:
+    tracker.save(1, self=0.5)
+    assert saved().scalars == {"self": [(1, 0.5)]}

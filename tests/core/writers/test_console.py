@@ -181,3 +181,10 @@ def test_on_a_terminal_there_is_a_bar_with_the_time_left(monkeypatch: pytest.Mon
     writer.close()
     assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h")  # the cursor
     assert "50: loss 0.02" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+
+
+def test_a_name_neither_moves_the_cursor_nor_fills_the_screen() -> None:
+    file, writer = plain()
+    writer.write(batch(1, **{"\x1b[2Jred\n": 0.5, "n" * 1000: 1.0}))
+    writer.close()
+    assert file.getvalue() == f"       1: ?[2Jred? 0.5  {'n' * 97}... 1\n"
