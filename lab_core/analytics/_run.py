@@ -79,6 +79,8 @@ class Run:
     def columns(self, metrics: Sequence[str] | None = None) -> dict[str, list[Any]]:
         """Return metrics as columns: "step", and one per metric, with None where it has no point.
 
+        A metric named "step" is in the column "metric.step".
+
         Args:
             metrics: the metrics, in this order; None for all.
         """
@@ -87,7 +89,8 @@ class Run:
         columns: dict[str, list[Any]] = {"step": steps}
         for series in found:
             values = dict(zip(series.steps, series.values, strict=True))
-            columns[series.name] = [values.get(step) for step in steps]
+            name = f"metric.{series.name}" if series.name == "step" else series.name
+            columns[name] = [values.get(step) for step in steps]
         return columns
 
     def to_pandas(self, metrics: Sequence[str] | None = None) -> pd.DataFrame:

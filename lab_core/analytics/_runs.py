@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from lab_core.analytics._extras import matplotlib_figure, pandas
 from lab_core.analytics._run import Run
+from lab_core.configs.schema.suggest import did_you_mean
+from lab_core.errors import LabError
+from lab_core.experiment import Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +42,18 @@ class Runs(Sequence[Run]):
     def where(self, *, status: str | None = None, tag: str | None = None, **configs: Any) -> Runs:
         """Return the runs with this status, tag and config values; a status or tag of None matches all.
 
+        Raises:
+            LabError: If there is no such status, or no run has such a config.
+
         Example:
             >>> analytics.runs().where(status="completed", conv1_kernal=5)  # doctest: +SKIP
         """
+        if status is not None and status not in list(Status):
+            raise LabError(f"there is no status {status!r}; there is {', '.join(Status)}")
+        known = dict.fromkeys(key for run in self._items for key in run.configs)
+        for key in configs:
+            if self._items and key not in known:
+                raise LabError(f"no run has the config {key!r}{did_you_mean(key, known)}")
         return Runs(
             [
                 run
@@ -62,7 +74,8 @@ class Runs(Sequence[Run]):
     def columns(self) -> dict[str, list[Any]]:
         """Return one row per run: id, name, status, start, hyper-parameters, last value of each metric.
 
-        Missing values are None. A metric with the name of another column is in the column `last.NAME`.
+        Missing values are None. A hyper-parameter with the name of one of the first four columns is in the
+        column `config.NAME`, and a metric with the name of another column in `last.NAME`.
         """
         records = [run.record for run in self._items]
         columns: dict[str, list[Any]] = {
@@ -73,7 +86,8 @@ class Runs(Sequence[Run]):
         }
         for key in dict.fromkeys(key for run in self._items for key in run.hyperparams):
             # also for runs in which the item is not a hyper-parameter: it has a value there, too
-            columns[key] = [run.configs.get(key) for run in self._items]
+            column = f"config.{key}" if key in columns else key
+            columns[column] = [run.configs.get(key) for run in self._items]
         lasts = [run.last_values() for run in self._items]
         for name in dict.fromkeys(name for last in lasts for name in last):
             column = f"last.{name}" if name in columns else name

@@ -247,3 +247,30 @@ def test_importing_analytics_takes_neither_torch_nor_pandas() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_columns_of_the_same_name_are_told_apart(tmp_path: pathlib.Path) -> None:
+    run = Experiment("same", folder=tmp_path / "same" / "r1", writers={"sqlite"}, console=False)
+    given = {"name": "mine", "status": "mine", "start": 7, "id": "mine", "loss": 0.25}
+    run.calculate_configs(given)
+    with run.start():
+        for step in range(3):
+            tracker.save(step, {"step": 10 * step, "loss": 1.0})
+    columns = analytics.runs("same", path=tmp_path).columns()
+    assert columns["name"] == ["same"]
+    assert columns["status"] == ["completed"]
+    own = {key: columns[f"config.{key}"] for key in ("name", "status", "start", "id")}
+    assert own == {"name": ["mine"], "status": ["mine"], "start": [7], "id": ["mine"]}
+    assert (columns["loss"], columns["last.loss"]) == ([0.25], [1.0])
+    (one,) = analytics.runs("same", path=tmp_path)
+    assert (one.columns()["step"], one.columns()["metric.step"]) == ([0, 1, 2], [0.0, 10.0, 20.0])
+
+
+def test_a_status_or_config_that_there_is_not_is_an_error(root: pathlib.Path) -> None:
+    found = analytics.runs("tuning", path=root)
+    assert len(found.where(status="completed", rate=1)) == 1
+    with pytest.raises(LabError, match="no run has the config 'rat'; did you mean 'rate'"):
+        found.where(rat=1)
+    with pytest.raises(LabError, match="no status 'complete'; there is running, completed"):
+        found.where(status="complete")
+    assert len(found.where(rate=77).where(rat=1)) == 0
