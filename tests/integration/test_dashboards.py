@@ -185,9 +185,10 @@ def test_every_rule_fires_when_it_should_and_not_before() -> None:
 
 
 @needs_prometheus
-def test_the_configuration_is_valid() -> None:
+@pytest.mark.parametrize("name", ["prometheus.yml", "several.yml"])
+def test_the_configuration_is_valid(name: str) -> None:
     subprocess.run(
-        ["promtool", "check", "config", str(DEPLOY / "prometheus" / "prometheus.yml")],
+        ["promtool", "check", "config", str(DEPLOY / "prometheus" / name)],
         check=True,
         timeout=60,
     )

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lab_rpc.v1 import training_service_pb2
 from lab_server.errors import StoreError
+from lab_server.http import exporter
 from lab_server.http.server import Http
 from lab_server.messages import events
 from lab_server.model.run import RunState, TrainerProcess
@@ -104,6 +105,28 @@ async def test_without_the_store_what_needs_none_is_told(
     found = await scraper.series()
     assert found["lab_store_up", frozenset()] == 0
     assert {name for name, _ in before} - {name for name, _ in found} == {"lab_runs"}
+
+
+async def test_a_store_that_hangs_is_told_and_asked_once(
+    surface: Surface, scraper: Scraper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, num_asked = asyncio.Event(), 0
+    count = surface.store.counts
+
+    async def hang() -> Mapping[RunState, int]:
+        nonlocal num_asked
+        num_asked += 1
+        await goes_on.wait()
+        return await count()
+
+    monkeypatch.setattr(exporter, "_STORE_S", 0.05)
+    monkeypatch.setattr(surface.store, "counts", hang)
+    for found in await asyncio.gather(scraper.series(), scraper.series()):
+        assert found["lab_store_up", frozenset()] == 0
+    assert ("lab_store_up", frozenset()) in await scraper.series()
+    assert num_asked == 1
+    goes_on.set()
+    assert (await scraper.series())["lab_store_up", frozenset()] == 1
 
 
 @pytest.mark.slow

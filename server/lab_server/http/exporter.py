@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ from lab_server.supervisor.protocol import RunControl
 # A run that tracks every parameter of a large model must not fill Prometheus.
 MAX_METRICS_OF_A_RUN = 500
 _RUN = ("experiment", "run")
+_STORE_S = 3.0  # for its answer; Prometheus waits for 10
 
 
 class Exporter:
@@ -45,6 +47,7 @@ class Exporter:
         self._store = store
         self._executor = executor
         self._live = LiveState(supervisor, store, devices, home)
+        self._counting: asyncio.Task[Mapping[RunState, int]] | None = None
         registry.register(self._live)
         ProcessCollector(registry=registry)
 
@@ -52,15 +55,26 @@ class Exporter:
         """Return the exposition in a format that the scraper accepts, and its content type."""
         live = [run.process for run in self._supervisor.live() if run.process]
         try:
-            self._live.usages = await self._executor.usages(live)
+            usages = await self._executor.usages(live)
         except OSError:  # there is no file descriptor to look with
-            self._live.usages = {}
-        try:
-            self._live.counts = await self._store.counts()
-        except StoreError:  # what needs no store is told all the more
-            self._live.counts = None
+            usages = {}
+        counts = await self._counts()
         encode, content_type = exposition.choose_encoder(accept)
+        # no await from here on: several may scrape at once
+        self._live.usages, self._live.counts = usages, counts
         return encode(self._registry), content_type
+
+    async def _counts(self) -> Mapping[RunState, int] | None:
+        """Count the runs; None while the store does not answer: what needs no store is told all the more."""
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self._store.counts())
+            self._counting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            async with asyncio.timeout(_STORE_S):
+                # shielded: a store that hangs is asked once, by however many scrapes
+                return await asyncio.shield(self._counting)
+        except (StoreError, TimeoutError):
+            return None
 
 
 class LiveState(Collector):
