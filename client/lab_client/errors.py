@@ -360,7 +360,7 @@ class RunFailed(LabError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"run {self.run_id} ended {self.state}: {self.reason or 'no reason was recorded'}"
+        return f"run {self.run_id} {self.state.lower()}: {self.reason or 'no reason was recorded'}"
 
 
 class SearchFailed(LabError):
@@ -389,7 +389,7 @@ class SearchFailed(LabError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"search {self.search_id} ended {self.state}: {self.reason}"
+        return f"search {self.search_id} {self.state.lower()}: {self.reason}"
 
 
 class DownloadError(LabError):

@@ -40,6 +40,4 @@ def test_an_error_survives_pickling(error: LabError) -> None:
 def test_sentences_say_what_is_missing_and_what_to_do() -> None:
     assert str(errors.EventGap("r", 5, 8)).startswith("events 5 to 7 of run r are missing")
     assert str(SAMPLES[1]) == "one\ntwo"
-    assert (
-        str(errors.RunFailed("r", "FAILED", "out of memory")) == "run r ended FAILED: out of memory"
-    )
+    assert str(errors.RunFailed("r", "FAILED", "out of memory")) == "run r failed: out of memory"

@@ -341,7 +341,7 @@ def test_a_search_by_command_is_stopped_and_extended(lab: Cli) -> None:
     assert lab("search-resume", search_id) == f"{search_id} RUNNING\n"
     assert "950 trials" in lab("search-extend", search_id, "--trials", "950")
     assert lab("search-stop", search_id, "--wait") == f"{search_id} STOPPED\n"
-    assert "ended STOPPED: stopped on request" in lab("search-watch", search_id, code=4)
+    assert "stopped: stopped on request" in lab("search-watch", search_id, code=4)
 
 
 @pytest.mark.parametrize(

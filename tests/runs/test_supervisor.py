@@ -113,7 +113,7 @@ async def test_a_run_starts_only_once(rig: Rig) -> None:
     with pytest.raises(InvalidState, match="only a created run can be started"):
         await rig.supervisor.start(run.id)
     await rig.ended(run)
-    with pytest.raises(InvalidState, match="is COMPLETED"):
+    with pytest.raises(InvalidState, match="is completed"):
         await rig.supervisor.start(run.id)
     with pytest.raises(InvalidState, match="only a stopped or failed run can be resumed"):
         await rig.supervisor.start(run.id, resume=True)
@@ -122,7 +122,7 @@ async def test_a_run_starts_only_once(rig: Rig) -> None:
 @pytest.mark.slow
 async def test_an_ended_run_cannot_be_stopped(rig: Rig) -> None:
     run = await rig.ended(await rig.start())
-    with pytest.raises(InvalidState, match="already COMPLETED"):
+    with pytest.raises(InvalidState, match="already completed"):
         await rig.supervisor.stop(run.id, checkpoint=True)
 
 

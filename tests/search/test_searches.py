@@ -241,7 +241,7 @@ async def test_a_search_whose_end_is_being_written_has_ended_for_who_asks_to_sto
     stopping = asyncio.create_task(rig.searches.stop(search_id, with_trials=True))
     await asyncio.sleep(0)
     go.set()
-    with pytest.raises(InvalidState, match="has ended: it is COMPLETED"):
+    with pytest.raises(InvalidState, match="has ended: it is completed"):
         await stopping
 
 

@@ -28,6 +28,11 @@ class RunState(enum.Enum):
     FAILED = "FAILED"
 
     @property
+    def word(self) -> str:
+        """The state in a sentence."""
+        return self.value.lower()
+
+    @property
     def is_terminal(self) -> bool:
         """True when no more events follow, unless the run is resumed."""
         return self in _TERMINAL

@@ -46,6 +46,11 @@ class SearchState(enum.Enum):
     FAILED = "FAILED"
 
     @property
+    def word(self) -> str:
+        """The state in a sentence."""
+        return self.value.lower()
+
+    @property
     def is_terminal(self) -> bool:
         """True when no more entries follow, unless the search is extended."""
         return self in (SearchState.COMPLETED, SearchState.STOPPED, SearchState.FAILED)

@@ -320,7 +320,7 @@ class Searches:
             record = await self._store.get(search_id)
             if not record.state.is_terminal:
                 raise InvalidState(
-                    f"search {search_id} cannot be deleted: it is {record.state.value}; stop it first"
+                    f"search {search_id} cannot be deleted: it is {record.state.word}; stop it first"
                 )
             await self._store.delete(search_id)
         self._wake(search_id)
@@ -373,12 +373,12 @@ class Searches:
             record = await self._store.get(search_id)
             if not record.state.is_terminal:
                 raise Unavailable("this server does not lead the searches yet; try again")
-            raise InvalidState(f"search {search_id} has ended: it is {record.state.value}")
+            raise InvalidState(f"search {search_id} has ended: it is {record.state.word}")
 
         def decide_unless_ended(search: Search) -> Sequence[Entry]:
             # asked when what is being written, which may be the end, is written
             if search.state.is_terminal and not revive:
-                raise InvalidState(f"search {search_id} has ended: it is {search.state.value}")
+                raise InvalidState(f"search {search_id} has ended: it is {search.state.word}")
             return decide(search)
 
         await controller.append(decide_unless_ended)
@@ -410,5 +410,5 @@ class Searches:
 def _require(search: Search, state: SearchState, what: str) -> None:
     if search.state is not state:
         raise InvalidState(
-            f"search {search.id} cannot be {what}: it is {search.state.value}, not {state.value}"
+            f"search {search.id} cannot be {what}: it is {search.state.word}, not {state.word}"
         )

@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
 
 def _of_training(run: Run) -> Forecast:
     if run.state is not RunState.RUNNING:
-        return Forecast(reason=f"it is {run.state.value.lower()}")
+        return Forecast(reason=f"it is {run.state.word}")
     if not run.total_steps and not run.until_step:
         return Forecast(reason="it does not say how many steps it has")
     if not run.steps_per_second:

@@ -163,7 +163,7 @@ class Runner:
         run = await self._live_runs.get(run_id)
         if run.state not in (RunState.STARTING, RunState.RUNNING):
             raise InvalidState(
-                f"run {run.id} is {run.state.value}: only a run that trains can save a checkpoint"
+                f"run {run.id} is {run.state.word}: only a run that trains can save a checkpoint"
             )
         folder = self._home.run_folder(run.experiment, run_id)
         try:
@@ -192,7 +192,7 @@ class Runner:
     async def _stop(self, run_id: str, checkpoint: bool, grace_s: float | None, reason: str) -> Run:
         run = await self._live_runs.get(run_id)
         if run.state.is_terminal:
-            raise InvalidState(f"run {run.id} cannot be stopped: it is already {run.state.value}")
+            raise InvalidState(f"run {run.id} cannot be stopped: it is already {run.state.word}")
         if not run.state.has_process:
             when = "while it was queued" if run.queue_key else "before it was started"
             stopped = replace(run, queue_key=0, end_time_ns=time.time_ns(), is_stop_requested=True)

@@ -329,7 +329,7 @@ class Supervisor:
         run = await self._live_runs.get(run_id)
         if not run.state.is_terminal and run.state is not RunState.CREATED:
             raise InvalidState(
-                f"run {run_id} cannot be deleted: it is {run.state.value}; stop it first"
+                f"run {run_id} cannot be deleted: it is {run.state.word}; stop it first"
             )
         await self._deletions.delete(run)
         self._files.drop(run)
@@ -353,4 +353,4 @@ def _check_startable(run: Run, resume: bool, until_step: int) -> None:
         what = "only a created run can be started"
         if state in (RunState.STOPPED, RunState.FAILED):
             what += "; resume it to continue from its last checkpoint"
-    raise InvalidState(f"run {run.id} is {state.value}: {what}")
+    raise InvalidState(f"run {run.id} is {state.word}: {what}")

@@ -58,8 +58,8 @@ def test_a_failed_run_exits_with_1_and_its_traceback(lab: Lab, twin: Twin) -> No
     ("state", "exit_code", "word"),
     [
         (event_pb2.RUN_STATE_COMPLETED, 0, ""),
-        (event_pb2.RUN_STATE_FAILED, 1, "ended FAILED: out of memory"),
-        (event_pb2.RUN_STATE_STOPPED, 4, "ended STOPPED: asked to by ann"),
+        (event_pb2.RUN_STATE_FAILED, 1, "failed: out of memory"),
+        (event_pb2.RUN_STATE_STOPPED, 4, "stopped: asked to by ann"),
     ],
 )
 def test_a_watched_run_exits_by_how_it_ended(
